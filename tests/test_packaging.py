@@ -1,0 +1,116 @@
+"""What is installed, what ComfyUI loads, and what `import pfr_core` drags in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "output", "data")
+
+
+def run_python(code: str, *args: object) -> None:
+    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built offline from a copy of the sources that also has the folders which must stay out of it."""
+    source = tmp_path_factory.mktemp("source") / "pfr"
+    shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
+    for name in ("nodes", "web", "tests", "examples"):
+        (source / name).mkdir(exist_ok=True)
+        (source / name / "__init__.py").touch()
+    out = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*pip, "--wheel-dir", str(out), str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.iterdir()
+    return zipfile.ZipFile(path)
+
+
+def test_wheel_installs_only_our_names(wheel: zipfile.ZipFile) -> None:
+    top_level = {name.split("/")[0] for name in wheel.namelist()}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {"pfr_core", "pfr_trainer"}
+    assert any(name.endswith(".dist-info/licenses/LICENSE-WEIGHTS.md") for name in wheel.namelist())
+
+
+@pytest.mark.parametrize(("folder", "package"), [("pfr_core", "pfr_core"), ("trainer", "pfr_trainer")])
+def test_wheel_has_every_module_and_shipped_model(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
+    files = [path for pattern in ("*.py", "*.safetensors") for path in (ROOT / folder).rglob(pattern)]
+    assert files
+    expected = {f"{package}/{path.relative_to(ROOT / folder).as_posix()}" for path in files}
+    assert expected - set(wheel.namelist()) == set()
+
+
+def closure(names: list[str]) -> set[str]:
+    """All packages that pip would install for these names here, extras not asked for."""
+    seen: set[str] = set()
+    while names:
+        name = re.sub(r"[-_.]+", "-", names.pop()).lower()
+        if name not in seen:
+            seen.add(name)
+            found = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+            names += [each.name for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return seen
+
+
+def test_requirements_for_comfyui_touch_no_torch_numpy_or_opencv() -> None:
+    lines = [line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    # ComfyUI-Manager hands each line to pip by itself and knows comments only as whole lines.
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", line) for line in wanted), "plain names only: nothing pinned"
+    installed = closure(wanted)
+    banned = {"torch", "torchvision", "torchaudio", "numpy", "scipy", "numba", "facexlib", "gradio", "tensorboard"}
+    assert installed & banned == set()
+    assert not [name for name in installed if name.startswith("opencv")]
+
+
+def test_comfyui_can_load_the_folder_under_any_name(tmp_path: Path) -> None:
+    """As ComfyUI does: by absolute path, dots in the name replaced, the folder not on sys.path."""
+    pack = tmp_path / "ComfyUI-PFR.v1 copy"
+    shutil.copytree(ROOT, pack, ignore=NOT_SOURCE)
+    code = """
+import importlib, importlib.util, sys
+folder = sys.argv[1]
+name = folder.replace(".", "_x_")
+path_before = list(sys.path)
+spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+assert isinstance(module.NODE_CLASS_MAPPINGS, dict)
+assert isinstance(module.NODE_DISPLAY_NAME_MAPPINGS, dict)
+core = importlib.import_module(name + ".pfr_core")
+assert core.__file__.startswith(folder), core.__file__
+assert sys.path == path_before
+loaded = {each.split(".")[0] for each in sys.modules if not each.startswith(folder.replace(".", "_x_"))}
+unwanted = loaded & {"pfr_core", "pfr_trainer", "trainer", "nodes", "tests", "gradio", "facexlib", "torchvision"}
+assert not unwanted, unwanted
+"""
+    # From elsewhere than the clone, which `python -c` would put on sys.path.
+    done = subprocess.run([sys.executable, "-c", code, str(pack)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_root_package_is_inert_under_other_names() -> None:
+    code = "import runpy, sys; found = runpy.run_path(sys.argv[1] + '/__init__.py', run_name='pfr_root')\n"
+    run_python(code + "assert 'NODE_CLASS_MAPPINGS' not in found", ROOT)
+
+
+def test_import_is_light() -> None:
+    run_python("""
+import sys
+import pfr_core
+unwanted = {"gradio", "facexlib", "torchvision", "matplotlib"} & set(sys.modules)
+assert not unwanted, unwanted
+""")
