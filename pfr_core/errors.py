@@ -1,0 +1,28 @@
+"""The few exception types of PFR. Each message names the thing and the remedy.
+
+All derive from :class:`PFRError`, so a caller can catch one type; none is ever swallowed inside the library.
+"""
+
+
+class PFRError(Exception):
+    """Base of every error that PFR raises on purpose."""
+
+
+class InputError(PFRError, ValueError):
+    """An argument, array or option has the wrong type, shape, range or name."""
+
+
+class ImageError(PFRError, ValueError):
+    """An image file cannot be read or written: missing, empty, truncated, not an image, unsupported, disk full."""
+
+
+class CheckpointError(PFRError, ValueError):
+    """A model file is damaged, unsafe, or belongs to another network."""
+
+
+class WeightsError(PFRError, RuntimeError):
+    """Weights are not to be had: unknown name, failed or corrupt download, offline and not on disk."""
+
+
+class Cancelled(PFRError):
+    """The caller's ``should_stop`` asked for the work to end; nothing was half-written."""

@@ -1,0 +1,158 @@
+"""GPEN checkpoints: recognised by their keys and shapes, loaded into PFR's own classes, or made the start of a PFR.
+
+GPEN publishes no licence for code or weights; nothing of either is in this project. Its file layout is a fact that users'
+files follow, and with ``mmrb`` and ``decoder`` off our network is GPEN's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .network import PFR, Discriminator, PFRConfig
+
+StateDict = Mapping[str, Tensor]
+
+LICENCE = "GPEN publishes no licence for its weights: no right to use, change or pass on this file is granted with it."
+
+
+def is_gpen_generator(state: StateDict) -> bool:
+    """Whether the keys are those of a GPEN generator."""
+    return "generator.input.input" in state and "final_linear.0.weight" in state
+
+
+def is_gpen_discriminator(state: StateDict) -> bool:
+    """Whether the keys are those of a GPEN (StyleGAN2) discriminator."""
+    return "final_linear.1.weight" in state and "convs.0.0.weight" in state
+
+
+def generator_config(state: StateDict) -> PFRConfig:
+    """The configuration that a GPEN generator's shapes imply.
+
+    Raises:
+        CheckpointError: the shapes are not GPEN's, or its noise is added instead of concatenated.
+    """
+    channels = state["generator.input.input"].shape[1]
+    top = max(int(m[1]) for key in state if (m := re.fullmatch(r"generator\.to_rgbs\.(\d+)\.bias", key)))
+    size = 8 * 2**top
+    if state["generator.conv1.activate.bias"].shape[0] != 2 * channels:
+        raise CheckpointError("This GPEN file adds its noise (isconcat off); only the concatenating variant can be loaded.")
+    narrow = channels / 512
+    multiplier = 1
+    if size >= 64:
+        multiplier = round(state[f"generator.convs.{2 * (int(math.log2(64)) - 3)}.conv.weight"].shape[1] / (256 * narrow))
+    return PFRConfig(
+        size=size,
+        channel_multiplier=multiplier,
+        narrow=narrow,
+        style_dim=state["final_linear.0.weight"].shape[0],
+        n_mlp=sum(re.fullmatch(r"generator\.style\.\d+\.weight", key) is not None for key in state),
+        mmrb=False,
+        decoder=False,
+    )
+
+
+def _generator_keys(config: PFRConfig) -> dict[str, str]:
+    """Our parameter name -> GPEN's."""
+    keys = {"prior.const": "generator.input.input"}
+
+    def both(ours: str, theirs: str, bias: str) -> None:
+        keys[f"{ours}.weight"], keys[f"{ours}.bias"] = f"{theirs}.weight", bias
+
+    def modulated(ours: str, theirs: str) -> None:
+        keys[f"{ours}.weight"] = f"{theirs}.weight"
+        both(f"{ours}.modulation", f"{theirs}.modulation", f"{theirs}.modulation.bias")
+
+    both("encoder.stem", "ecd0.0.0", "ecd0.0.1.bias")
+    for i, r in enumerate(config.resolutions[-2::-1], start=1):
+        both(f"encoder.convs.{r}", f"ecd{i}.0.1", f"ecd{i}.0.2.bias")
+    both("encoder.to_z", "final_linear.0", "final_linear.0.bias")
+    for i in range(config.n_mlp):
+        both(f"prior.mapping.{i}", f"generator.style.{i + 1}", f"generator.style.{i + 1}.bias")
+    for i, r in enumerate(config.resolutions):
+        theirs = ["generator.conv1"] if i == 0 else [f"generator.convs.{2 * i - 2}", f"generator.convs.{2 * i - 1}"]
+        for j, name in enumerate(theirs):
+            modulated(f"prior.blocks.{r}.{j}.conv", f"{name}.conv")
+            keys[f"prior.blocks.{r}.{j}.noise.weight"] = f"{name}.noise.weight"
+            keys[f"prior.blocks.{r}.{j}.bias"] = f"{name}.activate.bias"
+        rgb = "generator.to_rgb1" if i == 0 else f"generator.to_rgbs.{i - 1}"
+        modulated(f"prior.to_rgb.{r}.conv", f"{rgb}.conv")
+        keys[f"prior.to_rgb.{r}.bias"] = f"{rgb}.bias"
+    return keys
+
+
+def _discriminator_keys(config: PFRConfig) -> dict[str, str]:
+    """Our parameter name -> GPEN's."""
+    keys = {"convs.0.weight": "convs.0.0.weight", "convs.0.bias": "convs.0.1.bias"}
+    for i in range(1, len(config.resolutions)):
+        for part, (weight, bias) in {"conv1": ("0", "1"), "conv2": ("1", "2")}.items():
+            keys[f"convs.{i}.{part}.weight"] = f"convs.{i}.{part}.{weight}.weight"
+            keys[f"convs.{i}.{part}.bias"] = f"convs.{i}.{part}.{bias}.bias"
+        keys[f"convs.{i}.skip.weight"] = f"convs.{i}.skip.1.weight"
+    keys |= {"final_conv.weight": "final_conv.0.weight", "final_conv.bias": "final_conv.1.bias"}
+    keys |= {name: name for j in (0, 1) for name in (f"final_linear.{j}.weight", f"final_linear.{j}.bias")}
+    return keys
+
+
+def _translate(state: StateDict, keys: dict[str, str], target: nn.Module, what: str) -> dict[str, Tensor]:
+    """Rename and reshape; every tensor of the file must find its place and fit."""
+    # Blur kernels are constants of the architecture; GPEN stores them beside the weights.
+    unknown = {key for key in state if not key.endswith(".kernel")} - set(keys.values())
+    missing = set(keys.values()) - set(state)
+    if unknown or missing:
+        raise CheckpointError(
+            f"This is not a complete {what}: {len(missing)} tensors missing {sorted(missing)[:3]}, "
+            f"{len(unknown)} unknown {sorted(unknown)[:3]}. Download the file again, or pass the right one."
+        )
+    shapes = {name: parameter.shape for name, parameter in target.named_parameters()}
+    wrong = [keys[ours] for ours in keys if state[keys[ours]].numel() != shapes[ours].numel()]
+    if wrong:
+        raise CheckpointError(f"This {what} has shapes that no configuration explains, first at {wrong[0]!r}.")
+    return {ours: state[theirs].reshape(shapes[ours]).clone() for ours, theirs in keys.items()}
+
+
+def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]:
+    """A GPEN generator's state dict -> configuration (``mmrb`` and ``decoder`` off) and our state dict.
+
+    Raises:
+        CheckpointError: not a GPEN generator, or an incomplete one.
+    """
+    if not is_gpen_generator(state):
+        raise CheckpointError("This is not a GPEN generator: its keys are not there.")
+    config = generator_config(state)
+    with torch.device("meta"):
+        target = PFR(config)
+    return config, _translate(state, _generator_keys(config), target, "GPEN generator")
+
+
+def discriminator_from_gpen(state: StateDict, config: PFRConfig) -> dict[str, Tensor]:
+    """A GPEN discriminator's state dict -> that of our Discriminator of the same configuration.
+
+    Raises:
+        CheckpointError: not a GPEN discriminator, or of another size than ``config``.
+    """
+    if not is_gpen_discriminator(state):
+        raise CheckpointError("This is not a GPEN discriminator: its keys are not there.")
+    with torch.device("meta"):
+        target = Discriminator(config)
+    return _translate(state, _discriminator_keys(config), target, f"GPEN discriminator of {config.size} px")
+
+
+def initialise_from_gpen(state: StateDict) -> PFR:
+    """A full PFR (MMRB and decoder on) that starts out returning exactly GPEN's output (section 4.2: fine-tuning starts from GPEN).
+
+    GPEN's prior, mapping network and encoder are taken over; a new MMRB is the identity, and zeroing the decoder's
+    convolutions leaves the encoder's features, which are GPEN's noise.
+    """
+    config, weights = generator_from_gpen(state)
+    net = PFR(PFRConfig(**{**config.to_dict(), "mmrb": True, "decoder": True}))
+    net.load_state_dict({**net.state_dict(), **weights})
+    assert net.decoder is not None
+    for conv in net.decoder.convs.values():
+        nn.init.zeros_(conv.weight)  # type: ignore[arg-type]  # a ConvLayer's parameter
+    return net

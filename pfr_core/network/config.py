@@ -1,0 +1,88 @@
+"""The configuration of the network, and the presets that have names.
+
+Channels per resolution follow GPEN's table, with which the paper says its generator is consistent (section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import InputError
+
+SMALLEST = 4
+"""Resolution of the learned constant and of the encoder's last feature (section 3.1)."""
+
+
+@dataclass(frozen=True)
+class PFRConfig:
+    """What a PFR network is made of.
+
+    Args:
+        size: side of input and output in pixels, a power of two from 16 to 2048.
+        channel_multiplier: ``m``, factor on the channels of resolutions of 64 px and more.
+        narrow: factor on all channels.
+        style_dim: length of z and w.
+        n_mlp: layers of the mapping network (section 3.1: eight).
+        mmrb: an MMRB after the encoder's convolutions, the paper's network. Off: row (a) of Table 5.
+        decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
+
+    Raises:
+        InputError: a value is out of its range.
+
+    Example:
+        >>> PFRConfig(size=256, narrow=0.5).channels(256)
+        64
+    """
+
+    size: int = 512
+    channel_multiplier: int = 2
+    narrow: float = 1.0
+    style_dim: int = 512
+    n_mlp: int = 8
+    mmrb: bool = True
+    decoder: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size not in {2**i for i in range(4, 12)}:
+            raise InputError(f"PFRConfig.size is {self.size}; it must be a power of two from 16 to 2048.")
+        if self.channel_multiplier < 1 or self.style_dim < 1 or self.n_mlp < 1:
+            raise InputError("PFRConfig: channel_multiplier, style_dim and n_mlp must be at least 1.")
+        if not 0 < self.narrow <= 4:
+            raise InputError(f"PFRConfig.narrow is {self.narrow}; it must be above 0 and at most 4.")
+        if any(self.channels(r) < 2 or self.channels(r) % 2 for r in self.resolutions):
+            raise InputError(f"PFRConfig.narrow={self.narrow} leaves an odd number of channels; MMRB splits them in two.")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """All feature resolutions, 4 first, ``size`` last."""
+        return tuple(2**i for i in range(int(math.log2(SMALLEST)), int(math.log2(self.size)) + 1))
+
+    @property
+    def mmrb_resolutions(self) -> tuple[int, ...]:
+        """Where the encoder has an MMRB: every scale but the first and the last (section 4.2). Empty if ``mmrb`` is off."""
+        return self.resolutions[1:-1] if self.mmrb else ()
+
+    def channels(self, resolution: int) -> int:
+        """Channels of encoder, decoder and prior at ``resolution``."""
+        full = 512 if resolution <= 32 else (16384 // resolution) * self.channel_multiplier
+        return int(full * self.narrow)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written into a checkpoint's metadata."""
+        return asdict(self)
+
+
+Preset = Literal["pfr-512", "pfr-256", "pfr-512-lite", "pfr-256-lite", "pfr-1024", "pfr-2048"]
+
+PRESETS: dict[str, PFRConfig] = {
+    "pfr-512": PFRConfig(size=512),
+    "pfr-256": PFRConfig(size=256, channel_multiplier=1, narrow=0.5),
+    "pfr-512-lite": PFRConfig(size=512, narrow=0.25),
+    # Ours: small enough to be trained on two CPU cores in an hour or two.
+    "pfr-256-lite": PFRConfig(size=256, narrow=0.125),
+    "pfr-1024": PFRConfig(size=1024),
+    "pfr-2048": PFRConfig(size=2048),
+}
+assert tuple(PRESETS) == get_args(Preset)

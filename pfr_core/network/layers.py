@@ -1,0 +1,94 @@
+"""StyleGAN2's building blocks: equalised learning rate, resampling with the [1, 3, 3, 1] filter, convolution layers.
+
+Weights are stored at unit variance and scaled at run time (equalised learning rate), so that one learning rate suits
+all layers. Activations are leaky ReLU 0.2 with gain sqrt(2); the gain is folded into the weights, which saves a pass
+over the feature map: ``lrelu(x) * g == lrelu(x * g)``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2
+GAIN = math.sqrt(2.0)
+
+
+@lru_cache(maxsize=64)
+def _filter(channels: int, gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The [1, 3, 3, 1] low-pass filter as a depthwise kernel [C,1,4,4] that sums to ``gain``."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    kernel = torch.outer(taps, taps) * (gain / 64.0)
+    return kernel.to(device, dtype).expand(channels, 1, 4, 4).contiguous()
+
+
+def _depthwise(x: Tensor, gain: float) -> Tensor:
+    # The cache must hold ordinary tensors even if it is first filled inside torch.inference_mode().
+    with torch.inference_mode(False), torch.no_grad():
+        return _filter(x.shape[1], gain, x.device, x.dtype)
+
+
+def blur(x: Tensor, padding: int, *, gain: float = 1.0, stride: int = 1) -> Tensor:
+    """Low-pass filter [B,C,H,W] with zero padding; output side ``(H + 2 * padding - 4) // stride + 1``."""
+    return F.conv2d(x, _depthwise(x, gain), padding=padding, stride=stride, groups=x.shape[1])
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """[B,C,H,W] -> [B,C,2H,2W], zero insertion and the [1, 3, 3, 1] filter (StyleGAN2's skip connection)."""
+    return F.conv_transpose2d(x, _depthwise(x, 4.0), stride=2, padding=1, groups=x.shape[1])
+
+
+class EqualLinear(nn.Module):
+    """Fully connected layer with equalised learning rate: [..., in] -> [..., out].
+
+    Always computed in float32: the mapping network and the styles are cheap, and every later feature depends on them.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activate: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init))
+        self.scale = lr_mul / math.sqrt(in_features)
+        self.lr_mul = lr_mul
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.linear(x.float(), self.weight.float() * self.scale, self.bias.float() * self.lr_mul)
+            return F.leaky_relu(x, SLOPE) * GAIN if self.activate else x
+
+
+class ConvLayer(nn.Module):
+    """Equalised convolution, optionally down-sampling by two, bias, optionally activation.
+
+    [B,in,H,W] -> [B,out,H,W], or [B,out,H/2,W/2] with ``down`` (blur, then stride 2).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, down: bool = False, activate: bool = True, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.gain = GAIN if activate else 1.0
+        self.scale = 1.0 / math.sqrt(in_channels * kernel**2)
+        self.kernel = kernel
+        self.down = down
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * (self.scale * self.gain)
+        bias = None if self.bias is None else self.bias * self.gain
+        if not self.down:
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        elif self.kernel == 1:
+            x = F.conv2d(blur(x, 1, stride=2), weight, bias)  # the same as filtering first and dropping pixels after
+        else:
+            x = F.conv2d(blur(x, (self.kernel + 1) // 2), weight, bias, stride=2)
+        return F.leaky_relu(x, SLOPE) if self.activate else x

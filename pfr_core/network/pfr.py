@@ -1,0 +1,55 @@
+"""PFR, the restoration network of Figure 2: asymmetric codec and StyleGAN2 prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .codec import Decoder, Encoder, Features
+from .config import PFRConfig
+from .prior import StyleGAN2Prior
+
+
+class PFR(nn.Module):
+    """Restores aligned faces: [B,3,S,S] in [-1,1] -> [B,3,S,S], about [-1,1] (not clamped), in the input's dtype.
+
+    A sample's result does not depend on the others in the batch.
+
+    Example:
+        >>> net = PFR(PFRConfig(size=64, narrow=0.125))
+        >>> net(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, config: PFRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config) if config.decoder else None
+        self.prior = StyleGAN2Prior(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore a batch.
+
+        Raises:
+            InputError: ``x`` is not a floating-point [B,3,S,S] with the S of the configuration.
+        """
+        return self._run(x)[0].to(x.dtype)
+
+    def forward_with_pyramid(self, x: Tensor) -> tuple[Tensor, Features]:
+        """For training: also the decoder's RGB image at every scale. Empty if the network has no decoder."""
+        image, clean = self._run(x)
+        return image, {} if self.decoder is None else self.decoder.pyramid(clean)
+
+    def _run(self, x: Tensor) -> tuple[Tensor, Features]:
+        size = self.config.size
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size) or not x.is_floating_point():
+            raise InputError(
+                f"PFR got {x.dtype} {list(x.shape)}; this network takes float [B,3,{size},{size}] in [-1,1]. "
+                "Use FaceRestorer for photographs of any size."
+            )
+        x = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
+        z, features = self.encoder(x)  # Eq. 1
+        clean = features if self.decoder is None else self.decoder(features)
+        return self.prior(z, clean), clean  # Eq. 2, 3

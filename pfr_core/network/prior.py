@@ -1,0 +1,135 @@
+"""The StyleGAN2 prior with concatenated noise branches: section 3.1, right half of Figure 2, Eq. 2 and 3.
+
+The modulated convolution is computed on the activations: the input is scaled by the style, the output by the
+demodulation factor, around ONE shared weight. That is the same arithmetic as StyleGAN2's weight per sample with a grouped
+convolution, and lets the library use its fast kernels for the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .codec import Features
+from .config import SMALLEST, PFRConfig
+from .layers import GAIN, SLOPE, EqualLinear, blur, upsample2
+
+
+class ModulatedConv(nn.Module):
+    """Convolution modulated by w: [B,in,H,W], [B,style_dim] -> [B,out,H,W], or [B,out,2H,2W] with ``up``."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, style_dim: int, *, up: bool = False, demodulate: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
+        self.scale = 1.0 / math.sqrt(in_channels * kernel**2)
+        self.padding = kernel // 2
+        self.up = up
+        self.demodulate = demodulate
+
+    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
+        style = self.modulation(w)  # [B,in] float32
+        weight = self.weight * self.scale
+        factor = None
+        if self.demodulate:
+            # Demodulation cancels the size of the style: dividing by its maximum changes nothing in exact arithmetic
+            # and keeps float16 from overflowing (StyleGAN2-ADA).
+            size = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)  # [B,1]
+            style = style / size
+            energy = weight.float().square().sum(dim=(2, 3))  # [out,in]
+            with torch.autocast(x.device.type, enabled=False):
+                factor = torch.rsqrt(style.square() @ energy.t() + 1e-8 / size.square()) * gain  # [B,out]
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [B,out,2H+1,2W+1]
+            x = blur(x, 1, gain=4.0)  # [B,out,2H,2W]
+        else:
+            x = F.conv2d(x, weight, padding=self.padding)
+        return x if factor is None else x * factor.to(x.dtype)[:, :, None, None]
+
+
+class NoiseBranch(nn.Module):
+    """Concatenates the noise feature, scaled by one learned number: [B,C,H,W] twice -> [B,2C,H,W] (Eq. 3, not added)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))  # ours: alive from the start; StyleGAN2 starts at 0
+
+    def forward(self, x: Tensor, noise: Tensor, gain: float = 1.0) -> Tensor:
+        return torch.cat([x, noise.to(x.dtype) * (self.weight * gain).to(x.dtype)], dim=1)
+
+
+class StyleBlock(nn.Module):
+    """One style block, Eq. 3: modulated convolution, concatenated noise, bias, activation. [B,in,H,W] -> [B,2*out,..]."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(in_channels, out_channels, 3, style_dim, up=up)
+        self.noise = NoiseBranch()
+        self.bias = nn.Parameter(torch.zeros(2 * out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        # The activation's gain is folded into both halves and the bias, see layers.py.
+        x = self.noise(self.conv(x, w, gain=GAIN), noise, gain=GAIN)
+        return F.leaky_relu(x + (self.bias * GAIN).to(x.dtype)[None, :, None, None], SLOPE)
+
+
+class ToRGB(nn.Module):
+    """Style block feature -> RGB, added to the up-sampled RGB of the scale below. Accumulates in float32."""
+
+    def __init__(self, in_channels: int, style_dim: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
+        rgb = self.conv(x, w).float() + self.bias.float()[None, :, None, None]
+        return rgb if skip is None else rgb + upsample2(skip)
+
+
+class StyleGAN2Prior(nn.Module):
+    """Mapping network, learned constant and style blocks: z [B,style_dim] and noise features -> RGB [B,3,S,S] float32."""
+
+    def __init__(self, config: PFRConfig) -> None:
+        super().__init__()
+        self.mapping = nn.ModuleList(
+            EqualLinear(config.style_dim, config.style_dim, lr_mul=0.01, activate=True) for _ in range(config.n_mlp)
+        )
+        smallest = config.channels(SMALLEST)
+        self.const = nn.Parameter(torch.randn(1, smallest, SMALLEST, SMALLEST))
+        self.blocks = nn.ModuleDict()  # "r.0" up-samples (not at 4 px), "r.1" follows
+        self.to_rgb = nn.ModuleDict()
+        for r in config.resolutions:
+            channels, blocks = config.channels(r), nn.ModuleList()
+            if r > SMALLEST:
+                blocks.append(StyleBlock(2 * config.channels(r // 2), channels, config.style_dim, up=True))
+            blocks.append(StyleBlock(2 * channels if r > SMALLEST else channels, channels, config.style_dim))
+            self.blocks[str(r)] = blocks
+            self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim)
+
+    def map(self, z: Tensor) -> Tensor:
+        """w = MLP(z), Eq. 2; z is normalised to unit mean square first."""
+        w = z.float()
+        w = w * torch.rsqrt(w.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.mapping:
+            w = layer(w)
+        return w
+
+    def synthesise(self, w: Tensor, noise: Features) -> Tensor:
+        """w [B,style_dim] and a noise feature for every resolution -> RGB [B,3,S,S]."""
+        x = self.const.to(noise[SMALLEST].dtype).expand(w.shape[0], -1, -1, -1)
+        rgb: Tensor | None = None
+        for resolution, blocks in self.blocks.items():
+            for block in blocks:  # type: ignore[attr-defined]  # ModuleDict hides that it is a ModuleList
+                x = block(x, w, noise[int(resolution)])
+            rgb = self.to_rgb[resolution](x, w, rgb)
+        assert rgb is not None
+        return rgb
+
+    def forward(self, z: Tensor, noise: Features) -> Tensor:
+        return self.synthesise(self.map(z), noise)
