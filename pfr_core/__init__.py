@@ -5,8 +5,23 @@ One pipeline, used by the command line, the ComfyUI nodes, the demo and by ``imp
 
 from .checkpoint import load_model, save_model
 from .degradation import Degradation
+from .face import Face
 from .network import MMRB, PFR, PFRConfig
+from .options import RestoreOptions
+from .restorer import FaceRestorer, Restored
 
 __version__ = "0.1.0"
 
-__all__ = ["MMRB", "PFR", "Degradation", "PFRConfig", "__version__", "load_model", "save_model"]
+__all__ = [
+    "MMRB",
+    "PFR",
+    "Degradation",
+    "Face",
+    "FaceRestorer",
+    "PFRConfig",
+    "RestoreOptions",
+    "Restored",
+    "__version__",
+    "load_model",
+    "save_model",
+]

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from . import gpen
 from .errors import CheckpointError
-from .network import PFR, PRESETS, PFRConfig
+from .network import PFR, PRESETS, Discriminator, PFRConfig
 from .weights import locate
 
 log = logging.getLogger(__name__)
 
 FORMAT = "pfr"
+DISCRIMINATOR_FORMAT = "pfr-discriminator"
 FORMAT_VERSION = 1
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -52,7 +53,12 @@ class Checkpoint:
 
 
 def save_model(
-    net: PFR, path: str | os.PathLike[str], *, provenance: Mapping[str, Any], licence: str, dtype: torch.dtype | None = None
+    net: PFR,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write ``net`` to a safetensors file from which :func:`load_model` builds it again. Atomic: never half a file.
 
@@ -66,31 +72,18 @@ def save_model(
     Raises:
         CheckpointError: the suffix is another, or the file cannot be written.
     """
-    target = Path(path)
-    if target.suffix != ".safetensors":
-        raise CheckpointError(f"{target}: models are saved as .safetensors; give the file that suffix.")
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "config": json.dumps(net.config.to_dict()),
-        "provenance": json.dumps(dict(provenance)),
-        "licence": licence,
-    }
-    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        save_file(state, temporary, metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-        temporary = None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{target}: cannot be written ({error}). Check the folder's permissions and free space.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    _write(net, net.config, Path(path), FORMAT, provenance, licence, dtype)
+
+
+def save_discriminator(
+    net: Discriminator, config: PFRConfig, path: str | os.PathLike[str], *, provenance: Mapping[str, Any], licence: str
+) -> None:
+    """Write a global discriminator, for training to start from; ``config`` is its generator's.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    _write(net, config, Path(path), DISCRIMINATOR_FORMAT, provenance, licence, None)
 
 
 def load_model(
@@ -101,13 +94,14 @@ def load_model(
     """A PFR network in eval mode, ready for ``forward(x: [B,3,S,S] in [-1,1])``.
 
     Args:
-        source: a file (our safetensors; GPEN's ``.pth`` or safetensors), ``"default"`` for the model that comes with the
-            package, or the name of a preset (random weights, with a warning).
+        source: a file (our safetensors; GPEN's ``.pth`` or safetensors), ``"default"`` for the model that comes with
+            the package, or the name of a preset (random weights, with a warning).
         device: where to put it.
         dtype: precision of the parameters.
 
     Raises:
         CheckpointError: unknown name, missing or damaged file, another network's file, or a pickle that holds code.
+        WeightsError: ``"default"``, and the model is missing from the installation.
 
     Example:
         >>> net = load_model("default")
@@ -117,14 +111,15 @@ def load_model(
     if str(source) in PRESETS:
         log.warning("%s is a preset: the network has random weights and restores nothing before it is trained.", source)
         return PFR(PRESETS[str(source)]).to(device, dtype).eval()
-    checkpoint = read_checkpoint(locate("default") if str(source) == "default" else source)
+    path = locate("default") if str(source) == "default" else Path(source)
+    checkpoint = read_checkpoint(path)
     with torch.device("meta"):
         net = PFR(checkpoint.config)
     try:
         net.load_state_dict(checkpoint.state, assign=True)  # no second copy in memory
     except RuntimeError as error:
         raise CheckpointError(
-            f"{source}: the tensors do not fit the configuration in the file. Download or export it again. {error}"
+            f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"
         ) from error
     return net.to(device, dtype).eval()
 
@@ -150,12 +145,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
-        raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
+        raise CheckpointError(
+            f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr."
+        )
     try:
         config = PFRConfig(**json.loads(metadata["config"]))
-        provenance = json.loads(metadata["provenance"])
+        provenance = dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Download or export the file again.") from error
+        raise CheckpointError(
+            f"{path}: the metadata is damaged ({error}). Download or export the file again."
+        ) from error
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), FORMAT)
 
 
@@ -172,9 +171,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         known = ", ".join(("default", *PRESETS))
         raise CheckpointError(f"{path}: no such model file, and no known name either. Known names: {known}.")
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -184,16 +184,56 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, because it is no plain state dict: loading it could run code. Ask its author for safetensors."
+            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
+            "Download it again, or ask its author for safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
         raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
     for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
     return content, {}
+
+
+def _write(
+    net: torch.nn.Module,
+    config: PFRConfig,
+    target: Path,
+    layout: str,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None,
+) -> None:
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"{target}: models are saved as .safetensors; give the file that suffix.")
+    metadata = {
+        "format": layout,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(config.to_dict()),
+        "provenance": json.dumps(dict(provenance)),
+        "licence": licence,
+    }
+    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        save_file(state, temporary, metadata)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+        temporary = None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{target}: cannot be written ({error}). Check the folder's permissions and free space."
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -1,0 +1,36 @@
+"""A picture that shows what the detector found: boxes with their numbers, and the five points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .face import Face
+
+BOX, POINT, TEXT = (0, 220, 90), (255, 60, 60), (0, 0, 0)
+
+
+def annotate(image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> npt.NDArray[np.uint8]:
+    """[H,W,3] RGB uint8 with every face drawn; the numbers are the positions in ``faces``.
+
+    Example:
+        >>> annotate(np.zeros((64, 64, 3), np.uint8), []).shape
+        (64, 64, 3)
+    """
+    canvas = np.ascontiguousarray(image[..., :3])
+    canvas = canvas.copy() if canvas is image else canvas
+    for number, face in enumerate(faces):
+        left, top, right, bottom = (round(value) for value in face.box)
+        width = max(1, round(face.size / 80))
+        cv2.rectangle(canvas, (left, top), (right, bottom), BOX, width)
+        for x, y in face.points:
+            cv2.circle(canvas, (round(x), round(y)), max(1, width), POINT, -1)
+        height = max(0.4, face.size / 250)
+        (text_width, text_height), base = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, height, width)
+        corner = (left, max(top, text_height + base))
+        cv2.rectangle(canvas, (corner[0], corner[1] - text_height - base), (corner[0] + text_width, corner[1]), BOX, -1)
+        cv2.putText(canvas, str(number), (corner[0], corner[1] - base // 2), cv2.FONT_HERSHEY_SIMPLEX, height, TEXT, width)
+    return canvas

@@ -1,0 +1,135 @@
+"""Finding faces: facexlib's RetinaFace with our weights handling, at a size the caller can set."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .errors import InputError, WeightsError
+from .face import Face
+from .weights import locate
+
+log = logging.getLogger(__name__)
+
+DetectorName = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
+
+NMS_IOU = 0.4
+SMALLEST_SIDE = 64
+"""Smaller images are padded to this: the coarsest feature map needs something to look at."""
+
+INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
+
+
+class Detector:
+    """A RetinaFace network, loaded at the first use.
+
+    Args:
+        name: which network.
+        device: where it runs.
+
+    Raises:
+        InputError: unknown name.
+        WeightsError: its weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
+
+    Example:
+        >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP
+    """
+
+    def __init__(self, name: DetectorName = "retinaface_mobile0.25", device: str | torch.device = "cpu") -> None:
+        if name not in get_args(DetectorName):
+            raise InputError(f"Unknown detector {name!r}; choose from {', '.join(get_args(DetectorName))}.")
+        self.name = name
+        self.device = torch.device(device)
+        self._network: Any = None
+
+    def detect(
+        self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
+    ) -> list[Face]:
+        """The faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
+
+        Args:
+            image: the photograph.
+            threshold: lowest score that counts as a face, 0 to 1.
+            size: the photograph is shrunk until its longer side is at most this; it is never enlarged.
+            sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
+        """
+        height, width = image.shape[:2]
+        scale = min(1.0, size / max(height, width))
+        small = image
+        if scale < 1:
+            target = (max(1, round(width * scale)), max(1, round(height * scale)))
+            small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+        found: list[Face] = []
+        for turns in range(4) if sideways else (0,):
+            rows = self._run(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            found += [_to_face(row, turns, small.shape, image.shape) for row in rows]
+        found.sort(key=lambda face: face.score, reverse=True)
+        return _suppress(found) if sideways else found
+
+    def release(self) -> None:
+        """Forget the network and its memory; the next use loads it again."""
+        self._network = None
+
+    def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+        """[N,15]: box, score, five points, in pixels of ``image``."""
+        height, width = image.shape[:2]
+        bottom, right = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
+        if bottom or right:
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        if self._network is None:
+            self._network = self._load()
+        with torch.inference_mode():
+            bgr = np.ascontiguousarray(image[:, :, ::-1])
+            return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
+
+    def _load(self) -> Any:
+        try:
+            from facexlib.detection.retinaface import RetinaFace
+        except ImportError as error:
+            raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
+        path = locate(self.name)
+        network = RetinaFace(network_name=self.name.removeprefix("retinaface_"), device=self.device)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            raise WeightsError(f"{path}: not the weights of {self.name} ({error}). Delete the file and try again.") from error
+        log.info("detector %s loaded from %s", self.name, path)
+        return network.eval()
+
+
+def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:
+    """A row of :meth:`Detector._run`, found after ``turns`` quarter turns of the shrunk photograph, in photograph pixels."""
+    xy = np.concatenate([row[:4], row[5:]]).astype(np.float64).reshape(-1, 2)  # two corners, five points
+    height, width = small[:2]
+    for side in [width, height, width][:turns]:  # undo np.rot90: (x, y) -> (side - 1 - y, x)
+        xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
+    scale = np.array([full[1] / width, full[0] / height])
+    xy = (xy + 0.5) * scale - 0.5  # pixel centres, not corners, stay where they are
+    corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    points = tuple((float(x), float(y)) for x, y in xy[2:])
+    return Face((float(left), float(top), float(right), float(bottom)), float(row[4]), points)  # type: ignore[arg-type]
+
+
+def _suppress(faces: list[Face]) -> list[Face]:
+    """Of faces found in several orientations keep the best; ``faces`` come best first."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(_iou(face.box, other.box) <= NMS_IOU for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _iou(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (areas - width * height)

@@ -1,0 +1,76 @@
+"""Every choice a user has for one restoration, defined once: command line, nodes and demo are derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args, get_type_hints
+
+from .color import ColorMatch
+from .errors import InputError
+from .masks import MaskKind, check_mask
+from .selection import Order, Select
+
+
+def option(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with a help text and, for numbers, limits."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How to find, choose, restore and paste the faces of a photograph.
+
+    Raises:
+        InputError: a value is out of range, or an option would have no effect.
+
+    Example:
+        >>> RestoreOptions(select="largest", strength=0.7).mask
+        'box'
+    """
+
+    threshold: float = option(0.8, "lowest detection score that counts as a face", 0.0, 1.0)
+    detection_size: int = option(1280, "longer side in px at which faces are looked for; photos are never enlarged", 64, 8192)
+    sideways: bool = option(False, "look for faces turned by 90, 180 and 270 degrees too")
+    min_face_size: int = option(0, "leave faces smaller than this alone (longer side of the box in px)", 0, 100000)
+    max_face_size: int | None = option(None, "leave faces larger than this alone (longer side of the box in px)", 1, 100000)
+    select: Select = option("all", "which faces")
+    order: Order = option("left-to-right", "order in which faces are listed, counted and numbered")
+    indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0")
+    count: int | None = option(None, "with select=all: at most so many faces", 1, 100000)
+    strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0)
+    mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own")
+    feather: float = option(0.1, "width of the mask's soft edge as a share of the crop", 0.0, 0.5)
+    color_match: ColorMatch = option("none", "match the restored face's colours to the photo's")
+    keep_gray: bool = option(True, "a gray photo stays gray")
+    scale: float = option(1.0, "enlarge the photo by this factor (Lanczos for everything but the faces)", 1.0, 4.0)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in fields(self):
+            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
+            if low is not None and value is not None and not low <= value <= high:
+                raise InputError(f"{item.name} is {value}; it must be from {low:g} to {high:g}.")
+            choices = get_args(hints[item.name])
+            if choices and isinstance(choices[0], str) and value not in choices:
+                raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
+        check_mask(self.mask, self.feather)
+        if self.max_face_size is not None and self.max_face_size < self.min_face_size:
+            raise InputError(f"max_face_size {self.max_face_size} is below min_face_size {self.min_face_size}.")
+        if bool(self.indices) != (self.select == "index"):
+            raise InputError("indices and select='index' go together: give both or neither.")
+        if self.count is not None and self.select != "all":
+            raise InputError(f"count needs select='all'; select={self.select!r} says itself how many.")
+
+
+FINDING = (
+    "threshold",
+    "detection_size",
+    "sideways",
+    "min_face_size",
+    "max_face_size",
+    "select",
+    "order",
+    "indices",
+    "count",
+)
+"""The options that decide which faces are restored; they have no effect where the faces are given."""

@@ -1,0 +1,415 @@
+"""``FaceRestorer``: the whole photo pipeline behind one class.
+
+Reads top to bottom: detect, select, align, restore, match colours, mask, paste.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from . import inference
+from .alignment import FloatImage, Matrix, align, alignment_matrix, from_float, scale_of, scaled, to_float, to_uint8, warp
+from .checkpoint import load_model
+from .color import is_gray, match_color, to_gray
+from .detection import Detector, DetectorName
+from .device import DTypeName, resolve_device, resolve_dtype
+from .errors import Cancelled, InputError
+from .face import Face
+from .image_io import read_photo
+from .image_metadata import Provenance
+from .layouts import Array, ImageLike, unpack
+from .masks import Parser, make_mask
+from .network import PFR
+from .options import FINDING, RestoreOptions
+from .paste import paste_face
+from .selection import filter_by_size, select_faces
+from .weights import locate
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); stages are those of :attr:`Restored.seconds`."""
+
+MAGNIFIED = 2.0
+"""A face is called magnified when it is this much larger than its crop: its restoration lacks fine detail."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The result for one image, or for each image of a batch.
+
+    Attributes:
+        image: what went in, restored: same type, layout, range and depth.
+        faces: the faces that were restored, in order. For a batch: a list for each image.
+        mask: weight of the restored faces, [H,W] float32 in [0,1]; for a tensor a tensor, [B,H,W] for a batch.
+        before: the aligned crops [N,S,S,3] float32 in [0,1], over the whole batch.
+        after: the same crops as the network restored them, before strength and colour match.
+        seconds: time by stage.
+    """
+
+    image: Any
+    faces: list[Any]
+    mask: Any
+    before: FloatImage = field(repr=False)
+    after: FloatImage = field(repr=False)
+    seconds: dict[str, float] = field(repr=False)
+
+
+class FaceRestorer:
+    """Finds the faces of a photograph, restores them and pastes them back; every other pixel stays as it was.
+
+    Networks are loaded when they are first needed. One object may be used for any number of photographs; it is not safe
+    to use it from several threads at once.
+
+    Args:
+        model: a network, or what :func:`pfr_core.load_model` takes: a file, ``"default"`` or a preset's name.
+        detector: which face detector.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
+        dtype: precision of the network.
+        batch_size: faces restored at once; halved by itself when memory runs out.
+        options: defaults for every call of :meth:`restore`.
+
+    Raises:
+        InputError: an unknown name or a device that is not there.
+        CheckpointError: the model file cannot be used.
+
+    Example:
+        >>> restored = FaceRestorer().restore("old.jpg", strength=0.8)  # doctest: +SKIP
+        >>> Image.fromarray(restored.image).save("new.png")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | PFR = "default",
+        detector: DetectorName = "retinaface_mobile0.25",
+        *,
+        device: str = "auto",
+        dtype: DTypeName = "auto",
+        batch_size: int = 8,
+        options: RestoreOptions | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.batch_size = batch_size
+        self.options = options or RestoreOptions()
+        self.detector = Detector(detector, self.device)
+        self.parser = Parser(self.device)
+        self._model = model
+        net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)
+        self.net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def provenance(self) -> Provenance:
+        """Name and SHA-256 of the model, to be recorded in the files it made."""
+        if isinstance(self._model, PFR):
+            digest = hashlib.sha256()
+            for value in self._model.state_dict().values():
+                digest.update(value.detach().float().cpu().numpy().tobytes())
+            return Provenance("custom", digest.hexdigest())
+        name = str(self._model)
+        path = locate("default") if name == "default" else Path(name)
+        return Provenance(Path(name).name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the aligned crops in px, the network's size."""
+        return self.net.config.size
+
+    def restore(
+        self,
+        image: ImageLike | str | os.PathLike[str],
+        *,
+        faces: Sequence[Face] | None = None,
+        background: ImageLike | None = None,
+        aligned: bool = False,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        **changes: Any,
+    ) -> Restored:
+        """Restore the faces of one image or of a batch of images.
+
+        A photograph without a face, or ``strength=0``, comes back bit-identical (at scale 1).
+
+        Args:
+            image: a path, NumPy array, PIL image or tensor, see ``layouts.py``. A path gives an array.
+            faces: restore these instead of detecting; one image only.
+            background: the photograph enlarged by the caller, of the same type; the faces are pasted into it.
+            aligned: the image is itself an aligned face (FFHQ frame, square) and is restored as a whole.
+            progress: called with (stage, done, total).
+            should_stop: asked between faces; returning true ends the work with :class:`Cancelled`.
+            **changes: fields of :class:`RestoreOptions` that differ from the object's own.
+
+        Raises:
+            InputError: an image of the wrong type, shape or range, or an option that is unknown, out of range or without effect.
+            ImageError: the file cannot be read.
+            WeightsError: the detector's or parser's weights are not to be had.
+            Cancelled: ``should_stop`` asked for it.
+        """
+        options = self._options(changes, finding=faces is None and not aligned, aligned=aligned)
+        if isinstance(image, (str, os.PathLike)):
+            image = read_photo(Path(image)).pixels
+        frames, repack = unpack(image)
+        backgrounds = self._backgrounds(background, frames, options)
+        if faces is not None and len(frames) != 1:
+            raise InputError(f"faces were given for a batch of {len(frames)} images; pass the images one by one.")
+        seconds: dict[str, float] = {}
+        report = progress or (lambda stage, done, total: None)
+
+        chosen: list[list[Face]] = []
+        for number, frame in enumerate(frames):
+            _check_stop(should_stop)
+            with _timed(seconds, "detect"):
+                if aligned:
+                    chosen.append([])
+                else:
+                    chosen.append(list(faces) if faces is not None else self.find(frame, options))
+            report("detect", number + 1, len(frames))
+
+        with _timed(seconds, "align"):
+            if aligned:
+                before = np.stack([self._whole(frame) for frame in frames])
+            else:
+                before = np.concatenate([self.crop(frame, found) for frame, found in zip(frames, chosen, strict=True)])
+        with _timed(seconds, "restore"):
+            after = before
+            if options.strength > 0:
+                after = self.restore_crops(
+                    before, progress=lambda done, total: report("restore", done, total), should_stop=should_stop
+                )
+
+        results, masks, taken = [], [], 0
+        for number, (frame, found, large) in enumerate(zip(frames, chosen, backgrounds, strict=True)):
+            _check_stop(should_stop)
+            with _timed(seconds, "paste"):
+                n = 1 if aligned else len(found)
+                pair = before[taken : taken + n], after[taken : taken + n]
+                taken += n
+                paste = self._paste_whole if aligned else self.paste
+                result, mask = paste(frame, found, *pair, background=large, options=options)
+            results.append(result)
+            masks.append(mask)
+            report("paste", number + 1, len(frames))
+        single = not (isinstance(image, torch.Tensor) and image.ndim == 4)
+        return Restored(
+            image=repack(results),
+            faces=chosen[0] if single else chosen,
+            mask=_pack_masks(masks, image, single),
+            before=before,
+            after=after,
+            seconds=seconds,
+        )
+
+    def find(self, image: Array, options: RestoreOptions | None = None) -> list[Face]:
+        """Detect and select, see :func:`find_faces`."""
+        return find_faces(self.detector, image, options or self.options)
+
+    def crop(self, image: Array, faces: Sequence[Face]) -> FloatImage:
+        """The aligned crops [N,S,S,3] float32 in [0,1] of [H,W,3+]."""
+        size = self.crop_size
+        matrices = [alignment_matrix(face, size) for face in faces]
+        for face, matrix in zip(faces, matrices, strict=True):
+            if scale_of(matrix) < 1 / MAGNIFIED:
+                log.warning(
+                    "a face of %.0f px is %.1f times larger than the model's %d px: it keeps its own fine detail, the model "
+                    "restores only the coarser part (max_face_size skips such faces)",
+                    face.size, 1 / scale_of(matrix), size,
+                )  # fmt: skip
+        crops = [align(image, matrix, size) for matrix in matrices]
+        return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
+
+    def restore_crops(
+        self,
+        crops: FloatImage,
+        *,
+        progress: inference.Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> FloatImage:
+        """Run the network: [N,S,S,3] float32 in [0,1] -> the same."""
+        return inference.restore_crops(self.net, crops, batch_size=self.batch_size, progress=progress, should_stop=should_stop)
+
+    def paste(
+        self,
+        image: Array,
+        faces: Sequence[Face],
+        before: FloatImage,
+        after: FloatImage,
+        *,
+        background: Array | None = None,
+        options: RestoreOptions | None = None,
+    ) -> tuple[Array, FloatImage]:
+        """Put restored crops back: a new image like ``image`` (or of the background's size) and the mask [H,W].
+
+        Needs no network, so strength, mask or colours can be changed at no cost once the crops are restored.
+
+        Args:
+            image: the photograph [H,W,3+].
+            faces: the faces, as given to :meth:`crop`.
+            before: their crops.
+            after: their restored crops.
+            background: the photograph enlarged, otherwise it is enlarged here by ``options.scale``.
+            options: strength, mask, feather, color_match, keep_gray, scale.
+        """
+        options = options or self.options
+        target = self._target(image, background, options)
+        height, width = target.shape[:2]
+        mask = np.zeros((height, width), np.float32)
+        if options.strength == 0 or not faces:
+            return target, mask
+        enlarged = target.shape != image.shape or background is not None
+        original = target.copy()
+        factors = width / image.shape[1], height / image.shape[0]
+        gray = options.keep_gray and is_gray(image)
+        for face, old, new in zip(faces, before, after, strict=True):
+            matrix = scaled(alignment_matrix(face, self.crop_size), *factors)
+            new = self._finish(new, old, gray, options)
+            crop_mask = self._mask(new, options)
+            change = np.float32(options.strength) * (new - (align(original, matrix, self.crop_size) if enlarged else old))
+            paste_face(target, mask, change, crop_mask, matrix, original)
+        return target, mask
+
+    def release(self) -> None:
+        """Give back the memory of detector and parser; they are loaded again when needed."""
+        self.detector.release()
+        self.parser.release()
+
+    def _options(self, changes: dict[str, Any], *, finding: bool, aligned: bool) -> RestoreOptions:
+        unknown = set(changes) - set(RestoreOptions.__dataclass_fields__)
+        if unknown:
+            raise InputError(f"Unknown options {sorted(unknown)}; there are {sorted(RestoreOptions.__dataclass_fields__)}.")
+        useless = set(changes) & ({*FINDING, "mask", "feather"} if aligned else set() if finding else set(FINDING))
+        if useless:
+            raise InputError(f"{sorted(useless)} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
+        return replace(self.options, **changes)
+
+    def _finish(self, new: FloatImage, old: FloatImage, gray: bool, options: RestoreOptions) -> FloatImage:
+        new = match_color(new, old, options.color_match)
+        return to_gray(new) if gray else new
+
+    def _mask(self, crop: FloatImage, options: RestoreOptions) -> FloatImage:
+        if options.mask == "parse":
+            return self.parser.mask(crop, options.feather)
+        return make_mask(options.mask, self.crop_size, options.feather)
+
+    def _backgrounds(
+        self, background: ImageLike | None, frames: list[Array], options: RestoreOptions
+    ) -> list[Array] | list[None]:
+        if background is None:
+            return [None] * len(frames)
+        if options.scale != 1:
+            raise InputError("scale has no effect when a background is given; its own size decides.")
+        large, _ = unpack(background)
+        if len(large) != len(frames):
+            raise InputError(f"{len(large)} backgrounds for {len(frames)} images; give one for each.")
+        for frame, other in zip(frames, large, strict=True):
+            ratio_x, ratio_y = other.shape[1] / frame.shape[1], other.shape[0] / frame.shape[0]
+            if other.dtype != frame.dtype or other.shape[2] != frame.shape[2]:
+                raise InputError("The background must have the same type, depth and channels as the image.")
+            if abs(ratio_x / ratio_y - 1) > 0.02:
+                raise InputError(
+                    f"The background is {other.shape[1]}x{other.shape[0]}, the image {frame.shape[1]}x{frame.shape[0]}: "
+                    "it must be the same picture enlarged, with the same proportions."
+                )
+        return large
+
+    def _target(self, image: Array, background: Array | None, options: RestoreOptions) -> Array:
+        if background is not None:
+            return background.copy()
+        return resize(image, round(image.shape[1] * options.scale), round(image.shape[0] * options.scale))
+
+    def _whole(self, image: Array) -> FloatImage:
+        """The crop of an image that is itself an aligned face."""
+        height, width = image.shape[:2]
+        if height != width:
+            raise InputError(f"An aligned face must be square, this is {width}x{height}. Leave aligned off for photographs.")
+        return np.clip(
+            warp(to_float(image[..., :3]), _resize_matrix(self.crop_size / width), self.crop_size, self.crop_size), 0, 1
+        )
+
+    def _paste_whole(
+        self,
+        image: Array,
+        faces: Sequence[Face],
+        before: FloatImage,
+        after: FloatImage,
+        *,
+        background: Array | None,
+        options: RestoreOptions,
+    ) -> tuple[Array, FloatImage]:
+        target = self._target(image, background, options)
+        height, width = target.shape[:2]
+        if options.strength == 0:
+            return target, np.zeros((height, width), np.float32)
+        new = self._finish(after[0], before[0], options.keep_gray and is_gray(image), options)
+        change = new - self._whole(target)
+        change = warp(change, _resize_matrix(width / self.crop_size), width, height)
+        target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
+        return target, np.ones((height, width), np.float32)
+
+
+def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
+    """The faces of [H,W,3+] (any depth) that ``options`` choose, in their order."""
+    found = detector.detect(
+        to_uint8(image[..., :3]),
+        threshold=options.threshold,
+        size=options.detection_size,
+        sideways=options.sideways,
+    )
+    found = filter_by_size(found, options.min_face_size, options.max_face_size)
+    chosen = select_faces(
+        found,
+        (image.shape[1], image.shape[0]),
+        select=options.select,
+        order=options.order,
+        indices=options.indices,
+        count=options.count,
+    )
+    log.info("%d faces found, %d chosen", len(found), len(chosen))
+    return chosen
+
+
+def _resize_matrix(factor: float) -> Matrix:
+    """Pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
+    return np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])
+
+
+def resize(image: Array, width: int, height: int) -> Array:
+    """[H,W,C] enlarged by Lanczos; a copy."""
+    if image.shape[:2] == (height, width):
+        return image.copy()
+    large = cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
+    return np.clip(large, 0, 1) if np.issubdtype(image.dtype, np.floating) else large
+
+
+def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:
+    if not isinstance(image, torch.Tensor):
+        return masks[0]
+    tensors = [torch.from_numpy(mask).to(image.device) for mask in masks]
+    return tensors[0] if single else torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
+
+
+def _check_stop(should_stop: Callable[[], bool] | None) -> None:
+    if should_stop is not None and should_stop():
+        raise Cancelled("Stopped as asked; nothing was written.")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
