@@ -6,10 +6,9 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
 
+from pfr_core.arguments import add_options
 from pfr_core.errors import PFRError
 
 from .config import TrainConfig
@@ -19,19 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``python -m trainer``."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train and evaluate PFR.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser(
-        "reconstruct", help="train on pixel losses", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    hints = get_type_hints(TrainConfig)
-    for item in fields(TrainConfig):
-        choices = get_args(hints[item.name]) or None
-        run.add_argument(
-            f"--{item.name.replace('_', '-')}",
-            type=str if choices else hints[item.name],
-            choices=choices,
-            default=item.default,
-            help=item.metadata["help"],
-        )
+    run = commands.add_parser("reconstruct", help="train on pixel losses", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_options(run, TrainConfig)
     run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
     judge = commands.add_parser("evaluate", help="PSNR and SSIM at 512 px on held-out faces, degraded with fixed seeds")
     judge.add_argument("model", help="model file, or 'default'")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pfr_core import PFRConfig
 from pfr_core.errors import InputError
 from pfr_core.network import PRESETS, Preset
+from pfr_core.options import option
 
 Precision = Literal["fp32", "bf16"]
-
-
-def option(default: Any, help: str) -> Any:
-    """A field that becomes a command-line option with this help text."""
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def resize(image: RGB8, size: int) -> RGB8:
     if image.shape[:2] == (size, size):
         return image
     smaller = size < image.shape[0]
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)  # type: ignore[return-value]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
 def to_tensor(image: RGB8) -> Tensor:

@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
 
     device = torch.device(config.device)
     torch.manual_seed(config.seed)
-    net = PFR(config.network).to(device, memory_format=torch.channels_last)
+    net = PFR(config.network).to(device).to(memory_format=torch.channels_last)
     if config.init_from:
         warm_start(net, config.init_from)
     ema = PFR(config.network).to(device).requires_grad_(False).eval()
@@ -80,7 +80,10 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         step = state["step"]
 
     def checkpoint() -> None:
-        save_state(folder, {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step})
+        save_state(
+            folder,
+            {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
+        )
         export(ema, folder, config, step, faces)
 
     data = DegradedFaces(
@@ -128,7 +131,12 @@ def export(ema: PFR, folder: Path, config: TrainConfig, step: int, faces: list[F
         "faces": len(faces),
         "real_faces": sum(face.real for face in faces),
         "data_licences": {name: sum(face.licence == name for face in faces) for name in licences},
-        "config": {**asdict(config), "data": Path(config.data).name, "out": folder.name, "init_from": Path(config.init_from).name},
+        "config": {
+            **asdict(config),
+            "data": Path(config.data).name,
+            "out": folder.name,
+            "init_from": Path(config.init_from).name,
+        },
     }
     if config.init_from:
         provenance["started_from"] = read_checkpoint(config.init_from).provenance
@@ -136,7 +144,13 @@ def export(ema: PFR, folder: Path, config: TrainConfig, step: int, faces: list[F
 
 
 def _step(
-    net: PFR, ema: PFR, optimiser: torch.optim.Optimizer, degraded: Tensor, truth: Tensor, config: TrainConfig, step: int
+    net: PFR,
+    ema: PFR,
+    optimiser: torch.optim.Optimizer,
+    degraded: Tensor,
+    truth: Tensor,
+    config: TrainConfig,
+    step: int,
 ) -> dict[str, float]:
     degraded = degraded.contiguous(memory_format=torch.channels_last)
     with torch.autocast(degraded.device.type, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -1,0 +1,92 @@
+"""``pfr degrade``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ..alignment import to_uint8
+from ..degradation import Blur, Degradation, bicubic_downsample
+from ..errors import InputError
+from ..image_io import read_photo, write_photo
+from .common import for_each
+from .inputs import plan_outputs
+
+OFF = "off"
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``degrade``."""
+    parser = commands.add_parser(
+        "degrade",
+        help="degrade pictures by the paper's model (Eq. 17), for tests and comparisons",
+        description="Degrade pictures by Eq. 17: blur, down-sampling, noise, JPEG, back to the input's size. Ranges are two "
+        "numbers, a fixed value is one, 'off' leaves the stage out. The drawn parameters are printed as JSON.",
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default: %(default)s)")
+    parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
+    parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
+    for name, text in (
+        ("sigma", "standard deviation of the Gaussian in px"),
+        ("motion-length", "length of motion blur in px"),
+        ("scale", "s, shrink by this factor"),
+        ("noise", "delta, standard deviation of the noise in 8-bit units"),
+        ("quality", "q, JPEG quality"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Degrade every input; returns the exit status."""
+    stages = {
+        name: getattr(arguments, name)
+        for name in ("blur", "sigma", "motion_length", "scale", "noise", "quality")
+        if getattr(arguments, name) is not None
+    }
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; it cannot be negative.")
+    if arguments.bicubic and stages:
+        raise InputError(f"--bicubic is a task of its own; --{next(iter(stages)).replace('_', '-')} has no effect with it.")
+    parsed: dict[str, Any] = {name: _parse(name, values) for name, values in stages.items()}
+    degradation = Degradation(**parsed)
+    plan = plan_outputs(arguments.input, arguments.output)
+    numbers = {source: number for number, (source, _) in enumerate(plan)}
+
+    def work(source: Path, target: Path) -> None:
+        photo = read_photo(source)
+        rgb = to_uint8(photo.pixels[..., :3])
+        if arguments.bicubic:
+            degraded, drawn = bicubic_downsample(rgb), {"bicubic": 4}
+        else:
+            # The first picture takes the seed as it is; further ones differ from it and from each other.
+            number = numbers[source]
+            degraded, parameters = degradation(rgb, (arguments.seed, number) if number else arguments.seed)
+            drawn = asdict(parameters)
+        write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo)
+        print(json.dumps({"file": str(source), "output": str(target), **drawn}))
+
+    return for_each(plan, work, "degraded")
+
+
+def _parse(name: str, values: list[str]) -> object:
+    if values == [OFF]:
+        if name in ("sigma", "motion_length"):
+            raise InputError(f"--{name.replace('_', '-')} cannot be off; leave the kind out of --blur.")
+        return None
+    if name == "blur":
+        return tuple(values)
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError as error:
+        raise InputError(f"--{name.replace('_', '-')} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
+    if len(numbers) > 2:
+        raise InputError(f"--{name.replace('_', '-')} takes one or two numbers.")
+    return numbers[0], numbers[-1]

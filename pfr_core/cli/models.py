@@ -1,0 +1,119 @@
+"""``pfr weights``, ``pfr import-gpen``, ``pfr info``: the files that hold networks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
+from ..errors import WeightsError
+from ..gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
+from ..network import PFR, Discriminator
+from ..weights import REGISTRY, cache_folder, find, locate
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``weights``, ``import-gpen`` and ``info``."""
+    weights = commands.add_parser("weights", help="list, find or download weights")
+    actions = weights.add_subparsers(dest="action", required=True, metavar="list|path|download")
+    actions.add_parser("list", help="what there is, its licence, and whether it is on disk").set_defaults(run=list_weights)
+    path = actions.add_parser("path", help="where a file is; exit status 1 if it is not on disk")
+    path.add_argument("name", choices=REGISTRY)
+    path.set_defaults(run=show_path)
+    download = actions.add_parser("download", help="download a file, unless it is on disk")
+    download.add_argument("name", choices=REGISTRY)
+    download.set_defaults(run=download_weights)
+
+    gpen = commands.add_parser(
+        "import-gpen",
+        help="convert a GPEN checkpoint",
+        description="Convert a GPEN generator to safetensors. With a discriminator: make a PFR for training to start from, "
+        "which returns GPEN's own output until it is trained, and write the discriminator beside it. " + LICENCE,
+    )
+    gpen.add_argument("generator", type=Path, metavar="G.pth")
+    gpen.add_argument("--discriminator", type=Path, metavar="D.pth")
+    gpen.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
+    gpen.set_defaults(run=import_gpen)
+
+    info = commands.add_parser("info", help="what is in a model file")
+    info.add_argument("file", metavar="FILE", help="model file, or 'default'")
+    info.set_defaults(run=show_info)
+
+
+def list_weights(_: argparse.Namespace) -> int:
+    """Print the registry."""
+    for weights in REGISTRY.values():
+        try:
+            path = find(weights.name)
+            place = str(path) if path else f"not on disk; pfr weights download {weights.name}"
+        except WeightsError as error:
+            place = f"unusable: {error}"
+        print(f"{weights.name}: {weights.purpose}\n  licence: {weights.licence}\n  {place}")
+    print(f"cache: {cache_folder()}")
+    return 0
+
+
+def show_path(arguments: argparse.Namespace) -> int:
+    """Print where a file is."""
+    path = find(arguments.name)
+    if path is None:
+        raise WeightsError(f"{arguments.name} is not on disk. Get it with: pfr weights download {arguments.name}")
+    print(path)
+    return 0
+
+
+def download_weights(arguments: argparse.Namespace) -> int:
+    """Download a file with a progress bar."""
+    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        print(locate(arguments.name, progress=progress))
+    return 0
+
+
+def import_gpen(arguments: argparse.Namespace) -> int:
+    """Convert GPEN's files."""
+    state = read_state_dict(arguments.generator)
+    provenance = {"imported_from": arguments.generator.name}
+    if arguments.discriminator is None:
+        config, weights = generator_from_gpen(state)
+        with torch.device("meta"):
+            net = PFR(config)
+        net.load_state_dict(weights, assign=True)
+    else:
+        net = initialise_from_gpen(state)
+        provenance["discriminator"] = arguments.discriminator.name
+        discriminator = Discriminator(net.config)
+        discriminator.load_state_dict(discriminator_from_gpen(read_state_dict(arguments.discriminator), net.config))
+        beside = arguments.output.with_name(f"{arguments.output.stem}.discriminator.safetensors")
+        save_discriminator(discriminator, net.config, beside, provenance=provenance, licence=LICENCE)
+        print(beside)
+    save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
+    print(arguments.output)
+    print(f"Note: {LICENCE}", file=sys.stderr)
+    return 0
+
+
+def show_info(arguments: argparse.Namespace) -> int:
+    """Print a checkpoint's metadata as JSON."""
+    path = locate("default") if arguments.file == "default" else Path(arguments.file)
+    checkpoint = read_checkpoint(path)
+    content = {
+        "file": str(path),
+        "layout": checkpoint.source,
+        "config": checkpoint.config.to_dict(),
+        "parameters": sum(value.numel() for value in checkpoint.state.values()),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in checkpoint.state.values()}),
+        "licence": checkpoint.licence,
+        "provenance": checkpoint.provenance,
+    }
+    print(json.dumps(content, indent=2))
+    return 0
