@@ -1,19 +1,19 @@
-"""The degradation model of section 4.1, Eq. 17: ``x = JPEG_q((y * k) down_s + n_delta)``, resized back to the input size.
+"""The degradation model of section 4.1, Eq. 17: ``x = JPEG_q((y * k) down_s + n_delta)``, resized to the input size.
 
 Order: blur with a kernel of 41 px; resize by 1/s (s < 1 enlarges); Gaussian noise of standard deviation delta in 8-bit
 units; clip and round; JPEG of quality q; resize back. Every parameter is drawn uniformly from the paper's full range.
 
-Ours, where the paper is silent: the three kinds of kernel are equally likely; Gaussian sigma 0.1-10 px (GFPGAN's range);
-motion blur of 20-41 px (shorter ones make the average input milder than the
-paper's); noise independent in each channel; pixel areas are averaged when shrinking, bicubic when enlarging
-and bilinear when resizing back; JPEG with 4:2:0 chroma.
+Ours, where the paper is silent: the three kinds of kernel are equally likely; Gaussian sigma 0.1-10 px (GFPGAN's
+range); motion blur of 30-41 px (shorter ones make the average input milder than the paper's); noise independent in each
+channel; pixel areas are averaged when shrinking, bicubic when enlarging and bilinear when resizing back; JPEG with
+4:2:0 chroma.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ class DegradationParameters:
 
     Attributes:
         blur: kind of kernel.
-        sigma: standard deviations in pixels along and across ``angle`` (equal if isotropic); for motion the length twice.
+        sigma: standard deviations in pixels along and across ``angle`` (equal if isotropic); motion: the length twice.
         angle: orientation of the kernel in radians, [0, pi).
         scale: s, the factor by which the image is shrunk (below 1: enlarged).
         noise: delta, standard deviation in 8-bit units.
@@ -55,7 +55,7 @@ class DegradationParameters:
 class Degradation:
     """Eq. 17 as a distribution over degradations, and its application.
 
-    Each range is ``(low, high)``; a fixed value is ``(v, v)``; ``None`` turns the stage off. The defaults are the paper's.
+    Each range is ``(low, high)``; a fixed value is ``(v, v)``; ``None`` turns the stage off. Defaults: the paper's.
 
     Args:
         blur: kinds of kernel to choose from; ``None`` or empty: no blur.
@@ -77,7 +77,7 @@ class Degradation:
 
     blur: tuple[Blur, ...] | None = ("isotropic", "anisotropic", "motion")
     sigma: Range = (0.1, 10.0)
-    motion_length: Range = (20.0, 41.0)
+    motion_length: Range = (30.0, 41.0)
     scale: Range | None = (0.4, 8.0)
     noise: Range | None = (0.0, 25.0)
     quality: Range | None = (5, 50)
@@ -101,7 +101,12 @@ class Degradation:
         """Draw one set of parameters; the same seed gives the same set in every process.
 
         Every number is drawn whether its stage is on or not, so fixing one stage does not change the others.
+
+        Raises:
+            InputError: a negative seed.
         """
+        if min(seed if isinstance(seed, tuple) else (seed,)) < 0:
+            raise InputError(f"Degradation: the seed is {seed}; it must not be negative.")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         kind_draw, angle = rng.random(), float(rng.uniform(0.0, math.pi))
         along, across = (float(v) for v in rng.uniform(*self.sigma, size=2))
@@ -115,7 +120,10 @@ class Degradation:
         def within(bounds: Range | None, unit: float) -> float | None:
             return None if bounds is None else float(bounds[0] + unit * (bounds[1] - bounds[0]))
 
-        quality = within(self.quality, unit_quality)
+        quality = None
+        if self.quality is not None:  # whole numbers, both ends as likely as the rest
+            low, high = round(self.quality[0]), round(self.quality[1])
+            quality = low + int(unit_quality * (high - low + 1))
         return DegradationParameters(
             blur=kind,
             sigma=sigma,
@@ -123,7 +131,7 @@ class Degradation:
             scale=within(self.scale, unit_scale),
             noise=within(self.noise, unit_noise),
             noise_seed=noise_seed,
-            quality=None if quality is None else round(quality),
+            quality=quality,
         )
 
     def __call__(self, image: UInt8Image, seed: int | tuple[int, ...]) -> tuple[UInt8Image, DegradationParameters]:
@@ -151,16 +159,16 @@ def blur_kernel(parameters: DegradationParameters) -> npt.NDArray[np.float32]:
 
 
 def degrade(image: UInt8Image, parameters: DegradationParameters) -> UInt8Image:
-    """Apply Eq. 17 with given parameters: [H,W,3] RGB uint8 -> the same shape and type.
+    """Apply Eq. 17 with given parameters: [H,W,3] RGB uint8 -> the same shape and type, a new array.
 
     Raises:
-        InputError: not an [H,W,3] uint8 array.
+        InputError: not an [H,W,3] uint8 array, or an empty one.
     """
     _check(image)
     height, width = image.shape[:2]
-    x = image
+    x: npt.NDArray[Any] = image.astype(np.float32)
     if parameters.blur is not None:
-        x = cv2.filter2D(x.astype(np.float32), -1, blur_kernel(parameters), borderType=cv2.BORDER_REFLECT_101)
+        x = cv2.filter2D(x, -1, blur_kernel(parameters), borderType=cv2.BORDER_REFLECT_101)
     if parameters.scale is not None:
         size = (max(1, round(width / parameters.scale)), max(1, round(height / parameters.scale)))
         x = _resize(x, size, cv2.INTER_AREA if parameters.scale > 1 else cv2.INTER_CUBIC)
@@ -170,34 +178,35 @@ def degrade(image: UInt8Image, parameters: DegradationParameters) -> UInt8Image:
     x = np.clip(np.rint(x), 0, 255).astype(np.uint8)
     if parameters.quality is not None:
         _, data = cv2.imencode(".jpg", x[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, parameters.quality])
-        x = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+        x = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]
     return np.ascontiguousarray(_resize(x, (width, height), cv2.INTER_LINEAR))
 
 
 def bicubic_downsample(image: UInt8Image, factor: int = 4) -> UInt8Image:
-    """The input of the paper's 4x super-resolution task (Table 2): shrunk bicubically with a low-pass filter, enlarged back.
+    """The input of the paper's 4x super-resolution task (Table 2): shrunk and enlarged back.
 
-    [H,W,3] RGB uint8 -> the same shape and type.
+    Bicubic both ways, with a low-pass filter when shrinking. [H,W,3] RGB uint8 -> the same shape and type.
 
     Raises:
-        InputError: not an [H,W,3] uint8 array, or smaller than ``factor``.
+        InputError: not an [H,W,3] uint8 array, or smaller than ``factor``; a factor below 1.
     """
     from PIL import Image  # the only bicubic with a low-pass filter among the base packages
 
     _check(image)
     height, width = image.shape[:2]
-    if min(height, width) < factor:
+    if not 1 <= factor <= min(height, width):
         raise InputError(f"bicubic_downsample: an image of {width}x{height} cannot be shrunk {factor} times.")
     small = Image.fromarray(image).resize((width // factor, height // factor), Image.Resampling.BICUBIC)
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+    return np.array(small.resize((width, height), Image.Resampling.BICUBIC))  # np.asarray's would be read-only
 
 
 def _check(image: UInt8Image) -> None:
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    good = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if not good or image.size == 0:
         got = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"Degradation takes an [H,W,3] RGB uint8 array, got {got}.")
 
 
-def _resize(image: npt.NDArray[np.generic], size: tuple[int, int], interpolation: int) -> npt.NDArray[np.generic]:
+def _resize(image: npt.NDArray[Any], size: tuple[int, int], interpolation: int) -> npt.NDArray[Any]:
     same = (image.shape[1], image.shape[0]) == size
     return image if same else cv2.resize(image, size, interpolation=interpolation)

@@ -1,12 +1,11 @@
 """GPEN checkpoints: recognised by their keys and shapes, loaded into PFR's own classes, or made the start of a PFR.
 
-GPEN publishes no licence for code or weights; nothing of either is in this project. Its file layout is a fact that users'
-files follow, and with ``mmrb`` and ``decoder`` off our network is GPEN's.
+GPEN publishes no licence for code or weights; nothing of either is in this project. Its file layout is a fact that
+users' files follow, and with ``mmrb`` and ``decoder`` off our network is GPEN's.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -34,27 +33,36 @@ def is_gpen_discriminator(state: StateDict) -> bool:
 def generator_config(state: StateDict) -> PFRConfig:
     """The configuration that a GPEN generator's shapes imply.
 
+    Ours: below 64 px the channel multiplier has no effect and is taken as 1.
+
     Raises:
-        CheckpointError: the shapes are not GPEN's, or its noise is added instead of concatenated.
+        CheckpointError: tensors are missing, the shapes are not GPEN's, or its noise is added instead of concatenated.
     """
-    channels = state["generator.input.input"].shape[1]
-    top = max(int(m[1]) for key in state if (m := re.fullmatch(r"generator\.to_rgbs\.(\d+)\.bias", key)))
-    size = 8 * 2**top
-    if state["generator.conv1.activate.bias"].shape[0] != 2 * channels:
-        raise CheckpointError("This GPEN file adds its noise (isconcat off); only the concatenating variant can be loaded.")
-    narrow = channels / 512
-    multiplier = 1
-    if size >= 64:
-        multiplier = round(state[f"generator.convs.{2 * (int(math.log2(64)) - 3)}.conv.weight"].shape[1] / (256 * narrow))
-    return PFRConfig(
-        size=size,
-        channel_multiplier=multiplier,
-        narrow=narrow,
-        style_dim=state["final_linear.0.weight"].shape[0],
-        n_mlp=sum(re.fullmatch(r"generator\.style\.\d+\.weight", key) is not None for key in state),
-        mmrb=False,
-        decoder=False,
-    )
+    try:
+        channels = state["generator.input.input"].shape[1]
+        size = 8 * 2 ** max(int(m[1]) for key in state if (m := re.fullmatch(r"generator\.to_rgbs\.(\d+)\.bias", key)))
+        concatenated = state["generator.conv1.activate.bias"].shape[0]
+        # The first layer whose channels depend on the multiplier makes 64 px; smaller networks do not have one.
+        at_64 = state["generator.convs.6.conv.weight"].shape[1] if size >= 64 else 256 * channels // 512
+        config = PFRConfig(
+            size=size,
+            channel_multiplier=round(2 * at_64 / channels),
+            narrow=channels / 512,
+            style_dim=state["final_linear.0.weight"].shape[0],
+            n_mlp=sum(re.fullmatch(r"generator\.style\.\d+\.weight", key) is not None for key in state),
+            mmrb=False,
+            decoder=False,
+        )
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"This is no complete GPEN generator, or one of an unknown shape ({error}). Download the file again."
+        ) from error
+    if concatenated != 2 * channels:
+        raise CheckpointError(
+            "This GPEN file adds its noise (isconcat off); only the concatenating variant can be loaded. "
+            "Use one of the published GPEN-BFR files."
+        )
+    return config
 
 
 def _generator_keys(config: PFRConfig) -> dict[str, str]:
@@ -100,7 +108,7 @@ def _discriminator_keys(config: PFRConfig) -> dict[str, str]:
 
 
 def _translate(state: StateDict, keys: dict[str, str], target: nn.Module, what: str) -> dict[str, Tensor]:
-    """Rename and reshape; every tensor of the file must find its place and fit."""
+    """Rename and reshape, without copying; every tensor of the file must find its place and fit."""
     # Blur kernels are constants of the architecture; GPEN stores them beside the weights.
     unknown = {key for key in state if not key.endswith(".kernel")} - set(keys.values())
     missing = set(keys.values()) - set(state)
@@ -110,10 +118,17 @@ def _translate(state: StateDict, keys: dict[str, str], target: nn.Module, what: 
             f"{len(unknown)} unknown {sorted(unknown)[:3]}. Download the file again, or pass the right one."
         )
     shapes = {name: parameter.shape for name, parameter in target.named_parameters()}
-    wrong = [keys[ours] for ours in keys if state[keys[ours]].numel() != shapes[ours].numel()]
+    # GPEN's convolutions and RGB biases have extra dimensions of one.
+    wrong = [theirs for ours, theirs in keys.items() if _squeezed(state[theirs].shape) != _squeezed(shapes[ours])]
     if wrong:
-        raise CheckpointError(f"This {what} has shapes that no configuration explains, first at {wrong[0]!r}.")
-    return {ours: state[theirs].reshape(shapes[ours]).clone() for ours, theirs in keys.items()}
+        raise CheckpointError(
+            f"This {what} has shapes that no configuration explains, first at {wrong[0]!r}. Pass the right file."
+        )
+    return {ours: state[theirs].reshape(shapes[ours]) for ours, theirs in keys.items()}
+
+
+def _squeezed(shape: torch.Size) -> list[int]:
+    return [length for length in shape if length != 1]
 
 
 def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]:
@@ -144,10 +159,13 @@ def discriminator_from_gpen(state: StateDict, config: PFRConfig) -> dict[str, Te
 
 
 def initialise_from_gpen(state: StateDict) -> PFR:
-    """A full PFR (MMRB and decoder on) that starts out returning exactly GPEN's output (section 4.2: fine-tuning starts from GPEN).
+    """A full PFR (MMRB and decoder on) that starts out returning GPEN's own output.
 
-    GPEN's prior, mapping network and encoder are taken over; a new MMRB is the identity, and zeroing the decoder's
-    convolutions leaves the encoder's features, which are GPEN's noise.
+    Section 4.2: fine-tuning starts from GPEN. GPEN's prior, mapping network and encoder are taken over; a new MMRB is
+    the identity, and zeroing the decoder's convolutions leaves the encoder's features, which are GPEN's noise.
+
+    Raises:
+        CheckpointError: as :func:`generator_from_gpen`.
     """
     config, weights = generator_from_gpen(state)
     net = PFR(PFRConfig(**{**config.to_dict(), "mmrb": True, "decoder": True}))

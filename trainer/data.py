@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -92,7 +93,7 @@ def resize(image: RGB8, size: int) -> RGB8:
 
 def to_tensor(image: RGB8) -> Tensor:
     """[H,W,3] uint8 -> [3,H,W] float32 in [-1,1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1.0
+    return rearrange(torch.from_numpy(np.ascontiguousarray(image)), "h w c -> c h w").float() / 127.5 - 1.0
 
 
 class DegradedFaces(Dataset[tuple[Tensor, Tensor]]):

@@ -41,8 +41,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Encoder features -> the 'clean' features that feed the noise branches, one for each resolution from 4 to S.
 
-    ``y_4 = e_4`` and ``y_r = act(conv3x3(up2(y_{r/2}))) + e_r`` with the encoder's feature ``e_r`` (after its MMRB) added
-    at every scale: ours, after GFPGAN, whose strategy the paper says it integrates.
+    ``y_4 = e_4`` and ``y_r = act(conv3x3(up2(y_{r/2}))) + e_r`` with the encoder's feature ``e_r`` (after its MMRB)
+    added at every scale: ours, after GFPGAN, whose strategy the paper says it integrates.
     """
 
     def __init__(self, config: PFRConfig) -> None:

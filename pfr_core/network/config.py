@@ -45,6 +45,9 @@ class PFRConfig:
     decoder: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("size", "channel_multiplier", "style_dim", "n_mlp"):
+            if not isinstance(getattr(self, name), int):  # 512.0 from a file would fail only in the middle of building
+                raise InputError(f"PFRConfig.{name} is {getattr(self, name)!r}; it must be a whole number.")
         if self.size not in {2**i for i in range(4, 12)}:
             raise InputError(f"PFRConfig.size is {self.size}; it must be a power of two from 16 to 2048.")
         if self.channel_multiplier < 1 or self.style_dim < 1 or self.n_mlp < 1:
@@ -52,7 +55,10 @@ class PFRConfig:
         if not 0 < self.narrow <= 4:
             raise InputError(f"PFRConfig.narrow is {self.narrow}; it must be above 0 and at most 4.")
         if any(self.channels(r) < 2 or self.channels(r) % 2 for r in self.resolutions):
-            raise InputError(f"PFRConfig.narrow={self.narrow} leaves an odd number of channels; MMRB splits them in two.")
+            raise InputError(
+                f"PFRConfig.narrow={self.narrow} leaves an odd number of channels; MMRB splits them in two. "
+                "Multiples of 0.25 fit every size."
+            )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -61,7 +67,7 @@ class PFRConfig:
 
     @property
     def mmrb_resolutions(self) -> tuple[int, ...]:
-        """Where the encoder has an MMRB: every scale but the first and the last (section 4.2). Empty if ``mmrb`` is off."""
+        """Where the encoder has an MMRB: every scale but the first and last (section 4.2). Empty if ``mmrb`` is off."""
         return self.resolutions[1:-1] if self.mmrb else ()
 
     def channels(self, resolution: int) -> int:

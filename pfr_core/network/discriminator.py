@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -31,14 +32,14 @@ def minibatch_stddev(x: Tensor, group: int | None) -> Tensor:
     Raises:
         InputError: the batch is no multiple of ``group``.
     """
-    batch, channels, height, width = x.shape
+    batch = x.shape[0]
     group = group or batch
     if batch % group:
         raise InputError(f"Mini-batch standard deviation: a batch of {batch} is no multiple of the group size {group}.")
-    y = x.float().view(group, -1, channels, height, width)
-    stddev = torch.sqrt(y.var(dim=0, unbiased=False) + 1e-8).mean(dim=(1, 2, 3))  # [batch/group]
-    stddev = stddev.to(x.dtype)[:, None, None, None].repeat(group, 1, height, width)  # [B,1,H,W]
-    return torch.cat([x, stddev], dim=1)
+    y = rearrange(x.float(), "(group n) c h w -> group n c h w", group=group)
+    stddev = torch.sqrt(y.var(dim=0, unbiased=False) + 1e-8).mean(dim=(1, 2, 3))  # [n]
+    channel = repeat(stddev.to(x.dtype), "n -> (group n) 1 h w", group=group, h=x.shape[2], w=x.shape[3])
+    return torch.cat([x, channel], dim=1)
 
 
 class Discriminator(nn.Module):

@@ -8,6 +8,7 @@ over the feature map: ``lrelu(x) * g == lrelu(x * g)``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -42,17 +43,35 @@ def upsample2(x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, _depthwise(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
+def normal_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:
+    """A parameter drawn from a normal distribution around 0.
+
+    On the meta device, where there is nothing to draw, it stays empty: torch's meta version of a draw would import two
+    seconds' worth of compiler before the first model is loaded.
+    """
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else values.normal_(std=std))
+
+
 class EqualLinear(nn.Module):
     """Fully connected layer with equalised learning rate: [..., in] -> [..., out].
 
-    Always computed in float32: the mapping network and the styles are cheap, and every later feature depends on them.
+    Always computed in float32, from parameters that ``.half()`` and the like do not round: the mapping network and the
+    styles are cheap, every later feature depends on them, and rounding them adds up to half again as much error to a
+    bfloat16 network.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, bias_init: float = 0.0, lr_mul: float = 1.0, activate: bool = False
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
+        activate: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.weight = normal_parameter(out_features, in_features, std=1.0 / lr_mul)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init))
         self.scale = lr_mul / math.sqrt(in_features)
         self.lr_mul = lr_mul
@@ -63,6 +82,13 @@ class EqualLinear(nn.Module):
             x = F.linear(x.float(), self.weight.float() * self.scale, self.bias.float() * self.lr_mul)
             return F.leaky_relu(x, SLOPE) * GAIN if self.activate else x
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EqualLinear:
+        def without_rounding(value: Tensor) -> Tensor:
+            moved = fn(value)
+            return value.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
+
+        return super()._apply(without_rounding, recurse)
+
 
 class ConvLayer(nn.Module):
     """Equalised convolution, optionally down-sampling by two, bias, optionally activation.
@@ -71,10 +97,17 @@ class ConvLayer(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, down: bool = False, activate: bool = True, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        down: bool = False,
+        activate: bool = True,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.weight = normal_parameter(out_channels, in_channels, kernel, kernel)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.gain = GAIN if activate else 1.0
         self.scale = 1.0 / math.sqrt(in_channels * kernel**2)

@@ -10,23 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .layers import normal_parameter
 
 PRELU_INIT = 0.25
 
 
-class _Conv(nn.Conv2d):
+class _Conv(nn.Module):
     """Same-size convolution; with ``equalised`` the weight is stored at unit variance and scaled at run time (ours)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, equalised: bool) -> None:
-        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
-        # He initialisation for a PReLU.
-        self.std = math.sqrt(2.0 / (1.0 + PRELU_INIT**2) / (in_channels * kernel**2))
-        self.scale = self.std if equalised else 1.0
-        nn.init.normal_(self.weight, std=1.0 if equalised else self.std)
-        nn.init.zeros_(self.bias)  # type: ignore[arg-type]  # nn.Conv2d was asked for a bias
+        super().__init__()
+        he = math.sqrt(2.0 / (1.0 + PRELU_INIT**2) / (in_channels * kernel**2))  # He initialisation for a PReLU
+        self.weight = normal_parameter(out_channels, in_channels, kernel, kernel, std=1.0 if equalised else he)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.scale = he if equalised else 1.0
+        self.padding = kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
 
 
 class MMRB(nn.Module):
@@ -43,8 +44,8 @@ class MMRB(nn.Module):
         InputError: ``channels`` is odd or not positive.
 
     Example:
-        >>> body = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), MMRB(64, weights="plain"), nn.Conv2d(64, 3, 3, padding=1))
-        >>> body(torch.rand(1, 3, 32, 32)).shape
+        >>> head, tail = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
+        >>> nn.Sequential(head, MMRB(64, weights="plain"), tail)(torch.rand(1, 3, 32, 32)).shape
         torch.Size([1, 3, 32, 32])
     """
 

@@ -1,8 +1,8 @@
 """The StyleGAN2 prior with concatenated noise branches: section 3.1, right half of Figure 2, Eq. 2 and 3.
 
 The modulated convolution is computed on the activations: the input is scaled by the style, the output by the
-demodulation factor, around ONE shared weight. That is the same arithmetic as StyleGAN2's weight per sample with a grouped
-convolution, and lets the library use its fast kernels for the whole batch.
+demodulation factor, around ONE shared weight. That is the same arithmetic as StyleGAN2's weight per sample with a
+grouped convolution, and lets the library use its fast kernels for the whole batch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,24 @@ from torch import Tensor, nn
 
 from .codec import Features
 from .config import SMALLEST, PFRConfig
-from .layers import GAIN, SLOPE, EqualLinear, blur, upsample2
+from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, upsample2
 
 
 class ModulatedConv(nn.Module):
     """Convolution modulated by w: [B,in,H,W], [B,style_dim] -> [B,out,H,W], or [B,out,2H,2W] with ``up``."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, style_dim: int, *, up: bool = False, demodulate: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        style_dim: int,
+        *,
+        up: bool = False,
+        demodulate: bool = True,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.weight = normal_parameter(out_channels, in_channels, kernel, kernel)
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         self.scale = 1.0 / math.sqrt(in_channels * kernel**2)
         self.padding = kernel // 2
@@ -54,7 +61,7 @@ class ModulatedConv(nn.Module):
 
 
 class NoiseBranch(nn.Module):
-    """Concatenates the noise feature, scaled by one learned number: [B,C,H,W] twice -> [B,2C,H,W] (Eq. 3, not added)."""
+    """Concatenates (Eq. 3; not adds) the noise feature, scaled by a learned number: [B,C,H,W] twice -> [B,2C,H,W]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +72,7 @@ class NoiseBranch(nn.Module):
 
 
 class StyleBlock(nn.Module):
-    """One style block, Eq. 3: modulated convolution, concatenated noise, bias, activation. [B,in,H,W] -> [B,2*out,..]."""
+    """Eq. 3: modulated convolution, concatenated noise, bias, activation. [B,in,H,W] -> [B,2*out,H,W], or 2H,2W."""
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, *, up: bool = False) -> None:
         super().__init__()
@@ -89,11 +96,14 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
         rgb = self.conv(x, w).float() + self.bias.float()[None, :, None, None]
-        return rgb if skip is None else rgb + upsample2(skip)
+        if skip is None:
+            return rgb
+        with torch.autocast(x.device.type, enabled=False):
+            return rgb + upsample2(skip)
 
 
 class StyleGAN2Prior(nn.Module):
-    """Mapping network, learned constant and style blocks: z [B,style_dim] and noise features -> RGB [B,3,S,S] float32."""
+    """Mapping network, learned constant, style blocks: z [B,style_dim] and noise features -> RGB [B,3,S,S] float32."""
 
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
@@ -101,7 +111,7 @@ class StyleGAN2Prior(nn.Module):
             EqualLinear(config.style_dim, config.style_dim, lr_mul=0.01, activate=True) for _ in range(config.n_mlp)
         )
         smallest = config.channels(SMALLEST)
-        self.const = nn.Parameter(torch.randn(1, smallest, SMALLEST, SMALLEST))
+        self.const = normal_parameter(1, smallest, SMALLEST, SMALLEST)
         self.blocks = nn.ModuleDict()  # "r.0" up-samples (not at 4 px), "r.1" follows
         self.to_rgb = nn.ModuleDict()
         for r in config.resolutions:
