@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from pfr_core import FaceRestorer
 from pfr_core.degradation import DegradationParameters, degrade
 from pfr_core.errors import PFRError

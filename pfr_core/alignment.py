@@ -50,6 +50,18 @@ def alignment_matrix(face: Face, size: int) -> Matrix:
     return np.hstack([rotation, (target_mean - rotation @ source_mean)[:, None]])
 
 
+def resemblance(points: npt.ArrayLike) -> complex:
+    """How well five points fit the template whatever their place and size: magnitude 1 is a perfect fit, 0 none.
+
+    The angle is by how much they would have to be turned; 0 is an upright face.
+    """
+    xy = np.asarray(points, dtype=np.float64)
+    source = (xy - xy.mean(axis=0)) @ (1, 1j)
+    target = (TEMPLATE - TEMPLATE.mean(axis=0)) @ (1, 1j)
+    norm = np.linalg.norm(source) * np.linalg.norm(target)
+    return complex(np.vdot(source, target) / norm) if norm > 0 else 0j
+
+
 def scale_of(matrix: Matrix) -> float:
     """By how much a similarity [2,3] enlarges."""
     return math.hypot(matrix[0, 0], matrix[1, 0])
@@ -70,7 +82,15 @@ def invert(matrix: Matrix) -> Matrix:
     return invert_3x3(matrix)[:2]
 
 
-def warp(image: FloatImage, matrix: Matrix, width: int, height: int, *, border: int = cv2.BORDER_REPLICATE) -> FloatImage:
+def warp(
+    image: FloatImage,
+    matrix: Matrix,
+    width: int,
+    height: int,
+    *,
+    border: int = cv2.BORDER_REPLICATE,
+    interpolation: int = cv2.INTER_CUBIC,
+) -> FloatImage:
     """Resample ``image`` [H,W] or [H,W,C] float32 by ``matrix`` (source to target pixels) to [height,width,...].
 
     When the target is smaller than the source, a Gaussian takes away first what the target cannot hold.
@@ -78,7 +98,7 @@ def warp(image: FloatImage, matrix: Matrix, width: int, height: int, *, border: 
     shrink = 1.0 / scale_of(matrix)
     if shrink > 1:
         image = cv2.GaussianBlur(image, (0, 0), (shrink - 1) / 2 + 1e-3, borderType=cv2.BORDER_REPLICATE)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
+    return cv2.warpAffine(image, matrix, (width, height), flags=interpolation, borderMode=border)
 
 
 def region(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) -> tuple[int, int, int, int]:
@@ -126,7 +146,8 @@ def from_float(image: FloatImage, dtype: npt.DTypeLike) -> npt.NDArray[np.generi
     """The inverse of :func:`to_float`, rounded and clipped."""
     image = np.clip(image, 0, 1)
     if np.issubdtype(dtype, np.integer):
-        return np.rint(image * _maximum(dtype)).astype(dtype)
+        image *= _maximum(dtype)  # np.clip made a copy
+        return np.rint(image, out=image).astype(dtype)
     return image.astype(dtype)
 
 

@@ -13,16 +13,20 @@ from .face import Face
 BOX, POINT, TEXT = (0, 220, 90), (255, 60, 60), (0, 0, 0)
 
 
-def annotate(image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> npt.NDArray[np.uint8]:
-    """[H,W,3] RGB uint8 with every face drawn; the numbers are the positions in ``faces``.
+def annotate(image: npt.NDArray[np.uint8], faces: Sequence[Face], numbers: Sequence[int] | None = None) -> npt.NDArray[np.uint8]:
+    """A copy of [H,W,3+] RGB uint8 with every face drawn: [H,W,3].
+
+    Args:
+        image: the photograph.
+        faces: what to draw.
+        numbers: what to write beside each; their positions in ``faces`` if left out.
 
     Example:
         >>> annotate(np.zeros((64, 64, 3), np.uint8), []).shape
         (64, 64, 3)
     """
-    canvas = np.ascontiguousarray(image[..., :3])
-    canvas = canvas.copy() if canvas is image else canvas
-    for number, face in enumerate(faces):
+    canvas = np.array(image[..., :3], order="C")  # a copy: the caller's picture is not drawn on
+    for number, face in zip(range(len(faces)) if numbers is None else numbers, faces, strict=True):
         left, top, right, bottom = (round(value) for value in face.box)
         width = max(1, round(face.size / 80))
         cv2.rectangle(canvas, (left, top), (right, bottom), BOX, width)

@@ -18,7 +18,6 @@ def add_options(parser: argparse._ActionsContainer, options: type, *, only: tupl
             continue
         flag, hint = f"--{item.name.replace('_', '-')}", hints[item.name]
         keywords: dict[str, Any] = {"default": None if item.default is MISSING else item.default}
-        keywords["help"] = _help(item.metadata, keywords["default"])
         inner = [kind for kind in get_args(hint) if kind is not type(None)]
         if hint is bool:
             keywords["action"] = argparse.BooleanOptionalAction
@@ -28,7 +27,9 @@ def add_options(parser: argparse._ActionsContainer, options: type, *, only: tupl
             keywords["choices"] = inner
         else:
             keywords |= {"type": inner[0] if inner else hint, "metavar": item.name.upper()}
-        parser.add_argument(flag, **keywords)
+        action = parser.add_argument(flag, **keywords)
+        # Set afterwards: Python before 3.13 adds the default to the help of --flag / --no-flag by itself.
+        action.help = _help(item.metadata, keywords["default"])
 
 
 def chosen(namespace: argparse.Namespace, options: type) -> dict[str, Any]:
@@ -42,4 +43,4 @@ def _help(metadata: Any, default: Any) -> str:
     if metadata["low"] is not None:
         text += f", {metadata['low']:g} to {metadata['high']:g}"
     shown = default not in (None, (), "")
-    return f"{text} (default: {default})" if shown else text
+    return f"{text} (default: %(default)s)" if shown else text

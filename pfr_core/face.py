@@ -21,7 +21,7 @@ class Face:
         points: left eye, right eye, nose, left and right mouth corner; left as the viewer sees it.
 
     Raises:
-        InputError: not five points, or a number that is not finite.
+        InputError: not five points, a number that is not finite, or a box whose ends are swapped.
 
     Example:
         >>> Face((10, 10, 50, 60), 0.99, ((20, 30), (40, 30), (30, 40), (22, 50), (38, 50))).size
@@ -34,8 +34,11 @@ class Face:
 
     def __post_init__(self) -> None:
         numbers = [*self.box, self.score, *(value for point in self.points for value in point)]
-        if len(self.box) != 4 or len(self.points) != 5 or not all(math.isfinite(value) for value in numbers):
+        lengths = [len(self.box), *(len(point) for point in self.points)]
+        if lengths != [4, 2, 2, 2, 2, 2] or not all(math.isfinite(value) for value in numbers):
             raise InputError("Face needs a box of 4 and 5 points of 2 finite numbers: eyes, nose, mouth corners.")
+        if self.box[0] > self.box[2] or self.box[1] > self.box[3]:
+            raise InputError(f"A face's box is left, top, right, bottom; {self.box} has its ends swapped.")
 
     @property
     def size(self) -> float:

@@ -54,14 +54,15 @@ MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
 20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
 
-_FORMAT_OF_SUFFIX = {
+FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     ".png": "PNG",
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     ".webp": "WEBP",
     **dict.fromkeys((".bmp", ".dib"), "BMP"),
 }
-IMAGE_SUFFIXES: frozenset[str] = frozenset(_FORMAT_OF_SUFFIX)
+"""Lower-case file ending -> :attr:`Photo.format`."""
+IMAGE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX)
 """Lower-case file endings that can be written, and that count as photos in a folder."""
 
 _READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
@@ -269,7 +270,7 @@ def write_photo(
     >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))              # doctest: +SKIP
     """
     target = Path(path)
-    kind = _FORMAT_OF_SUFFIX.get(target.suffix.lower())
+    kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
     if kind is None:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")

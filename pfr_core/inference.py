@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from einops import rearrange
 
 from .alignment import FloatImage
-from .errors import Cancelled
+from .errors import Cancelled, CheckpointError
 from .network import PFR
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def restore_crops(
     A batch that does not fit into memory is halved and tried again, down to one face.
 
     Raises:
+        CheckpointError: the network gives numbers that are not finite.
         Cancelled: ``should_stop`` returned true between two batches.
     """
     parameter = next(net.parameters())
@@ -46,16 +48,21 @@ def restore_crops(
     while done < len(crops):
         if should_stop is not None and should_stop():
             raise Cancelled(f"Stopped after {done} of {len(crops)} faces; nothing was written.")
-        batch = torch.from_numpy(crops[done : done + batch_size]).permute(0, 3, 1, 2)
+        batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
         try:
             with torch.inference_mode():
                 x = batch.to(parameter.device, parameter.dtype, memory_format=torch.channels_last) * 2 - 1
-                y = net(x).float().clamp(-1, 1).add(1).div(2)
-                restored[done : done + len(batch)] = y.permute(0, 2, 3, 1).cpu().numpy()
+                y = net(x).float()
+                if not y.isfinite().all():
+                    raise CheckpointError(
+                        f"The model gives NaN or infinity in {parameter.dtype}. Use dtype fp32, or another model file."
+                    )
+                y = y.clamp(-1, 1).add(1).div(2)
+                restored[done : done + len(batch)] = rearrange(y, "n c h w -> n h w c").cpu().numpy()
         except Exception as error:
-            if not is_out_of_memory(error) or batch_size == 1:
+            if not is_out_of_memory(error) or len(batch) == 1:
                 raise
-            batch_size = max(1, min(batch_size, len(batch)) // 2)
+            batch_size = len(batch) // 2
             log.warning("out of memory; going on with %d faces at a time", batch_size)
         else:
             done += len(batch)

@@ -31,7 +31,9 @@ def unpack(image: ImageLike) -> tuple[list[Array], Repack]:
     if isinstance(image, Image.Image):
         if image.mode not in ("RGB", "RGBA"):
             raise InputError(f"A PIL image of mode {image.mode!r}; convert it to 'RGB' or 'RGBA' first.")
-        return [np.array(image)], lambda arrays: Image.fromarray(arrays[0])
+        array = np.array(image)
+        _check(array, "HWC")
+        return [array], lambda arrays: Image.fromarray(arrays[0])
     if isinstance(image, torch.Tensor):
         return _unpack_tensor(image)
     if isinstance(image, np.ndarray):
@@ -48,7 +50,8 @@ def _unpack_tensor(tensor: torch.Tensor) -> tuple[list[Array], Repack]:
     batch = tensor.detach().unsqueeze(0) if tensor.ndim == 3 else tensor.detach()
     if 0 in batch.shape[2:]:
         raise InputError(f"An empty image: {list(tensor.shape)}.")
-    arrays: list[Array] = [frame.permute(1, 2, 0).float().cpu().contiguous().numpy() for frame in batch]
+    depth = torch.promote_types(batch.dtype, torch.float32)  # NumPy has no bfloat16; float64 must not lose its digits
+    arrays: list[Array] = [frame.permute(1, 2, 0).to(depth).cpu().contiguous().numpy() for frame in batch]
     for array in arrays:
         _check(array, "CHW")
 

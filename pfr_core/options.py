@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
 from .color import ColorMatch
@@ -21,7 +22,7 @@ class RestoreOptions:
     """How to find, choose, restore and paste the faces of a photograph.
 
     Raises:
-        InputError: a value is out of range, or an option would have no effect.
+        InputError: a value has the wrong type or is out of range, or an option would have no effect.
 
     Example:
         >>> RestoreOptions(select="largest", strength=0.7).mask
@@ -48,10 +49,12 @@ class RestoreOptions:
         hints = get_type_hints(type(self))
         for item in fields(self):
             value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            if low is not None and value is not None and not low <= value <= high:
-                raise InputError(f"{item.name} is {value}; it must be from {low:g} to {high:g}.")
-            choices = get_args(hints[item.name])
-            if choices and isinstance(choices[0], str) and value not in choices:
+            choices = get_args(hints[item.name]) or (hints[item.name],)
+            if low is not None and not (value is None and type(None) in choices):
+                kind, words = (Integral, "a whole number") if int in choices else (Real, "a number")
+                if not isinstance(value, kind) or not low <= value <= high:
+                    raise InputError(f"{item.name} is {value!r}; it must be {words} from {low:g} to {high:g}.")
+            if isinstance(choices[0], str) and value not in choices:
                 raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
         check_mask(self.mask, self.feather)
         if self.max_face_size is not None and self.max_face_size < self.min_face_size:

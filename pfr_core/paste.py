@@ -37,12 +37,17 @@ def paste_face(
         return
     back = invert(shifted(matrix, left, top))
     size = (right - left, bottom - top)
-    weight = np.clip(warp(crop_mask, back, *size, border=cv2.BORDER_CONSTANT), 0, 1)
-    weight[weight < 1e-3] = 0  # the cubic kernel's ringing must not touch pixels outside the mask
-    area = np.s_[top:bottom, left:right]
-    now, before = to_float(image[area][..., :3]), to_float(original[area][..., :3])
-    blended = now + weight[..., None] * (before + warp(change, back, *size) - now)
-    inside = weight > 0
-    part = image[area][..., :3]
-    part[inside] = from_float(blended[inside], image.dtype)
-    np.maximum(mask[area], weight, out=mask[area])
+    # Linear: a cubic kernel would ring, and touch pixels outside the mask.
+    weight = warp(crop_mask, back, *size, border=cv2.BORDER_CONSTANT, interpolation=cv2.INTER_LINEAR)
+    np.minimum(weight, 1, out=weight)  # a low-pass filter may round up
+    weights = cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB)  # NumPy is slow to broadcast over three channels
+    area = np.s_[top:bottom, left:right, :3]
+    now = to_float(image[area])
+    # now + weight * (before + change - now), in place: new arrays would cost more than the sums.
+    blended = warp(change, back, *size)
+    blended += to_float(original[area])
+    blended -= now
+    blended *= weights
+    blended += now
+    np.copyto(image[area], from_float(blended, image.dtype), where=weights > 0)
+    np.maximum(mask[area[:2]], weight, out=mask[area[:2]])

@@ -32,6 +32,7 @@ from .image_metadata import Provenance
 from .layouts import Array, ImageLike, unpack
 from .masks import Parser, make_mask
 from .network import PFR
+from .network.config import PRESETS
 from .options import FINDING, RestoreOptions
 from .paste import paste_face
 from .selection import filter_by_size, select_faces
@@ -74,7 +75,8 @@ class FaceRestorer:
     to use it from several threads at once.
 
     Args:
-        model: a network, or what :func:`pfr_core.load_model` takes: a file, ``"default"`` or a preset's name.
+        model: what :func:`pfr_core.load_model` takes: a file, ``"default"`` or a preset's name. Or a network; it is
+            moved, converted and put into eval mode itself, not a copy of it.
         detector: which face detector.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
         dtype: precision of the network.
@@ -95,13 +97,15 @@ class FaceRestorer:
         model: str | os.PathLike[str] | PFR = "default",
         detector: DetectorName = "retinaface_mobile0.25",
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         dtype: DTypeName = "auto",
         batch_size: int = 8,
         options: RestoreOptions | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
+        if not isinstance(model, (str, os.PathLike, PFR)):
+            raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a PFR network.")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_size = batch_size
@@ -115,12 +119,12 @@ class FaceRestorer:
     @property
     def provenance(self) -> Provenance:
         """Name and SHA-256 of the model, to be recorded in the files it made."""
-        if isinstance(self._model, PFR):
+        name = "custom" if isinstance(self._model, PFR) else str(self._model)
+        if isinstance(self._model, PFR) or name in PRESETS:  # no file to take the hash of
             digest = hashlib.sha256()
-            for value in self._model.state_dict().values():
+            for value in self.net.state_dict().values():
                 digest.update(value.detach().float().cpu().numpy().tobytes())
-            return Provenance("custom", digest.hexdigest())
-        name = str(self._model)
+            return Provenance(name, digest.hexdigest())
         path = locate("default") if name == "default" else Path(name)
         return Provenance(Path(name).name, hashlib.sha256(path.read_bytes()).hexdigest())
 
@@ -159,6 +163,8 @@ class FaceRestorer:
             WeightsError: the detector's or parser's weights are not to be had.
             Cancelled: ``should_stop`` asked for it.
         """
+        if aligned and faces is not None:
+            raise InputError("faces have no effect when the image is aligned; give one or the other.")
         options = self._options(changes, finding=faces is None and not aligned, aligned=aligned)
         if isinstance(image, (str, os.PathLike)):
             image = read_photo(Path(image)).pixels
@@ -180,10 +186,9 @@ class FaceRestorer:
             report("detect", number + 1, len(frames))
 
         with _timed(seconds, "align"):
-            if aligned:
-                before = np.stack([self._whole(frame) for frame in frames])
-            else:
-                before = np.concatenate([self.crop(frame, found) for frame, found in zip(frames, chosen, strict=True)])
+            pairs = zip(frames, chosen, strict=True)
+            crops = [crop for frame, found in pairs for crop in ([self._whole(frame)] if aligned else self.crop(frame, found))]
+            before = self._stack(crops)
         with _timed(seconds, "restore"):
             after = before
             if options.strength > 0:
@@ -219,17 +224,7 @@ class FaceRestorer:
 
     def crop(self, image: Array, faces: Sequence[Face]) -> FloatImage:
         """The aligned crops [N,S,S,3] float32 in [0,1] of [H,W,3+]."""
-        size = self.crop_size
-        matrices = [alignment_matrix(face, size) for face in faces]
-        for face, matrix in zip(faces, matrices, strict=True):
-            if scale_of(matrix) < 1 / MAGNIFIED:
-                log.warning(
-                    "a face of %.0f px is %.1f times larger than the model's %d px: it keeps its own fine detail, the model "
-                    "restores only the coarser part (max_face_size skips such faces)",
-                    face.size, 1 / scale_of(matrix), size,
-                )  # fmt: skip
-        crops = [align(image, matrix, size) for matrix in matrices]
-        return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
+        return self._stack([align(image, alignment_matrix(face, self.crop_size), self.crop_size) for face in faces])
 
     def restore_crops(
         self,
@@ -270,11 +265,17 @@ class FaceRestorer:
         if options.strength == 0 or not faces:
             return target, mask
         enlarged = target.shape != image.shape or background is not None
-        original = target.copy()
+        original = target.copy() if enlarged else image
         factors = width / image.shape[1], height / image.shape[0]
-        gray = options.keep_gray and is_gray(image)
+        gray = options.keep_gray and is_gray(image if background is None else background)
         for face, old, new in zip(faces, before, after, strict=True):
             matrix = scaled(alignment_matrix(face, self.crop_size), *factors)
+            if scale_of(matrix) < 1 / MAGNIFIED:
+                log.warning(
+                    "a face of %.0f px is pasted %.1f times larger than the model's %d px: it keeps its own fine detail, "
+                    "the model restores only the coarser part (max_face_size skips such faces)",
+                    face.size, 1 / scale_of(matrix), self.crop_size,
+                )  # fmt: skip
             new = self._finish(new, old, gray, options)
             crop_mask = self._mask(new, options)
             change = np.float32(options.strength) * (new - (align(original, matrix, self.crop_size) if enlarged else old))
@@ -330,6 +331,9 @@ class FaceRestorer:
             return background.copy()
         return resize(image, round(image.shape[1] * options.scale), round(image.shape[0] * options.scale))
 
+    def _stack(self, crops: list[FloatImage]) -> FloatImage:
+        return np.stack(crops) if crops else np.empty((0, self.crop_size, self.crop_size, 3), np.float32)
+
     def _whole(self, image: Array) -> FloatImage:
         """The crop of an image that is itself an aligned face."""
         height, width = image.shape[:2]
@@ -353,7 +357,8 @@ class FaceRestorer:
         height, width = target.shape[:2]
         if options.strength == 0:
             return target, np.zeros((height, width), np.float32)
-        new = self._finish(after[0], before[0], options.keep_gray and is_gray(image), options)
+        gray = options.keep_gray and is_gray(image if background is None else background)
+        new = self._finish(after[0], before[0], gray, options)
         change = new - self._whole(target)
         change = warp(change, _resize_matrix(width / self.crop_size), width, height)
         target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
@@ -390,8 +395,9 @@ def resize(image: Array, width: int, height: int) -> Array:
     """[H,W,C] enlarged by Lanczos; a copy."""
     if image.shape[:2] == (height, width):
         return image.copy()
-    large = cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return np.clip(large, 0, 1) if np.issubdtype(image.dtype, np.floating) else large
+    if np.issubdtype(image.dtype, np.integer):
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
+    return from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
 
 
 def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:

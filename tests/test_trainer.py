@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.checkpoint import read_checkpoint
 from pfr_core.errors import CheckpointError, InputError, PFRError
-
 from trainer import reconstruct
 from trainer.cli import main
 from trainer.config import TrainConfig
@@ -127,7 +127,12 @@ def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:
 def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [FaceFile(Path(str(i)), real=i == 0, licence="") for i in range(2)]
     seen: list[str] = []
-    monkeypatch.setattr("trainer.data.read_face", lambda path: seen.append(path.name) or np.zeros((64, 64, 3), np.uint8))
+
+    def remember(path: Path) -> np.ndarray:
+        seen.append(path.name)
+        return np.zeros((64, 64, 3), np.uint8)
+
+    monkeypatch.setattr("trainer.data.read_face", remember)
     data = DegradedFaces(files, 16, 400, seed=0, real_share=0.75)
     for i in range(400):
         data[i]

@@ -6,12 +6,13 @@ Exit status: 0 all done, 1 something failed (each failure is named), 2 wrong usa
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import PFRError
+from ..errors import InputError, PFRError
 from . import degrade, detect, models, restore
 
 
@@ -31,12 +32,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # old archives hold file names that no encoding can print
     logging.basicConfig(level=logging.INFO if getattr(arguments, "verbose", False) else logging.WARNING, format="%(message)s")
     try:
         return arguments.run(arguments)
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("interrupted; finished files are complete, the others were not written", file=sys.stderr)
         return 130

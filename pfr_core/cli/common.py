@@ -12,7 +12,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..detection import DetectorName
-from ..errors import PFRError
+from ..errors import ImageError, InputError
+from ..inference import is_out_of_memory
+
+DEFAULT_DETECTOR = get_args(DetectorName)[0]
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +23,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         choices=get_args(DetectorName),
-        default=get_args(DetectorName)[0],
+        default=DEFAULT_DETECTOR,
         help="face detector (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
@@ -28,17 +31,33 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:
-    """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status."""
-    failures: list[str] = []
+    """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status.
+
+    Only what is wrong with one photo is reported and passed over. Weights that cannot be had, say, would fail for every
+    photo alike: such an error ends the loop.
+    """
+    failed = 0
     with logging_redirect_tqdm():
         bar = tqdm(plan, unit="photo", disable=len(plan) == 1 or not sys.stderr.isatty())
         for source, target in bar:
             bar.set_postfix_str(source.name)
             try:
                 work(source, target)
-            except PFRError as error:
-                failures.append(str(error))
-                tqdm.write(f"error: {error}", file=sys.stderr)
+            except Exception as error:
+                failed += 1
+                tqdm.write(f"error: {_describe(source, error)}", file=sys.stderr)
     if len(plan) > 1:
-        print(f"{len(plan) - len(failures)} of {len(plan)} {verb}" + (f", {len(failures)} failed" if failures else ""))
-    return 1 if failures else 0
+        summary = f"{len(plan) - failed} of {len(plan)} {verb}" + (f", {failed} failed" if failed else "")
+        print(summary, file=sys.stderr)  # what a command prints on stdout may be JSON
+    return 1 if failed else 0
+
+
+def _describe(source: Path, error: Exception) -> str:
+    """What is wrong with this photo; an error that is not about it is raised again."""
+    if isinstance(error, ImageError):
+        return str(error)  # names its file, which may be the output
+    if isinstance(error, InputError):
+        return f"{source}: {error}"
+    if is_out_of_memory(error):
+        return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."
+    raise error

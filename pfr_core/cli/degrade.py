@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from tqdm import tqdm
 
 from ..alignment import to_uint8
 from ..degradation import Blur, Degradation, bicubic_downsample
 from ..errors import InputError
 from ..image_io import read_photo, write_photo
 from .common import for_each
-from .inputs import plan_outputs
+from .inputs import list_inputs, plan_outputs
 
 OFF = "off"
 
@@ -30,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default: %(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same result (default: 0)")
     parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
     parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
     for name, text in (
@@ -51,13 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("blur", "sigma", "motion_length", "scale", "noise", "quality")
         if getattr(arguments, name) is not None
     }
-    if arguments.seed < 0:
-        raise InputError(f"--seed is {arguments.seed}; it cannot be negative.")
-    if arguments.bicubic and stages:
-        raise InputError(f"--bicubic is a task of its own; --{next(iter(stages)).replace('_', '-')} has no effect with it.")
+    seed = arguments.seed or 0
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; it cannot be negative.")
+    useless = [*stages, *([] if arguments.seed is None else ["seed"])]
+    if arguments.bicubic and useless:
+        raise InputError(f"--bicubic is a task of its own; {_flag(useless[0])} has no effect with it.")
     parsed: dict[str, Any] = {name: _parse(name, values) for name, values in stages.items()}
     degradation = Degradation(**parsed)
-    plan = plan_outputs(arguments.input, arguments.output)
+    for name, kinds in {"sigma": {"isotropic", "anisotropic"}, "motion_length": {"motion"}}.items():
+        if name in parsed and not kinds & set(degradation.blur or ()):
+            raise InputError(f"{_flag(name)} has no effect: --blur leaves out {' and '.join(sorted(kinds))}.")
+    plan = plan_outputs(list_inputs(arguments.input, [arguments.output]), arguments.output)
     numbers = {source: number for number, (source, _) in enumerate(plan)}
 
     def work(source: Path, target: Path) -> None:
@@ -68,25 +74,29 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             # The first picture takes the seed as it is; further ones differ from it and from each other.
             number = numbers[source]
-            degraded, parameters = degradation(rgb, (arguments.seed, number) if number else arguments.seed)
+            degraded, parameters = degradation(rgb, (seed, number) if number else seed)
             drawn = asdict(parameters)
         write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo)
-        print(json.dumps({"file": str(source), "output": str(target), **drawn}))
+        tqdm.write(json.dumps({"file": str(source), "output": str(target), **drawn}))
 
     return for_each(plan, work, "degraded")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _parse(name: str, values: list[str]) -> object:
     if values == [OFF]:
         if name in ("sigma", "motion_length"):
-            raise InputError(f"--{name.replace('_', '-')} cannot be off; leave the kind out of --blur.")
+            raise InputError(f"{_flag(name)} cannot be off; leave the kind out of --blur.")
         return None
     if name == "blur":
         return tuple(values)
     try:
         numbers = [float(value) for value in values]
     except ValueError as error:
-        raise InputError(f"--{name.replace('_', '-')} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
+        raise InputError(f"{_flag(name)} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
     if len(numbers) > 2:
-        raise InputError(f"--{name.replace('_', '-')} takes one or two numbers.")
+        raise InputError(f"{_flag(name)} takes one or two numbers.")
     return numbers[0], numbers[-1]

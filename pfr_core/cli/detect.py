@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from ..annotate import annotate
 from ..arguments import add_options, chosen
 from ..detection import Detector
 from ..device import resolve_device
-from ..errors import ImageError
+from ..errors import ImageError, InputError
 from ..image_io import IMAGE_SUFFIXES, read_photo, write_photo
 from ..options import FINDING, RestoreOptions
 from ..restorer import find_faces
+from ..selection import select_faces
 from .common import add_detector_options, for_each
-from .inputs import list_inputs
+from .inputs import list_inputs, plan_outputs
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
-    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn; a folder for several inputs")
+    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
     add_detector_options(parser)
     add_options(parser.add_argument_group("which faces"), RestoreOptions, only=FINDING)
     parser.set_defaults(run=run)
@@ -34,21 +36,32 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Detect in every input; returns the exit status."""
-    inputs = list_inputs(arguments.input)
+    inputs = list_inputs(arguments.input, [arguments.annotate])
+    pictures = {} if arguments.annotate is None else dict(plan_outputs(inputs, arguments.annotate, "_faces.png"))
+    if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
+        raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
+    every = replace(options, select="all", indices=(), count=None)
     detector = Detector(arguments.detector, resolve_device(arguments.device))
-    picture: Path | None = arguments.annotate
-    single = picture is not None and len(inputs) == 1 and picture.suffix.lower() in IMAGE_SUFFIXES
     listed: list[dict[str, Any]] = []
 
-    def work(source: Path, name: Path) -> None:
+    def work(source: Path, _: Path) -> None:
         pixels = read_photo(source).pixels
-        faces = find_faces(detector, pixels, options)
-        rows = [{"index": index, **face.to_dict()} for index, face in enumerate(faces)]
-        listed.append({"file": str(source), "width": pixels.shape[1], "height": pixels.shape[0], "faces": rows})
-        if picture is not None:
-            target = picture if single else (picture / name).with_suffix(".png")
-            write_photo(target, annotate(to_uint8(pixels[..., :3]), faces))
+        height, width = pixels.shape[:2]
+        found = find_faces(detector, pixels, every)
+        faces = select_faces(
+            found,
+            (width, height),
+            select=options.select,
+            order=options.order,
+            indices=options.indices,
+            count=options.count,
+        )
+        numbers = [found.index(face) for face in faces]  # what `restore --select index --indices` calls them
+        rows = [{"index": number, **face.to_dict()} for number, face in zip(numbers, faces, strict=True)]
+        if source in pictures:
+            write_photo(pictures[source], annotate(to_uint8(pixels), faces, numbers))
+        listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")
     text = json.dumps(listed, indent=2) + "\n"

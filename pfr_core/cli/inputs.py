@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import glob
+import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ImageError
+from ..errors import ImageError, InputError
 from ..image_io import IMAGE_SUFFIXES
 
+Pairs = list[tuple[Path, Path]]
 
-def list_inputs(arguments: Sequence[str]) -> list[tuple[Path, Path]]:
+
+def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -> Pairs:
     """Files, folders (with everything below) and globs -> pairs of a file and the path its result has in an output folder.
 
     A name that is not there stays in the list: reading it reports the error, and the other files are still done.
+
+    Args:
+        arguments: what the user typed.
+        results: where the command writes to. Inside an input folder these are not looked through: the next run would
+            take the results of this one for photos.
 
     Raises:
         ImageError: a folder or glob without any image.
@@ -22,37 +30,63 @@ def list_inputs(arguments: Sequence[str]) -> list[tuple[Path, Path]]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
-            found |= {file: file.relative_to(path) for file in below if file not in found}
+            below = _images_below(path, [folder.resolve() for folder in results if folder is not None])
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
+            found |= {file: file.relative_to(path) for file in below if file not in found}
         elif path.exists() or not glob.has_magic(argument):
             found.setdefault(path, Path(path.name))
         else:
             matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if Path(match).is_file())
             if not matches:
-                raise ImageError(f"{argument}: no file matches.")
+                raise ImageError(f"{argument}: no file matches; check the pattern.")
             found |= {file: Path(file.name) for file in matches if file not in found}
     return list(found.items())
 
 
-def plan_outputs(arguments: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
-    """Pairs of input and output file. ``output`` is a file if there is one input file and it looks like one, else a folder.
+def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
+    """Pairs of input and output file. ``output`` is a file if it ends like a picture and is no folder, else a folder.
+
+    Args:
+        inputs: from :func:`list_inputs`.
+        output: what the user typed.
+        ending: added to the names that the results have in a folder.
 
     Raises:
-        ImageError: two inputs would be written to the same file, or a result would replace its input.
+        InputError: one output file for several inputs.
+        ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
-    inputs = list_inputs(arguments)
-    single = len(inputs) == 1 and not Path(arguments[0]).is_dir()
-    if single and not output.is_dir() and output.suffix.lower() in IMAGE_SUFFIXES:
-        plan = [(inputs[0][0], output)]
+    if output.is_dir() or not _is_picture(output):
+        plan = [(source, output / f"{name}{ending}") for source, name in inputs]
+    elif len(inputs) > 1:
+        raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
     else:
-        plan = [(source, output / name) for source, name in inputs]
+        plan = [(source, output) for source, _ in inputs]
+    originals = {source.resolve(): source for source, _ in inputs}
     taken: dict[Path, Path] = {}
     for source, target in plan:
-        other = taken.setdefault(target.resolve(), source)
+        place = target.resolve()
+        if place in originals:
+            raise ImageError(f"{originals[place]}: input and output are the same file; choose another output, it is kept.")
+        other = taken.setdefault(place, source)
         if other is not source:
             raise ImageError(f"{other} and {source} would both be written to {target}; give them different names or outputs.")
-        if target.resolve() == source.resolve():
-            raise ImageError(f"{source}: input and output are the same file; choose another output, the original is kept.")
     return plan
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; also of the formats that cannot be written, so that the error says this."""
+    kind, _ = mimetypes.guess_type(path.name)
+    return path.suffix.lower() in IMAGE_SUFFIXES or (kind or "").startswith("image/")
+
+
+def _images_below(folder: Path, results: Sequence[Path]) -> list[Path]:
+    top = folder.resolve()
+    skipped = [result for result in results if top in result.parents]
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(path.resolve().is_relative_to(result) for result in skipped)
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ..checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
-from ..errors import WeightsError
+from ..errors import CheckpointError, WeightsError
 from ..gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
 from ..network import PFR, Discriminator
 from ..weights import REGISTRY, cache_folder, find, locate
@@ -81,25 +83,42 @@ def download_weights(arguments: argparse.Namespace) -> int:
 
 def import_gpen(arguments: argparse.Namespace) -> int:
     """Convert GPEN's files."""
+    beside = arguments.output.with_name(f"{arguments.output.stem}.discriminator.safetensors")
+    for source in (arguments.generator, arguments.discriminator):
+        if source is not None and source.resolve() in (arguments.output.resolve(), beside.resolve()):
+            raise CheckpointError(f"{source}: input and output are the same file; choose another output, it is kept.")
     state = read_state_dict(arguments.generator)
     provenance = {"imported_from": arguments.generator.name}
     if arguments.discriminator is None:
-        config, weights = generator_from_gpen(state)
+        with _naming(arguments.generator):
+            config, weights = generator_from_gpen(state)
         with torch.device("meta"):
             net = PFR(config)
         net.load_state_dict(weights, assign=True)
+        save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
     else:
-        net = initialise_from_gpen(state)
-        provenance["discriminator"] = arguments.discriminator.name
+        with _naming(arguments.generator):
+            net = initialise_from_gpen(state)
         discriminator = Discriminator(net.config)
-        discriminator.load_state_dict(discriminator_from_gpen(read_state_dict(arguments.discriminator), net.config))
-        beside = arguments.output.with_name(f"{arguments.output.stem}.discriminator.safetensors")
+        state = read_state_dict(arguments.discriminator)
+        with _naming(arguments.discriminator):
+            discriminator.load_state_dict(discriminator_from_gpen(state, net.config))
+        provenance["discriminator"] = arguments.discriminator.name
+        save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
         save_discriminator(discriminator, net.config, beside, provenance=provenance, licence=LICENCE)
         print(beside)
-    save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
     print(arguments.output)
     print(f"Note: {LICENCE}", file=sys.stderr)
     return 0
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors about tensors do not know which file these came from."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def show_info(arguments: argparse.Namespace) -> int:

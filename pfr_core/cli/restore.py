@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,12 +13,12 @@ from tqdm import tqdm
 from ..alignment import to_uint8
 from ..arguments import add_options, chosen
 from ..device import DTypeName
-from ..errors import ImageError, InputError
-from ..image_io import IMAGE_SUFFIXES, Photo, copy_file, read_photo, write_photo
-from ..options import RestoreOptions
+from ..errors import InputError
+from ..image_io import FORMAT_OF_SUFFIX, Photo, copy_file, read_photo, write_photo
+from ..options import FINDING, RestoreOptions
 from ..restorer import FaceRestorer, Restored, resize
-from .common import add_detector_options, for_each
-from .inputs import plan_outputs
+from .common import DEFAULT_DETECTOR, add_detector_options, for_each
+from .inputs import Pairs, list_inputs, plan_outputs
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +36,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="faces at once (default: %(default)s)")
     parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
     parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
-    parser.add_argument("--compare", type=Path, metavar="FOLDER", help="also write before | after pictures there, as PNG")
+    parser.add_argument(
+        "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
+    )
     parser.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, instead of the input's own")
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
     parser.add_argument(
@@ -48,27 +51,23 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every input; returns the exit status."""
-    plan = plan_outputs(arguments.input, arguments.output)
-    if arguments.background is not None and len(plan) != 1:
-        raise InputError(f"--background goes with one input, there are {len(plan)}.")
-    if arguments.quality is not None and not 1 <= arguments.quality <= 100:
-        raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
-    for _, target in plan:
-        if target.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ImageError(f"{target}: cannot be written in this format; choose from {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    todo = [(source, target) for source, target in plan if arguments.overwrite or not target.exists()]
+    inputs = list_inputs(arguments.input, [arguments.output, arguments.compare])
+    plan = plan_outputs(inputs, arguments.output)
+    pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
+    options = RestoreOptions(**chosen(arguments, RestoreOptions))
+    _refuse_useless(arguments, options, plan)
+    todo = [(source, target) for source, target in plan if arguments.overwrite or not target.is_file()]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
     if not todo:
         return 0
-    changes = chosen(arguments, RestoreOptions)
     restorer = FaceRestorer(
         arguments.model,
         arguments.detector,
         device=arguments.device,
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
-        options=RestoreOptions(**changes),
+        options=options,
     )
 
     def work(source: Path, target: Path) -> None:
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.background is not None:
             extra["background"] = read_photo(arguments.background).pixels
         result = restorer.restore(photo.pixels, **extra)
-        _write(arguments, restorer, photo, result, target)
+        _write(arguments, restorer, photo, result, target, pictures.get(source))
         what = "restored as a whole" if arguments.aligned else f"{len(result.faces)} faces"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""))
@@ -85,14 +84,41 @@ def run(arguments: argparse.Namespace) -> int:
     return for_each(todo, work, "restored")
 
 
-def _write(arguments: argparse.Namespace, restorer: FaceRestorer, photo: Photo, result: Restored, target: Path) -> None:
-    unchanged = result.image.shape == photo.pixels.shape and not result.mask.any()
-    if arguments.compare is not None:
+def _refuse_useless(arguments: argparse.Namespace, options: RestoreOptions, plan: Pairs) -> None:
+    """Raise InputError for an option that would have no effect."""
+    if arguments.background is not None and len(plan) != 1:
+        raise InputError(f"--background goes with one input, there are {len(plan)}.")
+    if arguments.quality is not None:
+        if not 1 <= arguments.quality <= 100:
+            raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
+        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & {"JPEG", "WEBP"}:
+            raise InputError("--quality has no effect: no output is a JPEG or WebP file.")
+    if arguments.aligned:
+        default = RestoreOptions()
+        given = [name for name in (*FINDING, "mask", "feather") if getattr(options, name) != getattr(default, name)]
+        if arguments.detector != DEFAULT_DETECTOR:
+            given.append("detector")
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} has no effect with --aligned: nothing is looked for or masked.")
+
+
+def _write(
+    arguments: argparse.Namespace,
+    restorer: FaceRestorer,
+    photo: Photo,
+    result: Restored,
+    target: Path,
+    picture: Path | None,
+) -> None:
+    changed = bool(result.mask.any())
+    mark = restorer.provenance if arguments.provenance and changed else None
+    if picture is not None:
         before = resize(photo.pixels, result.image.shape[1], result.image.shape[0])
         pair = to_uint8(np.concatenate([before, result.image], axis=1))
-        write_photo(arguments.compare / f"{target.stem}_before_after.png", pair)
-    if unchanged and arguments.background is None and photo.path.suffix.lower() == target.suffix.lower():
+        write_photo(picture, pair, replace(photo, extras=()), provenance=mark)
+    ending = target.suffix.lower()
+    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
+    if not changed and same_format and arguments.background is None and result.image.shape == photo.pixels.shape:
         copy_file(photo.path, target)
     else:
-        mark = restorer.provenance if arguments.provenance and result.mask.any() else None
         write_photo(target, result.image, photo, quality=arguments.quality, provenance=mark)
