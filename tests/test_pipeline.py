@@ -817,9 +817,10 @@ def test_devices_and_dtypes() -> None:
     cpu = torch.device("cpu")
     assert resolve_device("cpu") == cpu == resolve_device(cpu)
     assert resolve_device("auto").type in ("cuda", "mps", "xpu", "cpu")
-    assert [resolve_dtype(name, cpu) for name in ("auto", "fp32", "bf16", "fp16")] == [
-        torch.float32, torch.float32, torch.bfloat16, torch.float16,
-    ]  # fmt: skip
+    assert [resolve_dtype(name, cpu) for name in ("auto", "fp32", "bf16")] == [torch.float32, torch.float32, torch.bfloat16]
+    assert resolve_dtype("fp16", torch.device("cuda")) == torch.float16
+    with pytest.raises(InputError, match="minutes a face"):
+        resolve_dtype("fp16", cpu)
 
 
 def test_faces_for_a_batch_are_refused() -> None:
