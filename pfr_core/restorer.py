@@ -53,7 +53,7 @@ class Restored:
 
     Attributes:
         image: what went in, restored: same type, layout, range and depth.
-        faces: the faces that were restored, in order. For a batch: a list for each image.
+        faces: the faces that were chosen, in order. For a batch: a list for each image.
         mask: weight of the restored faces, [H,W] float32 in [0,1]; for a tensor a tensor, [B,H,W] for a batch.
         before: the aligned crops [N,S,S,3] float32 in [0,1], over the whole batch.
         after: the same crops as the network restored them, before strength and colour match.
@@ -71,7 +71,7 @@ class Restored:
 class FaceRestorer:
     """Finds the faces of a photograph, restores them and pastes them back; every other pixel stays as it was.
 
-    Networks are loaded when they are first needed. One object may be used for any number of photographs; it is not safe
+    The detector is loaded when it is first needed. One object may be used for any number of photographs; it is not safe
     to use it from several threads at once.
 
     Args:

@@ -45,14 +45,14 @@ def config(faces: Path, out: Path, **changes: object) -> TrainConfig:
 
 
 def test_a_run_lowers_the_loss_and_exports_a_model_that_loads(faces: Path, tmp_path: Path) -> None:
-    path = reconstruct.train(config(faces, tmp_path / "run", iterations=75, warmup=10, learning_rate=2e-3))
+    path = reconstruct.train(config(faces, tmp_path / "run", iterations=75, warmup=10, learning_rate=2e-3, licence="ours"))
     rows = [[float(v) for v in line.split(",")] for line in (tmp_path / "run" / "log.csv").read_text().splitlines()[1:]]
     assert rows[-1][2] < 0.8 * rows[0][2]
     net = load_model(path)
     assert net.config.size == 16 and net(torch.zeros(1, 3, 16, 16)).isfinite().all()
     checkpoint = read_checkpoint(path)
     assert checkpoint.provenance["iterations"] == 75 and checkpoint.provenance["faces"] == 3
-    assert "on-commercial" in checkpoint.licence
+    assert checkpoint.licence == "ours"
     assert {value.dtype for value in checkpoint.state.values()} == {torch.float16}
 
 
@@ -204,6 +204,13 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
     data = DegradedFaces([FaceFile(faces / "broken.png", True, "")], 16, 1, seed=0, real_share=1.0)
     with pytest.raises(InputError, match=r"broken\.png"):
         data[0]
+
+
+def test_a_run_that_cannot_start_does_not_occupy_its_folder(faces: Path, tmp_path: Path) -> None:
+    for change in ({"init_from": str(tmp_path / "none.safetensors")}, {"device": "cuda:99"}):
+        with pytest.raises(PFRError):
+            reconstruct.train(config(faces, tmp_path / "run", **change))
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_taken_folder_is_refused(faces: Path, tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ class TrainConfig:
     ema: float = option(0.999, "decay of the moving average of the weights, which is what gets exported (ours)")
     real_share: float = option(0.6, "share of real photographs in a batch, where the index tells the kind")
     precision: Precision = option("bf16", "autocast precision")
-    device: str = option("cpu", "cpu, cuda, cuda:1, mps, ...")
+    device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(1, "data worker processes")
+    licence: str = option("not stated", "licence of the weights, written into the exported file")
     seed: int = option(0, "seed of initialisation, data order and degradation")
     checkpoint_every: int = option(250, "steps between checkpoints")
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from pfr_core import PFR, __version__, save_model
 from pfr_core.checkpoint import read_checkpoint
+from pfr_core.device import resolve_device
 from pfr_core.errors import InputError, PFRError
 
 from .config import TrainConfig
@@ -33,10 +34,6 @@ from .losses import l1, l1_pyramid
 from .run_state import load_state, save_state
 
 log = logging.getLogger(__name__)
-
-WEIGHTS_LICENCE = (
-    "Non-commercial research use only. Trained on faces under several licences, many of them non-commercial or unstated."
-)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -60,10 +57,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     faces = list_faces(config.data, "train")
     if not resume and (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save(folder / "config.json")
-
-    device = torch.device(config.device)
+    device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     net = PFR(config.network).to(device).to(memory_format=torch.channels_last)
     if config.init_from:
@@ -78,6 +72,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
+    # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / "config.json")
 
     def checkpoint() -> None:
         save_state(
@@ -140,7 +137,7 @@ def export(ema: PFR, folder: Path, config: TrainConfig, step: int, faces: list[F
     }
     if config.init_from:
         provenance["started_from"] = read_checkpoint(config.init_from).provenance
-    save_model(ema, folder / "model.safetensors", provenance=provenance, licence=WEIGHTS_LICENCE, dtype=torch.float16)
+    save_model(ema, folder / "model.safetensors", provenance=provenance, licence=config.licence, dtype=torch.float16)
 
 
 def _step(

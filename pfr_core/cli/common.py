@@ -27,7 +27,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         help="face detector (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
-    parser.add_argument("--verbose", action="store_true", help="tell what happens, and the time of each stage")
+    parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:
