@@ -68,6 +68,10 @@ class Restored:
     seconds: dict[str, float] = field(repr=False)
 
 
+MUCH_LARGER = 4
+"""A photograph so many times larger than the detection size may hide faces that could be restored (ours)."""
+
+
 class FaceRestorer:
     """Finds the faces of a photograph, restores them and pastes them back; every other pixel stays as it was.
 
@@ -383,6 +387,15 @@ def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> lis
         count=options.count,
     )
     log.info("%d faces found, %d chosen", len(found), len(chosen))
+    missing = [index for index in options.indices if index >= len(found)]
+    if missing:
+        log.warning("there is no face %s: %d faces were found, counted from 0", missing, len(found))
+    if not found and max(image.shape[:2]) > MUCH_LARGER * options.detection_size:
+        log.warning(
+            "no face found at detection_size %d in a picture of %d px; a larger detection_size finds smaller faces",
+            options.detection_size,
+            max(image.shape[:2]),
+        )
     return chosen
 
 

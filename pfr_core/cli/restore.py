@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = list_inputs(arguments.input, [arguments.output, arguments.compare])
     plan = plan_outputs(inputs, arguments.output)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
+    clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
+    if clash:
+        raise InputError(f"{clash.pop()}: --output and --compare would write the same file; give them different names.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
     _refuse_useless(arguments, options, plan)
     todo = [(source, target) for source, target in plan if arguments.overwrite or not target.is_file()]
