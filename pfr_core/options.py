@@ -41,7 +41,7 @@ class RestoreOptions:
     strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0)
     mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own")
     feather: float = option(0.1, "width of the mask's soft edge as a share of the crop", 0.0, 0.5)
-    color_match: ColorMatch = option("wavelet", "match the restored face's colours to the photo's; wavelet keeps its broad colours")
+    color_match: ColorMatch = option("wavelet", "match the face's colours to the photo's; wavelet keeps the broad ones")
     keep_gray: bool = option(True, "a gray photo stays gray")
     scale: float = option(1.0, "enlarge the photo by this factor (Lanczos for everything but the faces)", 1.0, 4.0)
 
