@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 
 from .alignment import FloatImage
+from .detection import INSTALL_FACEXLIB
 from .errors import InputError, WeightsError
 from .weights import find, locate
 
@@ -86,7 +87,7 @@ class Parser:
         try:
             from facexlib.parsing.parsenet import ParseNet
         except ImportError as error:
-            raise WeightsError(f"facexlib is not installed: python -m pip install --no-deps facexlib ({error})") from error
+            raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
         path = locate("parsenet")
         network = ParseNet(in_size=PARSE_SIZE, out_size=PARSE_SIZE, parsing_ch=19)
         try:
@@ -94,11 +95,3 @@ class Parser:
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
             raise WeightsError(f"{path}: not ParseNet's weights ({error}). Delete the file and try again.") from error
         return network.to(self.device).eval()
-
-
-def check_mask(kind: str, feather: float) -> None:
-    """Raise InputError for an unknown kind or a feather out of range."""
-    if kind not in get_args(MaskKind):
-        raise InputError(f"Unknown mask {kind!r}; choose from {', '.join(get_args(MaskKind))}.")
-    if not 0 <= feather <= 0.5:
-        raise InputError(f"feather is {feather}; it is a share of the crop from 0 to 0.5.")

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from .color import ColorMatch
 from .errors import InputError
-from .masks import MaskKind, check_mask
+from .masks import MaskKind
 from .selection import Order, Select
 
 
@@ -56,7 +56,6 @@ class RestoreOptions:
                     raise InputError(f"{item.name} is {value!r}; it must be {words} from {low:g} to {high:g}.")
             if isinstance(choices[0], str) and value not in choices:
                 raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
-        check_mask(self.mask, self.feather)
         if self.max_face_size is not None and self.max_face_size < self.min_face_size:
             raise InputError(f"max_face_size {self.max_face_size} is below min_face_size {self.min_face_size}.")
         if bool(self.indices) != (self.select == "index"):
