@@ -17,11 +17,13 @@ from PIL import Image
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.checkpoint import read_checkpoint
 from pfr_core.errors import CheckpointError, InputError, PFRError
+from pfr_core.network.layers import blur, upsample2
 from trainer import reconstruct
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.data import DegradedFaces, FaceFile, list_faces
 from trainer.evaluate import score
+from trainer.initialise import pass_through, warm_start
 from trainer.losses import l1, l1_pyramid
 from trainer.run_state import NAME, load_state, save_state
 
@@ -101,18 +103,55 @@ def test_sigterm_checkpoints_and_exits(faces: Path, tmp_path: Path) -> None:
 
 def test_a_small_network_is_a_warm_start_for_a_larger_one(faces: Path, tmp_path: Path) -> None:
     small = reconstruct.train(config(faces, tmp_path / "small"))
-    net = PFR(config(faces, tmp_path / "x", size=32).network)
+    net = PFR(config(faces, tmp_path / "x", size=64).network)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    reconstruct.warm_start(net, str(small))
+    warm_start(net, str(small))
     given = read_checkpoint(small).state
     taken = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
     assert "prior.blocks.8.0.conv.weight" in taken and "encoder.convs.4.weight" in taken
     assert all(torch.equal(net.state_dict()[name], given[name].float()) for name in taken)
-    assert "decoder.convs.32.weight" not in taken
+    assert "decoder.convs.64.weight" not in taken
     other = tmp_path / "other.safetensors"
     save_model(PFR(PFRConfig(size=16, narrow=0.25, style_dim=64)), other, provenance={}, licence="test")
     shapes = {name for name, value in read_checkpoint(other).state.items() if value.shape == before.get(name, value[:0]).shape}
     assert all("noise" in name or "rgb" in name or "bias" in name for name in shapes)
+
+
+def randomised(config: PFRConfig) -> PFR:
+    """A network none of whose parameters still has its neutral starting value."""
+    torch.manual_seed(3)
+    net = PFR(config)
+    for parameter in net.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return net
+
+
+def test_a_network_grown_from_one_of_half_the_size_starts_as_that_one(tmp_path: Path) -> None:
+    small = randomised(PFRConfig(size=16, narrow=0.25, style_dim=64))
+    save_model(small, tmp_path / "small.safetensors", provenance={}, licence="test")
+    net = PFR(PFRConfig(size=32, narrow=0.25, style_dim=64))
+    warm_start(net, str(tmp_path / "small.safetensors"))
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        expected = upsample2(small(blur(x, 1, stride=2)))[..., 3:-3, 3:-3]
+        # the down-sampling layers pad after the activation, so the outermost pixels may differ
+        assert (net(x)[..., 3:-3, 3:-3] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_pass_through_makes_any_network_the_identity() -> None:
+    net = randomised(PFRConfig(size=32, narrow=0.25, style_dim=64))
+    pass_through(net)
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert (net(x) - x).abs().max() < 1e-5
+    net.encoder.to_z.weight.data.normal_()  # whatever the style
+    assert (net(x) - x).abs().max() < 1e-5
+
+
+def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:
+    with pytest.raises(InputError, match="decoder"):
+        pass_through(PFR(PFRConfig(size=16, narrow=0.25, mmrb=False, decoder=False)))
+    with pytest.raises(InputError, match="6 channels"):
+        pass_through(PFR(PFRConfig(size=256, narrow=0.03125, style_dim=64)))
 
 
 def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:

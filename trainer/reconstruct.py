@@ -30,6 +30,7 @@ from pfr_core.errors import InputError, PFRError
 
 from .config import TrainConfig
 from .data import DegradedFaces, FaceFile, list_faces
+from .initialise import pass_through, warm_start
 from .losses import l1, l1_pyramid
 from .run_state import load_state, save_state
 
@@ -62,6 +63,8 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     net = PFR(config.network).to(device).to(memory_format=torch.channels_last)
     if config.init_from:
         warm_start(net, config.init_from)
+    if config.pass_through:
+        pass_through(net)
     ema = PFR(config.network).to(device).requires_grad_(False).eval()
     ema.load_state_dict(net.state_dict())
     optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
@@ -103,19 +106,6 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         else:
             checkpoint()
     return folder / "model.safetensors"
-
-
-def warm_start(net: PFR, source: str) -> None:
-    """Take over every tensor of ``source`` whose name and shape fit, so that a small network grows into a larger one.
-
-    Parameters are named by resolution: a network trained at 128 px fills all but the outer scales of one of 256 px.
-    """
-    own, given = net.state_dict(), read_checkpoint(source).state
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise InputError(f"{source}: no tensor fits this network. Choose a preset with the same channels.")
-    net.load_state_dict({**own, **fitting})
-    log.info("took %d of %d tensors from %s", len(fitting), len(own), source)
 
 
 def export(ema: PFR, folder: Path, config: TrainConfig, step: int, faces: list[FaceFile]) -> None:
