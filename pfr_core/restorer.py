@@ -1,6 +1,6 @@
 """``FaceRestorer``: the whole photo pipeline behind one class.
 
-Reads top to bottom: detect, select, align, restore, match colours, mask, paste.
+Reads top to bottom: detect, select, align, restore; matching colours, masking and pasting are in ``compose.py``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from . import inference
-from .alignment import FloatImage, Matrix, align, alignment_matrix, from_float, scale_of, scaled, to_float, to_uint8, warp
+from .alignment import FloatImage, to_uint8
 from .checkpoint import load_model
-from .color import is_gray, match_color, to_gray
+from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .detection import Detector, DetectorName
 from .device import DTypeName, resolve_device, resolve_dtype
 from .errors import Cancelled, InputError
@@ -30,11 +29,10 @@ from .face import Face
 from .image_io import read_photo
 from .image_metadata import Provenance
 from .layouts import Array, ImageLike, unpack
-from .masks import Parser, make_mask
+from .masks import Parser
 from .network import PFR
 from .network.config import PRESETS
 from .options import FINDING, RestoreOptions
-from .paste import paste_face
 from .selection import filter_by_size, select_faces
 from .weights import locate
 
@@ -42,9 +40,6 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); stages are those of :attr:`Restored.seconds`."""
-
-MAGNIFIED = 2.0
-"""A face is called magnified when it is this much larger than its crop: its restoration lacks fine detail."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +186,8 @@ class FaceRestorer:
 
         with _timed(seconds, "align"):
             pairs = zip(frames, chosen, strict=True)
-            crops = [crop for frame, found in pairs for crop in ([self._whole(frame)] if aligned else self.crop(frame, found))]
-            before = self._stack(crops)
+            crops = [crop_whole(frame, self.crop_size)[None] if aligned else self.crop(frame, found) for frame, found in pairs]
+            before = np.concatenate(crops) if crops else np.empty((0, self.crop_size, self.crop_size, 3), np.float32)
         with _timed(seconds, "restore"):
             after = before
             if options.strength > 0:
@@ -204,11 +199,12 @@ class FaceRestorer:
         for number, (frame, found, large) in enumerate(zip(frames, chosen, backgrounds, strict=True)):
             _check_stop(should_stop)
             with _timed(seconds, "paste"):
-                n = 1 if aligned else len(found)
-                pair = before[taken : taken + n], after[taken : taken + n]
-                taken += n
-                paste = self._paste_whole if aligned else self.paste
-                result, mask = paste(frame, found, *pair, background=large, options=options)
+                if aligned:
+                    result, mask = paste_whole(frame, before[number], after[number], options=options, background=large)
+                else:
+                    own = slice(taken, taken + len(found))
+                    result, mask = self.paste(frame, found, before[own], after[own], background=large, options=options)
+                    taken += len(found)
             results.append(result)
             masks.append(mask)
             report("paste", number + 1, len(frames))
@@ -228,7 +224,7 @@ class FaceRestorer:
 
     def crop(self, image: Array, faces: Sequence[Face]) -> FloatImage:
         """The aligned crops [N,S,S,3] float32 in [0,1] of [H,W,3+]."""
-        return self._stack([align(image, alignment_matrix(face, self.crop_size), self.crop_size) for face in faces])
+        return crop_faces(image, faces, self.crop_size)
 
     def restore_crops(
         self,
@@ -250,41 +246,10 @@ class FaceRestorer:
         background: Array | None = None,
         options: RestoreOptions | None = None,
     ) -> tuple[Array, FloatImage]:
-        """Put restored crops back: a new image like ``image`` (or of the background's size) and the mask [H,W].
-
-        Needs no network, so strength, mask or colours can be changed at no cost once the crops are restored.
-
-        Args:
-            image: the photograph [H,W,3+].
-            faces: the faces, as given to :meth:`crop`.
-            before: their crops.
-            after: their restored crops.
-            background: the photograph enlarged, otherwise it is enlarged here by ``options.scale``.
-            options: strength, mask, feather, color_match, keep_gray, scale.
-        """
-        options = options or self.options
-        target = self._target(image, background, options)
-        height, width = target.shape[:2]
-        mask = np.zeros((height, width), np.float32)
-        if options.strength == 0 or not faces:
-            return target, mask
-        enlarged = target.shape != image.shape or background is not None
-        original = target.copy() if enlarged else image
-        factors = width / image.shape[1], height / image.shape[0]
-        gray = options.keep_gray and is_gray(image if background is None else background)
-        for face, old, new in zip(faces, before, after, strict=True):
-            matrix = scaled(alignment_matrix(face, self.crop_size), *factors)
-            if scale_of(matrix) < 1 / MAGNIFIED:
-                log.warning(
-                    "a face of %.0f px is pasted %.1f times larger than the model's %d px: it keeps its own fine detail, "
-                    "the model restores only the coarser part (max_face_size skips such faces)",
-                    face.size, 1 / scale_of(matrix), self.crop_size,
-                )  # fmt: skip
-            new = self._finish(new, old, gray, options)
-            crop_mask = self._mask(new, options)
-            change = np.float32(options.strength) * (new - (align(original, matrix, self.crop_size) if enlarged else old))
-            paste_face(target, mask, change, crop_mask, matrix, original)
-        return target, mask
+        """Put restored crops back with these options, see :func:`compose.paste_faces`."""
+        return paste_faces(
+            image, faces, before, after, options=options or self.options, parser=self.parser, background=background
+        )
 
     def release(self) -> None:
         """Give back the memory of detector and parser; they are loaded again when needed."""
@@ -300,73 +265,17 @@ class FaceRestorer:
             raise InputError(f"{sorted(useless)} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
         return replace(self.options, **changes)
 
-    def _finish(self, new: FloatImage, old: FloatImage, gray: bool, options: RestoreOptions) -> FloatImage:
-        new = match_color(new, old, options.color_match)
-        return to_gray(new) if gray else new
-
-    def _mask(self, crop: FloatImage, options: RestoreOptions) -> FloatImage:
-        if options.mask == "parse":
-            return self.parser.mask(crop, options.feather)
-        return make_mask(options.mask, self.crop_size, options.feather)
-
     def _backgrounds(
         self, background: ImageLike | None, frames: list[Array], options: RestoreOptions
     ) -> list[Array] | list[None]:
         if background is None:
             return [None] * len(frames)
-        if options.scale != 1:
-            raise InputError("scale has no effect when a background is given; its own size decides.")
         large, _ = unpack(background)
         if len(large) != len(frames):
             raise InputError(f"{len(large)} backgrounds for {len(frames)} images; give one for each.")
         for frame, other in zip(frames, large, strict=True):
-            ratio_x, ratio_y = other.shape[1] / frame.shape[1], other.shape[0] / frame.shape[0]
-            if other.dtype != frame.dtype or other.shape[2] != frame.shape[2]:
-                raise InputError("The background must have the same type, depth and channels as the image.")
-            if abs(ratio_x / ratio_y - 1) > 0.02:
-                raise InputError(
-                    f"The background is {other.shape[1]}x{other.shape[0]}, the image {frame.shape[1]}x{frame.shape[0]}: "
-                    "it must be the same picture enlarged, with the same proportions."
-                )
+            check_background(frame, other, options)
         return large
-
-    def _target(self, image: Array, background: Array | None, options: RestoreOptions) -> Array:
-        if background is not None:
-            return background.copy()
-        return resize(image, round(image.shape[1] * options.scale), round(image.shape[0] * options.scale))
-
-    def _stack(self, crops: list[FloatImage]) -> FloatImage:
-        return np.stack(crops) if crops else np.empty((0, self.crop_size, self.crop_size, 3), np.float32)
-
-    def _whole(self, image: Array) -> FloatImage:
-        """The crop of an image that is itself an aligned face."""
-        height, width = image.shape[:2]
-        if height != width:
-            raise InputError(f"An aligned face must be square, this is {width}x{height}. Leave aligned off for photographs.")
-        return np.clip(
-            warp(to_float(image[..., :3]), _resize_matrix(self.crop_size / width), self.crop_size, self.crop_size), 0, 1
-        )
-
-    def _paste_whole(
-        self,
-        image: Array,
-        faces: Sequence[Face],
-        before: FloatImage,
-        after: FloatImage,
-        *,
-        background: Array | None,
-        options: RestoreOptions,
-    ) -> tuple[Array, FloatImage]:
-        target = self._target(image, background, options)
-        height, width = target.shape[:2]
-        if options.strength == 0:
-            return target, np.zeros((height, width), np.float32)
-        gray = options.keep_gray and is_gray(image if background is None else background)
-        new = self._finish(after[0], before[0], gray, options)
-        change = new - self._whole(target)
-        change = warp(change, _resize_matrix(width / self.crop_size), width, height)
-        target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
-        return target, np.ones((height, width), np.float32)
 
 
 def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
@@ -397,20 +306,6 @@ def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> lis
             max(image.shape[:2]),
         )
     return chosen
-
-
-def _resize_matrix(factor: float) -> Matrix:
-    """Pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
-    return np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])
-
-
-def resize(image: Array, width: int, height: int) -> Array:
-    """[H,W,C] enlarged by Lanczos; a copy."""
-    if image.shape[:2] == (height, width):
-        return image.copy()
-    if np.issubdtype(image.dtype, np.integer):
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
 
 
 def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:

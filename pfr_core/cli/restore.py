@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from ..alignment import to_uint8
 from ..arguments import add_options, chosen
+from ..compose import resize
 from ..device import DTypeName
 from ..errors import InputError
 from ..image_io import FORMAT_OF_SUFFIX, Photo, copy_file, read_photo, write_photo
 from ..options import FINDING, RestoreOptions
-from ..restorer import FaceRestorer, Restored, resize
+from ..restorer import FaceRestorer, Restored
 from .common import DEFAULT_DETECTOR, add_detector_options, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 
