@@ -6,6 +6,8 @@ Under any other name (a test runner looking for packages, say) nothing happens: 
 import os
 
 if os.path.isabs(__name__):
-    # This version has no nodes yet; ComfyUI wants the two names even so, or it reports a broken pack.
-    NODE_CLASS_MAPPINGS: dict[str, type] = {}
-    NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+    from .nodes import NODE_CLASS_MAPPINGS as NODE_CLASS_MAPPINGS
+    from .nodes import NODE_DISPLAY_NAME_MAPPINGS as NODE_DISPLAY_NAME_MAPPINGS
+    from .nodes.runtime import register_folders
+
+    register_folders()

@@ -76,7 +76,7 @@ class FaceRestorer:
     Args:
         model: what :func:`pfr_core.load_model` takes: a file, ``"default"`` or a preset's name. Or a network; it is
             moved, converted and put into eval mode itself, not a copy of it.
-        detector: which face detector.
+        detector: which face detector: its name, or one that is already loaded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
         dtype: precision of the network.
         batch_size: faces restored at once; halved by itself when memory runs out.
@@ -94,7 +94,7 @@ class FaceRestorer:
     def __init__(
         self,
         model: str | os.PathLike[str] | PFR = "default",
-        detector: DetectorName = "retinaface_mobile0.25",
+        detector: DetectorName | Detector = "retinaface_mobile0.25",
         *,
         device: str | torch.device = "auto",
         dtype: DTypeName = "auto",
@@ -109,7 +109,7 @@ class FaceRestorer:
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_size = batch_size
         self.options = options or RestoreOptions()
-        self.detector = Detector(detector, self.device)
+        self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)
         self.parser = Parser(self.device)
         self._model = model
         net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)

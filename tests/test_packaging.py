@@ -75,6 +75,9 @@ def test_requirements_for_comfyui_touch_no_torch_numpy_or_opencv() -> None:
     assert not [name for name in installed if name.startswith("opencv")]
 
 
+STAND_INS = ROOT / "tests" / "comfy_stand_ins"
+
+
 def test_comfyui_can_load_the_folder_under_any_name(tmp_path: Path) -> None:
     """As ComfyUI does: by absolute path, dots in the name replaced, the folder not on sys.path."""
     pack = tmp_path / "ComfyUI-PFR.v1 copy"
@@ -82,14 +85,16 @@ def test_comfyui_can_load_the_folder_under_any_name(tmp_path: Path) -> None:
     code = """
 import importlib, importlib.util, sys
 folder = sys.argv[1]
+sys.path.append(sys.argv[2])  # where the stand-ins for ComfyUI's modules are
+import folder_paths
+folder_paths.models_dir = folder + "/models"
 name = folder.replace(".", "_x_")
 path_before = list(sys.path)
 spec = importlib.util.spec_from_file_location(name, folder + "/__init__.py")
 module = importlib.util.module_from_spec(spec)
 sys.modules[name] = module
 spec.loader.exec_module(module)
-assert isinstance(module.NODE_CLASS_MAPPINGS, dict)
-assert isinstance(module.NODE_DISPLAY_NAME_MAPPINGS, dict)
+assert module.NODE_CLASS_MAPPINGS and set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS)
 core = importlib.import_module(name + ".pfr_core")
 assert core.__file__.startswith(folder), core.__file__
 assert sys.path == path_before
@@ -98,7 +103,7 @@ unwanted = loaded & {"pfr_core", "pfr_trainer", "trainer", "nodes", "tests", "gr
 assert not unwanted, unwanted
 """
     # From elsewhere than the clone, which `python -c` would put on sys.path.
-    done = subprocess.run([sys.executable, "-c", code, str(pack)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, str(pack), str(STAND_INS)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

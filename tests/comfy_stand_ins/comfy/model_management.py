@@ -1,0 +1,30 @@
+"""Stands in for ``comfy.model_management`` on a machine without a graphics card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+loaded: list[Any] = []
+interrupted = False
+
+
+class InterruptProcessingException(Exception):
+    pass
+
+
+def get_torch_device() -> torch.device:
+    return torch.device("cpu")
+
+
+unet_offload_device = intermediate_device = get_torch_device
+
+
+def load_models_gpu(models: list[Any]) -> None:
+    loaded.extend(models)
+
+
+def throw_exception_if_processing_interrupted() -> None:
+    if interrupted:
+        raise InterruptProcessingException
