@@ -67,7 +67,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         pass_through(net)
     ema = PFR(config.network).to(device).requires_grad_(False).eval()
     ema.load_state_dict(net.state_dict())
-    optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
     step = 0
     if resume:
         state = load_state(folder)
