@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from . import gpen
 from .errors import CheckpointError
+from .files import remedy, replacing
 from .network import PFR, PRESETS, Discriminator, PFRConfig
 from .weights import locate
 
@@ -218,25 +218,10 @@ def _write(
         "licence": licence,
     }
     state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
-    temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        save_file(state, temporary, metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-        temporary = None
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{target}: cannot be written ({error}). Check the folder's permissions and free space."
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        with replacing(target) as temporary:
+            save_file(state, temporary, metadata)
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error
+    except SafetensorError as error:  # what a full disk looks like from there
+        raise CheckpointError(f"{target}: cannot be written ({error}); check the folder's free space.") from error

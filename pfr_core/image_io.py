@@ -10,14 +10,10 @@ Format details are in ``image_encode`` and ``image_metadata``.
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
-import secrets
-import stat
 import struct
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +22,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from .errors import ImageError, InputError
+from .files import remedy, replacing
 from .image_decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .image_encode import JpegCoding, encode_bmp, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .image_metadata import (
@@ -362,32 +359,8 @@ def _metadata(
 
 
 def _write_whole(target: Path, data: bytes) -> None:
-    """Through a temporary file beside the target, so that no half-written file is ever seen under its name."""
-    target = Path(os.path.realpath(target))  # through a symbolic link, as an ordinary open() would
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-        if mode is not None and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "the existing file is write-protected")
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise ImageError(f"{target}: cannot be written ({error.strerror or error}); {_remedy(error)}.") from error
-        raise
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
-        return "free some space or choose a folder on another disk"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "choose a file or folder that you may write to"
-    return "check the output path"
+        with replacing(target) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise ImageError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error

@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -412,16 +411,16 @@ def test_a_full_disk_leaves_the_old_file_intact(net: PFR, tmp_path: Path) -> Non
         intact_after_a_failed_save(net, path)
 
 
-@pytest.mark.parametrize("failing", ["mkstemp", "save_file", "replace"])
+@pytest.mark.parametrize("failing", ["touch", "save_file", "replace"])
 def test_a_failure_at_any_step_leaves_the_old_file_intact(
     failing: str, net: PFR, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``mkstemp`` is where a read-only folder shows; root may write everywhere, so it is acted out."""
+    """``touch`` is where a read-only folder shows; root may write everywhere, so it is acted out."""
 
     def fail(*args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    owner: Any = {"mkstemp": tempfile, "save_file": checkpoint, "replace": os}[failing]
+    owner: Any = {"touch": Path, "save_file": checkpoint, "replace": os}[failing]
     monkeypatch.setattr(owner, failing, fail)
     intact_after_a_failed_save(net, saved)
 

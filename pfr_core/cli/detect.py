@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..arguments import add_options, chosen
 from ..detection import Detector
 from ..device import resolve_device
 from ..errors import ImageError, InputError
+from ..files import remedy, replacing
 from ..image_io import IMAGE_SUFFIXES, read_photo, write_photo
 from ..options import FINDING, RestoreOptions
 from ..restorer import find_faces
@@ -73,12 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error}). Check the folder's permissions and free space.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ImageError(f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error

@@ -1,0 +1,53 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path beside ``target``, for the block to write a file to; that file then takes ``target``'s place.
+
+    ``target`` appears whole or not at all: if the block fails, the temporary file goes and what was there stays. Missing
+    folders are made; an existing file's permissions are kept; through a symbolic link, as an ordinary ``open`` would.
+
+    Raises:
+        OSError: it cannot be written. :func:`remedy` has words for it.
+
+    Example:
+        >>> with replacing("faces.json") as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("[]")
+    """
+    target = Path(os.path.realpath(target))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "the existing file is write-protected")
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)  # writers may have replaced the file by one with their own permissions
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def remedy(error: OSError) -> str:
+    """What a person can do about a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+        return "free some space or choose a folder on another disk"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a file or folder that you may write to"
+    return "check the output path"
