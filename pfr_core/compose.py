@@ -61,7 +61,8 @@ def paste_faces(
         after: the crops as the network restored them.
         options: strength, mask, feather, color_match, keep_gray, scale.
         parser: makes the mask if ``options.mask`` is ``parse``.
-        background: the photograph enlarged, otherwise it is enlarged here by ``options.scale``.
+        background: the photograph enlarged, otherwise it is enlarged here by ``options.scale``. It may lack the photograph's
+            alpha, which is then enlarged, or have one of its own.
 
     Raises:
         InputError: not one crop before and one after for each face, or a background that is not the image enlarged.
@@ -129,12 +130,12 @@ def check_background(image: Array, background: Array, options: RestoreOptions) -
     """Refuse a background that is not ``image`` enlarged.
 
     Raises:
-        InputError: type, channels or proportions differ, or ``options.scale`` would have no effect.
+        InputError: type or proportions differ, or ``options.scale`` would have no effect.
     """
     if options.scale != 1:
         raise InputError("scale has no effect when a background is given; its own size decides.")
-    if background.dtype != image.dtype or background.shape[2] != image.shape[2]:
-        raise InputError("The background must have the same type, depth and channels as the image.")
+    if background.dtype != image.dtype:
+        raise InputError(f"The background is {background.dtype}, the image {image.dtype}; both must have the same depth.")
     ratio_x, ratio_y = background.shape[1] / image.shape[1], background.shape[0] / image.shape[0]
     if abs(ratio_x / ratio_y - 1) > 0.02:
         raise InputError(
@@ -144,10 +145,13 @@ def check_background(image: Array, background: Array, options: RestoreOptions) -
 
 
 def _target(image: Array, background: Array | None, options: RestoreOptions) -> Array:
-    """A copy of what the faces are pasted into."""
+    """A copy of what the faces are pasted into; a background without alpha gets the image's."""
     if background is None:
         return resize(image, round(image.shape[1] * options.scale), round(image.shape[0] * options.scale))
     check_background(image, background, options)
+    if image.shape[2] == 4 and background.shape[2] == 3:
+        alpha = resize(image[..., 3], background.shape[1], background.shape[0])
+        return np.concatenate([background, alpha[..., None]], axis=2)
     return background.copy()
 
 

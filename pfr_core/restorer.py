@@ -33,7 +33,7 @@ from .masks import Parser
 from .network import PFR
 from .network.config import PRESETS
 from .options import FINDING, RestoreOptions
-from .selection import filter_by_size, select_faces
+from .selection import filter_by_size, select_faces, sort_faces
 from .weights import locate
 
 log = logging.getLogger(__name__)
@@ -280,31 +280,40 @@ class FaceRestorer:
 
 def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
     """The faces of [H,W,3+] (any depth) that ``options`` choose, in their order."""
+    return choose_faces(find_candidates(detector, image, options), image, options)
+
+
+def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
+    """All faces of [H,W,3+] (any depth) that ``options`` allow to choose from, in the order that ``indices`` counts in."""
     found = detector.detect(
         to_uint8(image[..., :3]),
         threshold=options.threshold,
         size=options.detection_size,
         sideways=options.sideways,
     )
-    found = filter_by_size(found, options.min_face_size, options.max_face_size)
-    chosen = select_faces(
-        found,
-        (image.shape[1], image.shape[0]),
-        select=options.select,
-        order=options.order,
-        indices=options.indices,
-        count=options.count,
-    )
-    log.info("%d faces found, %d chosen", len(found), len(chosen))
-    missing = [index for index in options.indices if index >= len(found)]
-    if missing:
-        log.warning("there is no face %s: %d faces were found, counted from 0", missing, len(found))
     if not found and max(image.shape[:2]) > MUCH_LARGER * options.detection_size:
         log.warning(
             "no face found at detection_size %d in a picture of %d px; a larger detection_size finds smaller faces",
             options.detection_size,
             max(image.shape[:2]),
         )
+    return sort_faces(filter_by_size(found, options.min_face_size, options.max_face_size), options.order)
+
+
+def choose_faces(candidates: Sequence[Face], image: Array, options: RestoreOptions) -> list[Face]:
+    """Those of :func:`find_candidates` that ``options`` choose, in the same order."""
+    chosen = select_faces(
+        candidates,
+        (image.shape[1], image.shape[0]),
+        select=options.select,
+        order=options.order,
+        indices=options.indices,
+        count=options.count,
+    )
+    log.info("%d faces found, %d chosen", len(candidates), len(chosen))
+    missing = [index for index in options.indices if index >= len(candidates)]
+    if missing:
+        log.warning("there is no face %s: %d faces were found, counted from 0", missing, len(candidates))
     return chosen
 
 

@@ -524,9 +524,8 @@ def test_a_background_as_lanczos_would_make_it_changes_nothing() -> None:
     [
         (np.zeros((180, 200, 3), np.uint8), {}, "200x180"),
         (np.zeros((240, 180, 3), np.uint8), {}, "180x240"),
-        (np.zeros((180, 240, 3), np.uint16), {}, "same type"),
-        (np.zeros((180, 240, 3), np.float32), {}, "same type"),
-        (np.zeros((180, 240, 4), np.uint8), {}, "channels"),
+        (np.zeros((180, 240, 3), np.uint16), {}, "background is uint16, the image uint8"),
+        (np.zeros((180, 240, 3), np.float32), {}, "same depth"),
         (np.zeros((180, 240), np.uint8), {}, r"\[180, 240\]"),
         (np.zeros((180, 240, 3), np.uint8), {"scale": 2}, "scale"),
         (torch.zeros(2, 3, 180, 240), {}, "2 backgrounds"),
@@ -535,6 +534,16 @@ def test_a_background_as_lanczos_would_make_it_changes_nothing() -> None:
 def test_a_background_that_does_not_fit_is_refused(background: Any, options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         brighter().restore(as_kind("uint8", photo()), faces=[face_for(60, 45, 50)], background=background, **options)
+
+
+@pytest.mark.parametrize(("own", "other"), [(4, 3), (3, 4)])
+def test_alpha_comes_from_the_background_or_else_from_the_photo(own: int, other: int) -> None:
+    image, faces = as_kind("uint8", photo()), [face_for(60, 45, 50)]
+    image = np.dstack([image[..., :3], np.full(image.shape[:2], 90, np.uint8)])
+    large = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+    result = brighter().restore(image[..., :own], faces=faces, background=large[..., :other])
+    assert result.image.shape == large.shape and np.array_equal(result.image[..., 3], large[..., 3])
+    assert np.array_equal(result.image[result.mask == 0][:, :3], large[result.mask == 0][:, :3])
 
 
 # --- aligned ---------------------------------------------------------------------------------------------------------------
