@@ -8,6 +8,7 @@ import os
 if os.path.isabs(__name__):
     from .nodes import NODE_CLASS_MAPPINGS as NODE_CLASS_MAPPINGS
     from .nodes import NODE_DISPLAY_NAME_MAPPINGS as NODE_DISPLAY_NAME_MAPPINGS
-    from .nodes.runtime import register_folders
+    from .nodes.runtime import register_folders, web_directory
 
     register_folders()
+    WEB_DIRECTORY = web_directory(os.path.dirname(__file__))

@@ -1,7 +1,8 @@
 """ComfyUI's side of PFR: every node is a few lines around ``pfr_core``.
 
 A file for each family: ``model``, ``detect``, ``crops``, ``restore``, ``degrade``. ``inputs`` turns ``RestoreOptions`` into
-widgets, ``runtime`` is the only place that talks to ComfyUI.
+widgets, ``images`` converts pictures, ``runtime`` talks to ComfyUI. The face picker and the before | after preview are in
+``web/js``, texts in other languages in ``locales``.
 """
 
 from .crops import PFRCropFaces, PFRPasteFaces, PFRRestoreCrops

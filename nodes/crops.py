@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ..pfr_core.compose import crop_faces, paste_faces
+from ..pfr_core.alignment import FloatImage
+from ..pfr_core.compose import crop_faces, crop_whole, paste_faces, resize
 from ..pfr_core.errors import InputError
-from ..pfr_core.layouts import Array
 from . import inputs, runtime
 from .detect import Faces
+from .images import Batch, Frames, before_after, no_crops
 from .model import CATEGORY
+
+UPSCALED = ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
 
 
 class PFRCropFaces:
@@ -28,26 +32,32 @@ class PFRCropFaces:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        tooltip = "Side of the crops in px. Connect crop_size of the model to spare a resize."
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The picture the faces were found in."}),
                 "faces": ("PFR_FACES", {"tooltip": "From Detect Faces."}),
-                "size": ("INT", {"default": 512, "min": 64, "max": 2048, "step": 64, "tooltip": "Side of the crops in px."}),
+                "size": ("INT", {"default": 512, "min": 64, "max": 2048, "step": 64, "tooltip": tooltip}),
             }
         }
 
     def crop(self, image: Tensor, faces: Faces, size: int) -> tuple[Tensor]:
-        _check(image, faces)
-        pairs = zip(runtime.to_arrays(image), faces.frames, strict=True)
-        crops = [crop for frame, found in pairs for crop in crop_faces(frame, found, size)]
-        return (runtime.to_crops(crops, size),)
+        faces.check(image)
+        frames, steps, crops = Frames(image), runtime.Steps(len(image)), Batch(faces.count)
+        for number, (frame, found) in enumerate(zip(frames, faces.frames, strict=True)):
+            with steps.frame(number):
+                crops.extend(crop_faces(frame, found, size))
+        return (crops.result(no_crops(size)),)
 
 
 class PFRRestoreCrops:
     """Crops -> restored crops."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Restores aligned face crops. Restored detail is synthesised; it is no evidence of identity."
+    DESCRIPTION = (
+        "Restores aligned face crops; Paste Faces Back matches their colours to the picture. "
+        "Restored detail is synthesised; it is no evidence of identity."
+    )
     SEARCH_ALIASES = ("face restoration",)
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("crops",)
@@ -60,19 +70,18 @@ class PFRRestoreCrops:
             "required": {
                 "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
                 "crops": ("IMAGE", {"tooltip": "Square, upright faces, from Crop Faces."}),
-                **inputs.widgets(("color_match",)),
             }
         }
 
-    def restore(self, model: runtime.LoadedModel, crops: Tensor, **values: Any) -> tuple[Tensor]:
-        inputs.options(values)
-        restorer, steps, results = model.restorer(), runtime.Steps(len(crops)), []
-        for number, crop in enumerate(runtime.to_arrays(crops)):
-            steps.check()
-            with runtime.frame_named(number, len(crops)):
-                results.append(restorer.restore(crop, aligned=True, should_stop=steps.check, **values).image)
-            steps.done()
-        return (runtime.to_image(results, crops),)
+    def restore(self, model: runtime.LoadedModel, crops: Tensor) -> tuple[Tensor]:
+        restorer, frames, steps, results = model.restorer(), Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
+        for first in range(0, len(frames), restorer.batch_size):
+            numbers = range(first, min(first + restorer.batch_size, len(frames)))
+            with steps.frame(numbers[-1]):
+                before = np.stack([crop_whole(frames[number], restorer.crop_size) for number in numbers])
+                after = restorer.restore_crops(before, should_stop=steps.check)
+                results.extend(resize(crop, *crops.shape[1:3]) for crop in after)
+        return (results.result(crops[..., :3]),)
 
 
 class PFRPasteFaces:
@@ -95,56 +104,51 @@ class PFRPasteFaces:
                 "crops": ("IMAGE", {"tooltip": "One crop for every face, in the same order; any size, square."}),
                 **inputs.widgets(inputs.PASTE),
             },
-            "optional": {
-                "upscaled": ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
-            },
+            "optional": {"upscaled": UPSCALED},
         }
 
     def paste(
         self, image: Tensor, faces: Faces, crops: Tensor, upscaled: Tensor | None = None, **values: Any
-    ) -> tuple[Tensor, Tensor]:
-        _check(image, faces)
-        if (faces.count and len(crops) != faces.count) or crops.shape[1] != crops.shape[2]:
-            raise InputError(
-                f"{faces.count} faces, but crops of shape {list(crops.shape)}. Paste Faces Back takes one square crop for every "
-                "face of Detect Faces, in the same order."
-            )
+    ) -> dict[str, Any]:
+        faces.check(image)
+        _check_crops(crops, faces)
         options, parser, steps = inputs.options(values), runtime.parser(), runtime.Steps(len(image))
-        restored = [crop[..., :3] for crop in runtime.to_arrays(crops)]
-        pairs = with_background(runtime.to_arrays(image), upscaled)
-        results, masks, taken = [], [], 0
-        for number, ((frame, background), found) in enumerate(zip(pairs, faces.frames, strict=True)):
-            steps.check()
-            size = crops.shape[1]
-            after = np.stack(restored[taken : taken + len(found)]) if found else np.empty((0, size, size, 3), np.float32)
-            taken += len(found)
-            with runtime.frame_named(number, len(image)):
-                before = crop_faces(frame, found, size)
+        images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
+        ui: dict[str, Any] = {}
+        for number, (frame, background) in enumerate(with_background(image, upscaled)):
+            found = faces.frames[number]
+            with steps.frame(number):
+                before = crop_faces(frame, found, crops.shape[1])
+                after = np.stack([next(restored)[..., :3] for _ in found]) if found else before
                 result, mask = paste_faces(
                     frame, found, before, after, options=options, parser=parser, background=background
                 )
-            results.append(result)
-            masks.append(mask[..., None])
-            steps.done()
-        return runtime.to_image(results, image), runtime.to_image(masks, image[..., :1]).squeeze(3)
+                images.append(result)
+                masks.append(mask)
+                if found and not ui:
+                    ui = before_after(frame, result)
+        return {"ui": ui, "result": (images.result(image), masks.result(image[..., 0]))}
 
 
-def with_background(frames: list[Array], upscaled: Tensor | None) -> list[tuple[Array, Array | None]]:
-    """Every frame with its enlarged picture, if there is one; alpha is dropped where only one of the two has it.
+def with_background(image: Tensor, upscaled: Tensor | None) -> Iterator[tuple[FloatImage, FloatImage | None]]:
+    """Every frame with its enlarged picture, if there is one.
 
     Raises:
         InputError: not one for each frame.
     """
+    frames = Frames(image)
     if upscaled is None:
-        return [(frame, None) for frame in frames]
-    if len(upscaled) != len(frames):
-        raise InputError(f"{len(upscaled)} upscaled pictures for {len(frames)} images; give one for each.")
-    pairs = zip(frames, runtime.to_arrays(upscaled), strict=True)
-    return [(frame[..., : large.shape[2]], large[..., : frame.shape[2]]) for frame, large in pairs]
+        return ((frame, None) for frame in frames)
+    if len(upscaled) != len(image):
+        raise InputError(f"{len(upscaled)} upscaled pictures for {len(image)} images; give one for each.")
+    return zip(frames, Frames(upscaled), strict=True)
 
 
-def _check(image: Tensor, faces: Faces) -> None:
-    if len(image) != len(faces.frames):
+def _check_crops(crops: Tensor, faces: Faces) -> None:
+    if faces.count and len(crops) != faces.count:
         raise InputError(
-            f"The faces were found in {len(faces.frames)} pictures, this IMAGE has {len(image)}. Connect that one."
+            f"{faces.count} faces, but {len(crops)} crops. Paste Faces Back takes one crop for every face of Detect Faces, in "
+            "the same order."
         )
+    if crops.shape[1] != crops.shape[2]:
+        raise InputError(f"The crops are {crops.shape[2]}x{crops.shape[1]} px; they must be square, as Crop Faces makes them.")

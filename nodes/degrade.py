@@ -9,6 +9,7 @@ from torch import Tensor
 from ..pfr_core import Degradation
 from ..pfr_core.alignment import to_float, to_uint8
 from . import runtime
+from .images import Batch, Frames
 from .model import CATEGORY
 
 
@@ -19,6 +20,7 @@ class PFRDegrade:
     DESCRIPTION = "Blurs, shrinks, adds noise and JPEG damage (Eq. 17 of the paper), to see what a restoration is worth."
     SEARCH_ALIASES = ("degradation", "low quality", "JPEG artefacts")
     RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The degraded picture, in the size it came.",)
     FUNCTION = "degrade"
 
@@ -35,12 +37,11 @@ class PFRDegrade:
         }
 
     def degrade(self, image: Tensor, seed: int) -> tuple[Tensor]:
-        results, steps = [], runtime.Steps(len(image))
-        for number, frame in enumerate(runtime.to_arrays(image)):
-            steps.check()
-            degraded, _ = Degradation()(to_uint8(frame[..., :3]), (seed, number))
-            result = frame.copy()
-            result[..., :3] = to_float(degraded)
-            results.append(result)
-            steps.done()
-        return (runtime.to_image(results, image),)
+        frames, steps, results = Frames(image), runtime.Steps(len(image)), Batch(len(image))
+        for number, frame in enumerate(frames):
+            with steps.frame(number):
+                degraded, _ = Degradation()(to_uint8(frame[..., :3]), (seed, number))
+                frame = frame.copy()
+                frame[..., :3] = to_float(degraded)
+                results.append(frame)
+        return (results.result(image),)

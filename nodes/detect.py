@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from ..pfr_core.alignment import to_float, to_uint8
 from ..pfr_core.annotate import annotate
+from ..pfr_core.detection import DetectorName
+from ..pfr_core.errors import InputError
 from ..pfr_core.face import Face
-from ..pfr_core.restorer import find_faces
+from ..pfr_core.layouts import Array
+from ..pfr_core.restorer import choose_faces, find_candidates
 from . import inputs, runtime
+from .images import Batch, Frames, preview
 from .model import CATEGORY
+
+DETECTOR = (
+    list(get_args(DetectorName)),
+    {"default": get_args(DetectorName)[0], "tooltip": "Face detector; its weights are fetched at the first use."},
+)
 
 
 @dataclass(frozen=True)
@@ -21,26 +30,49 @@ class Faces:
     """What a PFR_FACES wire carries: the chosen faces of every frame of one IMAGE."""
 
     frames: list[list[Face]]
+    height: int
+    width: int
 
     @property
     def count(self) -> int:
         """Faces over all frames."""
         return sum(len(faces) for faces in self.frames)
 
+    def check(self, image: Tensor) -> None:
+        """Refuse an IMAGE that is not the one the faces were found in.
+
+        Raises:
+            InputError: it has another number of frames or another size.
+        """
+        own, other = [len(self.frames), self.height, self.width], list(image.shape[:3])
+        if own != other:
+            raise InputError(
+                f"The faces were found in an IMAGE of {own[0]} x {own[2]}x{own[1]} px, this one is {other[0]} x "
+                f"{other[2]}x{other[1]}. Connect the IMAGE that Detect Faces got."
+            )
+
+
+BOXES_KNOWN = runtime.core_has_type("BoundingBox")
+"""Newer cores have a type for boxes, with nodes that take it."""
+
 
 class PFRDetectFaces:
     """IMAGE -> faces, and what they look like on the picture."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Finds the faces of a picture, or of every frame of a batch, and chooses among them. No face is no error."
-    SEARCH_ALIASES = ("face detection", "RetinaFace", "face boxes", "face mask")
-    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT")
-    RETURN_NAMES = ("faces", "preview", "mask", "count")
+    DESCRIPTION = (
+        "Finds the faces of a picture, or of every frame of a batch, and chooses among them. After a run, click a face on the "
+        "node to drop it or to take it again. No face is no error."
+    )
+    SEARCH_ALIASES = ("face detection", "RetinaFace", "face boxes", "face mask", "face picker")
+    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT", *(("BOUNDING_BOX",) if BOXES_KNOWN else ()))
+    RETURN_NAMES = ("faces", "preview", "mask", "count", *(("boxes",) if BOXES_KNOWN else ()))
     OUTPUT_TOOLTIPS = (
         "The chosen faces, for Crop Faces and Paste Faces Back.",
-        "The picture with the chosen faces' boxes and numbers.",
+        "The picture with the chosen faces' boxes, and the numbers that indices takes.",
         "1 inside the boxes of the chosen faces.",
         "How many faces were chosen, over all frames.",
+        *(("For every frame the boxes of the chosen faces, for ComfyUI's own nodes.",) if BOXES_KNOWN else ()),
     )
     FUNCTION = "detect"
 
@@ -49,31 +81,49 @@ class PFRDetectFaces:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
-                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; fetched when it is first used."}),
+                "detector": DETECTOR,
                 **inputs.widgets(inputs.FIND),
             }
         }
 
-    def detect(self, image: Tensor, detector: str, **values: Any) -> tuple[Faces, Tensor, Tensor, int]:
-        options = inputs.options(values)
-        finder, steps = runtime.detector(detector), runtime.Steps(len(image))
-        frames, previews, masks = [], [], []
-        for number, frame in enumerate(runtime.to_arrays(image)):
-            steps.check()
-            with runtime.frame_named(number, len(image)):
-                faces = find_faces(finder, frame, options)
-            mask = np.zeros((*frame.shape[:2], 1), np.float32)
-            for face in faces:
-                left, top, right, bottom = (max(0, round(value)) for value in face.box)
-                mask[top:bottom, left:right] = 1
-            frames.append(faces)
-            previews.append(to_float(annotate(to_uint8(frame[..., :3]), faces)))
-            masks.append(mask)
-            steps.done()
-        found = Faces(frames)
-        return (
-            found,
-            runtime.to_image(previews, image[..., :3]),
-            runtime.to_image(masks, image[..., :1]).squeeze(3),
-            found.count,
-        )
+    def detect(self, image: Tensor, detector: DetectorName, **values: Any) -> dict[str, Any]:
+        options, frames = inputs.options(values), Frames(image)
+        finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
+        chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
+        picker: list[dict[str, Any]] = []
+        for number, frame in enumerate(frames):
+            with steps.frame(number):
+                candidates = find_candidates(finder, frame, options)
+                faces = choose_faces(candidates, frame, options)
+                numbers = [candidates.index(face) for face in faces]
+                for face in faces:
+                    left, top, right, bottom = (max(0, round(value)) for value in face.box)
+                    masks[number, top:bottom, left:right] = 1
+                chosen.append(faces)
+                previews.append(to_float(annotate(to_uint8(frame[..., :3]), faces, numbers)))
+                if candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
+                    picker = [_picker(frame, candidates, numbers, number, len(frames))]
+        found = Faces(chosen, *image.shape[1:3])
+        result = (found, previews.result(image[..., :3]), masks, found.count)
+        boxes = ([[_box(face) for face in faces] for faces in chosen],) if BOXES_KNOWN else ()
+        return {"ui": {"pfr_picker": picker}, "result": (*result, *boxes)}
+
+
+def _picker(frame: Array, candidates: list[Face], numbers: list[int], number: int, total: int) -> dict[str, Any]:
+    """What the face picker in ``web/js`` shows."""
+    height, width = frame.shape[:2]
+    boxes = [[round(value, 1) for value in face.box] for face in candidates]
+    return {
+        "picture": preview(frame),
+        "size": [width, height],
+        "boxes": boxes,
+        "chosen": numbers,
+        "frame": number,
+        "frames": total,
+    }
+
+
+def _box(face: Face) -> dict[str, Any]:
+    """One box as ComfyUI's BOUNDING_BOX has it, in px."""
+    left, top, right, bottom = (round(value) for value in face.box)
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top, "label": "face", "score": face.score}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, get_args
 
 from ..pfr_core.device import DTypeName
@@ -19,21 +20,23 @@ class PFRLoadModel:
         "The shipped weights are for non-commercial research only."
     )
     SEARCH_ALIASES = ("face restoration", "GPEN", "GFPGAN", "CodeFormer", "facerestore")
-    RETURN_TYPES = ("PFR_MODEL",)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The model. ComfyUI moves it to the graphics card when it is used, and away when memory is short.",)
+    RETURN_TYPES = ("PFR_MODEL", "INT")
+    RETURN_NAMES = ("model", "crop_size")
+    OUTPUT_TOOLTIPS = (
+        "The model. ComfyUI moves it to the graphics card when it is used, and away when memory is short.",
+        "Side in px of the faces it works on, for Crop Faces.",
+    )
     FUNCTION = "load"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         names = runtime.model_names()
+        devices, dtypes = list(get_args(runtime.DeviceName)), list(get_args(DTypeName))
         return {
             "required": {
                 "model": (names, {"default": names[0], "tooltip": "default: the weights that ship with PFR."}),
-                "dtype": (
-                    list(get_args(DTypeName)),
-                    {"default": "auto", "tooltip": "Precision. auto: what suits the device."},
-                ),
+                "device": (devices, {"default": devices[0], "tooltip": "auto: the device that ComfyUI uses."}),
+                "dtype": (dtypes, {"default": dtypes[0], "tooltip": "Precision. auto: what suits the device."}),
             }
         }
 
@@ -43,5 +46,11 @@ class PFRLoadModel:
             return True
         return f"{model} is not in models/{runtime.MODEL_FOLDER} any more. Choose another model, or put the file back."
 
-    def load(self, model: str, dtype: DTypeName) -> tuple[runtime.LoadedModel]:
-        return (runtime.load(model, dtype),)
+    @classmethod
+    def IS_CHANGED(cls, model: str, **_: Any) -> str:
+        """A file that was replaced is read again."""
+        return model if model == runtime.DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
+
+    def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> tuple[runtime.LoadedModel, int]:
+        loaded = runtime.load(model, device, dtype)
+        return loaded, loaded.patcher.model.config.size

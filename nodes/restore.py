@@ -6,8 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..pfr_core.detection import DetectorName
 from . import inputs, runtime
-from .crops import with_background
+from .crops import UPSCALED, with_background
+from .detect import DETECTOR
+from .images import Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
 
@@ -37,32 +40,42 @@ class PFRRestoreFaces:
                 "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 **inputs.widgets(("strength",)),
-                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; fetched when it is first used."}),
+                "detector": DETECTOR,
                 **inputs.widgets((*inputs.FIND, *(name for name in inputs.PASTE if name != "strength"))),
             },
-            "optional": {
-                "upscaled": ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
-            },
+            "optional": {"upscaled": UPSCALED},
         }
 
     def restore(
-        self, model: runtime.LoadedModel, image: Tensor, detector: str, upscaled: Tensor | None = None, **values: Any
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        restorer, steps = model.restorer(runtime.detector(detector)), runtime.Steps(len(image))
+        self,
+        model: runtime.LoadedModel,
+        image: Tensor,
+        detector: DetectorName,
+        upscaled: Tensor | None = None,
+        **values: Any,
+    ) -> dict[str, Any]:
+        frames, pairs = Frames(image), with_background(image, upscaled)
+        restorer = model.restorer(runtime.detector(detector))
         restorer.options = inputs.options(values)
-        images, masks, before, after = [], [], [], []
-        for number, (frame, background) in enumerate(with_background(runtime.to_arrays(image), upscaled)):
-            steps.check()
-            with runtime.frame_named(number, len(image)):
-                restored = restorer.restore(frame, background=background, should_stop=steps.check)
+        steps = runtime.Steps(len(frames), rounds=2)
+        chosen = []
+        for number, frame in enumerate(frames):
+            with steps.frame(number):
+                chosen.append(restorer.find(frame))
+        # All faces are known before the first is restored, so that the memory for the crops is taken once.
+        images, masks = Batch(len(frames)), Batch(len(frames))
+        before, after = (Batch(sum(map(len, chosen))) for _ in range(2))
+        ui: dict[str, Any] = {}
+        for number, ((frame, background), faces) in enumerate(zip(pairs, chosen, strict=True)):
+            with steps.frame(number):
+                restored = restorer.restore(
+                    frame, faces=faces, background=background, should_stop=steps.check, progress=steps.report
+                )
             images.append(restored.image)
-            masks.append(restored.mask[..., None])
-            before += list(restored.before)
-            after += list(restored.after)
-            steps.done()
-        return (
-            runtime.to_image(images, image),
-            runtime.to_image(masks, image[..., :1]).squeeze(3),
-            runtime.to_crops(before, restorer.crop_size),
-            runtime.to_crops(after, restorer.crop_size),
-        )
+            masks.append(restored.mask)
+            before.extend(restored.before)
+            after.extend(restored.after)
+            if faces and not ui:
+                ui = before_after(frame, restored.image)
+        crops = (each.result(no_crops(restorer.crop_size)) for each in (before, after))
+        return {"ui": ui, "result": (images.result(image), masks.result(image[..., 0]), *crops)}

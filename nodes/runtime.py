@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
+from urllib.parse import quote
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.detection import Detector, DetectorName
 from ..pfr_core.device import DTypeName, resolve_dtype
-from ..pfr_core.errors import InputError, PFRError
-from ..pfr_core.layouts import Array
+from ..pfr_core.errors import PFRError
 from ..pfr_core.masks import Parser
 from ..pfr_core.weights import add_search_folder
 
@@ -26,7 +25,11 @@ SUFFIXES = {".safetensors", ".pth", ".pt"}
 DEFAULT = "default"
 """The model that ships with PFR."""
 
-DETECTORS = get_args(DetectorName)
+DeviceName = Literal["auto", "cpu"]
+"""Where a model runs: on the device ComfyUI uses, or on the CPU."""
+
+GPU_BATCH = 8
+"""Faces at once on a graphics card. A CPU gains nothing from batches, and one by one it notices an interruption sooner."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,13 @@ class LoadedModel:
 
         management.load_models_gpu([self.patcher])
         device = self.patcher.load_device
-        return FaceRestorer(self.patcher.model, detector or "retinaface_mobile0.25", device=device, dtype=self.dtype)
+        return FaceRestorer(
+            self.patcher.model,
+            detector or Detector(device=device),
+            device=device,
+            dtype=self.dtype,
+            batch_size=1 if device.type == "cpu" else GPU_BATCH,
+        )
 
 
 def register_folders() -> None:
@@ -58,6 +67,20 @@ def register_folders() -> None:
                 add_search_folder(path)
 
 
+def web_directory(pack: str) -> str | None:
+    """What ``WEB_DIRECTORY`` is for a pack in this folder. ComfyUI serves all of it and imports every script in it.
+
+    Under a folder name with a space, or anything else that a URL has to quote, ComfyUI serves nothing (its web server looks for
+    the quoted name); the scripts are then registered under a plain name.
+    """
+    name, folder = Path(pack).name, "./web/js"
+    if quote(name) == name:
+        return folder
+    comfy_nodes = importlib.import_module("nodes")  # ComfyUI's own module of that name
+    comfy_nodes.EXTENSION_WEB_DIRS["pfr"] = str(Path(pack, folder))
+    return None
+
+
 def model_names() -> list[str]:
     """The shipped model and every file in the model folder."""
     import folder_paths
@@ -65,7 +88,18 @@ def model_names() -> list[str]:
     return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER)]
 
 
-def load(name: str, dtype: DTypeName) -> LoadedModel:
+def model_path(name: str) -> str:
+    """The file of a model in the model folder, or the shipped model's name.
+
+    Raises:
+        FileNotFoundError: it is not there any more.
+    """
+    import folder_paths
+
+    return DEFAULT if name == DEFAULT else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+
+
+def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     """Read a model and hand it to ComfyUI's model manager.
 
     Raises:
@@ -74,42 +108,64 @@ def load(name: str, dtype: DTypeName) -> LoadedModel:
     """
     import comfy.model_management as management
     import comfy.model_patcher as model_patcher
-    import folder_paths
 
-    path = DEFAULT if name == DEFAULT else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
-    device = management.get_torch_device()
-    net = load_model(path, "cpu", resolve_dtype(dtype, device))
+    cpu = torch.device("cpu")
+    load_device = cpu if device == "cpu" else management.get_torch_device()
+    offload_device = cpu if device == "cpu" else management.unet_offload_device()
+    net = load_model(model_path(name), "cpu", resolve_dtype(dtype, load_device))
     patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
-    return LoadedModel(name, patcher(net, device, management.unet_offload_device()), dtype)
+    return LoadedModel(name, patcher(net, load_device, offload_device), dtype)
 
 
-_detectors: dict[tuple[str, torch.device], Detector] = {}
-
-
-def detector(name: str) -> Detector:
-    """The detector of that name on ComfyUI's device, loaded once."""
+def detector(name: DetectorName) -> Detector:
+    """A face detector on ComfyUI's device. It is read again for every run (0.1 s), so that nothing stays on the card."""
     import comfy.model_management as management
 
-    key = name, management.get_torch_device()
-    if key not in _detectors:
-        _detectors[key] = Detector(*key)  # type: ignore[arg-type]  # the name is checked there
-    return _detectors[key]
+    return Detector(name, management.get_torch_device())
 
 
 def parser() -> Parser:
-    """The face parser on ComfyUI's device, loaded when a mask needs it."""
+    """The face parser on ComfyUI's device, read when a mask needs it."""
     import comfy.model_management as management
 
     return Parser(management.get_torch_device())
 
 
-class Steps:
-    """ComfyUI's progress bar over a number of frames, which notices an interruption at every step."""
+def core_has_type(name: str) -> bool:
+    """Whether this ComfyUI knows an input / output type, by its name in ``comfy_api.latest.io``."""
+    try:
+        from comfy_api.latest import io
+    except ImportError:  # a core from before that module
+        return False
+    return hasattr(io, name)
 
-    def __init__(self, total: int) -> None:
+
+class Steps:
+    """Frame after frame: ComfyUI's progress bar, the user's stop, and errors that name their frame.
+
+    Args:
+        total: number of frames.
+        rounds: how often all frames are gone through.
+    """
+
+    def __init__(self, total: int, rounds: int = 1) -> None:
         from comfy.utils import ProgressBar
 
-        self.bar = ProgressBar(total)
+        self.total, self.done, self.whole = total, 0, total * rounds
+        self.bar = ProgressBar(self.whole)
+
+    @contextmanager
+    def frame(self, number: int) -> Iterator[None]:
+        """The work on one frame."""
+        self.check()
+        try:
+            yield
+        except PFRError as error:
+            if self.total == 1:
+                raise
+            raise type(error)(f"Frame {number} of {self.total} (counted from 0): {error}") from error
+        self.done += 1
+        self.bar.update_absolute(self.done, self.whole)
 
     def check(self) -> bool:
         """Raises ComfyUI's own exception if the user pressed stop; otherwise false, the answer to ``should_stop``."""
@@ -118,41 +174,7 @@ class Steps:
         management.throw_exception_if_processing_interrupted()
         return False
 
-    def done(self) -> None:
-        """One frame is done."""
-        self.bar.update(1)
-
-
-@contextmanager
-def frame_named(number: int, total: int) -> Iterator[None]:
-    """Errors within name the frame they happened in."""
-    try:
-        yield
-    except PFRError as error:
-        if total == 1:
-            raise
-        raise type(error)(f"Frame {number} of {total} (counted from 0): {error}") from error
-
-
-def to_arrays(image: Tensor) -> list[Array]:
-    """IMAGE [B,H,W,3 or 4] of any float type on any device -> arrays [H,W,C] float32 in [0,1].
-
-    Raises:
-        InputError: not an IMAGE.
-    """
-    if image.ndim != 4 or image.shape[3] not in (3, 4):
-        raise InputError(f"An IMAGE of shape {list(image.shape)}; PFR takes [batch, height, width, 3 or 4].")
-    return [frame.float().clamp(0, 1).cpu().contiguous().numpy() for frame in image]
-
-
-def to_image(arrays: Sequence[Array], like: Tensor) -> Tensor:
-    """Arrays [H,W,C] -> IMAGE float32 on the device ComfyUI wants; ``like`` gives the shape of a batch of none."""
-    import comfy.model_management as management
-
-    stacked = torch.from_numpy(np.stack(arrays)) if arrays else like.float()
-    return stacked.to(management.intermediate_device(), torch.float32)
-
-
-def to_crops(crops: Sequence[Array], size: int) -> Tensor:
-    """Crops [size,size,3] -> IMAGE; one black image if there is none, because ComfyUI's own nodes fail on an empty batch."""
-    return to_image(crops or [np.zeros((size, size, 3), np.float32)], torch.empty(0))
+    def report(self, stage: str, done: int, total: int) -> None:
+        """``progress`` of the pipeline: a frame with many faces moves the bar face by face."""
+        if stage == "restore" and total > 1:
+            self.bar.update_absolute(self.done * total + done, self.whole * total)

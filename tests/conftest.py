@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Generator
+import shutil
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +22,41 @@ def shared_dir() -> Path:
     if not value:
         pytest.skip("PFR_SHARED_DIR is not set")
     return Path(value)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The ComfyUI nodes as ComfyUI loads them: by absolute path, from an oddly named copy, beside small stand-ins."""
+    from pfr_core import PFR, PFRConfig, save_model
+
+    folder = tmp_path_factory.mktemp("custom_nodes") / "ComfyUI-PFR.v1 copy"
+    folder.mkdir()
+    shutil.copy(ROOT / "__init__.py", folder)
+    for name in ("nodes", "pfr_core"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    models = folder.parent / "models"
+    (models / "facerestore_models").mkdir(parents=True)
+    (models / "facerestore_models" / "notes.txt").touch()
+    save_model(
+        PFR(PFRConfig(size=64, narrow=0.125)), models / "facerestore_models" / "small.safetensors", provenance={}, licence="test"
+    )
+    (models / "facerestore_models" / "broken.safetensors").write_bytes(b"no model")
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tests" / "comfy_stand_ins"))
+        import folder_paths
+
+        folder_paths.models_dir = str(models)
+        name = str(folder).replace(".", "_x_")
+        spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        yield module
+        for added in set(sys.modules) - before:
+            if added.startswith((name, "comfy", "folder_paths")) or added == "nodes":
+                del sys.modules[added]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -99,8 +99,11 @@ core = importlib.import_module(name + ".pfr_core")
 assert core.__file__.startswith(folder), core.__file__
 assert sys.path == path_before
 loaded = {each.split(".")[0] for each in sys.modules if not each.startswith(folder.replace(".", "_x_"))}
-unwanted = loaded & {"pfr_core", "pfr_trainer", "trainer", "nodes", "tests", "gradio", "facexlib", "torchvision"}
+unwanted = loaded & {"pfr_core", "pfr_trainer", "trainer", "tests", "gradio", "facexlib", "torchvision"}
 assert not unwanted, unwanted
+import nodes
+assert nodes.__file__.startswith(sys.argv[2]), "ComfyUI's own module, not ours"
+assert module.WEB_DIRECTORY is None and nodes.EXTENSION_WEB_DIRS["pfr"].startswith(folder), "a name with a space"
 """
     # From elsewhere than the clone, which `python -c` would put on sys.path.
     done = subprocess.run([sys.executable, "-c", code, str(pack), str(STAND_INS)], cwd=tmp_path, capture_output=True, text=True)

@@ -28,3 +28,7 @@ def get_full_path_or_raise(key: str, name: str) -> str:
         if os.path.isfile(os.path.join(path, name)):
             return os.path.join(path, name)
     raise FileNotFoundError(f"Model in folder '{key}' with filename '{name}' not found.")
+
+
+def get_temp_directory() -> str:
+    return os.path.join(models_dir, "temp")

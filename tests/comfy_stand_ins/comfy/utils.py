@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class ProgressBar:
-    done = 0
+    seen: list[float] = []  # noqa: RUF012  # shares done, of the newest bar
 
     def __init__(self, total: int) -> None:
-        ProgressBar.done = 0
+        ProgressBar.seen = []
 
-    def update(self, value: int) -> None:
-        ProgressBar.done += value
+    def update_absolute(self, value: int, total: int) -> None:
+        ProgressBar.seen.append(value / total)

@@ -1,0 +1,98 @@
+"""ComfyUI's pictures and ours: IMAGE [B,H,W,3 or 4] and MASK [B,H,W] against arrays [H,W,C] float32 in [0,1].
+
+Frames are converted one by one, and results go straight to their place in memory that is taken once: a video costs what its
+outputs cost and no more.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..pfr_core.alignment import FloatImage, to_uint8
+from ..pfr_core.errors import InputError
+from ..pfr_core.layouts import Array
+
+PREVIEW_SIDE = 1024
+"""Longest side in px of a picture shown on a node."""
+
+
+class Frames:
+    """The frames of an IMAGE of any float type on any device, as arrays [H,W,C] float32 in [0,1], made when they are asked for.
+
+    Raises:
+        InputError: not an IMAGE.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        if image.ndim != 4 or image.shape[3] not in (3, 4) or 0 in image.shape[1:3]:
+            raise InputError(f"An IMAGE of shape {list(image.shape)}; PFR takes [batch, height, width, 3 or 4].")
+        self.image = image
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, number: int) -> FloatImage:
+        array: FloatImage = self.image[number].float().clamp(0, 1).cpu().contiguous().numpy()
+        return array
+
+    def __iter__(self) -> Iterator[FloatImage]:
+        return (self[number] for number in range(len(self)))
+
+
+class Batch:
+    """An IMAGE or a MASK that is filled frame by frame; the first frame says how large it is."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.tensor: Tensor | None = None
+
+    def append(self, array: Array) -> None:
+        """The next frame: [H,W,C] for an IMAGE, [H,W] for a MASK."""
+        import comfy.model_management as management
+
+        if self.tensor is None:
+            shape = (self.total, *array.shape)
+            self.tensor = torch.empty(shape, dtype=torch.float32, device=management.intermediate_device())
+        self.tensor[self.done] = torch.from_numpy(array)
+        self.done += 1
+
+    def extend(self, arrays: Iterable[Array]) -> None:
+        """The next frames."""
+        for array in arrays:
+            self.append(array)
+
+    def result(self, empty: Tensor) -> Tensor:
+        """The whole batch, or ``empty`` if it has no frames."""
+        return empty.float() if self.tensor is None else self.tensor
+
+
+def no_crops(size: int) -> Tensor:
+    """What stands for the crops if there is no face: one black image, because ComfyUI's own nodes fail on an empty batch."""
+    import comfy.model_management as management
+
+    return torch.zeros(1, size, size, 3, device=management.intermediate_device())
+
+
+def preview(array: Array) -> dict[str, Any]:
+    """Save [H,W,3+] as ComfyUI's temporary picture, shrunk, and give the reference that its page can load."""
+    import folder_paths
+
+    picture = Image.fromarray(to_uint8(array[..., :3]))
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"pfr_{uuid.uuid4().hex}.jpg"
+    picture.save(folder / name, quality=95)
+    return {"filename": name, "subfolder": "", "type": "temp"}
+
+
+def before_after(before: Array, after: Array) -> dict[str, Any]:
+    """What the before | after preview of a node shows."""
+    return {"pfr_before": [preview(before)], "pfr_after": [preview(after)]}
