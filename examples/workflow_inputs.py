@@ -1,0 +1,50 @@
+"""Makes the inputs of the ComfyUI workflows in ``example_workflows`` from the example photograph. Needs ffmpeg.
+
+    python examples/workflow_inputs.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from restore_example import DEGRADATION, HERE, PHOTO
+
+from pfr_core.degradation import degrade
+from pfr_core.image_io import read_photo
+
+SIDE, FRAMES, RATE = 256, 16, 8
+
+
+def main() -> None:
+    """Write degraded.jpg, two_faces.jpg and clip.mp4 beside this file."""
+    photo = read_photo(PHOTO).pixels
+    degraded = degrade(photo, DEGRADATION)
+    mirrored = degrade(np.ascontiguousarray(photo[:, ::-1]), replace(DEGRADATION, noise_seed=8))
+    save(HERE / "degraded.jpg", degraded)
+    save(HERE / "two_faces.jpg", np.concatenate([degraded[:, 60:400], mirrored[:, 112:452]], axis=1))
+    film(HERE / "clip.mp4", photo)
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """A JPEG that adds little damage of its own."""
+    Image.fromarray(image).save(path, quality=92)
+
+
+def film(path: Path, photo: np.ndarray) -> None:
+    """The camera moves down from the face until it is out of sight; every frame has noise of its own."""
+    frames = []
+    for number in range(FRAMES):
+        top = round(number / (FRAMES - 1) * (photo.shape[0] - SIDE))
+        view = np.ascontiguousarray(photo[top : top + SIDE, 96 : 96 + SIDE])
+        frames.append(degrade(view, replace(DEGRADATION, noise_seed=number)).tobytes())
+    command = ["ffmpeg", "-loglevel", "error", "-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{SIDE}x{SIDE}"]
+    command += ["-framerate", f"{RATE}", "-i", "-", "-pix_fmt", "yuv420p", "-crf", "18", str(path)]
+    subprocess.run(command, input=b"".join(frames), check=True)
+
+
+if __name__ == "__main__":
+    main()
