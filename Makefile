@@ -16,6 +16,9 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+	@# The nodes import the core relatively, as part of the folder that ComfyUI loads: checked under a name that Python allows.
+	ln -sfn "$(CURDIR)" $(VENV)/pfr_pack
+	MYPYPATH=$(VENV):tests/comfy_stand_ins $(BIN)/mypy -p pfr_pack.nodes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
