@@ -46,7 +46,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
             if len(members) > limits.max_files:
                 raise ImageError(f"{archive}: {len(members)} files in it; the limit is {limits.max_files} (max_files).")
             for number, member in enumerate(members):
-                name = PurePosixPath(member.filename.replace("\\", "/"))
+                name = _name(member)
                 if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
                     yield Entry(member.filename, problem="refused: its name leads out of the zip file's folder.")
                 elif name.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}:
@@ -74,7 +74,11 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
         raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
 
 
+def _name(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))  # some programs on Windows write it so
+
+
 def _is_clutter(member: zipfile.ZipInfo) -> bool:
     """Folders, and what macOS and Windows put into zip files."""
-    name = PurePosixPath(member.filename)
+    name = _name(member)
     return member.is_dir() or "__MACOSX" in name.parts or name.name.startswith(".") or name.name.lower() == "thumbs.db"
