@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 import zipfile
 from fractions import Fraction
@@ -22,7 +23,7 @@ from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
 from web.clip import ClipInfo, Frame, convert, probe  # noqa: E402
 from web.limits import Limits  # noqa: E402
-from web.sessions import Sessions  # noqa: E402
+from web.sessions import SILENT, Sessions  # noqa: E402
 
 RATE, SOUND_RATE = 8, 48000
 
@@ -225,6 +226,7 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     sessions.hold("one", [str(path)])
     sessions.hold("two", [str(path)])
     sessions.page_opened("one")
+    sessions.page_closed("two")
     with sessions.use("two") as second:
         result = second.new_folder() / "result.png"
         result.write_bytes(b"x")
@@ -240,6 +242,18 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     assert list(sessions.root.iterdir()) == []
 
 
+def test_a_client_that_waits_or_is_silent_is_patiently_kept(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = upload(sessions.root)
+    sessions.hold("one", [str(path)])
+    sessions.keep = -1
+    sessions.sweep()
+    assert path.exists(), "its request may still stand in the queue"
+    now = time.time()
+    monkeypatch.setattr("web.sessions.time.time", lambda: now + SILENT + 10)
+    sessions.sweep()
+    assert not path.exists()
+
+
 def test_young_uploads_and_the_pages_own_files_stay(sessions: Sessions) -> None:
     waiting, example = upload(sessions.root), upload(sessions.root, "example.jpg")
     sessions.sweep()
@@ -253,9 +267,13 @@ def test_young_uploads_and_the_pages_own_files_stay(sessions: Sessions) -> None:
 def test_nobody_gets_at_another_visitors_results(sessions: Sessions) -> None:
     with sessions.use("one") as session:
         result = session.new_folder() / "result.png"
+        result.touch()
     sessions.hold("one", [str(result)])
     with pytest.raises(InputError, match=r"result.png: this file is not yours"):
         sessions.hold("two", [str(result)])
+    for gone in (result.with_name("gone.png"), sessions.root):
+        with pytest.raises(InputError, match="upload it again"):
+            sessions.hold("two", [str(gone)])
 
 
 # --- Results, command line, limits ---------------------------------------------------------------------------------

@@ -42,10 +42,20 @@ class Api:
             found = self.context.engine.find(pixels, RestoreOptions(**options))
             return {"width": pixels.shape[1], "height": pixels.shape[0], "faces": [face.to_dict() for face in found]}
 
-    def restore(self, request: gr.Request, photo: str, model: str, **options: Any) -> list[Any]:
+    def restore(
+        self,
+        request: gr.Request,
+        photo: str,
+        model: str,
+        *,
+        max_face_size: int | None = None,  # Gradio asks for these two otherwise: None in a component is no default to it
+        count: int | None = None,
+        indices: list[int] | None,
+        **options: Any,
+    ) -> list[Any]:
         """Restore a photo as `pfr restore` does: the file in its own format, and the faces that were restored."""
         with self.context.visit(request) as session:
-            chosen = RestoreOptions(**(options | {"indices": tuple(options["indices"] or ())}))
+            chosen = RestoreOptions(max_face_size=max_face_size, count=count, indices=tuple(indices or ()), **options)
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
             with self.context.engine.use(model) as restorer:

@@ -56,7 +56,9 @@ class Context:
             raise gr.Error(text, title="That did not work", duration=None, print_exception=False) from error
 
     def without_folders(self, text: str) -> str:
-        """``text`` with file names in place of the paths of temporary files."""
+        """``text`` with file names in place of the paths of temporary files and models."""
+        for model in self.engine.models.values():
+            text = text.replace(model, Path(model).name)
         return re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
 
     def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:

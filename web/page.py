@@ -41,6 +41,7 @@ CSS = """
 def build_page(context: Context) -> gr.Blocks:
     """The page, not yet served."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=None) as page:
+        Api(context)  # first, so that the endpoints get their names, which events of the page would take otherwise
         gr.Markdown(f"# {TITLE}")
         gr.Markdown(_notice(context), elem_id="notice")
         with gr.Tab("Photo"):
@@ -51,7 +52,6 @@ def build_page(context: Context) -> gr.Blocks:
             VideoTab(context)
         with gr.Tab("Degrade"):
             DegradeTab(context, EXAMPLES / "astronaut.jpg")
-        Api(context)
         gr.Markdown(_small_print(context), elem_id="small-print")
 
         def opened(request: gr.Request) -> None:

@@ -4,14 +4,14 @@ Everything lies in one private folder. Gradio puts uploads there, ``HASH/NAME``,
 results lie in a folder for each visitor whose name cannot be guessed. Gradio serves files of this folder to whoever knows
 their address, and of no other folder.
 
-An upload is deleted once no visitor holds it and it is older than ``keep``; a visitor's results and state once the page has
-been closed (or, for an API client that has no page, been silent) for ``keep``. Not at once: a phone drops the connection of a
-page whenever its owner looks elsewhere.
+A visitor's results and state are deleted once the page, or the client, has been closed for ``keep``; an upload once no visitor
+holds it and it is older than ``keep``. Not at once: a phone drops the connection of a page whenever its owner looks elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import shutil
 import threading
@@ -27,6 +27,8 @@ from pfr_core.errors import InputError
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
+SILENT = 3600.0
+"""Seconds after which a client that never says that it closes, such as curl, is taken to be gone."""
 
 
 @dataclass(eq=False)
@@ -46,7 +48,8 @@ class Session:
     stop: threading.Event = field(default_factory=threading.Event)
     photo: Any = None
     uploads: set[Path] = field(default_factory=set)
-    page_open: bool = False
+    has_page: bool = False
+    closed: bool = False
     busy: int = 0
     last_used: float = field(default_factory=time.time)
 
@@ -70,7 +73,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._permanent = set(root.rglob("*"))
+        self._permanent: set[Path] = set()
         threading.Thread(target=self._sweep_regularly, name="pfr-demo-sweeper", daemon=True).start()
 
     def keep_forever(self, paths: Iterable[Path]) -> None:
@@ -94,41 +97,45 @@ class Sessions:
         """Keep these uploads as long as the visitor is here.
 
         Raises:
-            InputError: one is another visitor's result.
+            InputError: one is gone, or another visitor's result.
         """
         with self._lock:
             session = self._get(key)
             for upload in uploads:
-                place = self.root / Path(upload).relative_to(self.root).parts[0]
+                path = Path(upload)
+                if not path.is_file():
+                    raise InputError(f"{path.name}: this file is not here any more; upload it again.")
+                place = self.root / path.relative_to(self.root).parts[0]
                 if place.name.startswith(PREFIX) and place != session.folder:
-                    raise InputError(f"{Path(upload).name}: this file is not yours; upload a file of your own.")
-                session.uploads.add(Path(upload))
+                    raise InputError(f"{path.name}: this file is not yours; upload a file of your own.")
+                session.uploads.add(path)
 
     def page_opened(self, key: str | None) -> None:
         """The page was loaded: its state stays until it is closed."""
         with self._lock:
-            self._get(key).page_open = True
+            self._get(key).has_page = True
 
     def page_closed(self, key: str | None) -> None:
-        """The page was closed, or the connection to it lost: its jobs end."""
+        """The page or client was closed, or the connection lost: its jobs end. If it is used again, ``keep`` starts anew."""
         with self._lock:
             session = self._get(key)
-            session.page_open = False
+            session.closed = True
             session.stop.set()
 
     def sweep(self) -> None:
         """Delete what has had its time."""
-        limit = time.time() - self.keep
+        now = time.time()
         with self._lock:
             for key, session in list(self._sessions.items()):
-                if not (session.page_open or session.busy) and session.last_used < limit:
+                patience = self.keep if session.closed else math.inf if session.has_page else max(self.keep, SILENT)
+                if not session.busy and session.last_used < now - patience:
                     del self._sessions[key]
                     shutil.rmtree(session.folder, ignore_errors=True)
             kept = {session.folder for session in self._sessions.values()}
             held = set[Path]().union(self._permanent, *(session.uploads for session in self._sessions.values()))
             for place in self.root.iterdir():
                 if place not in kept:
-                    _delete_old(place, held, limit)
+                    _delete_old(place, held, now - self.keep)
 
     def close(self) -> None:
         """Stop all jobs and the sweeper."""
