@@ -156,10 +156,13 @@ def test_the_client_gets_what_the_command_writes(server: Server, client: Client,
         exif = image.getexif()
         exif[0x0132] = "1999:01:02 03:04:05"
         image.save(dated, quality=80, subsampling=2, exif=exif)
-    for source, options in ((dated, {"strength": 0.7, "mask": "oval"}), (deep, {"select": "index", "indices": [0]})):
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (dated, {"strength": 0.7, "mask": "oval"}, "--strength 0.7 --mask oval"),
+        (deep, {"select": "index", "indices": [0]}, "--select index --indices 0"),
+    ]
+    for source, options, words in cases:
         file, facts = client.predict(photo=handle_file(source), **options, api_name="/restore")
-        words = [text for name, value in options.items() for text in (f"--{name}", *map(str, np.atleast_1d(value)))]
-        assert Path(file).read_bytes() == by_command(server, source, tmp_path / f"out{source.suffix}", *words)
+        assert Path(file).read_bytes() == by_command(server, source, tmp_path / f"out{source.suffix}", *words.split())
         assert Path(file).name == f"{source.stem}_restored{source.suffix}" and facts["changed"] and len(facts["faces"]) == 1
     result = read_photo(file)
     assert result.pixels.dtype == np.uint16 and result.pixels.shape[2] == 4
@@ -188,6 +191,15 @@ def test_the_endpoints_take_every_option_with_its_default(client: Client) -> Non
     for name in RestoreOptions.__dataclass_fields__:
         default = taken[name].get("parameter_default")
         assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name
+
+
+def test_the_readmes_lines_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:7860/", server.url), names)
+    assert len(names["found"]["faces"]) == 1 and names["facts"]["changed"] and Path(names["file"]).is_file()
 
 
 def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client: Client, tmp_path: Path) -> None:
@@ -311,6 +323,13 @@ def text_of(page: Any, place: str, *words: str) -> str:
     return page.inner_text(place)
 
 
+def choose_clip(page: Any, path: Path) -> None:
+    """In place of the one that is there."""
+    if page.locator("#clip button[aria-label=Clear]").count():
+        page.click("#clip button[aria-label=Clear]")
+    page.set_input_files("#clip input[type=file]", path)
+
+
 def download(page: Any, button: str, target: Path) -> Path:
     with page.expect_download() as started:
         page.click(button)
@@ -318,10 +337,10 @@ def download(page: Any, button: str, target: Path) -> Path:
     return target
 
 
+@pytest.mark.browser
 def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
     """Two faces: leave one out, restore, slide, download, include it, change the strength, look at it on a phone."""
-    notice = page.inner_text("body")
-    assert "no evidence" in notice and "test weights, worth nothing" in notice and "This runs on a CPU" in notice
+    text_of(page, "body", "no evidence", "test weights, worth nothing", "This runs on a CPU")
     twins = tmp_path / "twins.png"
     face = read_photo(PHOTO).pixels[:256, 96:352]
     write_photo(twins, np.concatenate([face, face[:, ::-1]], axis=1))
@@ -338,11 +357,10 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     assert sizes == [[512, 256, ".png"]] * 2
     after = page.locator("#slider img").nth(1)
     assert "50%" in after.get_attribute("style")
-    box = page.locator("#slider .slider-wrap").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
+    page.locator("#slider .icon-wrap").hover()  # waits until the page has scrolled there
+    box = after.bounding_box()
     page.mouse.down()
-    page.mouse.move(x - box["width"] / 4, y, steps=4)
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
     shown = float(re.search(r"inset\(0px 0px 0px ([\d.]+)%", after.get_attribute("style")).group(1))  # type: ignore[union-attr]
     assert shown == pytest.approx(25, abs=3)
@@ -365,13 +383,14 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "wider than a phone"
 
 
+@pytest.mark.browser
 def test_a_batch_with_a_broken_file_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(PHOTO.read_bytes()[:5000])
     archive = make_zip(tmp_path / "album.zip", {"a/astronaut.jpg": PHOTO.read_bytes(), "../evil.jpg": b""})
     bomb = make_zip(tmp_path / "bomb.zip", {"a.png": bytes(9_000_000)})
     page.get_by_role("tab", name="Batch").click()
     page.set_input_files("#batch-files input[type=file]", [PHOTO, tmp_path / "broken.jpg", archive, bomb])
-    page.wait_for_function("document.querySelector('#batch-files').innerText.includes('bomb.zip')")
+    text_of(page, "#batch-files", "astronaut", "broken", "album", "bomb", "KB")
     page.click("#batch-start")
     text_of(page, "#batch-told", "2 of 5 restored", "3 could not be")
     words = ["broken.jpg", "damaged, cut short", "../evil.jpg", "leads out", "bomb.zip", "more than 5 MB"]
@@ -385,17 +404,18 @@ def test_a_batch_with_a_broken_file_in_the_browser(server: Server, page: Any, tm
         }
 
 
+@pytest.mark.browser
 def test_a_clip_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
     """Restored with its sound; stopped half-way; refused."""
     page.get_by_role("tab", name="Video").click()
-    page.set_input_files("#clip input[type=file]", make_clip(tmp_path / "short.mp4", 24))
+    choose_clip(page, make_clip(tmp_path / "short.mp4", 24))
     text_of(page, "#clip-facts", "3.0 s, 24 frames of 96 x 64 px, with sound")
     page.click("#clip-start")
     text_of(page, "#clip-told", "24 frames")
     got = download(page, "#clip-download", tmp_path / "got.mp4")
     assert pictures(got)[0] == pictures(tmp_path / "short.mp4")[0]
 
-    page.set_input_files("#clip input[type=file]", make_clip(tmp_path / "long.mp4", 72, size=(640, 480)))
+    choose_clip(page, make_clip(tmp_path / "long.mp4", 72, size=(640, 480)))
     text_of(page, "#clip-facts", "72 frames")
     page.click("#clip-start")
     text_of(page, "#clip-result", "Frame", "left")
@@ -407,10 +427,11 @@ def test_a_clip_in_the_browser(server: Server, page: Any, tmp_path: Path) -> Non
     for name, words in {"late.mp4": "the limit is 10 s", "empty.mp4": "the file is empty"}.items():
         path = tmp_path / name
         make_clip(path, 88) if name == "late.mp4" else path.touch()
-        page.set_input_files("#clip input[type=file]", path)
+        choose_clip(page, path)
         page.get_by_text(words).first.wait_for()
 
 
+@pytest.mark.browser
 def test_degrade_and_restore_in_the_browser(page: Any) -> None:
     page.get_by_role("tab", name="Degrade").click()
     page.locator("button:has(img[src*='astronaut.jpg']) >> visible=true").first.click()

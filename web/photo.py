@@ -23,6 +23,9 @@ from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .sessions import Session
 
+SHOW_RESULT = "() => document.getElementById('slider').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+"""On a phone the result is below the button."""
+
 
 @dataclass
 class OpenPhoto:
@@ -105,10 +108,10 @@ class PhotoTab:
             self.open, [self.upload], [*finding, *result], inputs_kwargs=self.search, validator=self.context.hold,
             show_progress_on=[self.upload], trigger_mode="always_last", **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
-        self.start.click(
-            self.restore, [self.model], result, inputs_kwargs=blend, show_progress_on=[self.slider], scroll_to_output=True,
-            **GPU_QUEUE, **PRIVATE,
-        )  # fmt: skip
+        restored = self.start.click(
+            self.restore, [self.model], result, inputs_kwargs=blend, show_progress_on=[self.slider], **GPU_QUEUE, **PRIVATE
+        )
+        restored.then(None, js=SHOW_RESULT, queue=False, **PRIVATE)
         settings: dict[str, Any] = {
             "inputs_kwargs": blend, "show_progress": "minimal", "trigger_mode": "always_last",
             "concurrency_id": "compose", "concurrency_limit": 2, **PRIVATE,
