@@ -53,7 +53,7 @@ class Context:
                 text = self.without_folders(str(error))
             else:
                 raise  # a defect: Gradio prints its traceback on the server
-            raise gr.Error(text, title="That did not work", duration=None, print_exception=False) from error
+            raise gr.Error(text, duration=60, print_exception=False) from error
 
     def without_folders(self, text: str) -> str:
         """``text`` with file names in place of the paths of temporary files and models."""

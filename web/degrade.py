@@ -100,8 +100,14 @@ class DegradeTab:
             folder = session.new_folder()
             images = {"degraded": degraded, "restored": restored, "original": original}
             paths = {name: pictures.save(folder / f"{name}.png", image) for name, image in images.items()}
-            rows = [f"| {name} | {_psnr(image, original)} | {_ssim(image, original)} |" for name, image in images.items()]
-            table = "\n".join(["| against the original | PSNR (dB) | SSIM |", "| --- | --- | --- |", *rows[:2]])
+            table = "\n".join(
+                [
+                    "| against the original | PSNR (dB) | SSIM |",
+                    "| --- | --- | --- |",
+                    f"| degraded | {_psnr(degraded, original)} | {_ssim(degraded, original)} |",
+                    f"| restored | {_psnr(restored, original)} | {_ssim(restored, original)} |",
+                ]
+            )
             told = f"blur {blur}, {_pair(drawn.sigma)} px, s {scale:g}, noise {noise:g}, quality {quality:g}"
             return [
                 [(paths[name], name) for name in images],

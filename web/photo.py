@@ -228,9 +228,7 @@ class PhotoTab:
 
 def _photo_of(session: Session) -> OpenPhoto:
     if session.photo is None:
-        raise gr.Error(
-            "There is no photo here any more. Drop it in again.", title="That did not work", duration=None, print_exception=False
-        )
+        raise gr.Error("There is no photo here any more. Drop it in again.", duration=60, print_exception=False)
     return session.photo
 
 
