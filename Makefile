@@ -33,5 +33,5 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,train]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,train,demo]'
 	touch $@ $(VENV)/.installed

@@ -17,6 +17,24 @@ def option(default: Any, help: str, low: float | None = None, high: float | None
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
+def check_fields(options: Any) -> None:
+    """Check every :func:`option` of a dataclass against its type, limits and choices.
+
+    Raises:
+        InputError: a value has the wrong type, is out of range or none of the choices.
+    """
+    hints = get_type_hints(type(options))
+    for item in fields(options):
+        value, low, high = getattr(options, item.name), item.metadata["low"], item.metadata["high"]
+        choices = get_args(hints[item.name]) or (hints[item.name],)
+        if low is not None and not (value is None and type(None) in choices):
+            kind, words = (Integral, "a whole number") if int in choices else (Real, "a number")
+            if not isinstance(value, kind) or not low <= value <= high:
+                raise InputError(f"{item.name} is {value!r}; it must be {words} from {low:g} to {high:g}.")
+        if isinstance(choices[0], str) and value not in choices:
+            raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
+
+
 @dataclass(frozen=True)
 class RestoreOptions:
     """How to find, choose, restore and paste the faces of a photograph.
@@ -46,16 +64,7 @@ class RestoreOptions:
     scale: float = option(1.0, "enlarge the photo by this factor (Lanczos for everything but the faces)", 1.0, 4.0)
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            choices = get_args(hints[item.name]) or (hints[item.name],)
-            if low is not None and not (value is None and type(None) in choices):
-                kind, words = (Integral, "a whole number") if int in choices else (Real, "a number")
-                if not isinstance(value, kind) or not low <= value <= high:
-                    raise InputError(f"{item.name} is {value!r}; it must be {words} from {low:g} to {high:g}.")
-            if isinstance(choices[0], str) and value not in choices:
-                raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
+        check_fields(self)
         if self.max_face_size is not None and self.max_face_size < self.min_face_size:
             raise InputError(f"max_face_size {self.max_face_size} is below min_face_size {self.min_face_size}.")
         if bool(self.indices) != (self.select == "index"):

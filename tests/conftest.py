@@ -68,10 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the shared material is promised (``PFR_REQUIRE_SHARED=1``), a skipped shared test is a failed one."""
+    """Where the shared material or a browser is promised (``PFR_REQUIRE_SHARED=1``, ``PFR_REQUIRE_BROWSER=1``), a skipped test
+    that needs it is a failed one."""
     report = yield
-    required = os.environ.get("PFR_REQUIRE_SHARED") == "1" and item.get_closest_marker("shared")
-    if required and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"a test marked `shared` was skipped although PFR_REQUIRE_SHARED=1: {report.longrepr}"
+    for mark in ("shared", "browser"):
+        promise = f"PFR_REQUIRE_{mark.upper()}"
+        required = os.environ.get(promise) == "1" and item.get_closest_marker(mark)
+        if required and report.skipped and not hasattr(report, "wasxfail"):
+            report.outcome = "failed"
+            report.longrepr = f"a test marked `{mark}` was skipped although {promise}=1: {report.longrepr}"
     return report

@@ -40,13 +40,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_wheel_installs_only_our_names(wheel: zipfile.ZipFile) -> None:
     top_level = {name.split("/")[0] for name in wheel.namelist()}
-    assert {name for name in top_level if not name.endswith(".dist-info")} == {"pfr_core", "pfr_trainer"}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {"pfr_core", "pfr_trainer", "pfr_demo"}
     assert any(name.endswith(".dist-info/licenses/LICENSE-WEIGHTS.md") for name in wheel.namelist())
 
 
-@pytest.mark.parametrize(("folder", "package"), [("pfr_core", "pfr_core"), ("trainer", "pfr_trainer")])
+@pytest.mark.parametrize(("folder", "package"), [("pfr_core", "pfr_core"), ("trainer", "pfr_trainer"), ("web", "pfr_demo")])
 def test_wheel_has_every_module_and_shipped_model(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
-    files = [path for pattern in ("*.py", "*.safetensors") for path in (ROOT / folder).rglob(pattern)]
+    files = [path for pattern in ("*.py", "*.safetensors", "examples/*.jpg") for path in (ROOT / folder).rglob(pattern)]
     assert files
     expected = {f"{package}/{path.relative_to(ROOT / folder).as_posix()}" for path in files}
     assert expected - set(wheel.namelist()) == set()

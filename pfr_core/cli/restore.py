@@ -15,8 +15,9 @@ from ..arguments import add_options, chosen
 from ..compose import resize
 from ..device import DTypeName
 from ..errors import InputError
-from ..image_io import FORMAT_OF_SUFFIX, Photo, copy_file, read_photo, write_photo
+from ..image_io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
 from ..options import FINDING, RestoreOptions
+from ..output import write_restored
 from ..restorer import FaceRestorer, Restored
 from .common import DEFAULT_DETECTOR, add_detector_options, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
@@ -120,9 +121,4 @@ def _write(
         before = resize(photo.pixels, result.image.shape[1], result.image.shape[0])
         pair = to_uint8(np.concatenate([before, result.image], axis=1))
         write_photo(picture, pair, replace(photo, extras=()), provenance=mark)
-    ending = target.suffix.lower()
-    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
-    if not changed and same_format and arguments.background is None and result.image.shape == photo.pixels.shape:
-        copy_file(photo.path, target)
-    else:
-        write_photo(target, result.image, photo, quality=arguments.quality, provenance=mark)
+    write_restored(target, photo, result.image, changed=changed, provenance=mark, quality=arguments.quality)

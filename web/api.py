@@ -1,0 +1,68 @@
+"""The named endpoints for programs: ``/detect`` and ``/restore``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pfr_core.options import RestoreOptions
+from pfr_core.output import own_suffix, write_restored
+
+from .components import uploads_only
+from .context import GPU_QUEUE, Context
+from .controls import SEARCH, controls
+
+
+class Api:
+    """Hidden components with the endpoints' parameters, and the endpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        with gr.Column(visible=False):
+            photo = uploads_only(gr.File(label="photo"))
+            model = gr.Dropdown(list(context.engine.models), label="model")
+            options = controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"))
+            options["indices"] = gr.JSON([], label="indices")
+            file, facts = gr.File(label="restored"), gr.JSON(label="facts")
+            hold = context.hold
+            gr.Button().click(
+                self.detect, [photo], [facts], inputs_kwargs={name: options[name] for name in SEARCH},
+                validator=hold, api_name="detect", **GPU_QUEUE,
+            )  # fmt: skip
+            gr.Button().click(
+                self.restore, [photo, model], [file, facts], inputs_kwargs=options,
+                validator=hold, api_name="restore", **GPU_QUEUE,
+            )  # fmt: skip
+
+    def detect(self, request: gr.Request, photo: str, **options: Any) -> dict[str, Any]:
+        """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
+        with self.context.visit(request):
+            pixels = self.context.read(photo).pixels
+            found = self.context.engine.find(pixels, RestoreOptions(**options))
+            return {"width": pixels.shape[1], "height": pixels.shape[0], "faces": [face.to_dict() for face in found]}
+
+    def restore(
+        self,
+        request: gr.Request,
+        photo: str,
+        model: str,
+        *,
+        max_face_size: int | None = None,  # Gradio asks for these two otherwise: None in a component is no default to it
+        count: int | None = None,
+        indices: list[int] | None,
+        **options: Any,
+    ) -> list[Any]:
+        """Restore a photo as `pfr restore` does: the file in its own format, and the faces that were restored."""
+        with self.context.visit(request) as session:
+            chosen = RestoreOptions(max_face_size=max_face_size, count=count, indices=tuple(indices or ()), **options)
+            source = self.context.read(photo)
+            self.context.limits.check_scale(source, chosen.scale)
+            with self.context.engine.use(model) as restorer:
+                restorer.options = chosen
+                result = restorer.restore(source.pixels)
+            target = session.new_folder() / f"{source.path.stem}_restored{own_suffix(source)}"
+            provenance = self.context.engine.provenance(model)
+            changed = bool(result.mask.any())
+            write_restored(target, source, result.image, changed=changed, provenance=provenance)
+            return [str(target), {"changed": changed, "faces": [face.to_dict() for face in result.faces]}]

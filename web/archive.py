@@ -1,0 +1,84 @@
+"""Photos out of a zip file that a stranger made: nothing is written outside the folder, nor more than was allowed."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pfr_core.errors import ImageError
+from pfr_core.image_io import IMAGE_SUFFIXES
+
+from .limits import Limits
+
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photo of a batch: the name to show, and either the file or what is wrong with it."""
+
+    name: str
+    path: Path | None = None
+    problem: str = ""
+
+
+def is_zip(path: Path) -> bool:
+    """By its name; a broken zip file is reported as one."""
+    return path.suffix.lower() == ".zip"
+
+
+def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
+    """The photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
+
+    The caller may delete a file before asking for the next. Entries that are no photos, or unsafe, are reported, not written.
+
+    Raises:
+        ImageError: not a zip file, too many entries, or more bytes than ``limits`` allow; what the file states about
+            sizes is not relied on.
+    """
+    left = int(limits.max_unpacked_mb * 1e6)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            members = [member for member in content.infolist() if not _is_clutter(member)]
+            if len(members) > limits.max_files:
+                raise ImageError(f"{archive}: {len(members)} files in it; the limit is {limits.max_files} (max_files).")
+            for number, member in enumerate(members):
+                name = _name(member)
+                if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+                    yield Entry(member.filename, problem="refused: its name leads out of the zip file's folder.")
+                elif name.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}:
+                    yield Entry(member.filename, problem="not a photo; left out.")
+                elif member.flag_bits & 1:
+                    yield Entry(member.filename, problem="encrypted; pack it again without a password.")
+                else:
+                    target = folder / str(number) / name.name
+                    target.parent.mkdir()
+                    try:
+                        with content.open(member) as packed, open(target, "xb") as file:
+                            while piece := packed.read(PIECE):
+                                left -= len(piece)
+                                if left < 0:
+                                    raise ImageError(
+                                        f"{archive}: it unpacks to more than {limits.max_unpacked_mb:g} MB (max_unpacked_mb); "
+                                        "split it into several."
+                                    )
+                                file.write(piece)
+                    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                        yield Entry(member.filename, problem=f"damaged in the zip file ({error}).")
+                        continue
+                    yield Entry(member.filename, target)
+    except zipfile.BadZipFile as error:
+        raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
+
+
+def _name(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))  # some programs on Windows write it so
+
+
+def _is_clutter(member: zipfile.ZipInfo) -> bool:
+    """Folders, and what macOS and Windows put into zip files."""
+    name = _name(member)
+    return member.is_dir() or "__MACOSX" in name.parts or name.name.startswith(".") or name.name.lower() == "thumbs.db"

@@ -1,0 +1,131 @@
+"""``python -m web`` and ``pfr-demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+from pfr_core.arguments import add_options, chosen
+from pfr_core.detection import DetectorName
+from pfr_core.device import DTypeName
+from pfr_core.errors import InputError, PFRError
+
+from .limits import Limits
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="pfr-demo",
+        description="A web page that restores faces in photos and clips. "
+        "A restored face is synthesised detail: it is no evidence of identity.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--model", nargs="+", default=["default"], metavar="MODEL", help="model files to offer, or 'default'; the first is preset"
+    )
+    detectors = get_args(DetectorName)
+    parser.add_argument("--detector", choices=detectors, default=detectors[0], help="face detector (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
+    parser.add_argument("--dtype", choices=get_args(DTypeName), default="auto", help="precision (default: %(default)s)")
+    parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")
+    parser.add_argument("--auth", type=Path, metavar="FILE", help="ask for a login; a line of FILE is user:password")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument("--verbose", action="store_true", help="tell what happens")
+    add_options(parser.add_argument_group("limits"), Limits)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page until interrupted; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s")
+    try:
+        auth = _read_auth(arguments.auth) if arguments.auth else None
+        limits = Limits(**chosen(arguments, Limits))
+        with _private_folder() as folder:
+            return _serve(arguments, limits, auth, folder)
+    except PFRError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, str]] | None, folder: Path) -> int:
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise PFRError(f"The web page needs more packages: python -m pip install '.[demo]' ({error})") from error
+    from .context import Context
+    from .engine import Engine
+    from .page import CSS, THEME, build_page
+    from .sessions import Sessions
+
+    models = {_model_name(source): source for source in arguments.model}
+    engine = Engine(models, detector=arguments.detector, device=arguments.device, dtype=arguments.dtype)
+    sessions = Sessions(folder, limits.keep_minutes * 60)
+    page = build_page(Context(engine, sessions, limits))
+    sessions.keep_forever(folder.rglob("*"))  # Gradio's copies of the examples
+    page.queue(max_size=limits.max_waiting, api_open=False)
+    try:
+        _, address, _ = page.launch(
+            server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,
+            max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
+            theme=THEME, css=CSS, footer_links=["api"], run_history=False, ssr_mode=False,
+            state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"--port {arguments.port} cannot be used ({error}); choose another one.") from error
+    if arguments.host not in ("127.0.0.1", "localhost", "::1") and auth is None:
+        print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
+    print(f"Open {address} (Ctrl+C ends it)", flush=True)
+    try:
+        page.block_thread()
+    finally:
+        sessions.close()
+        page.close(verbose=False)
+    return 0
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder also goes when a service manager ends us
+    folder = Path(tempfile.mkdtemp(prefix="pfr-demo-")).resolve()
+    # Before Gradio is imported, which reads them then.
+    os.environ |= {
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_EXAMPLES_CACHE": str(folder / "examples"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _model_name(source: str) -> str:
+    """What visitors see: not the folder."""
+    return Path(source).stem if Path(source).suffix else source
+
+
+def _read_auth(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); --auth takes a text file.") from error
+    pairs = [tuple(line.split(":", 1)) for line in lines if line and not line.startswith("#")]
+    if not pairs or any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise InputError(f"{path}: each line must be user:password.")
+    return pairs  # type: ignore[return-value]

@@ -1,0 +1,74 @@
+"""What every tab needs, and how errors reach the person in front of the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pfr_core.errors import PFRError
+from pfr_core.image_io import Photo, read_photo
+from pfr_core.inference import is_out_of_memory
+
+from .engine import Engine
+from .limits import Limits
+from .sessions import Session, Sessions
+
+GPU_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
+"""For every event that runs a network: one at a time, the others wait in sight."""
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+"""For events of the page that are no part of the documented API."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Networks, visitors and limits of one running page."""
+
+    engine: Engine
+    sessions: Sessions
+    limits: Limits
+
+    @contextmanager
+    def visit(self, request: gr.Request) -> Iterator[Session]:
+        """The visitor's session; what goes wrong inside becomes a message on the page."""
+        with self.page_errors(), self.sessions.use(request.session_hash) as session:
+            yield session
+
+    @contextmanager
+    def page_errors(self) -> Iterator[None]:
+        """Turn our errors into Gradio's, without the folders of this machine's temporary files."""
+        try:
+            yield
+        except gr.Error:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
+            elif isinstance(error, PFRError):
+                text = self.without_folders(str(error))
+            else:
+                raise  # a defect: Gradio prints its traceback on the server
+            raise gr.Error(text, duration=60, print_exception=False) from error
+
+    def without_folders(self, text: str) -> str:
+        """``text`` with file names in place of the paths of temporary files and models."""
+        for model in self.engine.models.values():
+            text = text.replace(model, Path(model).name)
+        return re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
+
+    def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:
+        """For ``validator=``, which runs when an event joins the queue: its first input is kept until the visitor leaves."""
+        paths = upload if isinstance(upload, list) else [] if upload is None else [upload]
+        with self.page_errors():
+            self.sessions.hold(request.session_hash, paths)
+        valid = [gr.validate(True, "")] * (1 + len(others) + len(more))  # one for each input
+        return valid if len(valid) > 1 else valid[0]
+
+    def read(self, path: str | Path) -> Photo:
+        """:func:`pfr_core.image_io.read_photo` within the limits of the page."""
+        return read_photo(path, max_pixels=self.limits.max_pixels)

@@ -1,0 +1,44 @@
+"""Long work behind a button: shown while it waits and runs, stopped by another button or by closing the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from .context import PRIVATE, Context
+
+
+def connect_job(
+    context: Context,
+    start: gr.Button,
+    stop: gr.Button,
+    run: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    **settings: Any,
+) -> None:
+    """``start`` runs ``run(request, *inputs, **inputs_kwargs)``; ``stop`` sets the session's ``stop``, which ``run`` heeds.
+
+    A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
+    """
+
+    def arm(request: gr.Request) -> list[Any]:
+        with context.sessions.use(request.session_hash) as session:
+            session.stop.clear()
+        return [gr.Button(visible=False), gr.Button("Stop", visible=True, interactive=True)]
+
+    def ask_to_stop(request: gr.Request) -> Any:
+        with context.sessions.use(request.session_hash) as session:
+            session.stop.set()
+        return gr.Button("Stopping ...", interactive=False)
+
+    def disarm() -> list[Any]:
+        return [gr.Button(visible=True), gr.Button(visible=False)]
+
+    buttons = [start, stop]
+    armed = start.click(arm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
+    done = armed.then(run, inputs, outputs, validator=context.hold, **settings)
+    done.then(disarm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
+    stop.click(ask_to_stop, None, [stop], queue=False, show_progress="hidden", **PRIVATE)

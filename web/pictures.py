@@ -1,0 +1,82 @@
+"""Pictures for the page: previews, face thumbnails, before | after pairs. Results themselves are written by ``pfr_core``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pfr_core.alignment import FloatImage, to_uint8
+from pfr_core.annotate import annotate
+from pfr_core.compose import crop_faces, resize
+from pfr_core.face import Face
+from pfr_core.image_io import Photo, write_photo
+from pfr_core.layouts import Array
+
+PREVIEW, THUMBNAIL = 1600, 256
+"""Longer side of a preview, side of a thumbnail, in px."""
+
+
+def shrunk(image: Array, size: int) -> npt.NDArray[np.uint8]:
+    """[H,W,3] uint8, its longer side at most ``size``."""
+    rgb = to_uint8(image[..., :3])
+    scale = size / max(rgb.shape[:2])
+    if scale >= 1:
+        return np.ascontiguousarray(rgb)
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def draw_faces(image: Array, faces: Sequence[Face], included: Collection[int]) -> npt.NDArray[np.uint8]:
+    """A preview in which the included faces are drawn with their numbers, from 1."""
+    small = shrunk(image, PREVIEW)
+    factor = small.shape[1] / image.shape[1]
+    shown = [_scaled(face, factor) for number, face in enumerate(faces) if number in included]
+    return annotate(small, shown, [number + 1 for number in range(len(faces)) if number in included])
+
+
+def thumbnails(image: Array, faces: Sequence[Face], included: Collection[int]) -> list[npt.NDArray[np.uint8]]:
+    """The faces, [THUMBNAIL,THUMBNAIL,3] each; those left out are pale and gray."""
+    crops = [to_uint8(crop) for crop in crop_faces(image, faces, THUMBNAIL)]
+    return [crop if number in included else _pale(crop) for number, crop in enumerate(crops)]
+
+
+def side_by_side(before: FloatImage, after: FloatImage) -> npt.NDArray[np.uint8]:
+    """[S,S,3] twice -> [S,2S+gap,3] with a white gap."""
+    gap = np.ones((before.shape[0], max(2, before.shape[0] // 64), 3), np.float32)
+    return to_uint8(np.concatenate([before, gap, after], axis=1))
+
+
+def comparison(folder: Path, photo: Photo, result: Array) -> tuple[str, str]:
+    """Before and after as PNG files of the same, full size; colours as in the photo's own profile."""
+    look = replace(photo, exif=None, xmp=None, extras=())
+    paths = folder / "before.png", folder / "after.png"
+    before = resize(photo.pixels, result.shape[1], result.shape[0])
+    for path, image in zip(paths, (before, result), strict=True):
+        write_photo(path, to_uint8(image), look)
+    return str(paths[0]), str(paths[1])
+
+
+def save(path: Path, image: Any) -> str:
+    """Write a picture of the page; its path as Gradio wants it."""
+    write_photo(path, image)
+    return str(path)
+
+
+def _pale(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    gray = crop.mean(axis=2, keepdims=True)
+    return np.repeat((160 + gray * 0.3).astype(np.uint8), 3, axis=2)
+
+
+def _scaled(face: Face, factor: float) -> Face:
+    def place(value: float) -> float:
+        return (value + 0.5) * factor - 0.5
+
+    box = tuple(place(value) for value in face.box)
+    points = tuple((place(x), place(y)) for x, y in face.points)
+    return Face(box, face.score, points)  # type: ignore[arg-type]

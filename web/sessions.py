@@ -1,0 +1,168 @@
+"""What belongs to one visitor, and how it is deleted.
+
+Everything lies in one private folder. Gradio puts uploads there, ``HASH/NAME``, equal files of several visitors in one place;
+results lie in a folder for each visitor whose name cannot be guessed. Gradio serves files of this folder to whoever knows
+their address, and of no other folder.
+
+A visitor's results and state are deleted once the page, or the client, has been closed for ``keep``; an upload once no visitor
+holds it and it is older than ``keep``. Not at once: a phone drops the connection of a page whenever its owner looks elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pfr_core.errors import InputError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "session-"
+SILENT = 3600.0
+"""Seconds after which a client that never says that it closes, such as curl, is taken to be gone."""
+
+
+@dataclass(eq=False)
+class Session:
+    """One visitor.
+
+    Attributes:
+        folder: for results; made when first asked for.
+        lock: held while ``photo`` is worked on.
+        stop: asks the running or waiting job of this visitor to end.
+        photo: what the photo tab works on.
+        uploads: files that must stay.
+    """
+
+    folder: Path
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    stop: threading.Event = field(default_factory=threading.Event)
+    photo: Any = None
+    uploads: set[Path] = field(default_factory=set)
+    has_page: bool = False
+    closed: bool = False
+    busy: int = 0
+    last_used: float = field(default_factory=time.time)
+
+    def new_folder(self) -> Path:
+        """A fresh folder for the files of one result."""
+        path = self.folder / secrets.token_hex(4)
+        path.mkdir(parents=True)
+        return path
+
+
+class Sessions:
+    """All visitors, by Gradio's session hash, and the sweeper that deletes what is left over.
+
+    Args:
+        root: the folder where Gradio puts uploads.
+        keep: seconds, see the module's text.
+    """
+
+    def __init__(self, root: Path, keep: float) -> None:
+        self.root, self.keep = root, keep
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._permanent: set[Path] = set()
+        threading.Thread(target=self._sweep_regularly, name="pfr-demo-sweeper", daemon=True).start()
+
+    def keep_forever(self, paths: Iterable[Path]) -> None:
+        """Files that belong to the page itself, such as examples."""
+        self._permanent |= set(paths)
+
+    @contextmanager
+    def use(self, key: str | None) -> Iterator[Session]:
+        """The visitor's session, kept at least until the end of the block."""
+        with self._lock:
+            session = self._get(key)
+            session.busy += 1
+        try:
+            yield session
+        finally:
+            with self._lock:
+                session.busy -= 1
+                session.last_used = time.time()
+
+    def hold(self, key: str | None, uploads: Iterable[str]) -> None:
+        """Keep these uploads as long as the visitor is here.
+
+        Raises:
+            InputError: one is gone, or another visitor's result.
+        """
+        with self._lock:
+            session = self._get(key)
+            for upload in uploads:
+                path = Path(upload)
+                if not path.is_file():
+                    raise InputError(f"{path.name}: this file is not here any more; upload it again.")
+                place = self.root / path.relative_to(self.root).parts[0]
+                if place.name.startswith(PREFIX) and place != session.folder:
+                    raise InputError(f"{path.name}: this file is not yours; upload a file of your own.")
+                session.uploads.add(path)
+
+    def page_opened(self, key: str | None) -> None:
+        """The page was loaded: its state stays until it is closed."""
+        with self._lock:
+            self._get(key).has_page = True
+
+    def page_closed(self, key: str | None) -> None:
+        """The page or client was closed, or the connection lost: its jobs end. If it is used again, ``keep`` starts anew."""
+        with self._lock:
+            session = self._get(key)
+            session.closed = True
+            session.stop.set()
+
+    def sweep(self) -> None:
+        """Delete what has had its time."""
+        now = time.time()
+        with self._lock:
+            for key, session in list(self._sessions.items()):
+                patience = self.keep if session.closed else math.inf if session.has_page else max(self.keep, SILENT)
+                if not session.busy and session.last_used < now - patience:
+                    del self._sessions[key]
+                    shutil.rmtree(session.folder, ignore_errors=True)
+            kept = {session.folder for session in self._sessions.values()}
+            held = set[Path]().union(self._permanent, *(session.uploads for session in self._sessions.values()))
+            for place in self.root.iterdir():
+                if place not in kept:
+                    _delete_old(place, held, now - self.keep)
+
+    def close(self) -> None:
+        """Stop all jobs and the sweeper."""
+        self._ended.set()
+        with self._lock:
+            for session in self._sessions.values():
+                session.stop.set()
+
+    def _get(self, key: str | None) -> Session:
+        # Calls without a session hash are plain HTTP requests that cannot come back to their state.
+        session = self._sessions.setdefault(key or "", Session(self.root / f"{PREFIX}{secrets.token_hex(16)}"))
+        session.last_used = time.time()
+        return session
+
+    def _sweep_regularly(self) -> None:
+        while not self._ended.wait(min(30.0, self.keep / 2)):
+            try:
+                self.sweep()
+            except OSError as error:  # a file that vanished or is in use; the next sweep tries again
+                log.warning("could not delete temporary files: %s", error)
+
+
+def _delete_old(place: Path, held: set[Path], limit: float) -> None:
+    """Delete the file, or the files of a folder of uploads, that nobody holds and that are older than ``limit``."""
+    for file in list(place.iterdir()) if place.is_dir() else [place]:
+        if file not in held and file.lstat().st_ctime < limit:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    if place.is_dir():
+        with suppress(OSError):  # not empty
+            place.rmdir()
