@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,12 +23,14 @@ from . import gpen
 from .errors import CheckpointError
 from .files import remedy, replacing
 from .network import PFR, PRESETS, Discriminator, PFRConfig
+from .network.prior import StyleGAN2Prior
 from .weights import locate
 
 log = logging.getLogger(__name__)
 
 FORMAT = "pfr"
 DISCRIMINATOR_FORMAT = "pfr-discriminator"
+PRIOR_FORMAT = "pfr-prior"
 FORMAT_VERSION = 1
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -84,6 +86,41 @@ def save_discriminator(
         CheckpointError: as :func:`save_model`.
     """
     _write(net, config, Path(path), DISCRIMINATOR_FORMAT, provenance, licence, None)
+
+
+def save_prior(
+    net: StyleGAN2Prior,
+    config: PFRConfig,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a prior without a codec, for training to start from; its tensors are named as in a whole PFR, ``prior.*``.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    _write(torch.nn.ModuleDict({"prior": net}), config, Path(path), PRIOR_FORMAT, provenance, licence, dtype)
+
+
+def read_part(
+    path: str | os.PathLike[str], part: Literal["prior", "discriminator"]
+) -> tuple[PFRConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a file of this kind.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
+        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'an unknown file')}. Pass the right file.")
+    try:
+        return PFRConfig(**json.loads(metadata["config"])), state
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
 
 
 def load_model(
