@@ -38,15 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", default="fp16", choices=("fp16", "fp32"), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
-    speed.add_argument("stage", choices=STAGES)
-    _add_sources(speed, "restore", presets=sorted({name for stage in TRAINING_PRESETS.values() for name in stage}))
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
-    speed.add_argument("overrides", nargs=argparse.REMAINDER, metavar="...", help="options of the stage, after --")
+    speed.add_argument("stage", choices=STAGES)
+    speed.add_argument("options", nargs=argparse.REMAINDER, help="options of the stage")
     return parser
 
 
-def _add_sources(parser: argparse.ArgumentParser, stage: str, presets: Sequence[str] = ()) -> None:
-    names = presets or list(TRAINING_PRESETS[stage])
+def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
+    names = list(TRAINING_PRESETS[stage])
     parser.add_argument("--preset", default="paper", choices=names, help="where the options' defaults come from")
     parser.add_argument("--config", type=Path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
@@ -94,8 +93,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
     """The values that a preset or a saved configuration sets."""
     if config is None:
-        if preset not in TRAINING_PRESETS[stage]:
-            raise InputError(f"{stage} has no preset {preset!r}; choose from {', '.join(TRAINING_PRESETS[stage])}.")
         return TRAINING_PRESETS[stage][preset]
     found, values = read_config(config)
     if found != stage:
@@ -125,9 +122,7 @@ def run_benchmark(options: argparse.Namespace) -> str:
     """``benchmark``."""
     from .measure import benchmark
 
-    overrides = [word for word in options.overrides if word != "--"]
-    sources = ["--preset", options.preset] + (["--config", str(options.config)] if options.config else [])
-    stage = parse([options.stage, *sources, *overrides])
+    stage = parse([options.stage, *options.options])
     return benchmark(STAGES[options.stage](**chosen(stage, STAGES[options.stage])), options.steps)
 
 

@@ -199,15 +199,14 @@ class _Worker:
             pixels = to_uint8(read_photo(path).pixels[:, :, :3])
         except ImageError as error:
             return entry | {"dropped": {"image unreadable": 1}, "error": str(error)}
-        faces = self.detector.detect(_padded(pixels) if self.options.aligned else pixels, threshold=self.options.threshold)
+        faces = self.detector.detect(pixels, threshold=self.options.threshold)
         if self.options.aligned:
             faces = sorted(faces, key=lambda face: face.size)[-1:]  # a bystander may be in the picture
         if not faces:
             dropped["image without a face"] = 1
         for i, face in enumerate(faces):
             matrix = self._whole(pixels) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
-            points = np.asarray(face.points) - (_padding(pixels) if self.options.aligned else 0)
-            row, crop, reason = self._face(pixels, matrix, points)
+            row, crop, reason = self._face(pixels, matrix, np.asarray(face.points))
             if reason:
                 dropped[reason] += 1
                 continue
@@ -255,16 +254,6 @@ class _Worker:
         factor = FULL_SIZE / max(pixels.shape[:2])
         shift = (factor - 1) / 2  # pixel centres
         return np.array([[factor, 0, shift], [0, factor, shift]])
-
-
-def _padding(pixels: RGB8) -> int:
-    return max(pixels.shape[:2]) // 4
-
-
-def _padded(pixels: RGB8) -> RGB8:
-    """A face that fills its image is not found; one with some room around it is."""
-    side = _padding(pixels)
-    return cv2.copyMakeBorder(pixels, side, side, side, side, cv2.BORDER_REPLICATE)
 
 
 def sharpness(crop: RGB8) -> float:
