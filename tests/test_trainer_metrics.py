@@ -82,11 +82,11 @@ def test_kid_by_hand() -> None:
     # one-dimensional features 0, 0 against 1, 1: kernels 1, 8 and 1, so 1 + 8 - 2 = 7
     assert kid(torch.zeros(2, 1), torch.ones(2, 1)) == pytest.approx(7.0)
     same = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
-    assert abs(kid(same[:200], same[200:])) < 0.05
+    assert abs(kid(same[:200], same[200:])) < 0.2 < kid(same[:200], same[200:] + 0.5)
 
 
 def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
-    pairs = degraded_pairs(shared_dir / "data" / "faces", 6, draws=1)
+    pairs = degraded_pairs(shared_dir / "data" / "faces", 4, draws=1)
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
     mild = judge([blurred(truth, 2) for truth in truths], truths, points)
     bad = judge([blurred(truth, 8) for truth in truths], truths, points)
@@ -118,12 +118,12 @@ def test_evaluate_prints_a_table_and_a_grid(shared_dir: Path, tmp_path: Path, ca
     training = {"config": {"fp_weight": 10.0, "identity": "mobilefacenet"}}
     save_model(PFR(PFRConfig(size=16, narrow=0.125)), model, provenance=training, licence="test")
     grid = tmp_path / "grid.png"
-    assert main(["evaluate", str(model), data, "--limit", "2", "--ablate", "--grid", str(grid)]) == 0
+    assert main(["evaluate", str(model), data, "--limit", "1", "--ablate", "--grid", str(grid)]) == 0
     table = capsys.readouterr().out
     for row in ("degraded input", "non-local means", "model", "MMRB zeroed", "decoder's skips zeroed", "truth"):
         assert f"| {row} |" in table
     assert "| identity ↑ * |" in table and "optimised for" in table and "| perceptual ↓ |" in table
-    assert Image.open(grid).size == (3 * 512, 2 * 512)
+    assert Image.open(grid).size == (3 * 512, 512)
 
 
 SMALL = {

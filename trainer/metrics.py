@@ -95,7 +95,7 @@ class Judge:
         return found
 
     def _tensor(self, image: RGB8) -> Tensor:
-        return to_unit(torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None])
+        return to_unit(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
 
 
 def _mean(values: Iterable[float]) -> float:
