@@ -198,7 +198,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(faces: Path, tmp_path: Path
     assert same_state(whole, load_state(tmp_path / "parts"))
     assert [row["step"] for row in log_of(tmp_path / "parts")] == [1, 2, 3, 4, 5]
     first, second = (
-        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in log_of(tmp_path / name)] for name in ("whole", "parts")
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in log_of(tmp_path / name)]
+        for name in ("whole", "parts")
     )
     assert first == second
 
@@ -228,7 +229,7 @@ train(load_config(Path(sys.argv[1])))
     config.save(tmp_path / "start.json")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "start.json")], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert list((out / "checkpoints").glob("*.part")) and load_state(out)["step"] == 2
+    assert list((out / "checkpoints").glob(".*.tmp")) and load_state(out)["step"] == 2
     assert main(["restore", "--out", str(out), "--resume"]) == 0
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000005.pt"]
     assert [row["step"] for row in log_of(out)] == [1, 2, 3, 4, 5]
@@ -270,7 +271,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: p
     assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000003", "step-000000004"]
     assert load_state(tmp_path) == {"step": 4}
     checkpoints(tmp_path)[-1].write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="step-000000004.pt: damaged"):
+    with pytest.raises(CheckpointError, match=r"step-000000004\.pt: damaged"):
         load_state(tmp_path)
 
 
@@ -316,9 +317,7 @@ def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
-def test_compiled_main_phases_leave_the_regularisers_alone(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
 
     def compiler(function: Any) -> Any:

@@ -77,7 +77,9 @@ def test_a_flip_moves_landmarks_boxes_and_mask_along(tmp_path: Path) -> None:
     row = {"file": "a.png", "size": 64, "native_px": 512, "points": points.tolist(), "photo": corners, "out_of_photo": 0.4}
     (tmp_path / "index.jsonl").write_text(json.dumps(row) + "\n")
     data = dataset(list_faces(tmp_path, "train", min_native=1), size=64, degrade=False)
-    straight, flipped = (next(s for s in map(data.__getitem__, range(50)) if bool(s["mask"][0, 0, 0]) is left) for left in (True, False))
+    straight, flipped = (
+        next(s for s in map(data.__getitem__, range(50)) if bool(s["mask"][0, 0, 0]) is left) for left in (True, False)
+    )
     assert torch.equal(straight["truth"], flipped["truth"].flip(2)) and torch.equal(straight["mask"], flipped["mask"].flip(2))
     assert straight["mask"][0, 10].tolist() == [1] * 41 + [0] * 23
     for sample in (straight, flipped):

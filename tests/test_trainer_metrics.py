@@ -72,7 +72,9 @@ def test_the_identity_loss_reaches_the_image_at_any_size(shared_dir: Path) -> No
 def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
     network = PerceptualNetwork("squeezenet")
     image = read_face(list_faces(shared_dir / "data" / "faces", "val")[0].stored)[128:384, 128:384]
-    inputs = [to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))]
+    inputs = [
+        to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
+    ]
     features = [network(x) for x in inputs]
     distances = [perceptual_distance(f, features[0]) for f in features]
     assert distances[0] == 0 and distances == sorted(distances)
@@ -189,7 +191,7 @@ def test_published_weights_of_the_right_shape_load(tmp_path: Path, monkeypatch: 
     points = torch.tensor([[[12.0, 15], [20, 15], [16, 20], [12, 23], [20, 23]]])
     embedding = IdentityNetwork("arcface")(torch.rand(1, 3, 32, 32), points)
     assert embedding.shape == (1, 512) and embedding.norm().item() == pytest.approx(1.0, abs=1e-5)
-    with pytest.raises(WeightsError, match="squeezenet1_0_features_fp16.safetensors: not found"):
+    with pytest.raises(WeightsError, match=r"squeezenet1_0_features_fp16\.safetensors: not found"):
         PerceptualNetwork("squeezenet")
 
 

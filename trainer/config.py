@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pfr_core import PFRConfig
 from pfr_core.errors import InputError
+from pfr_core.files import replacing
 from pfr_core.network import PRESETS, Preset
 from pfr_core.options import option
 
@@ -91,7 +92,8 @@ class RunConfig:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps({"stage": stage_of(self), **asdict(self)}, indent=2) + "\n")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"stage": stage_of(self), **asdict(self)}, indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import json
 import logging
 import multiprocessing
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from pfr_core.alignment import Matrix, align, alignment_matrix, scale_of, to_uint8
 from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import ImageError, InputError
+from pfr_core.files import remedy, replacing
 from pfr_core.image_io import IMAGE_SUFFIXES, read_photo, write_photo
 from pfr_core.options import option
 
@@ -268,15 +268,8 @@ def _lines(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Atomic: never half a file.
-
-    Raises:
-        InputError: it cannot be written.
-    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from error
+        raise InputError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error

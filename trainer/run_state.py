@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from pfr_core.errors import CheckpointError
+from pfr_core.files import remedy, replacing
 
 FOLDER = "checkpoints"
 
@@ -28,22 +28,16 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
     Raises:
         CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
-    folder = run / FOLDER
-    path = folder / f"step-{state['step']:09d}.pt"
-    temporary = folder / f"{path.name}.part"
+    path = run / FOLDER / f"step-{state['step']:09d}.pt"
+    for left in path.parent.glob(".*.tmp"):  # of a run that was killed while it wrote
+        left.unlink()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.part"):  # of a run that was killed while it wrote
-            left.unlink()
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        hint = remedy(error) if isinstance(error, OSError) else "free some space or choose a folder on another disk"
         raise CheckpointError(
-            f"{path}: cannot be written ({error}). Earlier checkpoints are intact: make room, then continue with --resume."
+            f"{path}: cannot be written ({error}). Earlier checkpoints are intact: {hint}, then continue with --resume."
         ) from error
     for old in checkpoints(run)[:-keep]:
         old.unlink()
