@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,8 +19,10 @@ from PIL import Image
 
 from pfr_core.alignment import template
 from pfr_core.errors import InputError
+from trainer.cli import main
 from trainer.config import PriorConfig
 from trainer.data import FaceDataset, FaceFile, batches, list_faces, read_face
+from trainer.pack import pack
 from trainer.prepare import PrepareOptions, prepare, sharpness
 from trainer.shards import Stored
 
@@ -52,8 +55,8 @@ def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:
 
 
 def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (face,) = list_faces(faces, "train")[:1]
-    files = [FaceFile(Stored(str(i)), 512, i == 0, "", face.points, face.boxes) for i in range(2)]
+    face = list_faces(faces, "train")[0]
+    files = [dataclasses.replace(face, stored=Stored(str(i)), real=i == 0) for i in range(2)]
     seen: list[str] = []
 
     def remember(stored: Stored) -> np.ndarray:
@@ -200,15 +203,19 @@ def test_prepare_makes_a_set_that_training_reads(
 
     # The same set as shards, with and without their index, and behind a URL.
     plain = dataset(files, size=32, degrade=False)
-    shutil.copytree(out, tmp_path / "packed")
-    prepare(source, tmp_path / "packed", PrepareOptions(**{**vars(OPTIONS), "shard_size": 0.05}))
+    assert main(["pack", str(out), str(tmp_path / "packed"), "--shard-size", "0.05"]) == 0
     assert len(list((tmp_path / "packed").glob("*.tar"))) > 1 and not list((tmp_path / "packed").rglob("*.webp"))
     by_url = list_faces(f"{served}/packed", "train", min_native=100)
     by_index = list_faces(tmp_path / "packed", "train", min_native=100)
     (tmp_path / "packed" / "index.jsonl").unlink()
     by_scan = list_faces(tmp_path / "packed", "train", min_native=100)
-    for found in (by_url, by_index, by_scan):
-        assert all(same(dataset(found, size=32, degrade=False)[i], plain[i]) for i in range(4))
+    for i in range(4):
+        first, *others = (dataset(found, size=32, degrade=False)[i] for found in (by_url, by_index, by_scan))
+        assert all(same(first, other) for other in others)
+        assert (first["truth"].int() - plain[i]["truth"].int()).abs().float().mean() < 2  # compressed again
+        assert torch.allclose(first["points"], plain[i]["points"], atol=0.01) and torch.equal(first["mask"], plain[i]["mask"])
+    with pytest.raises(InputError, match="not empty"):
+        pack(str(out), tmp_path / "packed", shard_size=1, size=512, quality=95)
 
 
 def test_prepare_takes_aligned_sets_as_they_are(shared_dir: Path, tmp_path: Path) -> None:

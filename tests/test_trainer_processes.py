@@ -63,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "workers": 0,
         "iterations": 10,
     }
-    adversarial = {"fm_weight": 0.0, "fp_weight": 0.0, "local_channels": 4, "freeze_d": 2}
+    adversarial: dict[str, Any] = {"fm_weight": 0.0, "fp_weight": 0.0, "local_channels": 4, "freeze_d": 2}
     for name, batch in (("one", 4), ("two", 2)):
         PriorConfig(**common, batch=batch, augment=0.7).save(folder / f"prior-{name}.json")
         RestoreConfig(**common, **adversarial, batch=batch).save(folder / f"restore-{name}.json")

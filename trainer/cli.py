@@ -31,6 +31,15 @@ def build_parser() -> argparse.ArgumentParser:
         add_options(run, config)
         run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
         run.add_argument("--dry-run", action="store_true", help="take two steps, tell memory and time; writes nothing")
+    pack = commands.add_parser(
+        "pack", help="a training set as tar shards", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    pack.add_argument("data", help="training set")
+    pack.add_argument("out", type=Path, help="folder for the shards")
+    pack.add_argument("--shard-size", type=float, default=1000, metavar="MB", help="size of a shard")
+    pack.add_argument("--size", type=int, default=512, help="side of the packed faces in px")
+    pack.add_argument("--quality", type=int, default=95, help="WebP quality")
+    pack.add_argument("--min-native", type=int, default=1, help="leave out faces with fewer source pixels across")
     _add_evaluate(commands)
     export = commands.add_parser("export", help="the averaged weights of a run as safetensors")
     export.add_argument("run", type=Path, help="folder of the run")
@@ -139,6 +148,10 @@ def run(options: argparse.Namespace) -> str:
         from .evaluate import evaluate_command
 
         return evaluate_command(**values)
+    if command == "pack":
+        from .pack import pack
+
+        return pack(**values)
     if command == "export":
         from .export import export_command
 

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class FaceFile:
     Attributes:
         stored: where its bytes are.
         size: side in px for which ``points``, ``boxes`` and ``photo`` are stated.
+        native: source pixels across the crop.
+        out_of_photo: share of the crop beyond the photograph's edge.
         real: a photograph, as opposed to a synthetic face.
         licence: of the image.
         points: the five landmarks [5,2].
@@ -63,6 +66,8 @@ class FaceFile:
 
     stored: Stored
     size: int
+    native: int
+    out_of_photo: float
     real: bool
     licence: str
     points: npt.NDArray[np.float64]
@@ -148,6 +153,8 @@ def _face(row: dict[str, Any], root: str) -> FaceFile:
     return FaceFile(
         Stored(f"{root}/{row.get('shard') or row['file']}", int(row.get("offset") or 0), row.get("length")),
         size,
+        int(row.get("native_px") or 0),
+        float(row.get("out_of_photo") or 0),
         row.get("kind", "real") == "real",
         row.get("licence") or "not stated",
         points,
@@ -253,7 +260,8 @@ def _channels_first(image: RGB8) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run itself decides when to stop
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -270,7 +278,7 @@ def batches(dataset: FaceDataset, config: RunConfig, step: int, rank: int, world
         dataset,
         batch_sampler=numbers(),
         num_workers=config.workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available() and config.device != "cpu",
         prefetch_factor=4 if config.workers else None,
     )

@@ -57,7 +57,7 @@ def evaluate_command(
 ) -> str:
     """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth."""
     place = resolve_device(device)
-    pairs = degraded_pairs(data, limit)
+    pairs = degraded_pairs(data, limit, DRAWS)
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image, "non-local means": denoise}
     labelled = set()
@@ -85,7 +85,7 @@ def evaluate_command(
     return f"{table(scores, caption, labelled)}\n\n{networks}"
 
 
-def degraded_pairs(data: str | Path, limit: int = 0, draws: int = DRAWS) -> list[Pair]:
+def degraded_pairs(data: str | Path, limit: int, draws: int) -> list[Pair]:
     """``draws`` of each validation face; of the first ``limit`` faces, 0 for all."""
     found = []
     for i, face in enumerate(list_faces(data, "val")[: limit or None]):

@@ -145,16 +145,14 @@ class IdentityNetwork(Frozen):
 def arcface_crop(images: Tensor, points: Tensor) -> Tensor:
     """Faces [B,3,S,S] with landmarks [B,5,2] (pixel centres at whole numbers) in the ArcFace frame: [B,3,112,112].
 
-    A similarity by least squares. Sampled on a grid twice as fine and averaged, from an image halved as long as it has more
-    than twice the grid's resolution, so that nothing aliases.
+    A similarity by least squares. Sampled on a grid twice as fine and averaged, from an image of at most 512 px, in which a face
+    of the FFHQ frame has less than twice the grid's resolution: nothing aliases.
     """
     fine = 2 * ARCFACE_SIZE
     points = points + 0.5  # from the image's corner
-    spread = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2)).mean().sqrt()
+    while images.shape[-1] > 512:
+        images, points = F.avg_pool2d(images, 2), points / 2
     target = (ARCFACE_TEMPLATE.to(points) + 0.5) * (fine / ARCFACE_SIZE)  # [5,2] in the fine grid
-    ratio = float(spread / (target - target.mean(dim=0)).square().sum().sqrt())
-    while ratio > 2 and images.shape[-1] % 2 == 0:
-        images, points, ratio = F.avg_pool2d(images, 2), points / 2, ratio / 2
     matrix, offset = similarity(target.expand(len(points), -1, -1), points)  # grid -> image
     line = torch.arange(fine, device=points.device, dtype=points.dtype) + 0.5
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)  # [F,F,2] as (x, y)

@@ -165,7 +165,8 @@ class Run:
         return self.stage.export(path, provenance(self.config, self.faces, self.step) | extra, dtype)
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        # The counters seed generators and are needed as numbers.
+        return {name: value if name == "counter" else value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
     def _means(self, values: dict[str, Tensor]) -> dict[str, float]:
         flat = torch.stack([value.detach().float().reshape(()).to(self.device) for value in values.values()])
@@ -198,9 +199,9 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     if not resume and (folder / CONFIG).exists():
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
     run = Run(config, load_state(folder) if resume else None)
-    validation = Validation(config, run.stage) if config.validate_every else None
-    # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
     first = run.fabric.is_global_zero
+    validation = Validation(config, run.stage) if config.validate_every and first else None
+    # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
     run.fabric.barrier()
     watch = None
     if first:
@@ -241,8 +242,8 @@ def _loop(
                 bar.set_postfix({k.split("/")[1]: f"{v:.3f}" for k, v in list(values.items())[:3]}, refresh=False)
             if config.image_every and (run.step % config.image_every == 0 or run.step == 1):
                 watch.pictures(run.step, pictures(run))
-        if validation is not None and (run.step % config.validate_every == 0 or run.step == config.iterations):
-            if watch is not None:
+        if config.validate_every and (run.step % config.validate_every == 0 or run.step == config.iterations):
+            if validation is not None and watch is not None:
                 _validate(run, folder, watch, validation)
             run.fabric.barrier()
         if after_step is not None:

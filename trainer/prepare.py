@@ -3,8 +3,7 @@
 Detection and alignment are the pipeline's own. Every photograph that is done stands in a journal, so an interrupted run goes
 on where it stopped. The index is ``index.jsonl``, a line for each face: ``file``, ``split``, ``size``, ``kind``, ``source``,
 ``native_px`` (source pixels across the crop), ``out_of_photo`` (share of the crop beyond the photograph's edge), ``photo`` (the
-photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and ``licence``; with shards also ``shard``,
-``offset`` and ``length``.
+photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and ``licence``.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from pfr_core.options import option
 
 from .components import component_boxes
 from .data import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
-from .shards import write_shards
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +59,6 @@ class PrepareOptions:
     val_share: float = option(0.02, "share of photographs held out for validation", 0, 1)
     kind: Kind = option("real", "what the faces are")
     licence: str = option("not stated", "licence of the photographs")
-    shard_size: float = option(0.0, "pack the faces into tar shards of so many MB (0: single files)", 0, 1e6)
     workers: int = option(max(1, (os.cpu_count() or 2) // 2), "worker processes", 1, 1024)
 
     def __post_init__(self) -> None:
@@ -80,15 +77,14 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
     """
     paths = _images(photos, out)
     settings = {**asdict(options), "photos": photos.name}
-    for name in ("workers", "shard_size"):  # they change nothing about the faces
-        settings.pop(name)
+    settings.pop("workers")  # changes nothing about the faces
     if (out / CSV_INDEX).exists():
         raise InputError(f"{out}: holds another set ({CSV_INDEX}). Choose another folder.")
     if (out / SETTINGS).exists():
         if json.loads((out / SETTINGS).read_text()) != settings:
             raise InputError(f"{out}: was prepared with other options or photographs. Choose another folder, or delete it.")
     else:
-        _write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+        write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
     done = _read_journal(out / JOURNAL)
     todo = [path for path in paths if path.relative_to(photos).as_posix() not in done]
     if todo:
@@ -103,14 +99,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
     summary = f"{len(paths)} images, {len(rows)} faces kept. Left out:\n{reasons}"
     if not rows:
         raise InputError(f"{photos}: no usable face.\n{summary}")
-    if options.shard_size:
-        rows = list(write_shards(tqdm(rows, desc="packing", unit="face"), out, out, options.shard_size))
-        _write_text(out / INDEX, _lines(rows))  # before the files go: an interruption leaves a set that works
-        for row in rows:
-            (out / row["file"]).unlink(missing_ok=True)
-        (out / JOURNAL).unlink()
-    else:
-        _write_text(out / INDEX, _lines(rows))
+    write_text(out / INDEX, index_lines(rows))
     held = sum(row["split"] == "val" for row in rows)
     return f"{summary}\n{out / INDEX}: {len(rows) - held} train, {held} val"
 
@@ -263,11 +252,17 @@ def sharpness(crop: RGB8) -> float:
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> str:
+def index_lines(rows: Iterable[dict[str, Any]]) -> str:
+    """The text of ``index.jsonl``."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Atomic: never half a file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         with replacing(path) as temporary:
             temporary.write_text(text)

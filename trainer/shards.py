@@ -104,27 +104,28 @@ def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
     yield from (sample for sample in samples.values() if "shard" in sample)
 
 
-def write_shards(rows: Iterable[dict[str, Any]], folder: Path, out: Path, megabytes: float) -> Iterator[dict[str, Any]]:
-    """Pack the images of ``rows`` (``folder / row["file"]``) into tars of about ``megabytes`` in ``out``.
+def write_shards(samples: Iterable[tuple[dict[str, Any], bytes]], out: Path, megabytes: float) -> Iterator[dict[str, Any]]:
+    """Pack images, each with the row that describes it, into tars of about ``megabytes`` in ``out``.
 
     Yields each row with its ``shard``, ``offset`` and ``length``; the JSON beside each image holds the row itself.
     """
     out.mkdir(parents=True, exist_ok=True)
-    waiting = iter(rows)
-    row = next(waiting, None)
+    waiting = iter(samples)
+    sample = next(waiting, None)
     number = 0
-    while row is not None:
+    while sample is not None:
         name = f"faces-{number:06d}.tar"
         number += 1
         with tarfile.open(out / name, "w") as tar:
-            while row is not None and tar.offset < megabytes * 1e6:
-                image = (folder / row["file"]).read_bytes()
-                key = Path(row["file"]).with_suffix("").as_posix().replace("/", "_").replace(".", "_")
-                for ending, data in (("json", json.dumps(row).encode()), (Path(row["file"]).suffix[1:], image)):
-                    entry = tarfile.TarInfo(f"{key}.{ending}")
+            while sample is not None and tar.offset < megabytes * 1e6:
+                row, image = sample
+                key, ending = Path(row["file"]).with_suffix("").as_posix(), Path(row["file"]).suffix[1:]
+                key = key.replace("/", "_").replace(".", "_")  # WebDataset's keys end at the first dot
+                for suffix, data in (("json", json.dumps(row).encode()), (ending, image)):
+                    entry = tarfile.TarInfo(f"{key}.{suffix}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
                 # The image came last: it ends where the tar does, up to the padding to whole blocks.
                 padded = -(-len(image) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 yield {**row, "shard": name, "offset": tar.offset - padded, "length": len(image)}
-                row = next(waiting, None)
+                sample = next(waiting, None)

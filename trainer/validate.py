@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from .data import FULL_SIZE, RGB8, list_faces, read_face, resize, to_bytes
 from .evaluate import degraded_pairs, restore_with
 from .metrics import HIGHER_IS_BETTER, Judge, Scores
 from .stages import PriorStage, Stage
+
+log = logging.getLogger(__name__)
 
 BATCH = 8
 
@@ -42,6 +46,9 @@ class Validation:
                 self.real = [read_face(face.stored) for face in list_faces(config.data, "val")[: config.validate_faces]]
             else:
                 self.pairs = degraded_pairs(config.data, config.validate_faces, draws=1)
+            train = {face.stored for face in list_faces(config.data, "train", min_native=config.min_native)}
+            if any(face.stored in train for face in list_faces(config.data, "val")):
+                log.warning("%s: has no held-out faces; validation is on training faces and flatters.", config.data)
         except InputError as error:
             raise InputError(f"{error} (for validation; --validate-every 0 does without)") from error
 
