@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        print(run(parse(argv)))
+        text = run(parse(argv))
+        if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
+            print(text)
         return 0
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -189,6 +189,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "network": "pfr-256-lite",
             "iterations": 5000,
             "batch": 8,
+            "stddev_group": 0,
             "global_weight": 0.0,
             "local_weight": 0.0,
             "fm_weight": 0.0,

@@ -27,7 +27,7 @@ from .optim import rate_factor, set_rates
 from .run_state import load_state, save_state
 from .stages import Phase, Stage, build
 from .validate import Validation
-from .watch import Watch, peak_memory, stop_on_signal
+from .watch import Watch, stop_on_signal
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +303,3 @@ def provenance(config: RunConfig, faces: list[FaceFile], step: int) -> dict[str,
             found["started_from"] = {"prior": Path(source).name}
     return found
 
-
-def memory(run: Run) -> float:
-    """Peak memory of the run in GiB."""
-    return peak_memory(run.device)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from .config import RunConfig
-from .loop import Clock, Run, memory
+from .loop import Clock, Run
 from .stages.base import count
+from .watch import peak_memory
 
 PARTS = {
     "data": ("data",),
@@ -35,7 +36,7 @@ def dry_run(config: RunConfig) -> str:
     lines += [f"| {name} | {value:.4f} |" for name, value in terms.items() if name.startswith(("G/", "D/"))]
     lines += [
         "",
-        f"peak memory: {memory(run):.2f} GiB",
+        f"peak memory: {peak_memory(run.device):.2f} GiB",
         f"one step without regularisers: {seconds:.2f} s, of which data {clock.seconds['data']:.2f} s",
         f"{config.iterations} steps: about {config.iterations * seconds / 3600:.1f} hours (regularisers and validation on top)",
     ]
@@ -55,7 +56,7 @@ def benchmark(config: RunConfig, steps: int) -> str:
         f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {config.precision}, "
         f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
         "",
-        f"{steps * run.faces_per_step / total:.2f} faces a second, peak memory {memory(run):.2f} GiB",
+        f"{steps * run.faces_per_step / total:.2f} faces a second, peak memory {peak_memory(run.device):.2f} GiB",
         "",
         "| part | share of the time |",
         "| --- | --- |",

@@ -49,7 +49,7 @@ class Stage(ABC):
         ema: moving average of the generator.
         optimisers: ``"g"`` and, if there is a discriminator, ``"d"``.
         phases: in the order in which they run.
-        optimised_for: networks whose features a loss uses.
+        needs_degraded: whether batches must hold degraded faces.
     """
 
     networks: nn.ModuleDict

@@ -28,6 +28,8 @@ from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 
 PATH_DECAY = 0.01
+QUIET = 0.1
+"""Where the noise branches' scalars start (ours; GPEN's and StyleGAN2's 0 is slow to leave, 1 buries the first faces)."""
 
 
 class PriorStage(Stage):
@@ -44,6 +46,9 @@ class PriorStage(Stage):
         super().__init__(config)
         shape = config.shape
         self.g = StyleGAN2Prior(shape)
+        for name, parameter in self.g.named_parameters():
+            if name.endswith("noise.weight"):
+                nn.init.constant_(parameter, QUIET)
         if config.init_from:
             own = self.g.state_dict()
             given = {name.removeprefix("prior."): value for name, value in read_start(config.init_from)[1].items()}

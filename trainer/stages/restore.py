@@ -5,6 +5,7 @@ With the adversarial, feature and identity weights at 0 it is plain reconstructi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ from ..optim import adam, freeze_first, generator_groups, trainable
 from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 from .prior import PATH_DECAY, scores
+
+
+log = logging.getLogger(__name__)
+
+NEARLY_OFF = 0.01
 
 
 class RestoreStage(Stage):
@@ -69,6 +75,9 @@ class RestoreStage(Stage):
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
         self._add_discriminators()
         self.path_mean = 0.0
+        smallest = self.terms_of_weights()["G/noise_smallest"].item()
+        if smallest < NEARLY_OFF:
+            log.warning("a noise branch starts at %.4f: the decoder is nearly cut off there. Train the prior longer.", smallest)
 
     def _add_discriminators(self) -> None:
         config = self.config
