@@ -44,7 +44,7 @@ class Checkpoint:
         state: parameters by name, as stored.
         provenance: how the weights came to be (data, recipe, iterations), free-form.
         licence: the licence of the weights, apart from the code's.
-        source: ``"pfr"`` or ``"gpen"``, the layout of the file.
+        source: the layout of the file: ``"pfr"``, ``"gpen"``, or that of a part for training, ``"pfr-prior"`` and the like.
     """
 
     config: PFRConfig
@@ -105,10 +105,8 @@ def save_prior(
     _write(torch.nn.ModuleDict({"prior": net}), config, Path(path), PRIOR_FORMAT, provenance, licence, dtype)
 
 
-def read_part(
-    path: str | os.PathLike[str], part: Literal["prior", "discriminator"]
-) -> tuple[PFRConfig, dict[str, Tensor]]:
-    """Configuration and tensors of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator"]) -> Checkpoint:
+    """The content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
 
     Raises:
         CheckpointError: missing, damaged, or not a file of this kind.
@@ -118,9 +116,10 @@ def read_part(
     if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
         raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'an unknown file')}. Pass the right file.")
     try:
-        return PFRConfig(**json.loads(metadata["config"])), state
+        config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
+    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
 
 
 def load_model(

@@ -113,12 +113,13 @@ def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path:
     discriminator = model.with_name("model.discriminator.safetensors")
     config = restore(faces, tmp_path / "run", init_from=str(model), discriminator=str(discriminator), iterations=4)
     run = Run(config)
-    given = read_part(model, "prior")[1]
+    given = read_part(model, "prior").state
     own = run.stage.generator.state_dict()
     assert all(torch.equal(own[name], value.float()) for name, value in given.items())
     assert sum(name.startswith("prior.") for name in own) == len(given)
+    run.checkpoint(tmp_path / "run")
     before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
-    starting = read_part(discriminator, "discriminator")[1]
+    starting = read_part(discriminator, "discriminator").state
     for _ in range(4):
         run.take_step(Clock(run.device, exact=False))
     frozen = {f"global.convs.{i}." for i in range(2)}
@@ -127,6 +128,13 @@ def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path:
         assert torch.equal(value, before[name]) == is_frozen, name
         if is_frozen:
             assert torch.equal(value, starting[name.removeprefix("global.")])
+    # Once there is a checkpoint, what the run started from may go.
+    for path in (model, discriminator):
+        path.unlink()
+    config.save(tmp_path / "run" / "config.json")
+    again = read_checkpoint(train(config, resume=True)).provenance
+    assert again["started_from"]["stage"] == "prior" and again["iterations"] == 4
+    assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors")[0]).provenance == again
 
 
 def test_each_phase_gives_gradients_to_its_own_parameters_only(faces: Path, tmp_path: Path) -> None:

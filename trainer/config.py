@@ -34,6 +34,8 @@ class RunConfig:
     out: str = option("", "folder of the run: checkpoints, log, grids, configuration, exported weights")
     network: Preset = option("pfr-512", "the network")
     size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
+    init_from: str = option("", "prior or model file to start from; tensors that fit are taken, a model of half the size grown")
+    discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
     iterations: int = option(700_000, "optimiser steps", 1, 10**9)
     batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
     accumulate: int = option(1, "forward passes whose gradients are averaged in a step", 1, 4096)
@@ -54,7 +56,7 @@ class RunConfig:
     precision: Precision = option("bf16", "autocast precision; regularisers are always fp32")
     compile: bool = option(False, "torch.compile the networks in the main phases")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
-    workers: int = option(4, "data worker processes (of each process)", 0, 1024)
+    workers: int = option(8, "data worker processes (of each process)", 0, 1024)
     min_native: int = option(400, "leave out faces with fewer source pixels across (ours)", 1, 8192)
     max_out_of_photo: float = option(0.1, "leave out faces with more beyond the photo's edge, if not maskable (ours)", 0, 1)
     real_share: float = option(0.6, "share of real photographs among samples, where the index tells the kind", 0, 1)
@@ -105,8 +107,6 @@ class PriorConfig(RunConfig):
     augment: float = option(0.0, "probability of each augmentation that the discriminator sees (at the start)", 0, 1)
     ada_target: float = option(0.6, "steer the augmentation to this mean sign of D on real faces (0: leave it as it is)", 0, 1)
     ada_faces: int = option(100_000, "faces over which the augmentation can rise from 0 to 1", 1, 10**9)
-    init_from: str = option("", "prior or model file to start from; tensors that fit are taken")
-    discriminator: str = option("", "discriminator file to start from")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,6 @@ class RestoreConfig(RunConfig):
     (e) ``--fp-weight 0``.
     """
 
-    init_from: str = option("", "prior or model file to start from; tensors that fit are taken, half the size is grown")
-    discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
     mmrb: bool = option(True, "the encoder's MMRBs")
     fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
@@ -212,6 +210,11 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+
+
+def without_start(config: Config) -> Config:
+    """``config`` for a run whose weights come from a checkpoint of its own."""
+    return replace(config, init_from="", discriminator="")
 
 
 def stage_of(config: RunConfig) -> str:

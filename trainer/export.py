@@ -10,7 +10,7 @@ import torch
 
 from pfr_core.errors import InputError
 
-from .config import RestoreConfig, load_config
+from .config import RestoreConfig, load_config, without_start
 from .data import list_faces
 from .loop import CONFIG, provenance
 from .run_state import load_state
@@ -38,9 +38,10 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     if licence:
         config = replace(config, licence=licence)
     state = load_state(run)
-    # The weights come from the checkpoint: nothing that the run started from needs to be there any more.
-    bare = replace(config, init_from="", discriminator="")
+    bare = without_start(config)
     stage = build(replace(bare, fm_weight=0.0, fp_weight=0.0) if isinstance(bare, RestoreConfig) else bare)
     stage.load(state["stage"])
     faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
-    return stage.export(out, provenance(config, faces, state["step"]), torch.float16 if dtype == "fp16" else torch.float32)
+    return stage.export(
+        out, provenance(config, faces, state["step"], state["started_from"]), torch.float16 if dtype == "fp16" else torch.float32
+    )

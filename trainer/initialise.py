@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pfr_core import PFR, PFRConfig
-from pfr_core.checkpoint import read_checkpoint, read_part
+from pfr_core import PFR
+from pfr_core.checkpoint import Checkpoint, read_checkpoint, read_part
 from pfr_core.errors import CheckpointError, InputError
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
@@ -29,8 +29,8 @@ def warm_start(net: PFR, source: str) -> None:
         InputError: nothing fits.
         CheckpointError: the file cannot be read.
     """
-    shape, given = read_start(source)
-    own = net.state_dict()
+    start = read_start(source)
+    own, given = net.state_dict(), start.state
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"{source}: no tensor fits this network. Choose a preset with the same channels.")
@@ -38,13 +38,13 @@ def warm_start(net: PFR, source: str) -> None:
     log.info("took %d of %d tensors from %s", len(fitting), len(own), source)
     stem = given.get("encoder.stem.weight")
     half = net.config.size // 2
-    if shape.size == half and stem is not None and stem.shape[0] == net.config.channels(half):
+    if start.config.size == half and stem is not None and stem.shape[0] == net.config.channels(half):
         grow(net, stem.float(), given["encoder.stem.bias"].float())
         log.info("grown from %d to %d px", half, net.config.size)
 
 
-def read_start(source: str) -> tuple[PFRConfig, dict[str, Tensor]]:
-    """Configuration and tensors of a prior's or a model's file.
+def read_start(source: str) -> Checkpoint:
+    """A prior's or a model's file.
 
     Raises:
         CheckpointError: neither.
@@ -52,8 +52,7 @@ def read_start(source: str) -> tuple[PFRConfig, dict[str, Tensor]]:
     try:
         return read_part(source, "prior")
     except CheckpointError:
-        checkpoint = read_checkpoint(source)
-        return checkpoint.config, checkpoint.state
+        return read_checkpoint(source)
 
 
 @torch.no_grad()

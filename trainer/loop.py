@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -17,12 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pfr_core import __version__
-from pfr_core.checkpoint import read_checkpoint
 from pfr_core.errors import CheckpointError, InputError, PFRError
 
-from .config import RunConfig, stage_of
+from .config import RunConfig, stage_of, without_start
 from .data import Batch, FaceDataset, FaceFile, batches, list_faces
 from .engine import average_gradients, start
+from .initialise import read_start
 from .optim import rate_factor, set_rates
 from .run_state import load_state, save_state
 from .stages import Phase, Stage, build
@@ -74,7 +75,9 @@ class Run:
         self.fabric: Fabric = start(config)
         self.device = self.fabric.device
         torch.manual_seed(config.seed)
-        self.stage: Stage = build(config)
+        # A checkpoint replaces what the run started from, whose files need not be there any more.
+        self.stage: Stage = build(config if state is None else without_start(config))
+        self.started_from = started_from(config) if state is None else state["started_from"]
         self.stage.to(self.device, self.fabric.autocast)
         self.faces_per_step = config.batch * config.accumulate * self.fabric.world_size
         self.step = 0
@@ -155,6 +158,7 @@ class Run:
                 "step": self.step,
                 "best": self.best,
                 "faces_per_step": self.faces_per_step,
+                "started_from": self.started_from,
                 "stage": self.stage.state(),
             }
             save_state(folder, state, self.config.keep)
@@ -162,7 +166,7 @@ class Run:
 
     def export(self, path: Path, dtype: torch.dtype = torch.float16, **extra: Any) -> list[Path]:
         """Write the average with its provenance."""
-        return self.stage.export(path, provenance(self.config, self.faces, self.step) | extra, dtype)
+        return self.stage.export(path, provenance(self.config, self.faces, self.step, self.started_from) | extra, dtype)
 
     def _on_device(self, batch: Batch) -> Batch:
         # The counters seed generators and are needed as numbers.
@@ -228,7 +232,7 @@ def _loop(
     after_step: Callable[[Run], None] | None,
 ) -> bool:
     """Step until the end (True) or until asked to stop (False); checkpoints on the way and at the end."""
-    config, saved = run.config, run.step
+    config = run.config
     bar = tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None)
     while run.step < config.iterations:
         clock, started = Clock(run.device, exact=False), time.perf_counter()
@@ -239,7 +243,7 @@ def _loop(
             pace = {"step": seconds, "data_share": clock.seconds["data"] / seconds, "faces": run.faces_per_step / seconds}
             watch.add(run.step, {**values, **{f"time/{name}": value for name, value in pace.items()}})
             if run.step % 10 == 0:
-                bar.set_postfix({k.split("/")[1]: f"{v:.3f}" for k, v in list(values.items())[:3]}, refresh=False)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in list(values.items())[:3]}, refresh=False)
             if config.image_every and (run.step % config.image_every == 0 or run.step == 1):
                 watch.pictures(run.step, pictures(run))
         if config.validate_every and (run.step % config.validate_every == 0 or run.step == config.iterations):
@@ -251,11 +255,8 @@ def _loop(
         stop = run.agree(stopped())
         if stop or run.step % config.checkpoint_every == 0 or run.step == config.iterations:
             run.checkpoint(folder)
-            saved = run.step
         if stop and run.step < config.iterations:
             return False
-    if saved != run.step:
-        run.checkpoint(folder)
     bar.close()
     return True
 
@@ -279,13 +280,20 @@ def pictures(run: Run) -> dict[str, Tensor]:
     return run.stage.look(batch)
 
 
-def provenance(config: RunConfig, faces: list[FaceFile], step: int) -> dict[str, Any]:
-    """How weights came to be, for the exported file. Paths are reduced to names."""
+def started_from(config: RunConfig) -> str:
+    """Provenance and licence of the file that a run starts from, as JSON; empty if it starts from nothing."""
+    if not config.init_from:
+        return ""
+    given = read_start(config.init_from)
+    return json.dumps({**given.provenance, "licence": given.licence})
+
+
+def provenance(config: RunConfig, faces: list[FaceFile], step: int, start: str) -> dict[str, Any]:
+    """How weights came to be, for the exported file. Paths are reduced to names; ``start`` is :func:`started_from`'s."""
     licences = sorted({face.licence for face in faces})
     values = asdict(config)
     for name in ("data", "out", "init_from", "discriminator"):
-        if name in values:
-            values[name] = Path(values[name]).name
+        values[name] = Path(values[name]).name
     found: dict[str, Any] = {
         "trainer": f"pfr {__version__}",
         "stage": stage_of(config),
@@ -295,11 +303,6 @@ def provenance(config: RunConfig, faces: list[FaceFile], step: int) -> dict[str,
         "data_licences": {name: sum(face.licence == name for face in faces) for name in licences},
         "config": values,
     }
-    source = getattr(config, "init_from", "")
-    if source and stage_of(config) == "restore":
-        try:
-            found["started_from"] = read_checkpoint(source).provenance
-        except CheckpointError:  # a prior's file, which has no model's provenance
-            found["started_from"] = {"prior": Path(source).name}
+    if start:
+        found["started_from"] = json.loads(start)
     return found
-

@@ -163,9 +163,10 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
     """
     net = Discriminator(shape, stddev_group=stddev_group or None)
     if source:
-        config, state = read_part(source, "discriminator")
+        given = read_part(source, "discriminator")
+        config = given.config
         try:
-            net.load_state_dict(state)
+            net.load_state_dict(given.state)
         except RuntimeError as error:
             raise CheckpointError(
                 f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels there, but the "

@@ -51,7 +51,7 @@ class PriorStage(Stage):
                 nn.init.constant_(parameter, QUIET)
         if config.init_from:
             own = self.g.state_dict()
-            given = {name.removeprefix("prior."): value for name, value in read_start(config.init_from)[1].items()}
+            given = {name.removeprefix("prior."): value for name, value in read_start(config.init_from).state.items()}
             fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
             if not fitting:
                 raise InputError(f"{config.init_from}: no tensor fits this network. Choose a preset with the same channels.")

@@ -28,7 +28,6 @@ from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 from .prior import PATH_DECAY, scores
 
-
 log = logging.getLogger(__name__)
 
 NEARLY_OFF = 0.01
