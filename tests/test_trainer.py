@@ -351,7 +351,7 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
         "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
         "--out": [*run, "--data", str(faces)],
         "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
-        "stddev_group": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--batch", "3"],
+        "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
         "configuration": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
         "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],

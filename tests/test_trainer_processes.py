@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,18 +71,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         RestoreConfig(**common, **adversarial, batch=batch).save(folder / f"restore-{name}.json")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", "29517"]
+    with socket.socket() as probe:  # a fixed port would clash with another test run on this machine
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", port]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for launcher, names in (([], ["prior-one", "restore-one"]), (torchrun, ["prior-two", "restore-two"])):
         command = [sys.executable, *launcher, str(script), str(folder), *names]
-        done = subprocess.run(command, cwd=ROOT, env={**_environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return {name: torch.load(folder / f"{name}.pt") for name in ("prior-one", "prior-two", "restore-one", "restore-two")}
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize("stage", ["prior", "restore"])
