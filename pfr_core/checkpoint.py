@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,12 +23,14 @@ from . import gpen
 from .errors import CheckpointError
 from .files import remedy, replacing
 from .network import PFR, PRESETS, Discriminator, PFRConfig
+from .network.prior import StyleGAN2Prior
 from .weights import locate
 
 log = logging.getLogger(__name__)
 
 FORMAT = "pfr"
 DISCRIMINATOR_FORMAT = "pfr-discriminator"
+PRIOR_FORMAT = "pfr-prior"
 FORMAT_VERSION = 1
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -42,7 +44,7 @@ class Checkpoint:
         state: parameters by name, as stored.
         provenance: how the weights came to be (data, recipe, iterations), free-form.
         licence: the licence of the weights, apart from the code's.
-        source: ``"pfr"`` or ``"gpen"``, the layout of the file.
+        source: the layout of the file: ``"pfr"``, ``"gpen"``, or that of a part for training, ``"pfr-prior"`` and the like.
     """
 
     config: PFRConfig
@@ -84,6 +86,40 @@ def save_discriminator(
         CheckpointError: as :func:`save_model`.
     """
     _write(net, config, Path(path), DISCRIMINATOR_FORMAT, provenance, licence, None)
+
+
+def save_prior(
+    net: StyleGAN2Prior,
+    config: PFRConfig,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a prior without a codec, for training to start from; its tensors are named as in a whole PFR, ``prior.*``.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    _write(torch.nn.ModuleDict({"prior": net}), config, Path(path), PRIOR_FORMAT, provenance, licence, dtype)
+
+
+def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator"]) -> Checkpoint:
+    """The content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a file of this kind.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
+        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'an unknown file')}. Pass the right file.")
+    try:
+        config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
+    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
 
 
 def load_model(

@@ -113,6 +113,26 @@ REGISTRY: dict[str, Weights] = {
             source="PSFR-GAN (Chaofeng Chen), published by facexlib",
             purpose="face parsing, for masks that follow skin and hair",
         ),
+        Weights(
+            name="vgg19",
+            file="vgg19-dcbb9e9d.pth",
+            urls=("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",),
+            sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+            bytes=574673361,
+            licence="BSD-3-Clause",
+            source="torchvision",
+            purpose="training: feature-matching loss",
+        ),
+        Weights(
+            name="arcface",
+            file="recognition_arcface_ir_se50.pth",
+            urls=(f"{_FACEXLIB}/v0.1.0/recognition_arcface_ir_se50.pth",),
+            sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
+            bytes=175367323,
+            licence="MIT",
+            source="InsightFace_Pytorch (TreB1eN), published by facexlib",
+            purpose="training: face-preserving loss",
+        ),
     )
 }
 

@@ -1,13 +1,15 @@
-"""The trainer: data, losses, a run that is interrupted and resumed, warm start, evaluation."""
+"""The trainer's runs: stages, FreezeD, interruption and resumption, safety, export, warm start, bad input."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,25 +17,48 @@ import torch
 from PIL import Image
 
 from pfr_core import PFR, PFRConfig, load_model, save_model
-from pfr_core.checkpoint import read_checkpoint
+from pfr_core.checkpoint import read_checkpoint, read_part
 from pfr_core.errors import CheckpointError, InputError, PFRError
 from pfr_core.network.layers import blur, upsample2
-from trainer import reconstruct
+from trainer import losses
 from trainer.cli import main
-from trainer.config import TrainConfig
-from trainer.data import DegradedFaces, FaceFile, list_faces
-from trainer.evaluate import score
+from trainer.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, load_config
+from trainer.engine import start
+from trainer.export import export_command
 from trainer.initialise import pass_through, warm_start
-from trainer.losses import l1, l1_pyramid
-from trainer.run_state import NAME, load_state, save_state
+from trainer.loop import Clock, Run, train
+from trainer.run_state import checkpoints, load_state, save_state
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMON: dict[str, Any] = {
+    "network": "pfr-256-lite",
+    "size": 16,
+    "iterations": 6,
+    "batch": 2,
+    "stddev_group": 0,
+    "precision": "fp32",
+    "device": "cpu",
+    "workers": 0,
+    "r1_every": 2,
+    "path_every": 3,
+    "checkpoint_every": 100,
+    "image_every": 0,
+    "validate_every": 0,
+    "log_every": 1,
+    "keep": 1,
+}
+# Small enough to need no feature network.
+ADVERSARIAL: dict[str, Any] = {"fm_weight": 0.0, "fp_weight": 0.0, "local_channels": 4, "freeze_d": 2, "path_weight": 2.0}
 
 
-@pytest.fixture
-def faces(tmp_path: Path) -> Path:
-    folder = tmp_path / "faces"
-    folder.mkdir()
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
     for i in range(3):
         small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
@@ -41,80 +66,346 @@ def faces(tmp_path: Path) -> Path:
     return folder
 
 
-def config(faces: Path, out: Path, **changes: object) -> TrainConfig:
-    values = {"size": 16, "iterations": 6, "batch": 2, "warmup": 2, "precision": "fp32", "workers": 0, "checkpoint_every": 100}
-    return TrainConfig(data=str(faces), out=str(out), **{**values, **changes})  # type: ignore[arg-type]
+def prior(faces: Path, out: Path, **changes: Any) -> PriorConfig:
+    return PriorConfig(data=str(faces), out=str(out), **{**COMMON, "augment": 0.5, "ada_faces": 20, **changes})
 
 
-def test_a_run_lowers_the_loss_and_exports_a_model_that_loads(faces: Path, tmp_path: Path) -> None:
-    path = reconstruct.train(config(faces, tmp_path / "run", iterations=75, warmup=10, learning_rate=2e-3, licence="ours"))
-    rows = [[float(v) for v in line.split(",")] for line in (tmp_path / "run" / "log.csv").read_text().splitlines()[1:]]
-    assert rows[-1][2] < 0.8 * rows[0][2]
+def restore(faces: Path, out: Path, **changes: Any) -> RestoreConfig:
+    return RestoreConfig(data=str(faces), out=str(out), **{**COMMON, **ADVERSARIAL, **changes})
+
+
+def reconstruction(faces: Path, out: Path, **changes: Any) -> RestoreConfig:
+    preset = TRAINING_PRESETS["restore"]["reconstruction"]
+    return RestoreConfig(data=str(faces), out=str(out), **{**preset, **COMMON, "warmup": 2, **changes})
+
+
+def log_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same_state(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def test_reconstruction_lowers_the_loss_and_exports_a_model_that_loads(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=75, warmup=10, lr_codec=2e-3, lr_prior=2e-3, licence="ours")
+    path = train(config)
+    rows = log_of(tmp_path / "run")
+    assert rows[-1]["G/l1"] < 0.8 * rows[0]["G/l1"] and not any(name.startswith("D/") for name in rows[-1])
     net = load_model(path)
     assert net.config.size == 16 and net(torch.zeros(1, 3, 16, 16)).isfinite().all()
     checkpoint = read_checkpoint(path)
     assert checkpoint.provenance["iterations"] == 75 and checkpoint.provenance["faces"] == 3
-    assert checkpoint.licence == "ours"
+    assert checkpoint.licence == "ours" and checkpoint.provenance["config"]["lr_codec"] == 2e-3
     assert {value.dtype for value in checkpoint.state.values()} == {torch.float16}
+    assert load_config(tmp_path / "run" / "config.json") == config
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_interrupted_run_resumes_to_the_same_weights(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    torch.set_num_threads(1)
-    reconstruct.train(config(faces, tmp_path / "whole"))
+def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path: Path) -> None:
+    """The way a user goes. FreezeD: what is frozen stays bit-identical, through R1 too; everything else changes."""
+    model = train(prior(faces, tmp_path / "prior", iterations=3))
+    discriminator = model.with_name("model.discriminator.safetensors")
+    config = restore(faces, tmp_path / "run", init_from=str(model), discriminator=str(discriminator), iterations=4)
+    run = Run(config)
+    given = read_part(model, "prior").state
+    own = run.stage.generator.state_dict()
+    assert all(torch.equal(own[name], value.float()) for name, value in given.items())
+    assert sum(name.startswith("prior.") for name in own) == len(given)
+    run.checkpoint(tmp_path / "run")
+    before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
+    starting = read_part(discriminator, "discriminator").state
+    for _ in range(4):
+        run.take_step(Clock(run.device, exact=False))
+    frozen = {f"global.convs.{i}." for i in range(2)}
+    for name, value in run.stage.networks.state_dict().items():
+        is_frozen = name.startswith(tuple(frozen))
+        assert torch.equal(value, before[name]) == is_frozen, name
+        if is_frozen:
+            assert torch.equal(value, starting[name.removeprefix("global.")])
+    # Once there is a checkpoint, what the run started from may go.
+    for path in (model, discriminator):
+        path.unlink()
+    config.save(tmp_path / "run" / "config.json")
+    again = read_checkpoint(train(config, resume=True)).provenance
+    assert again["started_from"]["stage"] == "prior" and again["iterations"] == 4
+    assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors")[0]).provenance == again
+
+
+def test_each_phase_gives_gradients_to_its_own_parameters_only(faces: Path, tmp_path: Path) -> None:
+    run = Run(restore(faces, tmp_path / "run"))
+    batch = next(run.batches)
+    names = {id(parameter): name for name, parameter in run.stage.networks.named_parameters()}
+    reached: dict[str, set[str]] = {}
+    for phase in run.stage.phases:
+        run.stage.networks.zero_grad(set_to_none=True)
+        run.gradients(phase, [batch])
+        got = [p for p in run.stage.networks.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+        reached[phase.name] = {names[id(p)] for p in got}
+    assert list(reached) == ["Gmain", "Greg", "Dmain", "Dreg"]
+    tops = {phase: {name.split(".")[0] for name in found} for phase, found in reached.items()}
+    assert tops == {"Gmain": {"generator"}, "Greg": {"generator"}, "Dmain": {"global", "local"}, "Dreg": {"global"}}
+    # R1 goes through the frozen layers to the image, and leaves them alone
+    assert not any(name.startswith(("global.convs.0.", "global.convs.1.")) for name in reached["Dreg"] | reached["Dmain"])
+    assert any(name.startswith("global.convs.2.") for name in reached["Dreg"])
+    assert all(name.startswith("generator.prior.") for name in reached["Greg"])
+
+
+def test_learning_rates_of_the_paper_reach_their_groups(faces: Path, tmp_path: Path) -> None:
+    run = Run(restore(faces, tmp_path / "run", path_weight=0.0, iterations=10, decay_at=(0.5,), decay=0.1))
+    values = run.take_step(Clock(run.device, exact=False))
+    lazy = 2 / 3  # R1 every second step
+    expected = {"codec": 2e-3, "prior": 2e-4, "noise": 2e-3, "local": 2e-3, "global": 2e-5 * lazy}
+    assert {name: values[f"lr/{name}"] for name in expected} == pytest.approx(expected)
+    assert values["G/noise_smallest"] > 0.9
+    run.step = 5
+    assert run.take_step(Clock(run.device, exact=False))["lr/codec"] == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts", "frozen"),
+    [
+        ({"freeze_d": 0}, {"generator", "global", "local"}, False),
+        ({"local_weight": 0.0}, {"generator", "global"}, False),
+        ({"mmrb": False}, {"generator", "global", "local"}, False),
+        ({"fine_tune": False, "freeze_d": 0}, {"generator", "global", "local"}, True),
+    ],
+)
+def test_table_5_switches(faces: Path, tmp_path: Path, change: dict[str, Any], parts: set[str], frozen: bool) -> None:
+    run = Run(restore(faces, tmp_path / "run", **change))
+    assert set(run.stage.networks) == parts
+    before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
+    run.take_step(Clock(run.device, exact=False))
+    changed = {name for name, value in run.stage.networks.state_dict().items() if not torch.equal(value, before[name])}
+    assert ("generator.prior.mapping.0.weight" not in changed) == frozen
+    assert ("global.convs.0.weight" in changed) == ("freeze_d" in change)
+    assert any(".mmrb." in name for name in before) == ("mmrb" not in change)
+    assert any(name.endswith("noise.weight") for name in changed) and "generator.encoder.stem.weight" in changed
+
+
+@pytest.mark.parametrize("stage", [prior, restore])
+def test_an_interrupted_run_resumes_to_the_same_bits(faces: Path, tmp_path: Path, stage: Any) -> None:
+    """Stopped by a signal between two lazy regularisations, in the middle of the data workers' batches."""
+    options = {"accumulate": 2, "iterations": 5, "ema": 0.9}
+    train(stage(faces, tmp_path / "whole", **options))
     whole = load_state(tmp_path / "whole")
 
-    step = reconstruct._step
-
-    def interrupted(*arguments: object) -> dict[str, float]:
-        if arguments[-1] == 2:
+    def stop_at_3(run: Run) -> None:
+        if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)  # type: ignore[arg-type]
 
-    parts = config(faces, tmp_path / "parts", workers=workers)
-    with monkeypatch.context() as patch:
-        patch.setattr(reconstruct, "_step", interrupted)
-        reconstruct.train(parts)
-    assert load_state(tmp_path / "parts")["step"] == 3
-    reconstruct.train(parts, resume=True)
-    resumed = load_state(tmp_path / "parts")
-    assert resumed["step"] == 6
-    for kind in ("net", "ema"):
-        assert all(torch.equal(whole[kind][name], resumed[kind][name]) for name in whole[kind])
+    parts = stage(faces, tmp_path / "parts", workers=1, **options)
+    train(parts, after_step=stop_at_3)
+    assert load_state(tmp_path / "parts")["step"] == 3 and (tmp_path / "parts" / "model.safetensors").exists()
+    train(parts, resume=True)
+    assert same_state(whole, load_state(tmp_path / "parts"))
+    assert [row["step"] for row in log_of(tmp_path / "parts")] == [1, 2, 3, 4, 5]
+    first, second = (
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in log_of(tmp_path / name)]
+        for name in ("whole", "parts")
+    )
+    assert first == second
 
 
-def test_sigterm_checkpoints_and_exits(faces: Path, tmp_path: Path) -> None:
+def test_kill_9_during_a_checkpoint_loses_only_what_came_after_the_last(faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["--data", faces, "--out", out, "--size", 16, "--batch", 1, "--workers", 0, "--iterations", 100000]
-    process = subprocess.Popen([sys.executable, "-m", "trainer", "reconstruct", *map(str, options)], cwd=ROOT)
-    try:
-        deadline = time.monotonic() + 120
-        while not (out / "log.csv").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-    assert load_state(out)["step"] >= 1
-    assert load_model(out / "model.safetensors").config.size == 16
+    config = reconstruction(faces, out, iterations=5, checkpoint_every=1)
+    code = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from trainer.config import load_config
+from trainer.loop import train
+torch.set_num_threads(1)
+save, count = torch.save, 0
+def killed_in_the_middle(state, file):
+    global count
+    count += 1
+    if count == 3:
+        file.write(b"half of a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, file)
+torch.save = killed_in_the_middle
+train(load_config(Path(sys.argv[1])))
+"""
+    config.save(tmp_path / "start.json")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "start.json")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list((out / "checkpoints").glob(".*.tmp")) and load_state(out)["step"] == 2
+    assert main(["restore", "--out", str(out), "--resume"]) == 0
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000005.pt"]
+    assert [row["step"] for row in log_of(out)] == [1, 2, 3, 4, 5]
 
 
-def test_a_small_network_is_a_warm_start_for_a_larger_one(faces: Path, tmp_path: Path) -> None:
-    small = reconstruct.train(config(faces, tmp_path / "small"))
-    net = PFR(config(faces, tmp_path / "x", size=64).network)
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    config = reconstruction(faces, run, checkpoint_every=2)
+    pixel = losses.l1
+
+    def poison(after: Run) -> None:
+        if after.step == 3:
+            monkeypatch.setattr(losses, "l1", lambda a, b: pixel(a, b) * float("nan"))
+
+    with pytest.raises(PFRError, match=r"G/l1 is nan at step 3"):
+        train(config, after_step=poison)
+    assert load_state(run)["step"] == 2
+    monkeypatch.setattr(losses, "l1", pixel)
+    train(config, resume=True)
+    assert load_state(run)["step"] == 6
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path, {"step": 1}, keep=2)
+
+    def full(state: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match=r"No space left.*Earlier checkpoints are intact"):
+            save_state(tmp_path, {"step": 2}, keep=2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000001.pt"]
+    for step in (2, 3, 4):
+        save_state(tmp_path, {"step": step}, keep=2)
+    assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000003", "step-000000004"]
+    assert load_state(tmp_path) == {"step": 4}
+    checkpoints(tmp_path)[-1].write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"step-000000004\.pt: damaged"):
+        load_state(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    train(config)
+    longer = dataclasses.replace(config, iterations=2)
+    with pytest.raises(CheckpointError, match="does not fit this run's networks"):
+        train(dataclasses.replace(longer, size=32), resume=True)
+    with pytest.raises(CheckpointError, match="2 faces a step, now there are 4"):
+        train(dataclasses.replace(longer, batch=4), resume=True)
+    with pytest.raises(CheckpointError, match="no prior of PFR"):
+        read_part(tmp_path / "run" / "model.safetensors", "prior")
+    save_model(PFR(PFRConfig(size=16, narrow=0.25)), tmp_path / "other.safetensors", provenance={}, licence="")
+    with pytest.raises(CheckpointError, match="no discriminator of PFR"):
+        Run(restore(faces, tmp_path / "x", discriminator=str(tmp_path / "other.safetensors")))
+    train(prior(faces, tmp_path / "prior", iterations=1, size=32))
+    with pytest.raises(CheckpointError, match=r"a discriminator of 32 px .* has 16 px"):
+        Run(restore(faces, tmp_path / "x", discriminator=str(tmp_path / "prior" / "model.discriminator.safetensors")))
+
+
+def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Path) -> None:
+    train(restore(faces, tmp_path / "run", iterations=2, ema=0.5))
+    files = export_command(tmp_path / "run", tmp_path / "out.safetensors", dtype="fp32", licence="mine")
+    assert [file.name for file in files] == ["out.safetensors", "out.discriminator.safetensors"]
+    checkpoint = read_checkpoint(files[0])
+    assert same_state(checkpoint.state, load_state(tmp_path / "run")["stage"]["ema"])
+    assert checkpoint.licence == "mine" and checkpoint.provenance["stage"] == "restore"
+    assert checkpoint.provenance["config"]["global_weight"] == 0.5
+
+
+def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", str(faces), "--device", "cpu", "--size", "16", "--workers", "0", "--batch", "4", "--precision", "fp32"]
+    small = [*options, "--network", "pfr-256-lite", "--fm-weight", "0", "--fp-weight", "0", "--local-channels", "4"]
+    assert main(["restore", *small, "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    for part in ("3 faces, 4 a step", "| generator |", "| - decoder |", "| global |", "| G/local |", "peak memory", "about"):
+        assert part in told
+    assert main(["benchmark", "--steps", "2", "prior", "--preset", "tiny", *options]) == 0
+    told = capsys.readouterr().out
+    shares = [float(line.split("|")[2].strip().rstrip("%")) for line in told.splitlines() if line.endswith("% |")]
+    assert "faces a second" in told and len(shares) == 4 and sum(shares) == pytest.approx(100, abs=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def compiler(function: Any) -> Any:
+        compiled.append(getattr(function, "__name__", type(function).__name__))
+        return torch.no_grad()(function) if len(compiled) > 2 else function
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    run = Run(restore(faces, tmp_path / "run", compile=True))
+    run.take_step(Clock(run.device, exact=False))
+    assert compiled == ["forward_with_pyramid", "Discriminator"]
+
+
+def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["restore", "--preset", "reconstruction", "--size", "16", "--iterations", "1", "--batch", "4", "--workers", "0"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    misspelt = tmp_path / "misspelt.json"
+    misspelt.write_text(json.dumps({"stage": "restore", "lr_codex": 1}))
+    other = tmp_path / "prior.json"
+    other.write_text(json.dumps({"stage": "prior"}))
+    cases = {
+        "no such folder": [*run, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "a")],
+        "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
+        "--out": [*run, "--data", str(faces)],
+        "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
+        "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
+        "configuration": ["restore", "--out", str(tmp_path / "d"), "--resume"],
+        "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
+        "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],
+    }
+    for expected, arguments in cases.items():
+        assert main(arguments) == 1
+        assert expected in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*run, "--lr-codex", "1"])
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="2 processes, but this machine has 1 GPUs"):
+        start(RestoreConfig(device="cuda"))
+
+
+def test_a_run_that_cannot_start_does_not_occupy_its_folder(faces: Path, tmp_path: Path) -> None:
+    for change in ({"init_from": str(tmp_path / "none.safetensors")}, {"device": "cuda:99"}):
+        with pytest.raises(PFRError):
+            train(reconstruction(faces, tmp_path / "run", **change))
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    with pytest.raises(InputError, match="--resume"):
+        train(reconstruction(faces, tmp_path / "run"))
+
+
+def test_a_small_network_is_a_warm_start_for_a_larger_one(tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=0.125)), small, provenance={}, licence="test")
+    net = PFR(PFRConfig(size=64, narrow=0.125))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     warm_start(net, str(small))
     given = read_checkpoint(small).state
     taken = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
-    assert "prior.blocks.8.0.conv.weight" in taken and "encoder.convs.4.weight" in taken
     assert all(torch.equal(net.state_dict()[name], given[name].float()) for name in taken)
-    assert "decoder.convs.64.weight" not in taken
-    other = tmp_path / "other.safetensors"
-    save_model(PFR(PFRConfig(size=16, narrow=0.25, style_dim=64)), other, provenance={}, licence="test")
-    shapes = {name for name, value in read_checkpoint(other).state.items() if value.shape == before.get(name, value[:0]).shape}
-    assert all("noise" in name or "rgb" in name or "bias" in name for name in shapes)
+    assert "decoder.convs.16.weight" in taken and "decoder.convs.64.weight" not in taken
+    with pytest.raises(InputError, match="no tensor fits"):
+        state = PFR(PFRConfig(size=16, narrow=0.25, style_dim=64, n_mlp=1, mmrb=False, decoder=False))
+        save_model(state, tmp_path / "other.safetensors", provenance={}, licence="test")
+        warm_start(_no_common_shape(), str(tmp_path / "other.safetensors"))
+
+
+def _no_common_shape() -> PFR:
+    net = PFR(PFRConfig(size=16, narrow=0.125))
+    for name, parameter in list(net.named_parameters()):
+        if parameter.numel() <= 3 or name.endswith("rgb.bias"):
+            parent = net.get_submodule(name.rpartition(".")[0])
+            delattr(parent, name.rpartition(".")[2])
+    return net
 
 
 def randomised(config: PFRConfig) -> PFR:
@@ -152,125 +443,3 @@ def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:
         pass_through(PFR(PFRConfig(size=16, narrow=0.25, mmrb=False, decoder=False)))
     with pytest.raises(InputError, match="6 channels"):
         pass_through(PFR(PFRConfig(size=256, narrow=0.03125, style_dim=64)))
-
-
-def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:
-    files = list_faces(faces, "train")
-    data = [DegradedFaces(files, 16, 8, seed=seed, real_share=0.5) for seed in (1, 1, 2)]
-    first, again, other = (d[5] for d in data)
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0])
-    assert first[0].shape == (3, 16, 16) and first[1].abs().max() <= 1
-
-
-def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [FaceFile(Path(str(i)), real=i == 0, licence="") for i in range(2)]
-    seen: list[str] = []
-
-    def remember(path: Path) -> np.ndarray:
-        seen.append(path.name)
-        return np.zeros((64, 64, 3), np.uint8)
-
-    monkeypatch.setattr("trainer.data.read_face", remember)
-    data = DegradedFaces(files, 16, 400, seed=0, real_share=0.75)
-    for i in range(400):
-        data[i]
-    assert 0.68 < seen.count("0") / len(seen) < 0.82
-
-
-def test_the_index_leaves_out_small_and_magnified_faces(tmp_path: Path) -> None:
-    (tmp_path / "index.csv").write_text(
-        "split,file,size,kind,native_px,licence\n"
-        "train,a.png,512,real,900,x\ntrain,b.png,256,real,900,x\ntrain,c.png,512,synthetic,300,x\nval,d.png,512,real,900,x\n"
-    )
-    assert [face.path.name for face in list_faces(tmp_path, "train")] == ["a.png"]
-
-
-def test_losses_by_hand() -> None:
-    truth = torch.tensor([[[[0.0, 1.0], [0.0, -1.0]]]]).expand(1, 3, 2, 2)
-    assert l1(torch.zeros(1, 3, 2, 2), truth).item() == pytest.approx(0.5)
-    pyramid = {1: torch.full((1, 3, 1, 1), 0.25), 2: torch.zeros(1, 3, 2, 2)}
-    # at 1 px the truth averages to 0: |0.25 - 0|; at 2 px as above
-    assert l1_pyramid(pyramid, truth).item() == pytest.approx(0.25 + 0.5)
-
-
-def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
-    settings = config(tmp_path, tmp_path, iterations=100, warmup=10, learning_rate=1.0, final_learning_rate=0.1)
-    rates = [reconstruct.learning_rate(settings, step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == pytest.approx(1.0)
-    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconstruct, "l1", lambda a, b: torch.tensor(float("nan"), requires_grad=True))
-    save_state(tmp_path, {"step": 1})
-    with pytest.raises(PFRError, match="step 0"):
-        reconstruct.train(config(faces, tmp_path))
-    assert load_state(tmp_path) == {"step": 1}
-
-
-def test_a_failed_write_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_state(tmp_path, {"step": 1})
-
-    def full(state: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="previous checkpoint"):
-        save_state(tmp_path, {"step": 2})
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
-    assert load_state(tmp_path) == {"step": 1}
-
-
-def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = ["reconstruct", "--size", "16", "--iterations", "1", "--batch", "1", "--workers", "0"]
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    cases = {
-        "no such folder": [*run, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "a")],
-        "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
-        "--out": [*run, "--data", str(faces)],
-        "learning_rate": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--learning-rate", "-1"],
-        "configuration": ["reconstruct", "--out", str(tmp_path / "d"), "--resume"],
-    }
-    for expected, arguments in cases.items():
-        assert main(arguments) == 1
-        assert expected in capsys.readouterr().err
-    (faces / "broken.png").write_bytes(b"no image")
-    data = DegradedFaces([FaceFile(faces / "broken.png", True, "")], 16, 1, seed=0, real_share=1.0)
-    with pytest.raises(InputError, match=r"broken\.png"):
-        data[0]
-
-
-def test_a_run_that_cannot_start_does_not_occupy_its_folder(faces: Path, tmp_path: Path) -> None:
-    for change in ({"init_from": str(tmp_path / "none.safetensors")}, {"device": "cuda:99"}):
-        with pytest.raises(PFRError):
-            reconstruct.train(config(faces, tmp_path / "run", **change))
-        assert not (tmp_path / "run").exists()
-
-
-def test_a_taken_folder_is_refused(faces: Path, tmp_path: Path) -> None:
-    reconstruct.train(config(faces, tmp_path / "run", iterations=1))
-    with pytest.raises(InputError, match="--resume"):
-        reconstruct.train(config(faces, tmp_path / "run"))
-
-
-def test_score_by_hand() -> None:
-    truth = np.full((16, 16, 3), 100, np.uint8)
-    result = score("x", [truth + np.uint8(10)], [truth])
-    assert result.psnr == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
-    assert score("x", [truth], [truth.copy()]).ssim == pytest.approx(1.0)
-
-
-def test_evaluate_prints_a_table_and_a_grid(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tmp_path / "model.safetensors"
-    save_model(PFR(PFRConfig(size=16, narrow=0.125)), model, provenance={}, licence="test")
-    grid = tmp_path / "grid.png"
-    assert main(["evaluate", str(model), str(faces), "--limit", "2", "--ablate", "--grid", str(grid)]) == 0
-    table = capsys.readouterr().out
-    for row in ("degraded input", "non-local means", "model", "MMRB zeroed", "decoder's skips zeroed"):
-        assert f"| {row} |" in table
-    assert Image.open(grid).size == (3 * 512, 2 * 512)

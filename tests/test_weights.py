@@ -161,7 +161,7 @@ def closed_port() -> str:
 
 
 def test_registry_entries_are_whole() -> None:
-    assert set(W.REGISTRY) == {"default", "retinaface_mobile0.25", "retinaface_resnet50", "parsenet"}
+    assert set(W.REGISTRY) == {"default", "retinaface_mobile0.25", "retinaface_resnet50", "parsenet", "vgg19", "arcface"}
     for name, entry in W.REGISTRY.items():
         assert entry.name == name
         assert entry.licence and entry.source and entry.purpose
@@ -178,9 +178,17 @@ def test_published_addresses_are_those_facexlib_uses() -> None:
     if spec is None or spec.origin is None:
         pytest.skip("facexlib is not installed")
     package = Path(spec.origin).parent
-    source = "".join((package / part / "__init__.py").read_text() for part in ("detection", "parsing"))
-    for name in ("retinaface_mobile0.25", "retinaface_resnet50", "parsenet"):
+    source = "".join((package / part / "__init__.py").read_text() for part in ("detection", "parsing", "recognition"))
+    for name in ("retinaface_mobile0.25", "retinaface_resnet50", "parsenet", "arcface"):
         assert W.REGISTRY[name].urls[0] in source
+
+
+def test_published_address_of_vgg19_is_the_one_torchvision_uses() -> None:
+    from torchvision.models import VGG19_Weights
+
+    vgg19 = W.REGISTRY["vgg19"]
+    assert vgg19.urls == (VGG19_Weights.IMAGENET1K_V1.url,)
+    assert vgg19.sha256.startswith(vgg19.file.split("-")[1].removesuffix(".pth"))  # torchvision's names carry its beginning
 
 
 @pytest.mark.shared

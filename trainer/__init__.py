@@ -1,5 +1,6 @@
 """Training of PFR: ``python -m trainer`` from the clone, ``pfr-train`` when installed.
 
-Reads the paper's sections 3.4, 4.1 and 4.2. So far: reconstruction training (pixel L1 and the decoder's L1 pyramid),
-evaluation and export. Nothing here is imported by ``pfr_core`` or by the ComfyUI nodes.
+Sections 3.3, 3.4, 4.1 and 4.2 of the paper. Photographs become a training set (:mod:`~trainer.prepare`), on which a StyleGAN2
+prior is trained and then the restoration around it (:mod:`~trainer.stages`), by one loop (:mod:`~trainer.loop`); the result is
+judged (:mod:`~trainer.evaluate`) and exported. Nothing here is imported by ``pfr_core`` or by the ComfyUI nodes.
 """

@@ -1,53 +1,174 @@
-"""Command line of the trainer; the options of ``reconstruct`` are the fields of :class:`TrainConfig`."""
+"""Command line of the trainer; the options of each command are the fields of its configuration."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from pfr_core.arguments import add_options
-from pfr_core.errors import PFRError
+from pfr_core.arguments import add_options, chosen
+from pfr_core.errors import InputError, PFRError
 
-from .config import TrainConfig
+from .config import STAGES, TRAINING_PRESETS, IdentityName, PerceptualName, RunConfig, load_config, read_config
+
+STAGE_HELP = {
+    "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
+    "restore": "train the restoration network (presets: the paper's objective, or reconstruction only)",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``python -m trainer``."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train and evaluate PFR.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("reconstruct", help="train on pixel losses", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add_options(run, TrainConfig)
-    run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
-    judge = commands.add_parser("evaluate", help="PSNR and SSIM at 512 px on held-out faces, degraded with fixed seeds")
-    judge.add_argument("model", help="model file, or 'default'")
-    judge.add_argument("data", help="folder with index.csv and val/")
-    judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored | truth")
+    _add_prepare(commands)
+    for stage, config in STAGES.items():
+        run = commands.add_parser(stage, help=STAGE_HELP[stage], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        _add_sources(run, stage)
+        add_options(run, config)
+        run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
+        run.add_argument("--dry-run", action="store_true", help="take two steps, tell memory and time; writes nothing")
+    pack = commands.add_parser(
+        "pack", help="a training set as tar shards", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    pack.add_argument("data", help="training set")
+    pack.add_argument("out", type=Path, help="folder for the shards")
+    pack.add_argument("--shard-size", type=float, default=1000, metavar="MB", help="size of a shard")
+    pack.add_argument("--size", type=int, default=512, help="side of the packed faces in px")
+    pack.add_argument("--quality", type=int, default=95, help="WebP quality")
+    pack.add_argument("--min-native", type=int, default=1, help="leave out faces with fewer source pixels across")
+    _add_evaluate(commands)
+    export = commands.add_parser("export", help="the averaged weights of a run as safetensors")
+    export.add_argument("run", type=Path, help="folder of the run")
+    export.add_argument("out", type=Path, metavar="OUT.safetensors")
+    export.add_argument("--dtype", default="fp16", choices=("fp16", "fp32"), help="precision (default: %(default)s)")
+    export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
+    speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
+    speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
+    speed.add_argument("stage", choices=STAGES)
+    speed.add_argument("options", nargs=argparse.REMAINDER, help="options of the stage")
+    return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
+    names = list(TRAINING_PRESETS[stage])
+    parser.add_argument("--preset", default="paper", choices=names, help="where the options' defaults come from")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="take the defaults from a saved config.json instead")
+
+
+def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from .prepare import PrepareOptions
+
+    prepare = commands.add_parser(
+        "prepare", help="photographs in, training set out", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    prepare.add_argument("photos", type=Path, help="folder with photographs, or with aligned faces (--aligned)")
+    prepare.add_argument("out", type=Path, help="folder of the training set; an interrupted run goes on")
+    add_options(prepare, PrepareOptions)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    judge = commands.add_parser("evaluate", help="compare models at 512 px on held-out faces, degraded with fixed seeds")
+    judge.add_argument("models", nargs="+", metavar="MODEL", help="model files, or 'default'")
+    judge.add_argument("data", help="training set with a val split")
+    judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored by each model | truth")
+    judge.add_argument("--grid-rows", type=int, default=8, help="faces in it (default: %(default)s)")
     judge.add_argument("--limit", type=int, default=0, help="evaluate only the first N faces (0: all)")
     judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
-    return parser
+    judge.add_argument("--perceptual", choices=get_args(PerceptualName), default="squeezenet", help="(default: %(default)s)")
+    judge.add_argument("--identity", choices=get_args(IdentityName), default="mobilefacenet", help="(default: %(default)s)")
+    judge.add_argument("--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Two passes: the preset or configuration file that the first one finds gives the defaults of the second.
+
+    Raises:
+        InputError: a configuration file of another stage, or with a misspelt name.
+    """
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.command not in STAGES:
+        return options
+    defaults = stage_defaults(options.command, options.preset, options.config)
+    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    subparsers.choices[options.command].set_defaults(**defaults)
+    return parser.parse_args(argv)
+
+
+def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
+    """The values that a preset or a saved configuration sets."""
+    if config is None:
+        return TRAINING_PRESETS[stage][preset]
+    found, values = read_config(config)
+    if found != stage:
+        raise InputError(f"{config}: is the configuration of a {found} run, not of {stage}.")
+    values.pop("out", None)  # every run has a folder of its own
+    return values
+
+
+def run_stage(options: argparse.Namespace) -> str:
+    """``prior`` and ``restore``."""
+    from .loop import CONFIG, train
+    from .measure import dry_run
+
+    kind = STAGES[options.command]
+    if options.resume:
+        if not options.out:
+            raise InputError("Say with --out which run to resume.")
+        config: RunConfig = load_config(Path(options.out) / CONFIG)
+        if not isinstance(config, kind):
+            raise InputError(f"{options.out}: is no {options.command} run.")
+        return str(train(config, resume=True))
+    config = kind(**chosen(options, kind))
+    return dry_run(config) if options.dry_run else str(train(config))
+
+
+def run_benchmark(options: argparse.Namespace) -> str:
+    """``benchmark``."""
+    from .measure import benchmark
+
+    stage = parse([options.stage, *options.options])
+    return benchmark(STAGES[options.stage](**chosen(stage, STAGES[options.stage])), options.steps)
+
+
+def run(options: argparse.Namespace) -> str:
+    """The text that a command prints."""
+    command = options.command
+    if command in STAGES:
+        return run_stage(options)
+    if command == "benchmark":
+        return run_benchmark(options)
+    values = vars(options)
+    values.pop("command")
+    if command == "evaluate":
+        from .evaluate import evaluate_command
+
+        return evaluate_command(**values)
+    if command == "pack":
+        from .pack import pack
+
+        return pack(**values)
+    if command == "export":
+        from .export import export_command
+
+        return "\n".join(map(str, export_command(**values)))
+    from .prepare import PrepareOptions, prepare
+
+    return prepare(options.photos, options.out, PrepareOptions(**chosen(options, PrepareOptions)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = vars(build_parser().parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    command = options.pop("command")
     try:
-        if command == "evaluate":
-            from .evaluate import evaluate_command
-
-            print(evaluate_command(**options))
-            return 0
-        from .reconstruct import train
-
-        resume = options.pop("resume")
-        if not options["out"]:
-            raise PFRError("Say with --out where the run's files go.")
-        config = TrainConfig.load(Path(options["out"]) / "config.json") if resume else TrainConfig(**options)
-        print(train(config, resume=resume))
+        text = run(parse(argv))
+        if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
+            print(text)
         return 0
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)

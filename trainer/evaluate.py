@@ -1,4 +1,4 @@
-"""How good a model is: PSNR and SSIM on held-out faces at 512 px, whatever size it was trained at.
+"""How good models are on held-out faces at 512 px, whatever size they were trained at.
 
 Degradation is drawn uniformly from the full ranges of Eq. 17 with fixed seeds. The crop goes through the product's own
 path: shrunk to the network's size, restored, and the resized difference added to it.
@@ -8,75 +8,91 @@ The baseline is OpenCV's non-local means, a classical denoiser: what can be gain
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
+from pfr_core.checkpoint import read_checkpoint
+from pfr_core.device import resolve_device
 from pfr_core.image_io import write_photo
+from pfr_core.weights import locate
 
+from .config import IdentityName, PerceptualName
 from .data import FULL_SIZE, RGB8, list_faces, read_face
+from .metrics import Judge, Points, optimised_for, table
 
 SEED, DRAWS = 2023, 3
 """Face number i is degraded with the seeds (SEED, i, 0), (SEED, i, 1), ...: one draw a face would leave the mean severity to
 chance, it spreads over 2 dB."""
 
-GRID_ROWS = 8
+Method = Callable[[RGB8], RGB8]
 
 
 @dataclass(frozen=True)
-class Score:
-    """Means over the pairs: PSNR in dB and SSIM, both on 8-bit RGB at 512 px by scikit-image."""
+class Pair:
+    """A degraded held-out face, its truth (both [512,512,3] uint8) and the truth's landmarks [5,2]."""
 
-    name: str
-    psnr: float
-    ssim: float
+    degraded: RGB8
+    truth: RGB8
+    points: Points
 
 
-def evaluate_command(model: str, data: str, grid: Path | None, limit: int, ablate: bool) -> str:
-    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture."""
-    net = load_model(model)
-    pairs = degraded_pairs(data, limit)
-    methods: dict[str, Callable[[RGB8], RGB8]] = {
-        "degraded input": lambda image: image,
-        "non-local means": denoise,
-        "model": restore_with(net),
-    }
-    if ablate:
-        methods |= {name: restore_with(network) for name, network in ablations(model).items()}
-    outputs = {name: [method(degraded) for degraded, _ in tqdm(pairs, desc=name)] for name, method in methods.items()}
-    scores = [score(name, images, [truth for _, truth in pairs]) for name, images in outputs.items()]
+def evaluate_command(
+    models: Sequence[str],
+    data: str,
+    *,
+    grid: Path | None = None,
+    grid_rows: int = 8,
+    limit: int = 0,
+    ablate: bool = False,
+    perceptual: PerceptualName = "squeezenet",
+    identity: IdentityName = "mobilefacenet",
+    device: str = "cpu",
+) -> str:
+    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth."""
+    place = resolve_device(device)
+    pairs = degraded_pairs(data, limit, DRAWS)
+    names = {model: model if len(models) > 1 else "model" for model in models}
+    methods: dict[str, Method] = {"degraded input": lambda image: image, "non-local means": denoise}
+    labelled = set()
+    for model, name in names.items():
+        methods[name] = restore_with(load_model(model), place)
+        if ablate:
+            ablated = ablations(model).items()
+            methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
+        file = locate("default") if model == "default" else Path(model)
+        training = read_checkpoint(file).provenance.get("config") or {} if file.is_file() else {}
+        labelled |= optimised_for(training, perceptual, identity)
+    outputs = {name: [method(pair.degraded) for pair in tqdm(pairs, desc=name)] for name, method in methods.items()}
+    truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
+    judge = Judge(perceptual, identity, place)
+    scores = {name: judge(images, truths, points) for name, images in outputs.items()}
+    scores["truth"] = judge.unpaired(truths, truths)
     if grid is not None:
         rows = [
-            np.concatenate([degraded, restored, truth], axis=1)
-            for (degraded, truth), restored in zip(pairs[::DRAWS][:GRID_ROWS], outputs["model"][::DRAWS][:GRID_ROWS], strict=True)
+            np.concatenate([pairs[i].degraded, *(outputs[name][i] for name in names.values()), pairs[i].truth], axis=1)
+            for i in range(0, len(pairs), DRAWS)[:grid_rows]
         ]
         write_photo(grid, np.concatenate(rows))
-    lines = [
-        f"| {len(pairs) // DRAWS} faces, {DRAWS} degradations each, {FULL_SIZE} px | PSNR (dB) | SSIM |",
-        "| --- | --- | --- |",
-    ]
-    return "\n".join([*lines, *(f"| {item.name} | {item.psnr:.2f} | {item.ssim:.4f} |" for item in scores)])
+    caption = f"{len(pairs) // DRAWS} faces, {DRAWS} degradations each, {FULL_SIZE} px"
+    networks = f"Perceptual distance: {perceptual}; identity: {identity}; KID: pooled features of RetinaFace's MobileNet body."
+    return f"{table(scores, caption, labelled)}\n\n{networks}"
 
 
-def degraded_pairs(data: str | Path, limit: int = 0) -> list[tuple[RGB8, RGB8]]:
-    """(degraded, truth), [512,512,3] uint8 each, DRAWS of each validation face; of the first ``limit`` faces, 0 for all."""
-    faces = list_faces(data, "val")[: limit or None]
-    truths = [read_face(face.path) for face in faces]
-    return [(Degradation()(truth, (SEED, i, k))[0], truth) for i, truth in enumerate(truths) for k in range(DRAWS)]
-
-
-def score(name: str, images: list[RGB8], truths: list[RGB8]) -> Score:
-    """Compare images with their truths."""
-    psnr = [peak_signal_noise_ratio(t, i, data_range=255) for i, t in zip(images, truths, strict=True)]
-    ssim = [structural_similarity(t, i, channel_axis=2, data_range=255) for i, t in zip(images, truths, strict=True)]
-    return Score(name, float(np.mean(psnr)), float(np.mean(ssim)))
+def degraded_pairs(data: str | Path, limit: int, draws: int) -> list[Pair]:
+    """``draws`` of each validation face; of the first ``limit`` faces, 0 for all."""
+    found = []
+    for i, face in enumerate(list_faces(data, "val")[: limit or None]):
+        truth = read_face(face.stored)
+        points = (face.points + 0.5) * (FULL_SIZE / face.size) - 0.5
+        found += [Pair(Degradation()(truth, (SEED, i, k))[0], truth, points) for k in range(draws)]
+    return found
 
 
 def denoise(image: RGB8) -> RGB8:
@@ -84,9 +100,9 @@ def denoise(image: RGB8) -> RGB8:
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
-def restore_with(net: PFR) -> Callable[[RGB8], RGB8]:
+def restore_with(net: PFR, device: torch.device) -> Method:
     """The product's own way from an aligned crop to a restored one."""
-    restorer = FaceRestorer(net, device="cpu", dtype="fp32")
+    restorer = FaceRestorer(net, device=device, dtype="fp32")
     return lambda image: restorer.restore(image, aligned=True).image
 
 

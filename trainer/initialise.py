@@ -1,4 +1,4 @@
-"""How a network starts when no trained prior is at hand: from another model, or as the identity. All of this is ours."""
+"""How the restoration network starts: from a trained prior, from another model, or as the identity. All of this is ours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core import PFR
-from pfr_core.checkpoint import read_checkpoint
-from pfr_core.errors import InputError
+from pfr_core.checkpoint import Checkpoint, read_checkpoint, read_part
+from pfr_core.errors import CheckpointError, InputError
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
 
@@ -22,14 +22,15 @@ Layer = TypeVar("Layer", bound=nn.Module)
 def warm_start(net: PFR, source: str) -> None:
     """Take over every tensor of ``source`` whose name and shape fit; a network of half the size is grown (:func:`grow`).
 
-    Parameters are named by resolution, so a network trained at 128 px fills all but the outer scales of one of 256 px.
+    ``source`` is a model, or a prior that ``python -m trainer prior`` made. Parameters are named by resolution, so a network
+    trained at 128 px fills all but the outer scales of one of 256 px.
 
     Raises:
         InputError: nothing fits.
         CheckpointError: the file cannot be read.
     """
-    checkpoint = read_checkpoint(source)
-    own, given = net.state_dict(), checkpoint.state
+    start = read_start(source)
+    own, given = net.state_dict(), start.state
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"{source}: no tensor fits this network. Choose a preset with the same channels.")
@@ -37,9 +38,21 @@ def warm_start(net: PFR, source: str) -> None:
     log.info("took %d of %d tensors from %s", len(fitting), len(own), source)
     stem = given.get("encoder.stem.weight")
     half = net.config.size // 2
-    if checkpoint.config.size == half and stem is not None and stem.shape[0] == net.config.channels(half):
+    if start.config.size == half and stem is not None and stem.shape[0] == net.config.channels(half):
         grow(net, stem.float(), given["encoder.stem.bias"].float())
         log.info("grown from %d to %d px", half, net.config.size)
+
+
+def read_start(source: str) -> Checkpoint:
+    """A prior's or a model's file.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    try:
+        return read_part(source, "prior")
+    except CheckpointError:
+        return read_checkpoint(source)
 
 
 @torch.no_grad()

@@ -1,15 +1,43 @@
-"""The losses of section 3.4 and 3.1, one function each. All reductions are means per element (ours)."""
+"""The losses of section 3.4 and 3.1, one function per equation, and StyleGAN2's regularisers.
+
+Reductions are nowhere stated in the paper and decide what its weights mean; ours are stated in each function. Images are
+[B,3,S,S] in [-1,1]; every loss is computed in float32.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+def generator_adversarial(fake_logits: Tensor) -> Tensor:
+    """Eq. 11, the generator's side: StyleGAN2's non-saturating logistic loss, mean over [B,1] logits."""
+    return F.softplus(-fake_logits.float()).mean()
+
+
+def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Eq. 11, the discriminator's side."""
+    return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
+
+
+def generator_local(fake_logits: Sequence[Tensor]) -> Tensor:
+    """Eq. 12, the generator's side: cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed
+    over the components."""
+    return torch.stack([F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in fake_logits]).sum()
+
+
+def discriminator_local(real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor]) -> Tensor:
+    """Eq. 12, the discriminators' side."""
+    real = [F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in real_logits]
+    fake = [F.binary_cross_entropy_with_logits(x.float(), torch.zeros_like(x).float()) for x in fake_logits]
+    return torch.stack([*real, *fake]).sum()
+
+
 def l1(output: Tensor, truth: Tensor) -> Tensor:
-    """Pixel loss, first term of Eq. 14: mean absolute difference of two [B,3,S,S]."""
+    """Pixel loss, first term of Eq. 14: mean absolute difference per element."""
     return F.l1_loss(output.float(), truth.float())
 
 
@@ -19,3 +47,47 @@ def l1_pyramid(pyramid: Mapping[int, Tensor], truth: Tensor) -> Tensor:
     ``pyramid`` maps r to [B,3,r,r]; ``truth`` [B,3,S,S] is shrunk by averaging areas.
     """
     return sum((l1(image, F.adaptive_avg_pool2d(truth, r)) for r, image in pyramid.items()), start=truth.new_zeros(()))
+
+
+def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Second term of Eq. 14: for each layer the L2 norm (not squared) of the features' difference, summed over the layers.
+
+    Each layer's features are [B,C,H,W]. The norm is divided by the square root of the number of elements, mean over faces.
+    """
+    total = output[0].new_zeros((), dtype=torch.float32)
+    for a, b in zip(output, truth, strict=True):
+        mean_square = (a.float() - b.float()).square().flatten(1).mean(dim=1)  # [B]
+        total = total + torch.sqrt(mean_square + 1e-12).mean()  # the root has no gradient at 0
+    return total
+
+
+def face_preserving(output: Tensor, truth: Tensor) -> Tensor:
+    """Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension."""
+    return F.l1_loss(output.float(), truth.float())
+
+
+def r1(logits: Tensor, images: Tensor) -> Tensor:
+    """R1: half the squared norm of the logits' gradient with respect to the real IMAGES, mean over faces.
+
+    ``images`` must require a gradient; the penalty is differentiable with respect to D's parameters.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2
+
+
+def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+    """StyleGAN2's path lengths [B]: norm of the gradient of (image * noise) with respect to w.
+
+    Args:
+        images: [B,3,S,S], computed from ``w``.
+        w: [B,D], or [B,L,D] with a style for each of L resolutions.
+        noise: [B,3,S,S] from N(0,1).
+    """
+    scaled = noise / (images.shape[2] * images.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad((images.float() * scaled).sum(), w, create_graph=True)
+    return gradient.square().sum(dim=-1).reshape(len(w), -1).mean(dim=1).sqrt()
+
+
+def path_length(lengths: Tensor, mean: float) -> Tensor:
+    """StyleGAN2's path-length regularisation: squared distance of the lengths [B] to their running mean."""
+    return (lengths - mean).square().mean()

@@ -1,48 +1,59 @@
-"""The state of a run on disk: everything an interrupted run needs to go on. Written atomically."""
+"""Checkpoints on disk: everything an interrupted run needs to go on. Written atomically, the last few kept."""
 
 from __future__ import annotations
 
-import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pfr_core.errors import CheckpointError
+from pfr_core.files import remedy, replacing
 
-NAME = "state.pt"
+FOLDER = "checkpoints"
 
 
-def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors and plain values) to ``folder``; the previous state stays until the new one is whole.
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / FOLDER).glob("*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
+
+
+def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
+    """Write ``state`` (tensors and plain values, with its ``step``); then drop all but the last ``keep`` checkpoints.
+
+    A checkpoint appears under its name only when it is whole and on the disk.
 
     Raises:
-        CheckpointError: it cannot be written; the previous state is intact.
+        CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
-    temporary = folder / f".{NAME}.{os.getpid()}"
+    path = run / FOLDER / f"step-{state['step']:09d}.pt"
+    for left in path.parent.glob(".*.tmp"):  # of a run that was killed while it wrote
+        left.unlink()
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / NAME)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / NAME}: cannot be written ({error}). The previous checkpoint is intact.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        hint = remedy(error) if isinstance(error, OSError) else "free some space or choose a folder on another disk"
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}). Earlier checkpoints are intact: {hint}, then continue with --resume."
+        ) from error
+    for old in checkpoints(run)[:-keep]:
+        old.unlink()
+    return path
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote.
+def load_state(run: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    path = folder / NAME
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no checkpoint to resume from. Start the run without --resume.")
+    found = checkpoints(run)
+    if not found:
+        raise CheckpointError(f"{run}: no checkpoint to resume from. Start the run without --resume.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(found[-1], map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}).") from error
+        raise CheckpointError(f"{found[-1]}: damaged ({error}). Delete it to resume from the one before.") from error

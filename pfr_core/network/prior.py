@@ -131,13 +131,17 @@ class StyleGAN2Prior(nn.Module):
         return w
 
     def synthesise(self, w: Tensor, noise: Features) -> Tensor:
-        """w [B,style_dim] and a noise feature for every resolution -> RGB [B,3,S,S]."""
+        """w [B,style_dim] and a noise feature for every resolution -> RGB [B,3,S,S].
+
+        For style mixing in training, w may be [B,R,style_dim]: a style of its own for each of the R resolutions.
+        """
         x = self.const.to(noise[SMALLEST].dtype).expand(w.shape[0], -1, -1, -1)
         rgb: Tensor | None = None
-        for resolution, blocks in self.blocks.items():
+        for i, (resolution, blocks) in enumerate(self.blocks.items()):
+            style = w if w.ndim == 2 else w[:, i]
             for block in blocks:  # type: ignore[attr-defined]  # ModuleDict hides that it is a ModuleList
-                x = block(x, w, noise[int(resolution)])
-            rgb = self.to_rgb[resolution](x, w, rgb)
+                x = block(x, style, noise[int(resolution)])
+            rgb = self.to_rgb[resolution](x, style, rgb)
         assert rgb is not None
         return rgb
 

@@ -1,0 +1,80 @@
+"""Parameter groups with their learning rates, Adam under lazy regularisation, and how the rates fall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from pfr_core import PFR
+
+from .config import RunConfig
+
+Groups = dict[str, list[nn.Parameter]]
+
+
+def generator_groups(net: PFR) -> Groups:
+    """Every parameter of ``net`` in exactly one of the groups of section 4.2.
+
+    ``noise``: the scalars of the noise branches. ``prior``: mapping network, constant, style convolutions, ToRGB. ``codec``:
+    encoder, projection to z, MMRBs, decoder and its training heads.
+    """
+    groups: Groups = {"codec": [], "prior": [], "noise": []}
+    for name, parameter in net.named_parameters():
+        noise = name.startswith("prior.") and name.endswith(".noise.weight")
+        groups["noise" if noise else "prior" if name.startswith("prior.") else "codec"].append(parameter)
+    return groups
+
+
+def freeze_first(convs: nn.ModuleList, count: int) -> None:
+    """FreezeD: the first ``count`` entries never get a gradient again."""
+    for entry in list(convs)[:count]:
+        entry.requires_grad_(False)
+
+
+def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that may change."""
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
+    """Adam with a named group for each non-empty entry of ``groups``.
+
+    A network that also takes a step of its own for a regulariser every k steps takes k + 1 steps where it would take k;
+    StyleGAN2 scales rate and betas by k / (k + 1) for that.
+
+    Args:
+        groups: parameters by name; frozen ones are left out.
+        rates: nominal learning rate of each group.
+        config: for the betas.
+        lazy_every: k of the groups that have a lazy regulariser.
+    """
+    entries = []
+    for name, parameters in groups.items():
+        if not trainable(parameters):
+            continue
+        every = lazy_every.get(name)
+        share = every / (every + 1) if every else 1.0
+        betas = (config.beta1**share, config.beta2**share)
+        rate = rates[name] * share
+        entries.append({"params": trainable(parameters), "name": name, "lr": rate, "base_lr": rate, "betas": betas})
+    return torch.optim.Adam(entries, fused=True)  # the step of a small network on a CPU is dominated by it otherwise
+
+
+def rate_factor(config: RunConfig, step: int) -> float:
+    """Factor on all learning rates at ``step``: linear warm-up, then the piecewise decay (section 4.2) or a cosine."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "piecewise":
+        return config.decay ** sum(step >= share * config.iterations for share in config.decay_at)
+    done = min(1.0, (step - config.warmup) / max(1, config.iterations - config.warmup))
+    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Apply :func:`rate_factor`; returns the rates by group."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return {group["name"]: group["lr"] for group in optimiser.param_groups}

@@ -1,0 +1,180 @@
+"""What a stage is: networks and a loss with phases (Gmain, Greg, Dmain, Dreg), which the loop drives without knowing it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pfr_core.checkpoint import read_part
+from pfr_core.errors import CheckpointError
+from pfr_core.network import Discriminator, PFRConfig
+
+from ..config import RunConfig
+from ..data import Batch
+
+Terms = dict[str, Tensor]
+"""Scalars to report, by name; they carry no gradient."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """An optimiser step of its own, every ``every`` steps.
+
+    Attributes:
+        name: Gmain, Greg, Dmain or Dreg.
+        optimiser: ``"g"`` or ``"d"``.
+        parameters: what the loss is differentiated with respect to, and nothing else.
+        every: steps between; the loss is multiplied by it (lazy regularisation).
+    """
+
+    name: str
+    optimiser: str
+    parameters: list[nn.Parameter]
+    every: int = 1
+
+
+class Stage(ABC):
+    """Networks, their average, optimisers and the losses of one stage.
+
+    Attributes:
+        networks: what is trained, by name.
+        fixed: networks that losses use and that never change.
+        ema: moving average of the generator.
+        optimisers: ``"g"`` and, if there is a discriminator, ``"d"``.
+        phases: in the order in which they run.
+        needs_degraded: whether batches must hold degraded faces.
+    """
+
+    networks: nn.ModuleDict
+    fixed: nn.ModuleDict
+    ema: nn.Module
+    optimisers: dict[str, torch.optim.Optimizer]
+    phases: list[Phase]
+    needs_degraded: bool
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.fixed = nn.ModuleDict()
+        self.device = torch.device("cpu")
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.compiled: dict[str, Callable[..., Any]] = {}
+
+    @property
+    @abstractmethod
+    def generator(self) -> nn.Module:
+        """What the average follows."""
+
+    @abstractmethod
+    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+        """The loss of ``phase`` on one batch, and what to report of it.
+
+        In a step Gmain comes before Dmain, which takes the faces that Gmain made of the same batch.
+        """
+
+    @abstractmethod
+    def update(self, terms: Mapping[str, float], faces: int) -> None:
+        """Adapt what is steered by the reported terms; they are means over the step and all processes.
+
+        Args:
+            terms: the means.
+            faces: faces in the step.
+        """
+
+    def terms_of_weights(self) -> Terms:
+        """What to report of the weights themselves."""
+        return {}
+
+    @abstractmethod
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures to look at: name -> [N,3,H,W] in [-1,1], a row of a grid for each N."""
+
+    @abstractmethod
+    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+        """Write the average (and what the next stage needs) to safetensors; returns the files."""
+
+    def to(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Move everything to ``device``, channels last; before the optimisers have a state."""
+        self.device, self.autocast = device, autocast
+        for module in (self.networks, self.fixed, self.ema):
+            module.to(device).to(memory_format=torch.channels_last)
+
+    def run(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` compiled, if the configuration says so. Only for main phases: compiled code has no double backward."""
+        if not self.config.compile:
+            return function
+        if name not in self.compiled:
+            self.compiled[name] = torch.compile(function)
+        return self.compiled[name]
+
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        """Let the average follow; closely at first."""
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
+
+    @abstractmethod
+    def steered(self) -> dict[str, float]:
+        """What :meth:`update` has set, for the checkpoint."""
+
+    @abstractmethod
+    def steer(self, values: Mapping[str, float]) -> None:
+        """Take over what :meth:`steered` gave."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes in training."""
+        return {
+            "networks": self.networks.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "steered": self.steered(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave.
+
+        Raises:
+            CheckpointError: it is another network's or another stage's.
+        """
+        try:
+            self.networks.load_state_dict(state["networks"])
+            self.ema.load_state_dict(state["ema"])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])
+            self.steer(state["steered"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this run's networks ({str(error).splitlines()[0]}). Resume with the configuration "
+                "of the run, or start anew with --init-from."
+            ) from error
+
+
+def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Discriminator:
+    """A global discriminator, from ``source`` if that is given.
+
+    Raises:
+        CheckpointError: the file is no discriminator, or one of another size.
+    """
+    net = Discriminator(shape, stddev_group=stddev_group or None)
+    if source:
+        given = read_part(source, "discriminator")
+        config = given.config
+        try:
+            net.load_state_dict(given.state)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels there, but the "
+                f"network has {shape.size} px and {shape.channels(shape.size)}. Choose the preset that it was trained with."
+            ) from error
+    return net
+
+
+def count(net: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in net.parameters())

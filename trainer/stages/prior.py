@@ -1,0 +1,166 @@
+"""Stage ``prior``: the concat-noise StyleGAN2 generator and its discriminator, from scratch, on clean faces.
+
+StyleGAN2's recipe: non-saturating logistic loss, lazy R1, path-length regularisation, style mixing. Ours, because the noise is
+concatenated: noise inputs are N(0,1) in every channel of each scale, which is the shape of the decoder's features that later
+take their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pfr_core.checkpoint import save_discriminator, save_prior
+from pfr_core.errors import InputError
+from pfr_core.network.prior import StyleGAN2Prior
+
+from .. import losses
+from ..augment import augment, steer
+from ..config import PriorConfig
+from ..data import Batch, to_unit
+from ..initialise import read_start
+from ..optim import adam
+from ..randomness import SampleRandom
+from .base import Phase, Stage, Terms, start_discriminator
+
+PATH_DECAY = 0.01
+QUIET = 0.1
+"""Where the noise branches' scalars start (ours; GPEN's and StyleGAN2's 0 is slow to leave, 1 buries the first faces)."""
+
+
+class PriorStage(Stage):
+    """See the module.
+
+    Raises:
+        CheckpointError: a file to start from does not fit.
+    """
+
+    config: PriorConfig
+    needs_degraded = False
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__(config)
+        shape = config.shape
+        self.g = StyleGAN2Prior(shape)
+        for name, parameter in self.g.named_parameters():
+            if name.endswith("noise.weight"):
+                nn.init.constant_(parameter, QUIET)
+        if config.init_from:
+            own = self.g.state_dict()
+            given = {name.removeprefix("prior."): value for name, value in read_start(config.init_from).state.items()}
+            fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+            if not fitting:
+                raise InputError(f"{config.init_from}: no tensor fits this network. Choose a preset with the same channels.")
+            self.g.load_state_dict({**own, **fitting})
+        self.d = start_discriminator(shape, config.stddev_group, config.discriminator)
+        self.networks = nn.ModuleDict({"generator": self.g, "discriminator": self.d})
+        self.ema = StyleGAN2Prior(shape).requires_grad_(False).eval()
+        self.ema.load_state_dict(self.g.state_dict())
+        g, d = list(self.g.parameters()), list(self.d.parameters())
+        lazy = {
+            "generator": config.path_every if config.path_weight else 0,
+            "discriminator": config.r1_every if config.r1_weight else 0,
+        }
+        rates = dict.fromkeys(lazy, config.learning_rate)
+        self.optimisers = {
+            "g": adam({"generator": g}, rates, config, lazy),
+            "d": adam({"discriminator": d}, rates, config, lazy),
+        }
+        self.phases = [Phase("Gmain", "g", g)]
+        if config.path_weight:
+            self.phases.append(Phase("Greg", "g", g, config.path_every))
+        self.phases.append(Phase("Dmain", "d", d))
+        if config.r1_weight:
+            self.phases.append(Phase("Dreg", "d", d, config.r1_every))
+        self.augment_probability, self.path_mean = config.augment, 0.0
+
+    @property
+    def generator(self) -> nn.Module:
+        return self.g
+
+    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+        random = SampleRandom(self.config.seed, phase, batch["counter"].tolist(), self.device)
+        if phase == "Gmain":
+            with self.autocast():
+                fake = self.run("g", self.g.synthesise)(self._styles(random), self._noise(random)).float()
+                logits = self.run("d", self.d)(augment(fake, random, self.augment_probability))
+            batch["fake"] = fake.detach()
+            loss = losses.generator_adversarial(logits)
+            return loss, {"G/adversarial": loss.detach()}
+        if phase == "Greg":
+            w = self._styles(random)
+            images = self.g.synthesise(w, self._noise(random))
+            lengths = losses.path_lengths(images, w, random.normal(*images.shape[1:]))
+            loss = losses.path_length(lengths, self.path_mean)
+            return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
+        truth = to_unit(batch["truth"])
+        if phase == "Dmain":
+            with self.autocast():
+                discriminate = self.run("d", self.d)
+                real = discriminate(augment(truth, random, self.augment_probability))
+                fake = discriminate(augment(batch["fake"], random, self.augment_probability))
+            loss = losses.discriminator_adversarial(real, fake)
+            return loss, {"D/adversarial": loss.detach(), **scores(real, fake)}
+        images = truth.requires_grad_(True)
+        loss = losses.r1(self.d(augment(images, random, self.augment_probability)), images)
+        return self.config.r1_weight * loss, {"D/r1": loss.detach()}
+
+    def update(self, terms: Mapping[str, float], faces: int) -> None:
+        if "G/path_length" in terms:
+            self.path_mean += PATH_DECAY * (terms["G/path_length"] - self.path_mean)
+        if self.config.ada_target:
+            self.augment_probability = steer(
+                self.augment_probability, terms["D/real_sign"], self.config.ada_target, faces, self.config.ada_faces
+            )
+
+    def steered(self) -> dict[str, float]:
+        return {"augment": self.augment_probability, "path_mean": self.path_mean}
+
+    def steer(self, values: Mapping[str, float]) -> None:
+        self.augment_probability, self.path_mean = values["augment"], values["path_mean"]
+
+    @torch.no_grad()
+    def sample(self, counters: list[int], *, noise_of: list[int] | None = None) -> Tensor:
+        """Faces of the average: z from ``counters``, noise from ``noise_of`` (the same if not given); [B,3,S,S]."""
+        z = SampleRandom(self.config.seed, "look", counters, self.device).normal(self.config.shape.style_dim)
+        random = SampleRandom(self.config.seed, "Gmain", counters if noise_of is None else noise_of, self.device)
+        assert isinstance(self.ema, StyleGAN2Prior)
+        return self.ema(z, self._noise(random))
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """``samples``: z and noise varied; ``noise``: the same z in each row with other noise."""
+        rows = [self.sample(list(range(8 * i, 8 * i + 8))) for i in range(6)]
+        same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
+        return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_unit(batch["truth"])[None]}
+
+    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+        assert isinstance(self.ema, StyleGAN2Prior)
+        beside = path.with_name(f"{path.stem}.discriminator.safetensors")
+        save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
+        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
+        return [path, beside]
+
+    def _styles(self, random: SampleRandom) -> Tensor:
+        """w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
+        shape = self.config.shape
+        count = len(shape.resolutions)
+        first, second = self.g.map(random.normal(shape.style_dim)), self.g.map(random.normal(shape.style_dim))
+        chance, place = random.uniform(2).unbind(1)
+        crossover = 1 + (place * (count - 1)).long()  # at least one resolution keeps the first
+        crossover = torch.where(chance < self.config.style_mixing, crossover, torch.full_like(crossover, count))
+        later = torch.arange(count, device=self.device) >= crossover[:, None]  # [B,R]
+        return torch.where(later[:, :, None], second[:, None], first[:, None])
+
+    def _noise(self, random: SampleRandom) -> dict[int, Tensor]:
+        shape = self.config.shape
+        return {r: random.normal(shape.channels(r), r, r) for r in shape.resolutions}
+
+
+def scores(real: Tensor, fake: Tensor) -> Terms:
+    """How the global discriminator stands: mean logits, and the mean sign on real faces (ADA's measure of overfitting)."""
+    real, fake = real.detach().float(), fake.detach().float()
+    return {"D/real": real.mean(), "D/fake": fake.mean(), "D/real_sign": real.sign().mean()}

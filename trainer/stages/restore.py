@@ -1,0 +1,216 @@
+"""Stage ``restore``: the whole network around the prior, with the objective of section 3.4 (Eq. 11-16) and FreezeD (3.3, 4.2).
+
+With the adversarial, feature and identity weights at 0 it is plain reconstruction training (preset ``reconstruction``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d as shrunk
+
+from pfr_core.checkpoint import save_discriminator, save_model
+from pfr_core.network import PFR, LocalDiscriminator
+
+from .. import losses
+from ..components import COMPONENTS, cut
+from ..config import RestoreConfig
+from ..data import Batch, to_unit
+from ..features import IdentityNetwork, PerceptualNetwork
+from ..initialise import pass_through, warm_start
+from ..optim import adam, freeze_first, generator_groups, trainable
+from ..randomness import SampleRandom
+from .base import Phase, Stage, Terms, start_discriminator
+from .prior import PATH_DECAY, scores
+
+log = logging.getLogger(__name__)
+
+NEARLY_OFF = 0.01
+
+
+class RestoreStage(Stage):
+    """See the module.
+
+    Raises:
+        CheckpointError: a file to start from does not fit.
+        WeightsError: a feature network that a loss needs cannot be had.
+    """
+
+    config: RestoreConfig
+    needs_degraded = True
+
+    def __init__(self, config: RestoreConfig) -> None:
+        super().__init__(config)
+        self.g = PFR(config.shape)
+        if config.init_from:
+            warm_start(self.g, config.init_from)
+        if config.pass_through:
+            pass_through(self.g)
+        self.ema = PFR(config.shape).requires_grad_(False).eval()
+        self.ema.load_state_dict(self.g.state_dict())
+        self.networks = nn.ModuleDict({"generator": self.g})
+        if config.fm_weight:
+            self.fixed["perceptual"] = PerceptualNetwork(config.perceptual)
+        if config.fp_weight:
+            self.fixed["identity"] = IdentityNetwork(config.identity)
+
+        groups = generator_groups(self.g)
+        if not config.fine_tune:
+            for parameter in groups["prior"]:
+                parameter.requires_grad_(False)
+        rates = {"codec": config.lr_codec, "prior": config.lr_prior, "noise": config.lr_noise}
+        lazy_g = dict.fromkeys(groups, config.path_every if config.path_weight else 0)
+        g = trainable([parameter for group in groups.values() for parameter in group])
+        self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
+        self.phases = [Phase("Gmain", "g", g)]
+        if config.path_weight:
+            # What lies before w has no part in it.
+            behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
+            self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
+        self._add_discriminators()
+        self.path_mean = 0.0
+        smallest = self.terms_of_weights()["G/noise_smallest"].item()
+        if smallest < NEARLY_OFF:
+            log.warning("a noise branch starts at %.4f: the decoder is nearly cut off there. Train the prior longer.", smallest)
+
+    def _add_discriminators(self) -> None:
+        config = self.config
+        groups: dict[str, list[nn.Parameter]] = {}
+        if config.global_weight:
+            self.d = start_discriminator(config.shape, config.stddev_group, config.discriminator)
+            freeze_first(self.d.convs, config.freeze_d)
+            self.networks["global"] = self.d
+            groups["global"] = list(self.d.parameters())
+        if config.local_weight:
+            self.local = nn.ModuleDict({name: LocalDiscriminator(config.local_channels) for name in COMPONENTS})
+            self.networks["local"] = self.local
+            groups["local"] = list(self.local.parameters())
+        if not groups:
+            return
+        rates = {"global": config.lr_global, "local": config.lr_local}
+        lazy = {"global": config.r1_every if config.r1_weight else 0}
+        self.optimisers["d"] = adam(groups, rates, config, lazy)
+        self.phases.append(Phase("Dmain", "d", trainable([p for group in groups.values() for p in group])))
+        if config.global_weight and config.r1_weight:
+            self.phases.append(Phase("Dreg", "d", trainable(groups["global"]), config.r1_every))
+
+    @property
+    def generator(self) -> nn.Module:
+        return self.g
+
+    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+        if phase == "Gmain":
+            return self._generator(batch)
+        if phase == "Greg":
+            return self._path_length(batch)
+        truth = to_unit(batch["truth"])
+        if phase == "Dmain":
+            return self._discriminators(truth, batch["fake"], batch["boxes"])
+        images = truth.requires_grad_(True)
+        loss = losses.r1(self.d(images), images)
+        return self.config.r1_weight * loss, {"D/r1": loss.detach()}
+
+    def _generator(self, batch: Batch) -> tuple[Tensor, Terms]:
+        config, truth = self.config, to_unit(batch["truth"])
+        degraded = to_unit(batch["degraded"]).contiguous(memory_format=torch.channels_last)
+        with self.autocast():
+            output, pyramid = self.run("g", self.g.forward_with_pyramid)(degraded)
+        # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
+        mask = batch["mask"].float()
+        output = torch.lerp(truth, output.float(), mask)
+        pyramid = {r: torch.lerp(shrunk(truth, r), y.float(), shrunk(mask, r)) for r, y in pyramid.items()}
+        batch["fake"] = output.detach()
+        weighted = {"l1": config.l1_weight * losses.l1(output, truth)}
+        if config.pyramid_weight:
+            weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truth)
+        if config.global_weight:
+            with self.autocast():
+                logits = self.run("d", self.d)(output)
+            weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
+        if config.local_weight:
+            weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
+        if config.fm_weight:
+            network = self.fixed["perceptual"]
+            with torch.no_grad():
+                wanted = network(truth)
+            weighted["fm"] = config.fm_weight * losses.feature_matching(network(output), wanted)
+        if config.fp_weight:
+            network = self.fixed["identity"]
+            with torch.no_grad():
+                wanted = network(truth, batch["points"])
+            weighted["fp"] = config.fp_weight * losses.face_preserving(network(output, batch["points"]), wanted)
+        total = torch.stack(list(weighted.values())).sum()  # Eq. 16
+        return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
+
+    def _path_length(self, batch: Batch) -> tuple[Tensor, Terms]:
+        random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
+        with torch.no_grad():
+            z, features = self.g.encoder(to_unit(batch["degraded"]))
+            clean = features if self.g.decoder is None else self.g.decoder(features)
+            w = self.g.prior.map(z)
+        w.requires_grad_(True)
+        images = self.g.prior.synthesise(w, clean)
+        lengths = losses.path_lengths(images, w, random.normal(*images.shape[1:]))
+        loss = losses.path_length(lengths, self.path_mean)
+        return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
+
+    def _discriminators(self, truth: Tensor, fake: Tensor, boxes: Tensor) -> tuple[Tensor, Terms]:
+        total, terms = truth.new_zeros(()), {}
+        if self.config.global_weight:
+            with self.autocast():
+                discriminate = self.run("d", self.d)
+                real_logits, fake_logits = discriminate(truth), discriminate(fake)
+            loss = losses.discriminator_adversarial(real_logits, fake_logits)
+            total, terms = total + loss, {"D/adversarial": loss.detach(), **scores(real_logits, fake_logits)}
+        if self.config.local_weight:
+            real, false = self._local_logits(truth, boxes), self._local_logits(fake, boxes)
+            loss = losses.discriminator_local(real, false)
+            total = total + loss
+            terms["D/local"] = loss.detach()
+            for name, r, f in zip(COMPONENTS, real, false, strict=True):
+                terms |= {f"D/{name}_real": r.detach().float().mean(), f"D/{name}_fake": f.detach().float().mean()}
+        return total, terms
+
+    def _local_logits(self, images: Tensor, boxes: Tensor) -> list[Tensor]:
+        parts = cut(images, boxes)
+        with self.autocast():
+            return [self.local[name](part) for name, part in zip(COMPONENTS, parts, strict=True)]
+
+    def update(self, terms: Mapping[str, float], faces: int) -> None:
+        if "G/path_length" in terms:
+            self.path_mean += PATH_DECAY * (terms["G/path_length"] - self.path_mean)
+
+    def steered(self) -> dict[str, float]:
+        return {"path_mean": self.path_mean}
+
+    def steer(self, values: Mapping[str, float]) -> None:
+        self.path_mean = values["path_mean"]
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """``faces``: input, output, truth; and for each component output and truth, as the local discriminators see them."""
+        degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
+        output = self.ema(degraded)
+        found = {"faces": torch.stack([degraded, output, truth], dim=1)}
+        for name, fake, real in zip(COMPONENTS, cut(output, batch["boxes"]), cut(truth, batch["boxes"]), strict=True):
+            found[name] = torch.stack([fake, real])
+        return found
+
+    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+        assert isinstance(self.ema, PFR)
+        save_model(self.ema, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
+        if not self.config.global_weight:
+            return [path]
+        beside = path.with_name(f"{path.stem}.discriminator.safetensors")
+        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
+        return [path, beside]
+
+    def terms_of_weights(self) -> Terms:
+        """How alive the noise branches are: smallest and mean size of their scalars. Near 0 the decoder would be cut off."""
+        sizes = torch.stack([parameter.detach().abs().mean() for parameter in generator_groups(self.g)["noise"]])
+        return {"G/noise_smallest": sizes.min(), "G/noise_mean": sizes.mean()}
