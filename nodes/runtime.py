@@ -43,7 +43,7 @@ class LoadedModel:
 
         management.load_models_gpu([self.patcher])
         device = self.patcher.load_device
-        return FaceRestorer(self.patcher.model, detector or "retinaface_mobile0.25", device=device, dtype=self.dtype)
+        return FaceRestorer(self.patcher.model, detector or "auto", device=device, dtype=self.dtype)
 
 
 def register_folders() -> None:

@@ -1,12 +1,12 @@
-"""Finding faces: facexlib's RetinaFace with our weights handling, at a size the caller can set."""
+"""Finding faces: RetinaFace or YuNet, at a size the caller can set, in a photograph that may stand on its side."""
 
 from __future__ import annotations
 
 import cmath
 import logging
 import math
-import pickle
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,13 +14,16 @@ import numpy.typing as npt
 import torch
 
 from .alignment import resemblance
-from .errors import InputError, WeightsError
+from .errors import InputError
 from .face import Face
-from .weights import locate
+from .retinaface import Backbone, RetinaFace, load, suppress
+from .weights import find, locate
+from .yunet import YuNet
 
 log = logging.getLogger(__name__)
 
-DetectorName = Literal["retinaface_mobile0.25", "retinaface_resnet50"]
+DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
+"""``auto``: the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with PFR."""
 
 NMS_IOU = 0.4
 # The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
@@ -30,15 +33,25 @@ OVERLAP = 0.5
 SMALLEST_SIDE = 64
 """Smaller images are padded to this: the coarsest feature map needs something to look at."""
 
-INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
+LARGE_FACE, SHRINK = 320, 3
+"""Detectors miss faces much wider than the first, in px, and see faces in parts of them: those are taken from a second look at
+the photograph, shrunk by the other (ours; ``python -m trainer evaluate-detector PHOTOS --sizes`` shows both)."""
+
+BEST: DetectorName = "retinaface_mobile0.25"
+BACKBONES: dict[DetectorName, Backbone] = {
+    "builtin": "mobile0.25",
+    "retinaface_mobile0.25": "mobile0.25",
+    "retinaface_resnet50": "resnet50",
+}
 
 
 class Detector:
-    """A RetinaFace network, loaded at the first use.
+    """A network that finds faces, loaded at the first use.
 
     Args:
-        name: which network.
-        device: where it runs.
+        name: which network. Only those named with ``retinaface`` and ``yunet`` are ever downloaded, when first used.
+        device: where it runs; YuNet runs on the CPU whatever is said here.
+        weights: a file to use instead of the one that the registry knows under ``name``.
 
     Raises:
         InputError: unknown name.
@@ -48,12 +61,19 @@ class Detector:
         >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP
     """
 
-    def __init__(self, name: DetectorName = "retinaface_mobile0.25", device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        name: DetectorName = "auto",
+        device: str | torch.device = "cpu",
+        *,
+        weights: Path | None = None,
+    ) -> None:
         if name not in get_args(DetectorName):
             raise InputError(f"Unknown detector {name!r}; choose from {', '.join(get_args(DetectorName))}.")
         self.name = name
         self.device = torch.device(device)
-        self._network: Any = None
+        self.weights = weights
+        self._network: RetinaFace | YuNet | None = None
 
     def detect(
         self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
@@ -63,7 +83,8 @@ class Detector:
         Args:
             image: the photograph.
             threshold: lowest score that counts as a face, 0 to 1.
-            size: the photograph is shrunk until its longer side is at most this; it is never enlarged.
+            size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
+                looked for at a third of that size too.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
         """
         height, width = image.shape[:2]
@@ -74,7 +95,7 @@ class Detector:
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
         found: list[Face] = []
         for turns in range(4) if sideways else (0,):
-            rows = self._run(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            rows = self._look_twice(np.ascontiguousarray(np.rot90(small, turns)), threshold)
             if sideways:
                 rows = rows[[_is_upright(row) for row in rows]]
             found += [_to_face(row, turns, small.shape, image.shape) for row in rows]
@@ -86,6 +107,20 @@ class Detector:
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
         self._network = None
+
+    def _look_twice(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+        """As :meth:`_run`, with faces wider than :data:`LARGE_FACE` found in ``image`` shrunk."""
+        rows = self._run(image, threshold)
+        height, width = image.shape[:2]
+        if max(height, width) <= LARGE_FACE:
+            return rows
+        target = (max(1, round(width / SHRINK)), max(1, round(height / SHRINK)))
+        large = self._run(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
+        xy = [0, 1, 2, 3, *range(5, 15)]
+        large[:, xy] = (large[:, xy] + 0.5) * np.tile([width / target[0], height / target[1]], 7) - 0.5
+        # Where both looks may be right they overlap; the better one stays.
+        large, rows = large[_widths(large) > 0.8 * LARGE_FACE], rows[_widths(rows) < 1.2 * LARGE_FACE]
+        return suppress(np.concatenate([rows, large]), NMS_IOU)
 
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
         """[N,15]: box, score, five points, in pixels of ``image``."""
@@ -99,20 +134,13 @@ class Detector:
             bgr = np.ascontiguousarray(image[:, :, ::-1])
             return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
 
-    def _load(self) -> Any:
-        try:
-            from facexlib.detection.retinaface import RetinaFace
-        except ImportError as error:
-            raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
-        path = locate(self.name)
-        network = RetinaFace(network_name=self.name.removeprefix("retinaface_"), device=self.device)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{path}: not the weights of {self.name} ({error}). Delete the file and try again.") from error
-        log.info("detector %s loaded from %s", self.name, path)
-        return network.eval()
+    def _load(self) -> RetinaFace | YuNet:
+        name = self.name
+        if name == "auto":
+            name = BEST if find(BEST) else "builtin"
+        path = self.weights or locate(name)
+        log.info("detector %s from %s", name, path)
+        return YuNet(path) if name == "yunet" else RetinaFace(load(BACKBONES[name], path, self.device))
 
 
 def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:
@@ -127,6 +155,10 @@ def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], f
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     points = tuple((float(x), float(y)) for x, y in xy[2:])
     return Face((float(left), float(top), float(right), float(bottom)), float(row[4]), points)  # type: ignore[arg-type]
+
+
+def _widths(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return rows[:, 2] - rows[:, 0]
 
 
 def _is_upright(row: npt.NDArray[np.float32]) -> bool:

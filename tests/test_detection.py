@@ -16,6 +16,7 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import InputError, WeightsError
+from pfr_core.retinaface import RetinaFace
 
 Array = npt.NDArray[Any]
 
@@ -139,8 +140,8 @@ def test_sideways_keeps_the_turn_in_which_the_points_are_a_face() -> None:
 
 
 def test_unknown_detector() -> None:
-    with pytest.raises(InputError, match="yunet"):
-        Detector("yunet")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"yolo.*yunet"):
+        Detector("yolo")  # type: ignore[arg-type]
 
 
 def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +188,7 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     for face in detector.detect(image, threshold=0.3):
         assert 0 <= face.box[0] < face.box[2] <= 89 and face.score > 0.3
-    assert detector._network.backbone == "Resnet50"
+    assert isinstance(detector._network, RetinaFace) and detector._network.network.backbone == "Resnet50"
     detector.release()
     assert detector._network is None
 

@@ -12,6 +12,7 @@ from pfr_core.arguments import add_options
 from pfr_core.errors import PFRError
 
 from .config import TrainConfig
+from .detector.cli import add_commands as add_detector_commands
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,15 +28,20 @@ def build_parser() -> argparse.ArgumentParser:
     judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored | truth")
     judge.add_argument("--limit", type=int, default=0, help="evaluate only the first N faces (0: all)")
     judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
+    add_detector_commands(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = vars(build_parser().parse_args(argv))
+    parsed = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = vars(parsed)
     command = options.pop("command")
     try:
+        if "run" in options:
+            print(parsed.run(parsed))
+            return 0
         if command == "evaluate":
             from .evaluate import evaluate_command
 
