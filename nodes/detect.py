@@ -49,7 +49,7 @@ class PFRDetectFaces:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
-                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; fetched when it is first used."}),
+                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; auto and builtin fetch nothing."}),
                 **inputs.widgets(inputs.FIND),
             }
         }

@@ -37,7 +37,7 @@ class PFRRestoreFaces:
                 "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 **inputs.widgets(("strength",)),
-                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; fetched when it is first used."}),
+                "detector": (list(runtime.DETECTORS), {"tooltip": "Face detector; auto and builtin fetch nothing."}),
                 **inputs.widgets((*inputs.FIND, *(name for name in inputs.PASTE if name != "strength"))),
             },
             "optional": {

@@ -16,7 +16,7 @@ import torch
 from .alignment import resemblance
 from .errors import InputError
 from .face import Face
-from .retinaface import Backbone, RetinaFace, load, suppress
+from .retinaface import Backbone, RetinaFace, suppress
 from .weights import find, locate
 from .yunet import YuNet
 
@@ -33,9 +33,8 @@ OVERLAP = 0.5
 SMALLEST_SIDE = 64
 """Smaller images are padded to this: the coarsest feature map needs something to look at."""
 
-LARGE_FACE, SHRINK = 320, 3
-"""Detectors miss faces much wider than the first, in px, and see faces in parts of them: those are taken from a second look at
-the photograph, shrunk by the other (ours; ``python -m trainer evaluate-detector PHOTOS --sizes`` shows both)."""
+SHRINK = 2
+"""Faces larger than a network finds reliably are looked for in the photograph shrunk by this, again and again (ours)."""
 
 BEST: DetectorName = "retinaface_mobile0.25"
 BACKBONES: dict[DetectorName, Backbone] = {
@@ -84,7 +83,7 @@ class Detector:
             image: the photograph.
             threshold: lowest score that counts as a face, 0 to 1.
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
-                looked for at a third of that size too.
+                looked for at half of that size too, and so on.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
         """
         height, width = image.shape[:2]
@@ -95,7 +94,7 @@ class Detector:
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
         found: list[Face] = []
         for turns in range(4) if sideways else (0,):
-            rows = self._look_twice(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            rows = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
             if sideways:
                 rows = rows[[_is_upright(row) for row in rows]]
             found += [_to_face(row, turns, small.shape, image.shape) for row in rows]
@@ -108,18 +107,20 @@ class Detector:
         """Forget the network and its memory; the next use loads it again."""
         self._network = None
 
-    def _look_twice(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
-        """As :meth:`_run`, with faces wider than :data:`LARGE_FACE` found in ``image`` shrunk."""
-        rows = self._run(image, threshold)
+    def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+        """As :meth:`_run`, with the faces that are too large for the network found in ``image`` shrunk."""
+        if self._network is None:
+            self._network = self._load()
+        rows, limit = self._run(image, threshold), self._network.largest_face
         height, width = image.shape[:2]
-        if max(height, width) <= LARGE_FACE:
+        if max(height, width) <= limit:
             return rows
-        target = (max(1, round(width / SHRINK)), max(1, round(height / SHRINK)))
-        large = self._run(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
+        target = (max(1, width // SHRINK), max(1, height // SHRINK))
+        large = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
         xy = [0, 1, 2, 3, *range(5, 15)]
         large[:, xy] = (large[:, xy] + 0.5) * np.tile([width / target[0], height / target[1]], 7) - 0.5
-        # Where both looks may be right they overlap; the better one stays.
-        large, rows = large[_widths(large) > 0.8 * LARGE_FACE], rows[_widths(rows) < 1.2 * LARGE_FACE]
+        # Around the limit both may be right and overlap; the better one stays.
+        large, rows = large[_widths(large) > 0.8 * limit], rows[_widths(rows) < 1.2 * limit]
         return suppress(np.concatenate([rows, large]), NMS_IOU)
 
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
@@ -128,11 +129,9 @@ class Detector:
         bottom, right = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
         if bottom or right:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        if self._network is None:
-            self._network = self._load()
-        with torch.inference_mode():
-            bgr = np.ascontiguousarray(image[:, :, ::-1])
-            return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
+        assert self._network is not None
+        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
 
     def _load(self) -> RetinaFace | YuNet:
         name = self.name
@@ -140,7 +139,7 @@ class Detector:
             name = BEST if find(BEST) else "builtin"
         path = self.weights or locate(name)
         log.info("detector %s from %s", name, path)
-        return YuNet(path) if name == "yunet" else RetinaFace(load(BACKBONES[name], path, self.device))
+        return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)
 
 
 def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:

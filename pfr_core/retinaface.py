@@ -10,6 +10,7 @@ Paper: Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,11 @@ CENTRE, EXTENT = 0.1, 0.2
 MEAN_BGR = (104.0, 117.0, 123.0)
 """Subtracted from the pixels, which stay in 0 to 255."""
 
+PUBLISHED_LARGEST_FACE = 320
+"""Width in px up to which the published networks find faces reliably; of much larger ones they see parts (ours, measured by
+``python -m trainer evaluate-detector PHOTOS --sizes ...``)."""
+
+UNREADABLE = (RuntimeError, OSError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError)
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
 
 
@@ -53,24 +60,6 @@ def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Any
     except ImportError as error:
         raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
     return RetinaFace(network_name=backbone, device=device, phase="train" if raw else "test")
-
-
-def load(backbone: Backbone, path: Path, device: torch.device) -> Any:
-    """facexlib's network with the weights of ``path``, safetensors or as published, in eval mode.
-
-    Raises:
-        WeightsError: not such weights, or facexlib is not installed.
-    """
-    network = build(backbone, device)
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
-    return network.eval()
 
 
 @lru_cache(maxsize=8)
@@ -113,10 +102,32 @@ class RetinaFace:
 
     Args:
         network: facexlib's network in eval mode.
+        largest_face: width in px up to which it finds faces reliably.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
+        self.largest_face = largest_face
+
+    @classmethod
+    def load(cls, backbone: Backbone, path: Path, device: torch.device) -> RetinaFace:
+        """With the weights of ``path``: as published, or what :func:`save` wrote.
+
+        Raises:
+            WeightsError: not such weights, or facexlib is not installed.
+        """
+        network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
+        try:
+            if path.suffix == ".safetensors":
+                with safetensors.safe_open(path, "pt") as file:
+                    state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+                    largest_face = int(file.metadata()["largest_face"])
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
+        return cls(network.eval(), largest_face)
 
     def detect_faces(self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
         """[N,15] float32, best score first: box, score, five points, in px of ``bgr`` [H,W,3] uint8.
@@ -139,8 +150,8 @@ def suppress(rows: Floats, iou: float) -> Floats:
     return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
 
 
-def save(network: nn.Module, path: Path, *, provenance: Mapping[str, Any], licence: str) -> None:
-    """Write ``network``'s weights as float16 safetensors, atomically.
+def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mapping[str, Any], licence: str) -> None:
+    """Write ``network``'s weights as float16 safetensors, atomically, with what is to be known of them as metadata.
 
     Variances of a first layer that sees 0 to 255 would overflow float16: each convolution takes over the scale of the
     batch normalisation behind it, which computes the same.
@@ -159,7 +170,7 @@ def save(network: nn.Module, path: Path, *, provenance: Mapping[str, Any], licen
                 state[f"{behind}.running_mean"] *= scale
                 state[f"{behind}.running_var"].fill_(1 - norm.eps)
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    metadata = {"provenance": json.dumps(provenance), "licence": licence}
+    metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         safetensors.torch.save_file(half, temporary, metadata)
@@ -168,3 +179,25 @@ def save(network: nn.Module, path: Path, *, provenance: Mapping[str, Any], licen
         raise CheckpointError(f"{path}: cannot be written ({error}).") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a file that :func:`save` wrote says of itself.
+
+    Raises:
+        WeightsError: not such a file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (it is no dict)
+            return {
+                "file": str(path),
+                "network": "facexlib RetinaFace mobile0.25",
+                "parameters": sum(math.prod(tensor.get_shape()) for tensor in tensors),
+                "largest_face": int(metadata["largest_face"]),
+                "licence": metadata["licence"],
+                "provenance": json.loads(metadata["provenance"]),
+            }
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a face detector of PFR ({error}).") from error

@@ -23,6 +23,9 @@ class YuNet:
         WeightsError: this OpenCV cannot use the file.
     """
 
+    largest_face = 300
+    """Width in px up to which it finds faces, as its authors say."""
+
     def __init__(self, path: Path) -> None:
         try:
             # As bytes: OpenCV cannot open every path that Windows can.

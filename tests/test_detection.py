@@ -26,11 +26,11 @@ def load(path: Path) -> npt.NDArray[np.uint8]:
 
 
 class Marks:
-    """Stands for RetinaFace: finds five dots of a picture by their colours, in RGB the bits of 1 (left eye) to 5."""
+    """Stands for a network: finds five dots of a picture by their colours, in RGB the bits of 1 (left eye) to 5."""
 
-    def __init__(self, score: float = 0.9) -> None:
+    def __init__(self, score: float = 0.9, largest_face: int = 10**6) -> None:
         self.shapes: list[tuple[int, ...]] = []
-        self.score = score
+        self.score, self.largest_face = score, largest_face
 
     def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
         assert bgr.dtype == np.uint8 and bgr.flags.c_contiguous
@@ -93,6 +93,24 @@ def test_the_photo_is_shrunk_to_the_size_but_never_enlarged(size: int, seen: tup
     assert np.array(face.points) == pytest.approx(POINTS * 3, abs=0.1)
 
 
+def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None:
+    """The stand-in sees the face at every scale; only the first at which it is small enough counts."""
+    network = Marks(largest_face=64)
+    (face,) = detector_with(network).detect(marked(300, 400, POINTS * 3, dot=12))
+    assert network.shapes == [(300, 400, 3), (150, 200, 3), (75, 100, 3), (64, 64, 3)]
+    assert np.array(face.points) == pytest.approx(POINTS * 3, abs=1.5)
+    assert face.box[2] - face.box[0] == pytest.approx(270, abs=12)
+
+    class TooLarge(Marks):
+        """Sees a face only if it is larger than the network is made for."""
+
+        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
+            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
+            return rows[rows[:, 2] - rows[:, 0] > 100]
+
+    assert detector_with(TooLarge(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12)) == []
+
+
 def test_red_and_blue_are_not_swapped() -> None:
     image = marked(120, 160)
     assert len(detector_with(Marks()).detect(image)) == 1
@@ -139,6 +157,19 @@ def test_sideways_keeps_the_turn_in_which_the_points_are_a_face() -> None:
     assert np.array(faces[0].points) == pytest.approx(POINTS, abs=0.01)
 
 
+def test_auto_takes_the_published_network_only_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("facexlib")
+
+    def located(name: str) -> Path:
+        raise WeightsError(f"asked for {name}")
+
+    monkeypatch.setattr("pfr_core.detection.locate", located)
+    for there, expected in ((Path("somewhere"), "retinaface_mobile0.25"), (None, "builtin")):
+        monkeypatch.setattr("pfr_core.detection.find", lambda name, there=there: there)
+        with pytest.raises(WeightsError, match=expected):
+            Detector("auto").detect(np.zeros((70, 70, 3), np.uint8))
+
+
 def test_unknown_detector() -> None:
     with pytest.raises(InputError, match=r"yolo.*yunet"):
         Detector("yolo")  # type: ignore[arg-type]
@@ -171,8 +202,9 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
     else:
         path.write_bytes(content)
     monkeypatch.setattr("pfr_core.detection.locate", lambda name: path)
-    with pytest.raises(WeightsError, match=r"detector\.pth"):
-        Detector().detect(np.zeros((70, 70, 3), np.uint8))
+    for name in ("retinaface_mobile0.25", "yunet"):
+        with pytest.raises(WeightsError, match=r"detector\.pth"):
+            Detector(name).detect(np.zeros((70, 70, 3), np.uint8))  # type: ignore[arg-type]
 
 
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +234,7 @@ def detector(shared_dir: Path) -> Detector:
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pfr_core.detection.locate", lambda name: path)
-        found = Detector()
+        found = Detector("retinaface_mobile0.25")
         found.detect(np.zeros((64, 64, 3), np.uint8))  # loads
     return found
 

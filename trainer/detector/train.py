@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pfr_core import __version__
 from pfr_core.device import resolve_device
 from pfr_core.errors import InputError, PFRError
-from pfr_core.retinaface import RetinaFace, build, load, save, to_input
+from pfr_core.retinaface import RetinaFace, build, save, to_input
 from pfr_core.weights import locate
 
 from ..reconstruct import Log, stop_on_signal
@@ -85,7 +85,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
-    teacher = RetinaFace(load("mobile0.25", locate(TEACHER), device))
+    teacher = RetinaFace.load("mobile0.25", locate(TEACHER), device)
     material = load_material(config.faces, config.wild, config.photos, config.negatives, teacher, limit)
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,13 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
         save_state(
             folder, {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
         )
-        save(ema, folder / "detector.safetensors", provenance=_provenance(config, step, material), licence=config.licence)
+        save(
+            ema,
+            folder / "detector.safetensors",
+            largest_face=LARGEST_FACE,
+            provenance=_provenance(config, step, material),
+            licence=config.licence,
+        )
 
     net.train()
     with stop_on_signal() as stopped, Log(folder, step) as report:
