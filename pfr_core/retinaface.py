@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 from collections.abc import Mapping
 from functools import lru_cache
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointError, WeightsError
+from .files import remedy, replacing
 
 Backbone = Literal["mobile0.25", "resnet50"]
 Floats = npt.NDArray[np.float32]
@@ -171,14 +171,11 @@ def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mappi
                 state[f"{behind}.running_var"].fill_(1 - norm.eps)
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        safetensors.torch.save_file(half, temporary, metadata)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            safetensors.torch.save_file(half, temporary, metadata)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error
 
 
 def describe(path: Path) -> dict[str, Any]:
