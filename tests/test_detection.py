@@ -204,7 +204,7 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
     monkeypatch.setattr("pfr_core.detection.locate", lambda name: path)
     for name in ("retinaface_mobile0.25", "yunet"):
         with pytest.raises(WeightsError, match=r"detector\.pth"):
-            Detector(name).detect(np.zeros((70, 70, 3), np.uint8))  # type: ignore[arg-type]
+            Detector(name).detect(np.zeros((70, 70, 3), np.uint8))
 
 
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

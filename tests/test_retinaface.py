@@ -64,8 +64,8 @@ def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
     network = build("mobile0.25", CPU)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 2)  # type: ignore[operator, union-attr]
-            module.running_mean.normal_(0, 0.1)  # type: ignore[operator, union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
     first = network.body.stage1[0]
     first[0].weight.data *= 3000
     first[1].running_var *= 3000**2

@@ -28,7 +28,8 @@ from pfr_core.image_io import IMAGE_SUFFIXES, read_photo, write_photo
 from ..data import RGB8
 from .split import is_test
 
-REFERENCE, THRESHOLD, FULL = "retinaface_mobile0.25", 0.8, 8192
+REFERENCE: DetectorName = "retinaface_mobile0.25"
+THRESHOLD, FULL = 0.8, 8192
 LOW = 0.05
 """Threshold for curves."""
 
