@@ -600,6 +600,7 @@ def test_weights(tmp_path: Path, server: bytes, capsys: pytest.CaptureFixture[st
     listed = capsys.readouterr().out
     assert all(name in listed for name in W.REGISTRY) and str(tmp_path / "cache") in listed
     assert "CC BY-NC-SA 4.0" in listed and "pfr weights download parsenet" in listed
+    assert f"embedded: {W.find('builtin')}" in listed
 
     assert pfr("weights", "download", "parsenet") == 0
     path = Path(capsys.readouterr().out.strip())

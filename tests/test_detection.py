@@ -16,7 +16,10 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import InputError, WeightsError
-from pfr_core.retinaface import RetinaFace
+from pfr_core.retinaface import RetinaFace, describe
+from pfr_core.weights import locate
+from trainer.detector.evaluate import load_photos
+from trainer.detector.evaluate import run as judge
 
 Array = npt.NDArray[Any]
 
@@ -225,7 +228,54 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert detector._network is None
 
 
-# --- with the weights, on real photographs -----------------------------------------------------------------------------------
+# --- the built-in detector -----------------------------------------------------------------------------------------------------
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def builtin() -> Detector:
+    pytest.importorskip("facexlib")
+    return Detector("builtin")
+
+
+def test_builtin_is_small_and_says_where_it_comes_from() -> None:
+    path = locate("builtin")
+    about = describe(path)
+    assert path.stat().st_size < 1_500_000 and about["largest_face"] >= 100
+    assert "on-commercial" in about["licence"] and about["provenance"]["iterations"] > 0
+    assert "no published weights" in about["provenance"]["initialisation"]
+
+
+@pytest.mark.parametrize("scale", [0.4, 1, 6])
+def test_builtin_finds_the_example_s_face(builtin: Detector, scale: float) -> None:
+    """37, 92 and 550 px wide; where the published RetinaFace sees it."""
+    photo = Image.open(EXAMPLE).convert("RGB")
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
+    (face,) = builtin.detect(np.array(photo))
+    points = (np.array([(203.8, 102.8), (245.0, 104.3), (224.4, 129.1), (202.6, 138.9), (244.8, 140.1)]) + 0.5) * scale - 0.5
+    assert np.linalg.norm(np.array(face.points) - points, axis=1).mean() < 0.12 * 41.2 * scale
+
+
+def test_builtin_sees_no_faces_in_noise_and_flat_pictures(builtin: Detector) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[:, None], (300, 400, 3))
+    pictures = [np.full((300, 400, 3), shade, np.uint8) for shade in (0, 1, 128, 254, 255)] + [np.array(ramp)]
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        pictures.append(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+        pictures.append(np.repeat(np.repeat(rng.integers(0, 256, (30, 40, 1), dtype=np.uint8), 10, 0), 10, 1).repeat(3, 2))
+        pictures.append(np.clip(rng.normal(128, 15, (300, 400, 3)), 0, 255).astype(np.uint8))
+    for number, picture in enumerate(pictures):
+        assert builtin.detect(picture) == [], number
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (10, 10), (63, 200), (300, 20000), (20000, 300)])
+def test_builtin_takes_odd_shapes(builtin: Detector, shape: tuple[int, int]) -> None:
+    for shade in (0, 255):
+        assert builtin.detect(np.full((*shape, 3), shade, np.uint8)) == []
+
+
+# --- with the published weights, on real photographs --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +313,40 @@ def test_real_photographs(detector: Detector, shared_dir: Path) -> None:
             assert left_eye[0] < right_eye[0] and left_mouth[0] < right_mouth[0], row["file"]
             assert max(left_eye[1], right_eye[1]) < min(left_mouth[1], right_mouth[1]), row["file"]
     assert listed > 100 and matched >= 0.98 * listed
+
+
+@pytest.mark.parametrize("name", ["retinaface_mobile0.25", "builtin", "yunet"])
+def test_portraits_of_a_good_camera(name: DetectorName, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A face of 1,500 px: one look at 1280 px finds parts of it, or nothing."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    portrait = Image.open(shared_dir / "data" / "wild" / "cropped" / "codeformer__cropped_faces__0143.png").convert("RGB")
+    image = np.array(portrait.resize((3000, 3000), Image.Resampling.BICUBIC))
+    (face,) = Detector(name).detect(image)
+    assert 1200 < face.box[2] - face.box[0] < 1900
+    (small,) = Detector(name).detect(np.array(portrait))
+    assert np.abs(np.array(face.points) / 3000 - np.array(small.points) / 512).max() < 0.03
+
+
+def test_yunet_s_points_come_in_their_order(detector: Detector, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    image = load(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg")
+    found = Detector("yunet").detect(image)
+    assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
+    same(found, detector.detect(image), 0.2)
+
+
+@pytest.mark.parametrize("name", ["builtin", "yunet"])
+def test_most_faces_of_the_published_detector_are_found(
+    name: DetectorName, detector: Detector, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the photographs for testing; docs/detector.md has the figures."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    photos = load_photos(shared_dir / "data" / "wild")
+    assert len(photos) > 25
+    result = judge(Detector(name), photos, threshold=0.8, size=1280)
+    found = [score is not None for score in result.scores]
+    assert np.mean(found) > 0.9 and len(result.extras) <= 3
+    assert np.median(result.points) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (10, 10), (63, 200), (300, 20000), (20000, 300)])

@@ -24,7 +24,7 @@ from trainer.detector.photographs import Material, Picture, load_material
 from trainer.detector.pictures import composite, piece
 from trainer.detector.split import is_test
 from trainer.detector.spoil import spoil
-from trainer.detector.targets import MATCH_IOU, Targets, label, multibox_loss, stack
+from trainer.detector.targets import BEND, MATCH_IOU, Targets, label, multibox_loss, stack
 from trainer.detector.train import train
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
@@ -123,7 +123,8 @@ def test_the_loss_by_hand() -> None:
     logits[0, 3, 1] = 50.0  # doubtful: whatever is said there does not count
     losses = multibox_loss((torch.ones(1, 4, 4), logits, torch.full((1, 4, 10), 2.0)), targets, negatives_per_face=1)
     assert losses["score"].item() == pytest.approx(3 * math.log(2), rel=1e-5)
-    assert losses["box"].item() == pytest.approx(4 * 0.5) and losses["points"].item() == pytest.approx(10 * 1.5)
+    assert losses["box"].item() == pytest.approx(4 * (1 - BEND / 2))
+    assert losses["points"].item() == pytest.approx(10 * (2 - BEND / 2))
     logits[0, :, 1] = torch.tensor([50.0, -50.0, -50.0, 50.0])
     right = multibox_loss((targets.offsets, logits, targets.points), targets, negatives_per_face=1)
     assert right["loss"].item() == pytest.approx(0, abs=1e-6)
