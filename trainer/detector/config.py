@@ -26,7 +26,7 @@ class DetectorConfig:
     out: str = option("", "folder of the run: checkpoints, log, configuration, detector.safetensors")
     iterations: int = option(6000, "optimiser steps")
     pictures: int = option(8, "pictures in a step")
-    composite_share: float = option(0.5, "share of pictures that are made of aligned faces; the rest are pieces of photographs")
+    composite_share: float = option(0.4, "share of pictures that are made of aligned faces; the rest are pieces of photographs")
     learning_rate: float = option(3e-3, "AdamW's, after the warm-up")
     warmup: int = option(200, "steps of linear warm-up")
     weight_decay: float = option(5e-4, "AdamW's")

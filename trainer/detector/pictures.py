@@ -16,7 +16,7 @@ from ..data import RGB8
 from .photographs import Material, Picture
 from .spoil import spoil
 
-SMALLEST_FACE = 12
+SMALLEST_FACE = 16
 MIRRORED = (1, 0, 2, 4, 3)
 """Order of the five points after mirroring: eyes and corners of the mouth change places."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pfr_core import __version__
@@ -77,7 +77,8 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     net, ema = (build("mobile0.25", device, raw=True).to(memory_format=torch.channels_last) for _ in range(2))
     ema.load_state_dict(net.state_dict())
     ema.requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    # Fused: the network is so small that the ordinary update of each tensor would cost a tenth of the step.
+    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     step = 0
     if resume:
         state = load_state(folder)
@@ -163,9 +164,13 @@ def _step(
     optimiser.step()
     decay = min(config.ema, (1 + step) / (10 + step))  # follow closely at first
     with torch.no_grad():
-        for averaged, current in zip(ema.state_dict().values(), net.state_dict().values(), strict=True):
-            averaged.lerp_(current, 1 - decay) if current.is_floating_point() else averaged.copy_(current)
+        torch._foreach_lerp_(_floats(ema), _floats(net), 1 - decay)
     return {name: value.item() for name, value in losses.items()} | {"faces": (targets.score >= FACE).sum().item()}
+
+
+def _floats(net: nn.Module) -> list[Tensor]:
+    """Parameters and the batch normalisations' statistics."""
+    return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 
 def _provenance(config: DetectorConfig, step: int, material: Material) -> dict[str, Any]:
