@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -35,6 +36,9 @@ SMALLEST_SIDE = 64
 
 SHRINK = 2
 """Faces larger than a network finds reliably are looked for in the photograph shrunk by this, again and again (ours)."""
+
+PART = 0.7
+"""A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
 
 BEST: DetectorName = "retinaface_mobile0.25"
 BACKBONES: dict[DetectorName, Backbone] = {
@@ -121,7 +125,8 @@ class Detector:
         large[:, xy] = (large[:, xy] + 0.5) * np.tile([width / target[0], height / target[1]], 7) - 0.5
         # Around the limit both may be right and overlap; the better one stays.
         large, rows = large[_widths(large) > 0.8 * limit], rows[_widths(rows) < 1.2 * limit]
-        return suppress(np.concatenate([rows, large]), NMS_IOU)
+        parts = [any(face[4] > row[4] and _overlap(row[:4], face[:4]) > PART for face in large) for row in rows]
+        return suppress(np.concatenate([rows[~np.array(parts, bool)], large]), NMS_IOU)
 
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
         """[N,15]: box, score, five points, in pixels of ``image``."""
@@ -175,7 +180,7 @@ def _suppress(faces: list[Face]) -> list[Face]:
     return kept
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """What two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

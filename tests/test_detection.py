@@ -104,6 +104,19 @@ def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None
     assert np.array(face.points) == pytest.approx(POINTS * 3, abs=1.5)
     assert face.box[2] - face.box[0] == pytest.approx(270, abs=12)
 
+    class WithParts(Marks):
+        """Takes the nose for a face while the photo is large, but is less sure of it."""
+
+        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
+            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
+            part = rows.copy()
+            part[:, :4] = np.array([220, 170, 260, 220])
+            part[:, 4] -= 0.05
+            return np.concatenate([rows, part]) if bgr.shape == (300, 400, 3) else rows
+
+    assert len(detector_with(WithParts(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12))) == 1
+    assert len(detector_with(WithParts(largest_face=10**6)).detect(marked(300, 400, POINTS * 3, dot=12))) == 2
+
     class TooLarge(Marks):
         """Sees a face only if it is larger than the network is made for."""
 

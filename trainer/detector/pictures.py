@@ -139,7 +139,7 @@ def _paste(
     box = picture.boxes[0] if len(picture.boxes) else np.array([0.2, 0.2, 0.8, 0.8]) * np.array([columns, rows] * 2)
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     draw, mirror = rng.random(), bool(rng.random() < 0.5)
-    angle = rng.uniform(-45, 45) if draw < 0.35 else rng.uniform(-180, 180) if draw < 0.42 else rng.normal(0, 8)
+    angle = rng.uniform(-45, 45) if draw < 0.2 else rng.uniform(-180, 180) if draw < 0.23 else rng.normal(0, 8)
     scale, shift = width / (2 * half[0]), rng.uniform(-0.02, 1.02, 2) * size
     matrix = _transform(picture.levels[0], picture, middle, scale, angle, mirror, shift)
     corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) @ matrix[:, :2].T + matrix[:, 2]

@@ -13,19 +13,19 @@ from ..data import RGB8
 
 def spoil(image: RGB8, rng: np.random.Generator) -> RGB8:
     """``image`` [H,W,3] RGB uint8, spoiled at random; sizes and positions stay."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         image = _tint(image, rng)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         image = _tone(image, rng)
     if rng.random() < 0.15:
         image = _light(image, rng)
     if rng.random() < 0.08:
         image = _scratch(image, rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         image = _blur(image, rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         image = _noise(image, rng)
-    if rng.random() < 0.4:
+    if rng.random() < 0.35:
         image = _jpeg(image, rng)
     return image
 
@@ -40,7 +40,7 @@ def _tint(image: RGB8, rng: np.random.Generator) -> RGB8:
 def _tone(image: RGB8, rng: np.random.Generator) -> RGB8:
     """Gamma, contrast and brightness as one table, for each channel its own brightness."""
     ramp = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.35))
-    contrast = rng.uniform(0.35, 1.25)
+    contrast = rng.uniform(0.45, 1.25)
     low = rng.uniform(-0.1, max(0.0, 1.05 - contrast)) + rng.normal(0, 0.04, (3, 1))
     return cv2.LUT(image, (255 * np.clip(low + contrast * ramp, 0, 1)).astype(np.uint8).T.reshape(1, 256, 3))
 
@@ -63,14 +63,14 @@ def _scratch(image: RGB8, rng: np.random.Generator) -> RGB8:
 
 
 def _blur(image: RGB8, rng: np.random.Generator) -> RGB8:
-    sigma = rng.uniform(0.4, 2.2)
+    sigma = rng.uniform(0.4, 1.7)
     return cv2.GaussianBlur(image, (0, 0), sigma, sigma * rng.uniform(0.5, 1.5))
 
 
 def _noise(image: RGB8, rng: np.random.Generator) -> RGB8:
     """Gaussian, of each channel or gray."""
     height, width = image.shape[:2]
-    sigma = rng.uniform(3, 25)
+    sigma = rng.uniform(2, 18)
     noise = np.empty((height, width, 3), np.int16)
     cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
     cv2.randn(noise, 0, (sigma, sigma, sigma, 0))
