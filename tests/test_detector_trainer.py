@@ -188,6 +188,15 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, d
         assert torch.equal(value, found.network.state_dict()[name]), name
     with pytest.raises(InputError, match="--resume"):
         train(config(shared_dir, data, tmp_path / "whole"), limit=2)
+    # A finished run that is resumed only exports again, with another shift of the scores if that was changed.
+    path = tmp_path / "whole" / "config.json"
+    path.write_text(path.read_text().replace('"score_shift": 0.0', '"score_shift": 1.5'))
+    train(DetectorConfig.load(path), resume=True, limit=2)
+    shifted = RetinaFace.load("mobile0.25", whole, torch.device("cpu"))
+    image = torch.rand(1, 3, 64, 96) * 255 - 120
+    with torch.inference_mode():
+        before, after = (each.network(image)[1][0, :, 1].logit() for each in (expected, shifted))
+    assert after - before == pytest.approx(torch.full_like(before, 1.5), abs=0.02)
     Detector("builtin", weights=whole).detect(np.zeros((70, 70, 3), np.uint8))
 
 

@@ -32,6 +32,9 @@ class DetectorConfig:
     weight_decay: float = option(5e-4, "AdamW's")
     ema: float = option(0.998, "decay of the moving average of the weights, which is what gets exported")
     negatives_per_face: int = option(7, "background anchors, the worst ones, for each that is a face (RetinaFace: 7)")
+    score_shift: float = option(
+        0.0, "added to the logit of a face in the exported file, so that its scores suit the threshold 0.8; may be set at the end"
+    )
     device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
     licence: str = option("not stated", "licence of the weights, written into the exported file")
     seed: int = option(0, "seed of initialisation and pictures")
