@@ -58,7 +58,7 @@ class Detector:
 
     Raises:
         InputError: unknown name.
-        WeightsError: its weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
+        WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
 
     Example:
         >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP

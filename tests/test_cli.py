@@ -392,7 +392,7 @@ def test_weights_that_cannot_be_had_end_the_run(
     monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
     sources = [photo(tmp_path / f"{name}.png") for name in "abc"]
-    status = pfr("restore", *sources, "-o", tmp_path / "out", "--model", model)
+    status = pfr("restore", *sources, "-o", tmp_path / "out", "--model", model, "--detector", "retinaface_mobile0.25")
     refused(capsys, status, "detection_mobilenet0.25_Final.pth", "PFR_WEIGHTS_DIR")  # once, not once a photo
     assert not (tmp_path / "out").exists()
 

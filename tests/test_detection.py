@@ -173,17 +173,21 @@ def test_sideways_keeps_the_turn_in_which_the_points_are_a_face() -> None:
     assert np.array(faces[0].points) == pytest.approx(POINTS, abs=0.01)
 
 
-def test_auto_takes_the_published_network_only_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("facexlib")
+def test_auto_takes_the_published_network_only_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_dir: Path
+) -> None:
+    """And never asks the network for it."""
 
-    def located(name: str) -> Path:
-        raise WeightsError(f"asked for {name}")
+    def refuse(*_: object) -> Path:
+        raise AssertionError("a download")
 
-    monkeypatch.setattr("pfr_core.detection.locate", located)
-    for there, expected in ((Path("somewhere"), "retinaface_mobile0.25"), (None, "builtin")):
-        monkeypatch.setattr("pfr_core.detection.find", lambda name, there=there: there)
-        with pytest.raises(WeightsError, match=expected):
-            Detector("auto").detect(np.zeros((70, 70, 3), np.uint8))
+    monkeypatch.setattr("pfr_core.weights._download", refuse)
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
+    for folder, expected in ((str(shared_dir / "weights"), 320), ("", 160)):
+        monkeypatch.setenv("PFR_WEIGHTS_DIR", folder)
+        detector = Detector("auto")
+        assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
+        assert detector._network is not None and detector._network.largest_face == expected
 
 
 def test_unknown_detector() -> None:
