@@ -21,7 +21,7 @@ from .model import CATEGORY
 
 DETECTOR = (
     list(get_args(DetectorName)),
-    {"default": get_args(DetectorName)[0], "tooltip": "Face detector; its weights are fetched at the first use."},
+    {"default": get_args(DetectorName)[0], "tooltip": "Face detector; auto and builtin fetch nothing."},
 )
 
 

@@ -48,7 +48,7 @@ class LoadedModel:
         device = self.patcher.load_device
         return FaceRestorer(
             self.patcher.model,
-            detector or Detector(device=device),
+            detector or "auto",
             device=device,
             dtype=self.dtype,
             batch_size=1 if device.type == "cpu" else GPU_BATCH,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from .alignment import FloatImage
-from .detection import INSTALL_FACEXLIB
 from .errors import InputError, WeightsError
+from .retinaface import INSTALL_FACEXLIB
 from .weights import find, locate
 
 MaskKind = Literal["box", "oval", "parse"]

@@ -94,7 +94,7 @@ class FaceRestorer:
     def __init__(
         self,
         model: str | os.PathLike[str] | PFR = "default",
-        detector: DetectorName | Detector = "retinaface_mobile0.25",
+        detector: DetectorName | Detector = "auto",
         *,
         device: str | torch.device = "auto",
         dtype: DTypeName = "auto",

@@ -63,6 +63,7 @@ class Weights:
 
 
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
+_OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 _CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0"  # carries the same files
 
 REGISTRY: dict[str, Weights] = {
@@ -77,6 +78,17 @@ REGISTRY: dict[str, Weights] = {
             licence="non-commercial research only (LICENSE-WEIGHTS.md)",
             source="trained by this project",
             purpose="face restoration, the model used unless another is named",
+            embedded=True,
+        ),
+        Weights(
+            name="builtin",
+            file="pfr-detector.safetensors",
+            urls=(),
+            sha256="",
+            bytes=0,
+            licence="non-commercial research only (LICENSE-WEIGHTS.md)",
+            source="trained by this project",
+            purpose="face detection, ships with PFR",
             embedded=True,
         ),
         Weights(
@@ -101,6 +113,19 @@ REGISTRY: dict[str, Weights] = {
             licence="MIT",
             source="Pytorch_Retinaface (biubug6), published by facexlib",
             purpose="face detection, accurate",
+        ),
+        Weights(
+            name="yunet",
+            file="face_detection_yunet_2023mar.onnx",
+            urls=(
+                f"{_OPENCV_ZOO}/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+                "https://huggingface.co/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2023mar.onnx",
+            ),
+            sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+            bytes=232589,
+            licence="MIT",
+            source="YuNet (Shiqi Yu and others), published by OpenCV Zoo",
+            purpose="face detection by OpenCV, smallest and fastest",
         ),
         Weights(
             name="parsenet",

@@ -392,7 +392,7 @@ def test_weights_that_cannot_be_had_end_the_run(
     monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
     sources = [photo(tmp_path / f"{name}.png") for name in "abc"]
-    status = pfr("restore", *sources, "-o", tmp_path / "out", "--model", model)
+    status = pfr("restore", *sources, "-o", tmp_path / "out", "--model", model, "--detector", "retinaface_mobile0.25")
     refused(capsys, status, "detection_mobilenet0.25_Final.pth", "PFR_WEIGHTS_DIR")  # once, not once a photo
     assert not (tmp_path / "out").exists()
 
@@ -600,6 +600,7 @@ def test_weights(tmp_path: Path, server: bytes, capsys: pytest.CaptureFixture[st
     listed = capsys.readouterr().out
     assert all(name in listed for name in W.REGISTRY) and str(tmp_path / "cache") in listed
     assert "CC BY-NC-SA 4.0" in listed and "pfr weights download parsenet" in listed
+    assert f"embedded: {W.find('builtin')}" in listed
 
     assert pfr("weights", "download", "parsenet") == 0
     path = Path(capsys.readouterr().out.strip())

@@ -16,6 +16,10 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import InputError, WeightsError
+from pfr_core.retinaface import RetinaFace, describe
+from pfr_core.weights import locate
+from trainer.detector.evaluate import load_photos
+from trainer.detector.evaluate import run as judge
 
 Array = npt.NDArray[Any]
 
@@ -25,11 +29,11 @@ def load(path: Path) -> npt.NDArray[np.uint8]:
 
 
 class Marks:
-    """Stands for RetinaFace: finds five dots of a picture by their colours, in RGB the bits of 1 (left eye) to 5."""
+    """Stands for a network: finds five dots of a picture by their colours, in RGB the bits of 1 (left eye) to 5."""
 
-    def __init__(self, score: float = 0.9) -> None:
+    def __init__(self, score: float = 0.9, largest_face: int = 10**6) -> None:
         self.shapes: list[tuple[int, ...]] = []
-        self.score = score
+        self.score, self.largest_face = score, largest_face
 
     def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
         assert bgr.dtype == np.uint8 and bgr.flags.c_contiguous
@@ -92,6 +96,37 @@ def test_the_photo_is_shrunk_to_the_size_but_never_enlarged(size: int, seen: tup
     assert np.array(face.points) == pytest.approx(POINTS * 3, abs=0.1)
 
 
+def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None:
+    """The stand-in sees the face at every scale; only the first at which it is small enough counts."""
+    network = Marks(largest_face=64)
+    (face,) = detector_with(network).detect(marked(300, 400, POINTS * 3, dot=12))
+    assert network.shapes == [(300, 400, 3), (150, 200, 3), (75, 100, 3), (64, 64, 3)]
+    assert np.array(face.points) == pytest.approx(POINTS * 3, abs=1.5)
+    assert face.box[2] - face.box[0] == pytest.approx(270, abs=12)
+
+    class WithParts(Marks):
+        """Takes the nose for a face while the photo is large, but is less sure of it."""
+
+        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
+            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
+            part = rows.copy()
+            part[:, :4] = np.array([220, 170, 260, 220])
+            part[:, 4] -= 0.05
+            return np.concatenate([rows, part]) if bgr.shape == (300, 400, 3) else rows
+
+    assert len(detector_with(WithParts(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12))) == 1
+    assert len(detector_with(WithParts(largest_face=10**6)).detect(marked(300, 400, POINTS * 3, dot=12))) == 2
+
+    class TooLarge(Marks):
+        """Sees a face only if it is larger than the network is made for."""
+
+        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
+            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
+            return rows[rows[:, 2] - rows[:, 0] > 100]
+
+    assert detector_with(TooLarge(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12)) == []
+
+
 def test_red_and_blue_are_not_swapped() -> None:
     image = marked(120, 160)
     assert len(detector_with(Marks()).detect(image)) == 1
@@ -138,9 +173,26 @@ def test_sideways_keeps_the_turn_in_which_the_points_are_a_face() -> None:
     assert np.array(faces[0].points) == pytest.approx(POINTS, abs=0.01)
 
 
+def test_auto_takes_the_published_network_only_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_dir: Path
+) -> None:
+    """And never asks the network for it."""
+
+    def refuse(*_: object) -> Path:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("pfr_core.weights._download", refuse)
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
+    for folder, expected in ((str(shared_dir / "weights"), 320), ("", 160)):
+        monkeypatch.setenv("PFR_WEIGHTS_DIR", folder)
+        detector = Detector("auto")
+        assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
+        assert detector._network is not None and detector._network.largest_face == expected
+
+
 def test_unknown_detector() -> None:
-    with pytest.raises(InputError, match="yunet"):
-        Detector("yunet")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"yolo.*yunet"):
+        Detector("yolo")  # type: ignore[arg-type]
 
 
 def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +222,9 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
     else:
         path.write_bytes(content)
     monkeypatch.setattr("pfr_core.detection.locate", lambda name: path)
-    with pytest.raises(WeightsError, match=r"detector\.pth"):
-        Detector().detect(np.zeros((70, 70, 3), np.uint8))
+    for name in ("retinaface_mobile0.25", "yunet"):
+        with pytest.raises(WeightsError, match=r"detector\.pth"):
+            Detector(name).detect(np.zeros((70, 70, 3), np.uint8))
 
 
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,12 +240,59 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     for face in detector.detect(image, threshold=0.3):
         assert 0 <= face.box[0] < face.box[2] <= 89 and face.score > 0.3
-    assert detector._network.backbone == "Resnet50"
+    assert isinstance(detector._network, RetinaFace) and detector._network.network.backbone == "Resnet50"
     detector.release()
     assert detector._network is None
 
 
-# --- with the weights, on real photographs -----------------------------------------------------------------------------------
+# --- the built-in detector -----------------------------------------------------------------------------------------------------
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def builtin() -> Detector:
+    pytest.importorskip("facexlib")
+    return Detector("builtin")
+
+
+def test_builtin_is_small_and_says_where_it_comes_from() -> None:
+    path = locate("builtin")
+    about = describe(path)
+    assert path.stat().st_size < 1_500_000 and about["largest_face"] >= 100
+    assert "on-commercial" in about["licence"] and about["provenance"]["iterations"] > 0
+    assert "no published weights" in about["provenance"]["initialisation"]
+
+
+@pytest.mark.parametrize("scale", [0.4, 1, 6])
+def test_builtin_finds_the_example_s_face(builtin: Detector, scale: float) -> None:
+    """37, 92 and 550 px wide; where the published RetinaFace sees it."""
+    photo = Image.open(EXAMPLE).convert("RGB")
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
+    (face,) = builtin.detect(np.array(photo))
+    points = (np.array([(203.8, 102.8), (245.0, 104.3), (224.4, 129.1), (202.6, 138.9), (244.8, 140.1)]) + 0.5) * scale - 0.5
+    assert np.linalg.norm(np.array(face.points) - points, axis=1).mean() < 0.12 * 41.2 * scale
+
+
+def test_builtin_sees_no_faces_in_noise_and_flat_pictures(builtin: Detector) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[:, None], (300, 400, 3))
+    pictures = [np.full((300, 400, 3), shade, np.uint8) for shade in (0, 1, 128, 254, 255)] + [np.array(ramp)]
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        pictures.append(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+        pictures.append(np.repeat(np.repeat(rng.integers(0, 256, (30, 40, 1), dtype=np.uint8), 10, 0), 10, 1).repeat(3, 2))
+        pictures.append(np.clip(rng.normal(128, 15, (300, 400, 3)), 0, 255).astype(np.uint8))
+    for number, picture in enumerate(pictures):
+        assert builtin.detect(picture) == [], number
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (10, 10), (63, 200), (300, 20000), (20000, 300)])
+def test_builtin_takes_odd_shapes(builtin: Detector, shape: tuple[int, int]) -> None:
+    for shade in (0, 255):
+        assert builtin.detect(np.full((*shape, 3), shade, np.uint8)) == []
+
+
+# --- with the published weights, on real photographs --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +301,7 @@ def detector(shared_dir: Path) -> Detector:
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pfr_core.detection.locate", lambda name: path)
-        found = Detector()
+        found = Detector("retinaface_mobile0.25")
         found.detect(np.zeros((64, 64, 3), np.uint8))  # loads
     return found
 
@@ -230,6 +330,40 @@ def test_real_photographs(detector: Detector, shared_dir: Path) -> None:
             assert left_eye[0] < right_eye[0] and left_mouth[0] < right_mouth[0], row["file"]
             assert max(left_eye[1], right_eye[1]) < min(left_mouth[1], right_mouth[1]), row["file"]
     assert listed > 100 and matched >= 0.98 * listed
+
+
+@pytest.mark.parametrize("name", ["retinaface_mobile0.25", "builtin", "yunet"])
+def test_portraits_of_a_good_camera(name: DetectorName, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A face of 1,500 px: one look at 1280 px finds parts of it, or nothing."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    portrait = Image.open(shared_dir / "data" / "wild" / "cropped" / "codeformer__cropped_faces__0143.png").convert("RGB")
+    image = np.array(portrait.resize((3000, 3000), Image.Resampling.BICUBIC))
+    (face,) = Detector(name).detect(image)
+    assert 1200 < face.box[2] - face.box[0] < 1900
+    (small,) = Detector(name).detect(np.array(portrait))
+    assert np.abs(np.array(face.points) / 3000 - np.array(small.points) / 512).max() < 0.03
+
+
+def test_yunet_s_points_come_in_their_order(detector: Detector, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    image = load(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg")
+    found = Detector("yunet").detect(image)
+    assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
+    same(found, detector.detect(image), 0.2)
+
+
+@pytest.mark.parametrize("name", ["builtin", "yunet"])
+def test_most_faces_of_the_published_detector_are_found(
+    name: DetectorName, detector: Detector, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the photographs for testing; docs/detector.md has the figures."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    photos = load_photos(shared_dir / "data" / "wild")
+    assert len(photos) > 25
+    result = judge(Detector(name), photos, threshold=0.8, size=1280)
+    found = [score is not None for score in result.scores]
+    assert np.mean(found) > 0.9 and len(result.extras) <= 3
+    assert np.median(result.points) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (10, 10), (63, 200), (300, 20000), (20000, 300)])

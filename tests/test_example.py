@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from pfr_core import Face, FaceRestorer, load_model
 from pfr_core.image_io import read_photo
@@ -43,12 +42,27 @@ def test_the_shipped_model_says_where_it_comes_from() -> None:
     assert not load_model("default").training
 
 
-@pytest.mark.shared
-def test_the_example_script_makes_its_pictures(shared_dir: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PFR_WEIGHTS_DIR": str(shared_dir / "weights")}
-    command = [sys.executable, str(ROOT / "examples" / "restore_example.py"), "--out", str(tmp_path)]
+NO_NETWORK = """
+import runpy, socket, sys
+
+def refuse(*arguments, **keywords):
+    raise OSError("the network is unplugged")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_example_script_makes_its_pictures_without_a_network_in_an_empty_home(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    ours = ("PFR_", "XDG_", "HOME", "TORCH_HOME")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {"HOME": str(home)}
+    command = [sys.executable, "-c", NO_NETWORK, str(ROOT / "examples" / "restore_example.py"), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert "1 face restored" in done.stdout and not [path for path in home.rglob("*") if "pfr" in path.name]
     assert str(tmp_path / "before_after.png") in done.stdout
     degraded, restored = (read_photo(tmp_path / f"{name}.png").pixels.astype(float) for name in ("degraded", "restored"))
     original = read_photo(PHOTO).pixels.astype(float)

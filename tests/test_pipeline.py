@@ -808,7 +808,7 @@ def test_images_are_refused_by_name(image: Any, words: str) -> None:
         ({"model": "gfpgan"}, "gfpgan"),
         ({"model": 3}, "int"),
         ({"model": torch.nn.Identity()}, "Identity"),
-        ({"detector": "yunet"}, "yunet"),
+        ({"detector": "yolo"}, "yolo"),
         ({"device": "tpu"}, "tpu"),
         ({"device": "cuda:"}, "cuda:"),
         ({"device": "cuda:x"}, "cuda:x"),

@@ -161,13 +161,14 @@ def closed_port() -> str:
 
 
 def test_registry_entries_are_whole() -> None:
-    assert set(W.REGISTRY) == {"default", "retinaface_mobile0.25", "retinaface_resnet50", "parsenet", "vgg19", "arcface"}
+    detectors = {"builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"}
+    assert set(W.REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
     for name, entry in W.REGISTRY.items():
         assert entry.name == name
         assert entry.licence and entry.source and entry.purpose
         if not entry.embedded:
             assert len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.sha256 == entry.sha256.lower()
-            assert entry.bytes > 1_000_000
+            assert entry.bytes > 200_000
             assert all(url.startswith("https://") and url.endswith("/" + entry.file) for url in entry.urls)
     with pytest.raises(dataclasses.FrozenInstanceError):
         W.REGISTRY["parsenet"].sha256 = ""  # type: ignore[misc]
@@ -200,6 +201,13 @@ def test_the_real_small_detector_is_what_the_registry_says(monkeypatch: pytest.M
     W.verify(path, W.REGISTRY["retinaface_mobile0.25"])
     with pytest.raises(WeightsError, match="not the weights parsenet"):
         W.verify(path, W.REGISTRY["parsenet"])
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED, reason="PFR_WEIGHTS_DIR is not set")
+def test_the_real_yunet_is_what_the_registry_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", SHARED)
+    assert W.find("yunet") == Path(SHARED).absolute() / "face_detection_yunet_2023mar.onnx"
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

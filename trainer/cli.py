@@ -14,6 +14,7 @@ from pfr_core.arguments import add_options, chosen
 from pfr_core.errors import InputError, PFRError
 
 from .config import STAGES, TRAINING_PRESETS, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .detector.cli import add_commands as add_detector_commands
 
 STAGE_HELP = {
     "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
     speed.add_argument("options", nargs=argparse.REMAINDER, help="options of the stage")
+    add_detector_commands(commands)
     return parser
 
 
@@ -143,6 +145,8 @@ def run(options: argparse.Namespace) -> str:
         return run_stage(options)
     if command == "benchmark":
         return run_benchmark(options)
+    if "handler" in options:
+        return options.handler(options)
     values = vars(options)
     values.pop("command")
     if command == "evaluate":

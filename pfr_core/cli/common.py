@@ -24,7 +24,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         "--detector",
         choices=get_args(DetectorName),
         default=DEFAULT_DETECTOR,
-        help="face detector (default: %(default)s)",
+        help="face detector; auto and builtin download nothing (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
     parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")

@@ -16,6 +16,7 @@ from ..checkpoint import read_checkpoint, read_state_dict, save_discriminator, s
 from ..errors import CheckpointError, WeightsError
 from ..gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
 from ..network import PFR, Discriminator
+from ..retinaface import describe
 from ..weights import REGISTRY, cache_folder, find, locate
 
 
@@ -43,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     gpen.set_defaults(run=import_gpen)
 
     info = commands.add_parser("info", help="what is in a model file")
-    info.add_argument("file", metavar="FILE", help="model file, or 'default'")
+    info.add_argument("file", metavar="FILE", help="model file, 'default', or 'builtin' for the embedded face detector")
     info.set_defaults(run=show_info)
 
 
@@ -53,6 +54,8 @@ def list_weights(_: argparse.Namespace) -> int:
         try:
             path = find(weights.name)
             place = str(path) if path else f"not on disk; pfr weights download {weights.name}"
+            if weights.embedded:
+                place = f"embedded: {path or 'missing from the installation'}"
         except WeightsError as error:
             place = f"unusable: {error}"
         print(f"{weights.name}: {weights.purpose}\n  licence: {weights.licence}\n  {place}")
@@ -123,6 +126,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 def show_info(arguments: argparse.Namespace) -> int:
     """Print a checkpoint's metadata as JSON."""
+    if arguments.file == "builtin":
+        print(json.dumps(describe(locate("builtin")), indent=2))
+        return 0
     path = locate("default") if arguments.file == "default" else Path(arguments.file)
     checkpoint = read_checkpoint(path)
     content = {

@@ -1,0 +1,80 @@
+"""Photographs a second: the embedded detector against the published RetinaFace through facexlib's own ``detect_faces``.
+
+    python benchmarks/detect.py PHOTOS [--size 1280] [--rounds 3]
+
+Both run on the CPU on the same photographs, shrunk to the same size beforehand, in turn within each round; the sum of the
+fastest round of each photograph counts. Nothing is said here of what is found (``python -m trainer evaluate-detector``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from pfr_core.alignment import to_uint8
+from pfr_core.detection import NMS_IOU, Detector
+from pfr_core.errors import PFRError
+from pfr_core.image_io import IMAGE_SUFFIXES, read_photo
+from pfr_core.retinaface import RetinaFace
+from pfr_core.weights import locate
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--size", type=int, default=1280, help="longer side in px")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        print(f"error: {options.photos}: no photographs there", file=sys.stderr)
+        return 1
+    try:
+        photos = [shrink(np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3]), options.size) for path in paths]
+        published = RetinaFace.load("mobile0.25", locate("retinaface_mobile0.25"), torch.device("cpu")).network
+    except PFRError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    published.to(memory_format=torch.contiguous_format)  # as facexlib leaves it
+    ours = Detector("builtin")
+
+    def facexlib(image: Any) -> None:
+        with torch.inference_mode():
+            published.detect_faces(np.ascontiguousarray(image[:, :, ::-1]), conf_threshold=0.8, nms_threshold=NMS_IOU)
+
+    methods: dict[str, Callable[[Any], Any]] = {
+        "RetinaFace mobile0.25, facexlib's detect_faces": facexlib,
+        "embedded detector": lambda image: ours.detect(image, size=options.size),
+    }
+    best = {name: np.full(len(photos), np.inf) for name in methods}
+    for method in methods.values():
+        method(photos[0])  # loads, warms up
+    for _ in range(options.rounds):
+        for number, photo in enumerate(photos):
+            for name, method in methods.items():
+                start = time.process_time()
+                method(photo)
+                best[name][number] = min(best[name][number], time.process_time() - start)
+    print(f"{len(photos)} photographs of at most {options.size} px, {torch.get_num_threads()} thread(s), CPU time:")
+    for name, seconds in best.items():
+        print(f"  {name}: {len(photos) / seconds.sum():.1f} a second")
+    return 0
+
+
+def shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """At most ``size`` px on the longer side."""
+    scale = min(1.0, size / max(image.shape[:2]))
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+
+
+if __name__ == "__main__":
+    sys.exit(main())

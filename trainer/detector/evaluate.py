@@ -1,0 +1,288 @@
+"""How good a detector is, on the photographs that are for testing only.
+
+The reference is the published RetinaFace mobile0.25 at its threshold 0.8, run at the photograph's full size: a detector is
+asked to find the faces which that one finds, not the truth. What it finds beyond them counts as false, so each of those has
+to be looked at (:func:`write_extras`). Intervals are Wilson's, 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from pfr_core.alignment import align, alignment_matrix, to_uint8
+from pfr_core.detection import Detector, DetectorName
+from pfr_core.errors import InputError
+from pfr_core.face import Face
+from pfr_core.image_io import IMAGE_SUFFIXES, read_photo, write_photo
+
+from ..data import RGB8
+from .split import is_test
+
+REFERENCE: DetectorName = "retinaface_mobile0.25"
+THRESHOLD, FULL = 0.8, 8192
+LOW = 0.05
+"""Threshold for curves."""
+
+IOU = 0.5
+CLASSES = ((48.0, math.inf), (24.0, 48.0))
+"""Widths in px of the photograph; narrower faces are neither asked for nor counted as false."""
+
+CROWD_FACE, CROWD_SIDE, LARGE = 30, 1280, 3000
+"""For the table of detection sizes: small faces in a group, and a portrait from a good camera."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph with the faces of the reference."""
+
+    path: Path
+    image: RGB8
+    faces: list[Face]
+
+
+@dataclass
+class Result:
+    """What a detector found on all photographs.
+
+    Attributes:
+        scores: for each reference face, in order, the score of the detection that is it, or None.
+        extras: detections that are no reference face: (photo's number, face).
+        points: distance of the five points from the reference's, mean, in eye distances, for each face found.
+        seconds: time to detect, all photographs together.
+    """
+
+    scores: list[float | None]
+    extras: list[tuple[int, Face]]
+    points: list[float]
+    seconds: float
+
+
+def open_detector(name: str) -> Detector:
+    """A detector by name, or the built-in one with the weights of a file that training wrote.
+
+    Raises:
+        InputError: neither a known name nor a file.
+    """
+    if name in get_args(DetectorName):
+        return Detector(cast("DetectorName", name))
+    if not Path(name).is_file():
+        raise InputError(f"{name}: neither a file nor one of {', '.join(get_args(DetectorName))}.")
+    return Detector("builtin", weights=Path(name))
+
+
+def load_photos(folder: str | Path, *, everything: bool = False) -> list[Photo]:
+    """The photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
+
+    Raises:
+        InputError: no such folder, or no photographs in it.
+        WeightsError: the reference's weights are not to be had.
+    """
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = [path for path in paths if everything or is_test(path)]
+    if not paths:
+        raise InputError(f"{folder}: no such folder, or no photographs for testing in it.")
+    reference = Detector(REFERENCE)
+    photos = []
+    for path in tqdm(paths, desc="reference"):
+        image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
+        photos.append(Photo(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
+    return photos
+
+
+def run(detector: Detector, photos: Sequence[Photo], *, threshold: float, size: int) -> Result:
+    """Detect on every photograph and compare with the reference, best score first, each face at most once."""
+    result = Result([], [], [], 0.0)
+    for number, photo in enumerate(photos):
+        start = time.perf_counter()
+        found = detector.detect(photo.image, threshold=threshold, size=size)
+        result.seconds += time.perf_counter() - start
+        scores: list[float | None] = [None] * len(photo.faces)
+        for face in found:
+            overlaps = [iou(face, other) for other in photo.faces]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            if best < 0 or overlaps[best] < IOU:
+                result.extras.append((number, face))
+            elif scores[best] is None:
+                scores[best] = face.score
+                result.points.append(_distance(face, photo.faces[best]))
+        result.scores += scores
+    return result
+
+
+def table(results: Iterable[tuple[str, Result]], photos: Sequence[Photo]) -> str:
+    """Markdown: recall by size with intervals, false positives, points, photographs a second."""
+    widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
+    heads = [_words(low, high) for low, high in CLASSES]
+    lines = [
+        f"| {len(photos)} test photographs | {' | '.join(f'recall, {head}' for head in heads)} "
+        "| not in the reference | median point error | photographs a second |",
+        "| --- " * (len(heads) + 4) + "|",
+    ]
+    for name, result in results:
+        hit = np.array([score is not None for score in result.scores], bool)
+        cells = [recall(hit[(widths >= low) & (widths < high)]) for low, high in CLASSES]
+        extras = sum(face.box[2] - face.box[0] >= CLASSES[-1][0] for _, face in result.extras)
+        error = f"{100 * np.median(result.points):.1f} % of the eye distance" if result.points else "none found"
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {extras} ({20 * extras / len(photos):.1f} in 20) | {error} "
+            f"| {len(photos) / result.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def size_table(detector: Detector, photos: Sequence[Photo], sizes: Sequence[int]) -> str:
+    """Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
+    group, large = crowd(photos), portraits(photos)
+    lines = [
+        f"| longer side | faces {CROWD_FACE} px wide in a crowd of {CROWD_SIDE} px | portraits of {LARGE} px "
+        "| not in the reference | seconds for the crowd |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for size in sizes:
+        small, big = (run(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
+        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in (small, big)]
+        lines.append(f"| {size} | {' | '.join(cells)} | {len(small.extras) + len(big.extras)} | {small.seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def crowd(photos: Sequence[Photo]) -> list[Photo]:
+    """One picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
+    canvas, faces = np.full((CROWD_SIDE * 3 // 4, CROWD_SIDE, 3), 128, np.uint8), []
+    x = y = lowest = 0
+    for photo in photos:
+        widths = [face.box[2] - face.box[0] for face in photo.faces]
+        if not widths or np.median(widths) < CROWD_FACE:
+            continue
+        scale = CROWD_FACE / np.median(widths)
+        small = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if x + small.shape[1] > canvas.shape[1]:
+            x, y = 0, lowest
+        if y + small.shape[0] > canvas.shape[0] or small.shape[1] > canvas.shape[1]:
+            continue
+        canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
+        faces += [_moved(face, scale, x, y) for face in photo.faces]
+        x, lowest = x + small.shape[1], max(lowest, y + small.shape[0])
+    return [Photo(Path("crowd"), canvas, faces)]
+
+
+def portraits(photos: Sequence[Photo]) -> list[Photo]:
+    """The photographs of one large face, enlarged to :data:`LARGE` px."""
+    chosen = []
+    for photo in photos:
+        scale = LARGE / max(photo.image.shape[:2])
+        if len(photo.faces) == 1 and (photo.faces[0].box[2] - photo.faces[0].box[0]) * scale > LARGE / 3:
+            image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            chosen.append(Photo(photo.path, image, [_moved(photo.faces[0], scale, 0, 0)]))
+    return chosen
+
+
+def recall(hit: npt.NDArray[np.bool_]) -> str:
+    """Share of True with count and interval, as text."""
+    if not len(hit):
+        return "no such face"
+    low, high = wilson(int(hit.sum()), len(hit))
+    return f"{hit.mean():.3f} ({hit.sum()} of {len(hit)}; {low:.3f}-{high:.3f})"
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927)."""
+    z, share = 1.96, hits / total
+    middle = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, (middle - spread) / (1 + z * z / total)), min(1.0, (middle + spread) / (1 + z * z / total))
+
+
+def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
+    scored = [(score, True) for score in result.scores if score is not None]
+    scored += [(face.score, False) for _, face in result.extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
+    scored.sort(key=lambda item: -item[0])
+    true = np.cumsum([found for _, found in scored])
+    return true / total, true / np.arange(1, len(scored) + 1)
+
+
+def draw_curves(curves: dict[str, Result], photos: Sequence[Photo], path: Path) -> None:
+    """Precision over recall of each detector, one PNG; a dot marks :data:`THRESHOLD`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("matplotlib is not installed. Install it with: python -m pip install '.[train]'") from error
+    total = sum(len(photo.faces) for photo in photos)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel=f"recall of the {total} faces that {REFERENCE} finds at {THRESHOLD}",
+        ylabel="precision",
+        title=f"{len(photos)} test photographs",
+        xlim=(0.5, 1.005),
+        ylim=(0.5, 1.005),
+    )
+    for name, result in curves.items():
+        reach, precision = precision_recall(result, total)
+        (line,) = axes.plot(reach, precision, label=name)
+        scores = sorted([s for s in result.scores if s is not None] + [face.score for _, face in result.extras], reverse=True)
+        at = sum(score >= THRESHOLD for score in scores) - 1
+        if 0 <= at < len(reach):
+            axes.plot(reach[at], precision[at], "o", color=line.get_color())
+    axes.legend(loc="lower left")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def write_extras(result: Result, photos: Sequence[Photo], folder: Path) -> None:
+    """A picture of each detection that is not in the reference, with its surroundings, to be looked at."""
+    for count, (number, face) in enumerate(result.extras):
+        image = photos[number].image.copy()
+        left, top, right, bottom = (int(value) for value in face.box)
+        cv2.rectangle(image, (left, top), (right, bottom), (0, 255, 0), max(1, image.shape[0] // 400))
+        reach = max(right - left, bottom - top)
+        part = image[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
+        write_photo(folder / f"{count:03d}_{face.score:.2f}_{photos[number].path.stem}.png", np.ascontiguousarray(part))
+
+
+def write_crops(detector: Detector, photos: Sequence[Photo], path: Path, *, size: int, crop: int = 128, most: int = 40) -> None:
+    """Aligned crops side by side, the reference's above the detector's: do they look the same?"""
+    columns: list[RGB8] = []
+    for photo in photos:
+        found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
+        for face in photo.faces:
+            match = max(found, key=lambda other: iou(face, other), default=None)
+            if match is not None and iou(face, match) >= IOU and len(columns) < most:
+                pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, match)]
+                columns.append(np.concatenate(pair))
+    if columns:
+        rows = [columns[start : start + 10] for start in range(0, len(columns), 10)]
+        blank = np.zeros_like(columns[0])
+        write_photo(path, np.concatenate([np.concatenate(row + [blank] * (10 - len(row)), axis=1) for row in rows]))
+
+
+def iou(a: Face, b: Face) -> float:
+    """Intersection over union of two faces' boxes."""
+    width, height = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0]), min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (a, b))
+    return shared / (areas - shared)
+
+
+def _distance(face: Face, reference: Face) -> float:
+    points, truth = np.array(face.points), np.array(reference.points)
+    return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[0] - truth[1]))
+
+
+def _moved(face: Face, scale: float, x: float, y: float) -> Face:
+    """A face of a picture that was resized and then pasted at (x, y)."""
+    xy = (np.array([face.box[:2], face.box[2:], *face.points]) + 0.5) * scale - 0.5 + (x, y)
+    return Face(tuple(xy[:2].ravel().tolist()), face.score, tuple(map(tuple, xy[2:].tolist())))  # type: ignore[arg-type]
+
+
+def _words(low: float, high: float) -> str:
+    return f"{low:g} px and wider" if math.isinf(high) else f"{low:g} to {high:g} px"

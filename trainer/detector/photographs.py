@@ -1,0 +1,162 @@
+"""What the detector is trained on, decoded once and kept in memory at several sizes.
+
+Real photographs carry no labels: the published RetinaFace supplies them. Of the aligned faces it supplies the box, the
+five points come from their index.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from pfr_core.errors import InputError
+from pfr_core.image_io import IMAGE_SUFFIXES
+from pfr_core.retinaface import RetinaFace
+
+from ..data import RGB8
+from .split import is_test
+
+log = logging.getLogger(__name__)
+
+FACE_SIDE = 256
+"""Aligned faces are kept at this size and at halves of it."""
+
+LONGEST_SIDE = 1024
+"""Photographs are shrunk to this."""
+
+MINIMUM_HALF = 32
+SURE, DOUBTFUL = 0.8, 0.3
+"""Scores of the published RetinaFace: above the first a face to aim at; a face-free picture must stay below the second."""
+
+POINT_COLUMNS = ("le_x", "le_y", "re_x", "re_y", "nose_x", "nose_y", "lm_x", "lm_y", "rm_x", "rm_y")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and its halves (RGB uint8, each half as large as the one before), with what is known of its faces.
+
+    Attributes:
+        levels: the image, at full size first.
+        boxes: [N,4] float32 px of the first level.
+        points: [N,5,2] float32 px of the first level.
+    """
+
+    levels: list[RGB8] = field(repr=False)
+    boxes: npt.NDArray[np.float32]
+    points: npt.NDArray[np.float32]
+
+    def nearest(self, scale: float) -> tuple[RGB8, float]:
+        """The level to resample by ``scale`` from, and what is left of the scale: above a half, so that nothing aliases."""
+        level = 0
+        while scale <= 0.5 and level + 1 < len(self.levels):
+            scale, level = scale * 2, level + 1
+        return self.levels[level], scale
+
+
+@dataclass(frozen=True)
+class Material:
+    """All there is to make training pictures of, and where it comes from (for the exported file)."""
+
+    faces: list[Picture]
+    real_faces: list[Picture]
+    photos: list[Picture]
+    negatives: list[Picture]
+    provenance: dict[str, object]
+
+
+def load_material(
+    faces: str, wild: str, photos: tuple[str, ...], negatives: tuple[str, ...], teacher: RetinaFace, limit: int = 0
+) -> Material:
+    """Read everything, of ``wild`` only what is not for testing; of each kind the first ``limit`` files, 0 for all.
+
+    Raises:
+        InputError: a folder is missing or holds nothing that can be used, or a file cannot be read; the message names it.
+    """
+    rows = _index(Path(faces))[: limit or None]
+    aligned = [_aligned(Path(faces) / "train" / row["file"], row, teacher) for row in tqdm(rows, desc="faces")]
+    paths = [path for path in (_images(Path(wild)) if wild else []) if not is_test(path)][: limit or None]
+    paths += [path for folder in photos for path in _images(Path(folder))][: limit or None]
+    labelled = [_labelled(path, teacher, LONGEST_SIDE) for path in tqdm(paths, desc="photographs")]
+    others = [path for folder in negatives for path in _images(Path(folder))][: limit or None]
+    empty = [_labelled(path, teacher, LONGEST_SIDE // 2, DOUBTFUL) for path in tqdm(others, desc="face-free pictures")]
+    empty = [picture for picture in empty if not len(picture.boxes)]
+    found = [(row, face) for row, face in zip(rows, aligned, strict=True) if len(face.boxes)]
+    real = [face for row, face in found if row["kind"] == "real"]
+    provenance: dict[str, object] = {
+        "aligned_faces": len(found),
+        "real_aligned_faces": len(real),
+        "aligned_faces_licences": dict(Counter(row["licence"] for row, _ in found)),
+        "photographs": len(labelled),
+        "faces_in_photographs": sum(len(picture.boxes) for picture in labelled),
+        "face_free_pictures": len(empty),
+    }
+    log.info("%s", provenance)
+    if not found:
+        raise InputError(f"{faces}: no aligned face in which the published RetinaFace sees one.")
+    return Material([face for _, face in found], real, labelled, empty, provenance)
+
+
+def _index(folder: Path) -> list[dict[str, str]]:
+    try:
+        with (folder / "index.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        missing = {"file", "size", "kind", "licence", *POINT_COLUMNS} - set(rows[0] if rows else ())
+    except OSError as error:
+        raise InputError(f"{folder}: no index.csv of aligned faces ({error}). Pass --faces the folder that has it.") from error
+    if missing:
+        raise InputError(f"{folder / 'index.csv'}: no training faces, or columns are missing: {', '.join(sorted(missing))}.")
+    return rows
+
+
+def _images(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder}: no such folder, or no pictures in it.")
+    return found
+
+
+def _read(path: Path, longest: int) -> RGB8:
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)  # alpha is dropped, gray becomes three channels
+    if bgr is None:
+        raise InputError(f"{path}: cannot be read. Remove it from the training folder.")
+    scale = longest / max(bgr.shape[:2])
+    if scale < 1:
+        bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+def _halves(image: RGB8) -> list[RGB8]:
+    levels = [image]
+    while min(levels[-1].shape[:2]) >= 2 * MINIMUM_HALF:
+        height, width = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+    return levels
+
+
+def _rows(image: RGB8, teacher: RetinaFace, threshold: float) -> npt.NDArray[np.float32]:
+    return teacher.detect_faces(np.ascontiguousarray(image[:, :, ::-1]), threshold, 0.4)
+
+
+def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:
+    image = _read(path, longest)
+    rows = _rows(image, teacher, threshold)
+    return Picture(_halves(image), rows[:, :4], rows[:, 5:].reshape(-1, 5, 2))
+
+
+def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
+    """The face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
+    image = _read(path, FACE_SIDE)
+    scale = image.shape[0] / float(row["size"])
+    points = (np.array([float(row[name]) for name in POINT_COLUMNS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5
+    rows = _rows(image, teacher, SURE)
+    middle = points.mean(axis=(0, 1))
+    boxes = np.array([r[:4] for r in rows if (r[:2] < middle).all() and (middle < r[2:4]).all()], np.float32).reshape(-1, 4)[:1]
+    return Picture(_halves(image), boxes, points)

@@ -1,0 +1,235 @@
+"""Training pictures: composites with exact labels, and pieces of real photographs for the published RetinaFace to label.
+
+A composite is a background with aligned faces pasted in, some cut by the border, turned, mirrored, half hidden; beside them
+pieces without a face, pasted in the same way, so that an edge does not give a face away. All numbers are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..data import RGB8
+from .photographs import Material, Picture
+from .spoil import spoil
+
+SMALLEST_FACE = 16
+MIRRORED = (1, 0, 2, 4, 3)
+"""Order of the five points after mirroring: eyes and corners of the mouth change places."""
+
+VISIBLE = 0.55
+"""A face of which less is left in the picture, or uncovered, is no longer one that must be found, nor one that must not."""
+
+
+@dataclass
+class Sample:
+    """A training picture.
+
+    Attributes:
+        image: [S,S,3] RGB uint8.
+        exact: the labels below are all there is; else the published RetinaFace has to look at ``image``.
+        boxes: [N,4] float32 px.
+        points: [N,5,2] float32 px.
+        ignored: [M,4] boxes of faces too hidden to count either way.
+    """
+
+    image: RGB8
+    exact: bool
+    boxes: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    points: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 5, 2), np.float32))
+    ignored: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+
+
+def composite(material: Material, size: int, rng: np.random.Generator) -> Sample:
+    """A composite of ``size`` px."""
+    canvas = _background(material, size, rng)
+    boxes: list[npt.NDArray[np.float32]] = []
+    points: list[npt.NDArray[np.float32]] = []
+    hidden: list[npt.NDArray[np.float32]] = []
+
+    def cover(region: npt.NDArray[np.float32]) -> None:
+        for number in reversed(range(len(boxes))):
+            if _share(boxes[number], region) > 1 - VISIBLE:
+                hidden.append(boxes.pop(number))
+                points.pop(number)
+
+    kind = rng.random()
+    count = 1 if kind < 0.3 else int(rng.integers(2, 10)) if kind < 0.9 else 0
+    common = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * (0.85 if count == 1 else 0.35))))
+    for _ in range(count):
+        width = float(np.clip(common * np.exp(rng.normal(0, 0.35)), SMALLEST_FACE, 1.2 * size))
+        if rng.random() < 0.25 and material.negatives:  # not a face, but pasted like one
+            cover(_paste(canvas, _choose(material.negatives, rng), width * 1.8, rng)[0])
+            continue
+        box, five = _paste(canvas, _choose(material.faces, rng), width, rng)
+        cover(box)
+        if _share(box, np.array([0, 0, size, size], np.float32)) < VISIBLE:
+            hidden.append(box)
+            continue
+        if rng.random() < 0.2:
+            _occlude(canvas, box, material, rng)
+        boxes.append(box)
+        points.append(five)
+    return Sample(
+        spoil(canvas, rng),
+        exact=True,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        points=np.array(points, np.float32).reshape(-1, 5, 2),
+        ignored=np.array(hidden, np.float32).reshape(-1, 4),
+    )
+
+
+def piece(photo: Picture, size: int, rng: np.random.Generator) -> Sample:
+    """A piece of a photograph at a random scale, mostly around one of its faces."""
+    height, width = photo.levels[0].shape[:2]
+    angle = rng.normal(0, 12) if rng.random() < 0.4 else 0.0
+    if len(photo.boxes) and rng.random() < 0.85:
+        box = photo.boxes[rng.integers(len(photo.boxes))]
+        target = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * 0.85)))
+        scale = float(np.clip(target / (box[2] - box[0]), 0.03, 2.5))
+        centre = (box[:2] + box[2:]) / 2
+        shift = rng.uniform(0.1, 0.9, 2) * size
+    else:
+        scale = float(np.exp(rng.uniform(np.log(min(1.0, size / max(height, width))), np.log(1.5))))
+        centre, shift = rng.uniform(0, 1, 2) * (width, height), np.array([size / 2, size / 2])
+    if rng.random() < 0.7:  # keep the picture filled where the photograph is large enough
+        room = size - np.array([width, height]) * scale
+        shift = np.clip(shift - centre * scale, np.minimum(room, 0), np.maximum(room, 0)) + centre * scale
+    source, rest = photo.nearest(scale)
+    matrix = _transform(source, photo, centre, scale, angle, rng.random() < 0.5, shift)
+    mode = cv2.BORDER_REFLECT if rng.random() < 0.7 else cv2.BORDER_CONSTANT  # mirrored faces are faces
+    shade = tuple(float(v) for v in rng.integers(0, 256, 3))
+    interpolation = cv2.INTER_LINEAR if rest < 1.5 else cv2.INTER_CUBIC
+    image = cv2.warpAffine(source, matrix, (size, size), flags=interpolation, borderMode=mode, borderValue=shade)
+    return Sample(spoil(image, rng), exact=False)
+
+
+def _choose(pictures: list[Picture], rng: np.random.Generator) -> Picture:
+    return pictures[rng.integers(len(pictures))]
+
+
+def _transform(
+    source: RGB8,
+    picture: Picture,
+    centre: npt.NDArray[np.floating],
+    scale: float,
+    angle: float,
+    mirror: bool,
+    shift: npt.NDArray[np.floating],
+) -> npt.NDArray[np.float64]:
+    """[2,3]: from a level ``source`` of ``picture`` to the canvas; ``centre`` (px of the first level) comes to ``shift``."""
+    theta = np.deg2rad(angle)
+    turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]]) * scale
+    if mirror:
+        turn = turn @ np.diag([-1.0, 1.0])
+    matrix = np.concatenate([turn, (shift - turn @ centre)[:, None]], axis=1)
+    ratio = picture.levels[0].shape[1] / source.shape[1], picture.levels[0].shape[0] / source.shape[0]
+    to_first = np.array([[ratio[0], 0, 0.5 * ratio[0] - 0.5], [0, ratio[1], 0.5 * ratio[1] - 0.5], [0, 0, 1]])
+    return matrix @ to_first
+
+
+def _paste(
+    canvas: RGB8, picture: Picture, width: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Paste a picture's face (or, without one, its middle) ``width`` px wide; returns its box and points on the canvas."""
+    size, (rows, columns) = canvas.shape[0], picture.levels[0].shape[:2]
+    box = picture.boxes[0] if len(picture.boxes) else np.array([0.2, 0.2, 0.8, 0.8]) * np.array([columns, rows] * 2)
+    middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    draw, mirror = rng.random(), bool(rng.random() < 0.5)
+    angle = rng.uniform(-45, 45) if draw < 0.2 else rng.uniform(-180, 180) if draw < 0.23 else rng.normal(0, 8)
+    scale, shift = width / (2 * half[0]), rng.uniform(-0.02, 1.02, 2) * size
+    matrix = _transform(picture.levels[0], picture, middle, scale, angle, mirror, shift)
+    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) @ matrix[:, :2].T + matrix[:, 2]
+    # Only the part of the canvas that the picture can reach is computed.
+    start = np.clip(np.floor(corners.min(axis=0)), 0, size - 1).astype(int)
+    stop = np.clip(np.ceil(corners.max(axis=0)), start + 1, size).astype(int)
+    extent = (int(stop[0] - start[0]), int(stop[1] - start[1]))
+    source, _ = picture.nearest(scale)
+    image = cv2.warpAffine(
+        source,
+        _transform(source, picture, middle, scale, angle, mirror, shift - start),
+        extent,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    alpha = _shape(corners - start, shift - start, half * scale, angle, extent, rng)
+    _blend(canvas[start[1] : stop[1], start[0] : stop[0]], image, alpha)
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    reach = scale * np.hypot(half[0] * np.array([cosine, sine]), half[1] * np.array([sine, cosine]))
+    turned = np.concatenate([shift - reach, shift + reach]).astype(np.float32)  # of the ellipse within the upright box
+    points = np.zeros((5, 2), np.float32)
+    if len(picture.points):
+        points = (picture.points[0] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return turned, points[list(MIRRORED)] if mirror else points
+
+
+def _shape(
+    corners: npt.NDArray[np.float64],
+    middle: npt.NDArray[np.float64],
+    half: npt.NDArray[np.floating],
+    angle: float,
+    extent: tuple[int, int],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.uint8]:
+    """How opaque a pasted picture is: the head, or more around it, or all of it; with a soft edge or a hard one."""
+    alpha = np.zeros(extent[::-1], np.uint8)
+    cv2.fillConvexPoly(alpha, corners.astype(np.int32), 255)
+    if rng.random() < 0.6:
+        head = np.zeros_like(alpha)
+        axes = tuple(int(v) for v in half * rng.uniform(1.15, 1.9) + 1)
+        cv2.ellipse(head, tuple(int(v) for v in middle), axes, angle, 0, 360, 255, -1)
+        alpha = cv2.min(alpha, head)
+    if rng.random() < 0.6:
+        softness = 2 * int(half[0] * rng.uniform(0.04, 0.25)) + 1
+        alpha = cv2.blur(alpha, (softness, softness), borderType=cv2.BORDER_REPLICATE)
+    return alpha
+
+
+def _blend(canvas: RGB8, image: RGB8, alpha: npt.NDArray[np.uint8]) -> None:
+    """Lay ``image`` over ``canvas`` in place, as opaque as ``alpha``."""
+    weight = cv2.merge([alpha] * 3)
+    canvas[:] = cv2.add(cv2.multiply(image, weight, scale=1 / 255), cv2.multiply(canvas, 255 - weight, scale=1 / 255))
+
+
+def _occlude(canvas: RGB8, box: npt.NDArray[np.float32], material: Material, rng: np.random.Generator) -> None:
+    """Hide up to two fifths of a face behind a bar, from a side."""
+    (left, top), (width, height) = box[:2], box[2:] - box[:2]
+    share, side = rng.uniform(0.15, 0.4), rng.integers(4)
+    x0, x1 = [(0.0, share), (1 - share, 1.0), (0.0, 1.0), (0.0, 1.0)][side]
+    y0, y1 = [(0.0, 1.0), (0.0, 1.0), (0.0, share), (1 - share, 1.0)][side]
+    area = np.array([left + x0 * width, top + y0 * height, left + x1 * width, top + y1 * height])
+    a, b, c, d = np.clip(area, 0, canvas.shape[0]).astype(int)
+    if c <= a or d <= b:
+        return
+    if material.negatives and rng.random() < 0.6:
+        source = _choose(material.negatives, rng).levels[0]
+        canvas[b:d, a:c] = cv2.resize(source, (int(c - a), int(d - b)), interpolation=cv2.INTER_AREA)
+    else:
+        canvas[b:d, a:c] = rng.integers(0, 256, 3)
+
+
+def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8:
+    """A piece of a face-free picture, or a made texture."""
+    draw = rng.random()
+    if material.negatives and draw < 0.75:
+        picture = _choose(material.negatives, rng)
+        height, width = picture.levels[0].shape[:2]
+        scale = size / min(height, width) * np.exp(rng.uniform(np.log(0.5), np.log(4)))
+        centre, shift = rng.uniform(0, 1, 2) * (width, height), np.array([size / 2, size / 2])
+        source, _ = picture.nearest(scale)
+        matrix = _transform(source, picture, centre, scale, rng.uniform(-30, 30), rng.random() < 0.5, shift)
+        return cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    cells = int(rng.choice([1, 2, 4, 8, 16, 32, 64, size]))
+    noise = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    if rng.random() < 0.5:
+        noise[..., 1:] = noise[..., :1]
+    return cv2.resize(noise, (size, size), interpolation=[cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC][rng.integers(3)])
+
+
+def _share(box: npt.NDArray[np.float32], region: npt.NDArray[np.float32]) -> float:
+    """Which part of ``box`` lies within ``region``."""
+    sides = np.minimum(box[2:], region[2:]) - np.maximum(box[:2], region[:2])
+    return float(np.prod(np.clip(sides, 0, None)) / np.prod(box[2:] - box[:2]))
