@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_0, vgg19
 
 from pfr_core.checkpoint import read_state_dict
-from pfr_core.detection import INSTALL_FACEXLIB
 from pfr_core.errors import CheckpointError, WeightsError
+from pfr_core.retinaface import INSTALL_FACEXLIB
 from pfr_core.weights import locate
 
 from .config import IdentityName, PerceptualName

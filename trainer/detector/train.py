@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +25,8 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.retinaface import RetinaFace, build, save, to_input
 from pfr_core.weights import locate
 
-from ..reconstruct import Log, stop_on_signal
 from ..run_state import load_state, save_state
+from ..watch import Watch, stop_on_signal
 from .config import DetectorConfig
 from .photographs import Material, load_material
 from .pictures import Sample, composite, piece
@@ -45,6 +46,7 @@ REAL_FACES = 0.3
 """Share of photographs' pieces that come from the real ones of the aligned faces."""
 
 GRADIENT_NORM = 5.0
+LOG_EVERY, KEEP = 25, 2
 
 
 def learning_rate(config: DetectorConfig, step: int) -> float:
@@ -95,7 +97,9 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
 
     def checkpoint() -> None:
         save_state(
-            folder, {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+            folder,
+            {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
+            KEEP,
         )
         save(
             _shifted(ema, config.score_shift),
@@ -106,15 +110,15 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
         )
 
     net.train()
-    with stop_on_signal() as stopped, Log(folder, step) as report:
+    with stop_on_signal() as stopped, closing(Watch(folder, step, LOG_EVERY)) as watch:
         for _ in (bar := tqdm(range(step, config.iterations), initial=step, total=config.iterations, unit="it")):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
             inputs, targets = batch(material, teacher, config, step, device)
             losses = _step(net, ema, optimiser, inputs, targets, config, step)
             step += 1
-            report.add(step, {**losses, "lr": optimiser.param_groups[0]["lr"]})
-            bar.set_postfix(loss=f"{report.mean('loss'):.3f}", refresh=False)
+            watch.add(step, {**losses, "lr": optimiser.param_groups[0]["lr"]})
+            bar.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
             if step % config.checkpoint_every == 0 or stopped():
                 checkpoint()
             if stopped():
