@@ -40,7 +40,7 @@ TEACHER = "retinaface_mobile0.25"
 SIDE = 256
 """Of training pictures, px: enough for faces up to :data:`LARGEST_FACE`; larger ones are looked for in a shrunk photograph."""
 
-LARGEST_FACE = 160
+LARGEST_FACE = 110
 
 REAL_FACES = 0.3
 """Share of photographs' pieces that come from the real ones of the aligned faces."""
