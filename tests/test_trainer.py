@@ -94,7 +94,8 @@ def same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def test_reconstruction_lowers_the_loss_and_exports_a_model_that_loads(faces: Path, tmp_path: Path) -> None:
-    config = reconstruction(faces, tmp_path / "run", iterations=75, warmup=10, lr_codec=2e-3, lr_prior=2e-3, licence="ours")
+    rates = {"lr_codec": 2e-3, "lr_prior": 2e-3}
+    config = reconstruction(faces, tmp_path / "run", iterations=75, warmup=10, pass_through=False, licence="ours", **rates)
     path = train(config)
     rows = log_of(tmp_path / "run")
     assert rows[-1]["G/l1"] < 0.8 * rows[0]["G/l1"] and not any(name.startswith("D/") for name in rows[-1])
