@@ -382,6 +382,9 @@ def test_a_batch_with_a_broken_file_in_the_browser(server: Server, page: Any, tm
     archive = make_zip(tmp_path / "album.zip", {"a/astronaut.jpg": PHOTO.read_bytes(), "../evil.jpg": b""})
     bomb = make_zip(tmp_path / "bomb.zip", {"a.png": bytes(9_000_000)})
     page.get_by_role("tab", name="Batch").click()
+    page.click("#batch-start")  # with nothing chosen: refused, and ready for the next try
+    page.get_by_text("nothing to restore yet").first.wait_for()
+    page.locator("#batch-start").wait_for(state="visible")
     page.set_input_files("#batch-files input[type=file]", [PHOTO, tmp_path / "broken.jpg", archive, bomb])
     text_of(page, "#batch-files", "astronaut", "broken", "album", "bomb", "KB")
     page.click("#batch-start")

@@ -40,5 +40,6 @@ def connect_job(
     buttons = [start, stop]
     armed = start.click(arm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
     done = armed.then(run, inputs, outputs, validator=context.hold, **settings)
-    done.then(disarm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
+    for after in (done.then, done.failure):  # Gradio's page leaves out what follows with `then` if the job failed
+        after(disarm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
     stop.click(ask_to_stop, None, [stop], queue=False, show_progress="hidden", **PRIVATE)

@@ -34,6 +34,7 @@ CSS = """
 @media (max-width: 640px) {
   .gradio-container { padding: 0 !important; }
   button.lg { min-height: 52px; }
+  #faces .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
 }
 """
 
@@ -78,7 +79,7 @@ def _small_print(context: Context) -> str:
         try:
             lines.append(f"Weights `{name}`: {context.engine.licence(name)}")
         except PFRError as error:
-            lines.append(f"Weights `{name}` cannot be used: {error}")
+            lines.append(f"Weights `{name}` cannot be used: {context.without_folders(str(error))}")
     lines.append(
         "Photos and results stay on the machine that serves this page, and are deleted "
         f"{context.limits.keep_minutes:g} minutes after it is closed."
