@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..pfr_core.alignment import FloatImage
@@ -152,3 +153,5 @@ def _check_crops(crops: Tensor, faces: Faces) -> None:
         )
     if crops.shape[1] != crops.shape[2]:
         raise InputError(f"The crops are {crops.shape[2]}x{crops.shape[1]} px; they must be square, as Crop Faces makes them.")
+    if not bool(torch.isfinite(crops).all()):
+        raise InputError("The crops hold values that are not numbers (NaN or infinite). Look at the node that made them.")

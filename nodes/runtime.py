@@ -16,6 +16,7 @@ from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.detection import Detector, DetectorName
 from ..pfr_core.device import DTypeName, resolve_dtype
 from ..pfr_core.errors import PFRError
+from ..pfr_core.inference import is_out_of_memory
 from ..pfr_core.masks import Parser
 from ..pfr_core.weights import add_search_folder
 
@@ -164,6 +165,10 @@ class Steps:
             if self.total == 1:
                 raise
             raise type(error)(f"Frame {number} of {self.total} (counted from 0): {error}") from error
+        except RuntimeError as error:
+            if self.total == 1 or is_out_of_memory(error):  # ComfyUI frees memory when it sees that one
+                raise
+            raise RuntimeError(f"Frame {number} of {self.total} (counted from 0): {error}") from error
         self.done += 1
         self.bar.update_absolute(self.done, self.whole)
 

@@ -167,6 +167,8 @@ def test_no_face_passes_through_and_what_does_not_fit_is_refused(run: Any, photo
         run("PasteFaces", image=photo, faces=found, crops=torch.zeros(2, 64, 64, 3))
     with pytest.raises(Exception, match="crops are 32x64 px; they must be square"):
         run("PasteFaces", image=photo, faces=found, crops=torch.zeros(1, 64, 32, 3))
+    with pytest.raises(Exception, match="not numbers"):
+        run("PasteFaces", image=photo, faces=found, crops=torch.full((1, 64, 64, 3), torch.nan))
     with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 2 x 512x512"):
         run("CropFaces", image=torch.cat([photo, photo]), faces=found)
     with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 1 x 256x256"):
@@ -206,13 +208,20 @@ def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, 
 
 
 @pytest.mark.usefixtures("detector_weights")
-def test_an_error_names_its_frame(run: Any, photo: torch.Tensor) -> None:
+def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="indices is 'a'"):
         run("DetectFaces", image=photo, select="index", indices="a")
     model, _ = run("LoadModel", model="small.safetensors")
     other = torch.zeros(2, 64, 200, 3)  # not the same picture enlarged
     with pytest.raises(Exception, match="Frame 0 of 2"):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo]), upscaled=other)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a defect of the device")
+
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
+    with pytest.raises(RuntimeError, match="Frame 0 of 2.*a defect of the device"):
+        run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
 
 
 def test_degrade_repeats_with_its_seed_and_keeps_the_size(run: Any, photo: torch.Tensor) -> None:
