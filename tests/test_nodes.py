@@ -220,7 +220,7 @@ def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monk
         raise RuntimeError("a defect of the device")
 
     monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
-    with pytest.raises(RuntimeError, match="Frame 0 of 2.*a defect of the device"):
+    with pytest.raises(RuntimeError, match=r"Frame 0 of 2.*a defect of the device"):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
 
 
