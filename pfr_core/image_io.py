@@ -288,7 +288,7 @@ def write_photo(
             data = encode_bmp(pixels, metadata)
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
-    _write_whole(target, data)
+    write_file(target, data)
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -298,7 +298,7 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
 
     >>> copy_file("landscape.jpg", "out/landscape.jpg")                      # doctest: +SKIP
     """
-    _write_whole(Path(target), _read_bytes(Path(source)))
+    write_file(Path(target), _read_bytes(Path(source)))
 
 
 def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
@@ -358,7 +358,11 @@ def _metadata(
     return kept
 
 
-def _write_whole(target: Path, data: bytes) -> None:
+def write_file(target: Path, data: bytes) -> None:
+    """Write ``data``; the file appears whole or not at all.
+
+    Raises ``ImageError`` if it cannot be written.
+    """
     try:
         with replacing(target) as temporary:
             temporary.write_bytes(data)

@@ -13,9 +13,8 @@ from ..annotate import annotate
 from ..arguments import add_options, chosen
 from ..detection import Detector
 from ..device import resolve_device
-from ..errors import ImageError, InputError
-from ..files import remedy, replacing
-from ..image_io import IMAGE_SUFFIXES, read_photo, write_photo
+from ..errors import InputError
+from ..image_io import IMAGE_SUFFIXES, read_photo, write_file, write_photo
 from ..options import FINDING, RestoreOptions
 from ..restorer import find_faces
 from ..selection import select_faces
@@ -68,13 +67,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is None:
         print(text, end="")
     else:
-        _write_text(arguments.json, text)
+        write_file(arguments.json, text.encode())
     return status
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error
