@@ -50,6 +50,14 @@ class Face:
         """The middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
+    def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
+        """The face in the photograph resized by ``scale`` and then put at ``shift`` px of another; pixel centres are kept."""
+        (left, top), (right, bottom), *points = (
+            ((x + 0.5) * scale - 0.5 + shift[0], (y + 0.5) * scale - 0.5 + shift[1])
+            for x, y in (self.box[:2], self.box[2:], *self.points)
+        )
+        return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"box": list(self.box), "score": self.score, "points": [list(point) for point in self.points]}

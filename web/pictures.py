@@ -36,7 +36,7 @@ def draw_faces(image: Array, faces: Sequence[Face], included: Collection[int]) -
     """A preview in which the included faces are drawn with their numbers, from 1."""
     small = shrunk(image, PREVIEW)
     factor = small.shape[1] / image.shape[1]
-    shown = [_scaled(face, factor) for number, face in enumerate(faces) if number in included]
+    shown = [face.moved(factor) for number, face in enumerate(faces) if number in included]
     return annotate(small, shown, [number + 1 for number in range(len(faces)) if number in included])
 
 
@@ -71,12 +71,3 @@ def save(path: Path, image: Any) -> str:
 def _pale(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     gray = crop.mean(axis=2, keepdims=True)
     return np.repeat((160 + gray * 0.3).astype(np.uint8), 3, axis=2)
-
-
-def _scaled(face: Face, factor: float) -> Face:
-    def place(value: float) -> float:
-        return (value + 0.5) * factor - 0.5
-
-    box = tuple(place(value) for value in face.box)
-    points = tuple((place(x), place(y)) for x, y in face.points)
-    return Face(box, face.score, points)  # type: ignore[arg-type]

@@ -170,7 +170,7 @@ def crowd(photos: Sequence[Photo]) -> list[Photo]:
         if y + small.shape[0] > canvas.shape[0] or small.shape[1] > canvas.shape[1]:
             continue
         canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
-        faces += [_moved(face, scale, x, y) for face in photo.faces]
+        faces += [face.moved(scale, (x, y)) for face in photo.faces]
         x, lowest = x + small.shape[1], max(lowest, y + small.shape[0])
     return [Photo(Path("crowd"), canvas, faces)]
 
@@ -182,7 +182,7 @@ def portraits(photos: Sequence[Photo]) -> list[Photo]:
         scale = LARGE / max(photo.image.shape[:2])
         if len(photo.faces) == 1 and (photo.faces[0].box[2] - photo.faces[0].box[0]) * scale > LARGE / 3:
             image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            chosen.append(Photo(photo.path, image, [_moved(photo.faces[0], scale, 0, 0)]))
+            chosen.append(Photo(photo.path, image, [photo.faces[0].moved(scale)]))
     return chosen
 
 
@@ -276,12 +276,6 @@ def iou(a: Face, b: Face) -> float:
 def _distance(face: Face, reference: Face) -> float:
     points, truth = np.array(face.points), np.array(reference.points)
     return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[0] - truth[1]))
-
-
-def _moved(face: Face, scale: float, x: float, y: float) -> Face:
-    """A face of a picture that was resized and then pasted at (x, y)."""
-    xy = (np.array([face.box[:2], face.box[2:], *face.points]) + 0.5) * scale - 0.5 + (x, y)
-    return Face(tuple(xy[:2].ravel().tolist()), face.score, tuple(map(tuple, xy[2:].tolist())))  # type: ignore[arg-type]
 
 
 def _words(low: float, high: float) -> str:
