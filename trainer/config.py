@@ -6,13 +6,13 @@ import difflib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar
 
 from pfr_core import PFRConfig
 from pfr_core.errors import InputError
 from pfr_core.files import replacing
 from pfr_core.network import PRESETS, Preset
-from pfr_core.options import option
+from pfr_core.options import check_fields, option
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["piecewise", "cosine"]
@@ -73,14 +73,7 @@ class RunConfig:
     licence: str = option("not stated", "licence of the weights, written into the exported file")
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            choices = get_args(hints[item.name])
-            if low is not None and not (isinstance(value, int | float) and low <= value <= high):
-                raise InputError(f"{item.name} is {value!r}; it must be from {low:g} to {high:g}.")
-            if choices and isinstance(choices[0], str) and value not in choices:
-                raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
+        check_fields(self)
         if self.stddev_group and self.batch % self.stddev_group:
             raise InputError(
                 f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."

@@ -42,7 +42,7 @@ ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
 
 INDEX, CSV_INDEX = "index.jsonl", "index.csv"
-_CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
+CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
 
 RGB8 = npt.NDArray[np.uint8]
 Batch = dict[str, Tensor]
@@ -139,8 +139,8 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     try:
         for row in rows:
             row["file"] = f"{row['split']}/{row['file']}"
-            if row.get(_CSV_POINTS[0]):
-                row["points"] = np.array([float(row[name]) for name in _CSV_POINTS]).reshape(5, 2)
+            if row.get(CSV_POINTS[0]):
+                row["points"] = np.array([float(row[name]) for name in CSV_POINTS]).reshape(5, 2)
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: its columns are not split, file, size, kind, native_px, ... ({error}).") from error
     return rows

@@ -65,12 +65,17 @@ def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_eve
 
 def rate_factor(config: RunConfig, step: int) -> float:
     """Factor on all learning rates at ``step``: linear warm-up, then the piecewise decay (section 4.2) or a cosine."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    if config.schedule == "piecewise":
+    if config.schedule == "piecewise" and step >= config.warmup:
         return config.decay ** sum(step >= share * config.iterations for share in config.decay_at)
-    done = min(1.0, (step - config.warmup) / max(1, config.iterations - config.warmup))
-    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return warmup_cosine(step, config.iterations, config.warmup, config.final_rate)
+
+
+def warmup_cosine(step: int, iterations: int, warmup: int, final: float) -> float:
+    """Linear from 0 over ``warmup`` steps to 1, then a cosine down to ``final`` at ``iterations``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, iterations - warmup))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> dict[str, float]:

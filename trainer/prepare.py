@@ -30,7 +30,7 @@ from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import ImageError, InputError
 from pfr_core.files import remedy, replacing
 from pfr_core.image_io import IMAGE_SUFFIXES, read_photo, write_photo
-from pfr_core.options import option
+from pfr_core.options import check_fields, option
 
 from .components import component_boxes
 from .data import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
@@ -62,10 +62,7 @@ class PrepareOptions:
     workers: int = option(max(1, (os.cpu_count() or 2) // 2), "worker processes", 1, 1024)
 
     def __post_init__(self) -> None:
-        for name, item in type(self).__dataclass_fields__.items():
-            low, high = item.metadata["low"], item.metadata["high"]
-            if low is not None and not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be from {low:g} to {high:g}.")
+        check_fields(self)
 
 
 def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:

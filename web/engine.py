@@ -39,7 +39,7 @@ class Engine:
         self,
         models: Mapping[str, str],
         *,
-        detector: DetectorName = "retinaface_mobile0.25",
+        detector: DetectorName = "auto",
         device: str = "auto",
         dtype: DTypeName = "auto",
     ) -> None:

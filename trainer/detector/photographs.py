@@ -21,7 +21,7 @@ from pfr_core.errors import InputError
 from pfr_core.image_io import IMAGE_SUFFIXES
 from pfr_core.retinaface import RetinaFace
 
-from ..data import RGB8
+from ..data import CSV_POINTS, RGB8
 from .split import is_test
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ LONGEST_SIDE = 1024
 MINIMUM_HALF = 32
 SURE, DOUBTFUL = 0.8, 0.3
 """Scores of the published RetinaFace: above the first a face to aim at; a face-free picture must stay below the second."""
-
-POINT_COLUMNS = ("le_x", "le_y", "re_x", "re_y", "nose_x", "nose_y", "lm_x", "lm_y", "rm_x", "rm_y")
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _index(folder: Path) -> list[dict[str, str]]:
     try:
         with (folder / "index.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
-        missing = {"file", "size", "kind", "licence", *POINT_COLUMNS} - set(rows[0] if rows else ())
+        missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
     except OSError as error:
         raise InputError(f"{folder}: no index.csv of aligned faces ({error}). Pass --faces the folder that has it.") from error
     if missing:
@@ -155,7 +153,7 @@ def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
     """The face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
     image = _read(path, FACE_SIDE)
     scale = image.shape[0] / float(row["size"])
-    points = (np.array([float(row[name]) for name in POINT_COLUMNS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5
+    points = (np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5
     rows = _rows(image, teacher, SURE)
     middle = points.mean(axis=(0, 1))
     boxes = np.array([r[:4] for r in rows if (r[:2] < middle).all() and (middle < r[2:4]).all()], np.float32).reshape(-1, 4)[:1]

@@ -6,7 +6,6 @@ A step's pictures are a pure function of (run seed, step), so an interrupted run
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.retinaface import RetinaFace, build, save, to_input
 from pfr_core.weights import locate
 
+from ..optim import warmup_cosine
 from ..run_state import load_state, save_state
 from ..watch import Watch, stop_on_signal
 from .config import DetectorConfig
@@ -46,15 +46,10 @@ REAL_FACES = 0.3
 """Share of photographs' pieces that come from the real ones of the aligned faces."""
 
 GRADIENT_NORM = 5.0
+FINAL_RATE = 0.01
+"""Share of the learning rate left at the end."""
+
 LOG_EVERY, KEEP = 25, 2
-
-
-def learning_rate(config: DetectorConfig, step: int) -> float:
-    """Linear warm-up, then cosine decay to a hundredth of the peak."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.iterations - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Path:
@@ -113,7 +108,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     with stop_on_signal() as stopped, closing(Watch(folder, step, LOG_EVERY)) as watch:
         for _ in (bar := tqdm(range(step, config.iterations), initial=step, total=config.iterations, unit="it")):
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step)
+                group["lr"] = config.learning_rate * warmup_cosine(step, config.iterations, config.warmup, FINAL_RATE)
             inputs, targets = batch(material, teacher, config, step, device)
             losses = _step(net, ema, optimiser, inputs, targets, config, step)
             step += 1
