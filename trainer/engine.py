@@ -7,6 +7,7 @@ the rest, and what many processes compute is what one would.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 
@@ -43,6 +44,9 @@ def start(config: RunConfig) -> Fabric:
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
     )
     fabric.launch()
+    if world > 1:
+        # Fabric does so for NCCL only; gloo's threads, still running when the interpreter ends, can abort the process.
+        atexit.register(torch.distributed.destroy_process_group)
     return fabric
 
 
