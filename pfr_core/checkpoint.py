@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 FORMAT = "pfr"
 DISCRIMINATOR_FORMAT = "pfr-discriminator"
 PRIOR_FORMAT = "pfr-prior"
+PARTS = {
+    DISCRIMINATOR_FORMAT: "a discriminator, for the trainer's --discriminator",
+    PRIOR_FORMAT: "a prior without an encoder, for the trainer's --init-from",
+}
 FORMAT_VERSION = 1
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -114,7 +118,10 @@ def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminato
     path = Path(path)
     state, metadata = _read(path)
     if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
-        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'an unknown file')}. Pass the right file.")
+        hint = "Pass the right file."
+        if gpen.is_gpen_discriminator(state):
+            hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."
+        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'another file')}. {hint}")
     try:
         config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -176,6 +183,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return Checkpoint(config, state, {"imported_from": path.name}, gpen.LICENCE, "gpen")
     if metadata.get("format") != FORMAT:
         hint = "a GPEN discriminator; pass it as --discriminator" if gpen.is_gpen_discriminator(state) else "unknown"
+        hint = PARTS.get(metadata.get("format", ""), hint)
         raise CheckpointError(
             f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded."
         )

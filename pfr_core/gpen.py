@@ -170,7 +170,12 @@ def initialise_from_gpen(state: StateDict) -> PFR:
     config, weights = generator_from_gpen(state)
     net = PFR(PFRConfig(**{**config.to_dict(), "mmrb": True, "decoder": True}))
     net.load_state_dict({**net.state_dict(), **weights})
+    silence_decoder(net)
+    return net
+
+
+def silence_decoder(net: PFR) -> None:
+    """Zero the decoder's convolutions: the noise branches get the encoder's features, as in a network without a decoder."""
     assert net.decoder is not None
     for conv in net.decoder.convs.values():
         nn.init.zeros_(conv.weight)  # type: ignore[arg-type]  # a ConvLayer's parameter
-    return net

@@ -207,6 +207,20 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+def network_options(config: PFRConfig) -> str:
+    """Which options make a network of the size and channels of ``config``, as advice in an error."""
+    fitting = [
+        name
+        for name, preset in PRESETS.items()
+        if (preset.style_dim, preset.n_mlp) == (config.style_dim, config.n_mlp)
+        and all(preset.channels(r) == config.channels(r) for r in config.resolutions)
+    ]
+    if not fitting:
+        return "No preset has its channels."
+    name = next((name for name in fitting if PRESETS[name].size == config.size), fitting[0])
+    return f"Use --network {name}" + ("." if PRESETS[name].size == config.size else f" --size {config.size}.")
+
+
 def without_start(config: Config) -> Config:
     """``config`` for a run whose weights come from a checkpoint of its own."""
     return replace(config, init_from="", discriminator="")

@@ -8,11 +8,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pfr_core import PFR
+from pfr_core import PFR, PFRConfig
 from pfr_core.checkpoint import Checkpoint, read_checkpoint, read_part
 from pfr_core.errors import CheckpointError, InputError
+from pfr_core.gpen import silence_decoder
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
+
+from .config import network_options
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +23,45 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def warm_start(net: PFR, source: str) -> None:
-    """Take over every tensor of ``source`` whose name and shape fit; a network of half the size is grown (:func:`grow`).
+    """Start ``net`` from ``source``, a model, or a prior that ``python -m trainer prior`` made (:func:`take_over`).
 
-    ``source`` is a model, or a prior that ``python -m trainer prior`` made. Parameters are named by resolution, so a network
-    trained at 128 px fills all but the outer scales of one of 256 px.
+    A network of half the size is grown (:func:`grow`). From one without a decoder, such as GPEN's, the new decoder changes
+    nothing yet.
 
     Raises:
-        InputError: nothing fits.
+        InputError: the file's network has other channels.
+        CheckpointError: the file cannot be read.
+    """
+    start = take_over(net, net.config, source)
+    if net.decoder is not None and not start.config.decoder:
+        silence_decoder(net)
+    half = net.config.size // 2
+    if start.config.size == half and "encoder.stem.weight" in start.state:
+        grow(net, start.state["encoder.stem.weight"].float(), start.state["encoder.stem.bias"].float())
+        log.info("grown from %d to %d px", half, net.config.size)
+
+
+def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
+    """Give ``net`` the tensors of ``source`` that have a place in it, and return the file's content.
+
+    Parameters are named by resolution, so a network trained at 128 px fills all but the outer scales of one of 256 px.
+
+    Raises:
+        InputError: the file's network has other channels: little would fit, and the rest would start at random.
         CheckpointError: the file cannot be read.
     """
     start = read_start(source)
-    own, given = net.state_dict(), start.state
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise InputError(f"{source}: no tensor fits this network. Choose a preset with the same channels.")
+    given = start.config
+    common = set(config.resolutions) & set(given.resolutions)
+    if (config.style_dim, config.n_mlp) != (given.style_dim, given.n_mlp) or any(
+        config.channels(r) != given.channels(r) for r in common
+    ):
+        raise InputError(f"{source}: its network has other channels than this one. {network_options(given)}")
+    own = net.state_dict()
+    fitting = {name: value for name, value in start.state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict({**own, **fitting})
     log.info("took %d of %d tensors from %s", len(fitting), len(own), source)
-    stem = given.get("encoder.stem.weight")
-    half = net.config.size // 2
-    if start.config.size == half and stem is not None and stem.shape[0] == net.config.channels(half):
-        grow(net, stem.float(), given["encoder.stem.bias"].float())
-        log.info("grown from %d to %d px", half, net.config.size)
+    return start
 
 
 def read_start(source: str) -> Checkpoint:

@@ -16,7 +16,7 @@ from pfr_core.checkpoint import read_part
 from pfr_core.errors import CheckpointError
 from pfr_core.network import Discriminator, PFRConfig
 
-from ..config import RunConfig
+from ..config import RunConfig, network_options
 from ..data import Batch
 
 Terms = dict[str, Tensor]
@@ -169,8 +169,8 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
             net.load_state_dict(given.state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels there, but the "
-                f"network has {shape.size} px and {shape.channels(shape.size)}. Choose the preset that it was trained with."
+                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels at full size, but "
+                f"the network has {shape.size} px and {shape.channels(shape.size)}. {network_options(config)}"
             ) from error
     return net
 

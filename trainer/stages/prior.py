@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core.checkpoint import save_discriminator, save_prior
-from pfr_core.errors import InputError
 from pfr_core.network.prior import StyleGAN2Prior
 
 from .. import losses
 from ..augment import augment, steer
 from ..config import PriorConfig
 from ..data import Batch, to_unit
-from ..initialise import read_start
+from ..initialise import take_over
 from ..optim import adam
 from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
@@ -50,12 +49,7 @@ class PriorStage(Stage):
             if name.endswith("noise.weight"):
                 nn.init.constant_(parameter, QUIET)
         if config.init_from:
-            own = self.g.state_dict()
-            given = {name.removeprefix("prior."): value for name, value in read_start(config.init_from).state.items()}
-            fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-            if not fitting:
-                raise InputError(f"{config.init_from}: no tensor fits this network. Choose a preset with the same channels.")
-            self.g.load_state_dict({**own, **fitting})
+            take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from)
         self.d = start_discriminator(shape, config.stddev_group, config.discriminator)
         self.networks = nn.ModuleDict({"generator": self.g, "discriminator": self.d})
         self.ema = StyleGAN2Prior(shape).requires_grad_(False).eval()
