@@ -88,12 +88,18 @@ def test_boxes_sit_on_the_landmarks_and_have_gfpgans_sizes() -> None:
     assert np.allclose(component_boxes(template(64), 64), boxes / 8, atol=1e-3)
 
 
-def test_a_turned_head_keeps_real_boxes_and_the_far_eye_its_place() -> None:
+def test_a_turned_head_keeps_real_boxes_and_a_smile_its_corners() -> None:
     profile = TEMPLATE.copy()
     profile[1, 0] = profile[0, 0] + 30  # the right eye is nearly behind the nose
     boxes = component_boxes(profile, 512)
     assert boxes[1, 2] - boxes[1, 0] > 100
     assert (boxes[1, 0] + boxes[1, 2]) / 2 == pytest.approx(profile[1, 0] + 0.5, abs=1e-3)
+    smile = TEMPLATE.copy()
+    smile[3:, 0] += (-20, 20)
+    assert np.allclose(component_boxes(smile, 512)[:2], component_boxes(TEMPLATE, 512)[:2])
+    width = TEMPLATE[4, 0] - TEMPLATE[3, 0]
+    left, _, right, _ = component_boxes(smile, 512)[2]
+    assert right - left == pytest.approx(120 * (width + 40) / width, rel=1e-3) and left < smile[3, 0] < smile[4, 0] < right
     tiny = component_boxes(TEMPLATE.mean(axis=0) + (TEMPLATE - TEMPLATE.mean(axis=0)) * 0.1, 512)
     assert tiny[0, 2] - tiny[0, 0] == pytest.approx(112 * 0.75, abs=1e-3)
 

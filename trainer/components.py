@@ -2,7 +2,8 @@
 
 The paper takes 68 key points; ours come from five. Eyes are 80 px and the mouth 120 px at 512 px, the eyes enlarged 1.4
 times (GFPGAN's sizes), times the size of the face. A turned head narrows the distance of the eyes but not that of eyes and
-mouth, so the larger of the two decides; each box sits on its own landmark, also for the far eye.
+mouth, so the larger of the two decides; each box sits on its own landmark, also for the far eye. A smile is wider than the face's
+size says: it gets the box that the mouth's corners ask for.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ def component_boxes(points: npt.ArrayLike, size: int) -> Boxes:
     xy = np.asarray(points, dtype=np.float64) + 0.5
 
     def distances(p: Points) -> Points:
-        return np.array([np.linalg.norm(p[1] - p[0]), np.linalg.norm(p[3:].mean(axis=0) - p[:2].mean(axis=0))])
+        eyes, mouth = p[:2].mean(axis=0), p[3:].mean(axis=0)
+        return np.array([np.linalg.norm(d) for d in (p[1] - p[0], mouth - eyes, p[4] - p[3])])
 
     scale = size / TEMPLATE_SIZE
-    factor = max(SMALLEST_FACTOR, float(np.max(distances(xy) / (distances(TEMPLATE) * scale)))) * scale
-    sides = np.array([EYE * EYE_ENLARGEMENT, EYE * EYE_ENLARGEMENT, MOUTH]) * factor
+    eye_distance, height, mouth_width = distances(xy) / (distances(TEMPLATE) * scale)
+    factor = max(SMALLEST_FACTOR, eye_distance, height)
+    eye, mouth = EYE * EYE_ENLARGEMENT * factor, MOUTH * max(factor, mouth_width)
+    sides = np.array([eye, eye, mouth]) * scale
     centres = np.stack([xy[0], xy[1], xy[3:].mean(axis=0)])
     return np.concatenate([centres - sides[:, None] / 2, centres + sides[:, None] / 2], axis=1).astype(np.float32)
 
