@@ -182,8 +182,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             raise CheckpointError(f"{path}: {error}") from error
         return Checkpoint(config, state, {"imported_from": path.name}, gpen.LICENCE, "gpen")
     if metadata.get("format") != FORMAT:
-        hint = "a GPEN discriminator; pass it as --discriminator" if gpen.is_gpen_discriminator(state) else "unknown"
-        hint = PARTS.get(metadata.get("format", ""), hint)
+        hint = PARTS.get(metadata.get("format", ""), "unknown")
+        if gpen.is_gpen_discriminator(state):
+            hint = "a GPEN discriminator; pass it as --discriminator"
         raise CheckpointError(
             f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded."
         )

@@ -123,6 +123,9 @@ def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path:
     own = run.stage.generator.state_dict()
     assert all(torch.equal(own[name], value.float()) for name, value in given.items())
     assert sum(name.startswith("prior.") for name in own) == len(given)
+    further = Run(prior(faces, tmp_path / "further", init_from=str(model))).stage.generator.state_dict()
+    assert {f"prior.{name}" for name in further} == given.keys()
+    assert all(torch.equal(value, given[f"prior.{name}"].float()) for name, value in further.items())
     run.checkpoint(tmp_path / "run")
     before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
     starting = read_part(discriminator, "discriminator").state

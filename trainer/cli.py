@@ -13,7 +13,7 @@ from typing import get_args
 from pfr_core.arguments import add_options, chosen
 from pfr_core.errors import InputError, PFRError
 
-from .config import STAGES, TRAINING_PRESETS, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .detector.cli import add_commands as add_detector_commands
 
 STAGE_HELP = {
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="the averaged weights of a run as safetensors")
     export.add_argument("run", type=Path, help="folder of the run")
     export.add_argument("out", type=Path, metavar="OUT.safetensors")
-    export.add_argument("--dtype", default="fp16", choices=("fp16", "fp32"), help="precision (default: %(default)s)")
+    export.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from pfr_core.errors import InputError
 
-from .config import RestoreConfig, load_config, without_start
+from .config import ExportType, RestoreConfig, load_config, without_start
 from .data import list_faces
 from .loop import CONFIG, provenance
 from .run_state import load_state
 from .stages import build
-
-ExportType = Literal["fp16", "fp32"]
 
 
 def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: str = "") -> list[Path]:

@@ -56,7 +56,7 @@ def benchmark(config: RunConfig, steps: int) -> str:
         f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {config.precision}, "
         f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
         "",
-        f"{steps * run.faces_per_step / total:.2f} faces a second, peak memory {peak_memory(run.device):.2f} GiB",
+        f"{steps * run.faces_per_step / total:.3g} faces a second, peak memory {peak_memory(run.device):.2f} GiB",
         "",
         "| part | share of the time |",
         "| --- | --- |",

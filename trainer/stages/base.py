@@ -93,7 +93,7 @@ class Stage(ABC):
 
     @abstractmethod
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures to look at: name -> [N,3,H,W] in [-1,1], a row of a grid for each N."""
+        """Grids of pictures to look at: name -> [rows,columns,3,H,W] in [-1,1]."""
 
     @abstractmethod
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
