@@ -73,7 +73,8 @@ def evaluate_command(
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
     judge = Judge(perceptual, identity, place)
     scores = {name: judge(images, truths, points) for name, images in outputs.items()}
-    scores["truth"] = judge.unpaired(truths, truths)
+    if alone := judge.unpaired(truths, truths):
+        scores["truth"] = alone
     if grid is not None:
         rows = [
             np.concatenate([pairs[i].degraded, *(outputs[name][i] for name in names.values()), pairs[i].truth], axis=1)
