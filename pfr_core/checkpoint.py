@@ -186,7 +186,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if gpen.is_gpen_discriminator(state):
             hint = "a GPEN discriminator; pass it as --discriminator"
         raise CheckpointError(
-            f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded."
+            f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded; "
+            "`pfr weights list` names what can."
         )
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):

@@ -14,6 +14,8 @@ from .errors import InputError
 ColorMatch = Literal["none", "adain", "wavelet"]
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+BROAD = 128
+"""Side in px at which the broad colours are taken (ours)."""
 
 
 def match_color(restored: FloatImage, original: FloatImage, method: ColorMatch) -> FloatImage:
@@ -34,9 +36,11 @@ def match_color(restored: FloatImage, original: FloatImage, method: ColorMatch) 
         target_mean, target_std = original.mean(axis=(0, 1)), original.std(axis=(0, 1))
         matched = (restored - mean) * (target_std / np.maximum(std, 1e-4)) + target_mean
     else:
-        sigma = restored.shape[0] / 16
-        low = cv2.GaussianBlur(original - restored, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-        matched = restored + low
+        difference = original - restored
+        # Nothing that this blur leaves needs more pixels; at full size it took half the time of pasting.
+        small = cv2.resize(difference, (min(len(difference), BROAD),) * 2, interpolation=cv2.INTER_AREA)
+        low = cv2.GaussianBlur(small, (0, 0), len(small) / 16, borderType=cv2.BORDER_REFLECT)
+        matched = restored + cv2.resize(low, difference.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(matched, 0, 1).astype(np.float32)
 
 

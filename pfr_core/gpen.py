@@ -138,7 +138,7 @@ def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]
         CheckpointError: not a GPEN generator, or an incomplete one.
     """
     if not is_gpen_generator(state):
-        raise CheckpointError("This is not a GPEN generator: its keys are not there.")
+        raise CheckpointError("This is not a GPEN generator: its keys are not there. Give a file such as GPEN-BFR-512.pth.")
     config = generator_config(state)
     with torch.device("meta"):
         target = PFR(config)

@@ -292,6 +292,13 @@ def test_a_cast_is_taken_away_and_detail_stays(method: str) -> None:
     assert np.array_equal(match_color(original + cast, original, "none"), original + cast)
 
 
+def test_broad_colours_are_those_of_the_blur_at_full_size() -> None:
+    original, rng = smooth_photo(512, 512) * 0.5 + 0.25, np.random.default_rng(0)
+    restored = original[::-1] + rng.normal(0, 0.03, original.shape).astype(np.float32)
+    exact = restored + cv2.GaussianBlur(original - restored, (0, 0), 32, borderType=cv2.BORDER_REFLECT)
+    assert np.abs(match_color(restored, original, "wavelet") - np.clip(exact, 0, 1)).max() < 2e-3  # half a step of 8 bits
+
+
 def test_gray() -> None:
     photo = (smooth_photo(20, 20) * 255).astype(np.uint8)
     gray = np.repeat(photo[..., :1], 3, axis=2)

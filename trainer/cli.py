@@ -177,3 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith((__package__, "pfr_core")):
+            raise  # a defect of ours
+        print(f"error: {error.name} is missing: training needs more packages, pip install 'pfr[train]'.", file=sys.stderr)
+        return 1

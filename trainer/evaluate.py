@@ -82,8 +82,13 @@ def evaluate_command(
         ]
         write_photo(grid, np.concatenate(rows))
     caption = f"{len(pairs) // DRAWS} faces, {DRAWS} degradations each, {FULL_SIZE} px"
-    networks = f"Perceptual distance: {perceptual}; identity: {identity}; KID: pooled features of RetinaFace's MobileNet body."
-    return f"{table(scores, caption, labelled)}\n\n{networks}"
+    networks = {
+        "perceptual": f"perceptual distance: {perceptual}",
+        "identity": f"identity: {identity}",
+        "kid": "KID: pooled features of RetinaFace's MobileNet body",
+    }
+    used = "; ".join(text for name, text in networks.items() if name in scores["degraded input"])
+    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip()
 
 
 def degraded_pairs(data: str | Path, limit: int, draws: int) -> list[Pair]:

@@ -66,6 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     text = json.dumps(listed, indent=2) + "\n"
     if arguments.json is None:
         print(text, end="")
-    else:
+    elif listed or not status:  # an empty list would say that there was nothing wrong
         write_file(arguments.json, text.encode())
     return status
