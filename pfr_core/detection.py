@@ -135,7 +135,7 @@ class Detector:
         if bottom or right:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         assert self._network is not None
-        bgr = np.ascontiguousarray(image[:, :, ::-1])
+        bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
 
     def _load(self) -> RetinaFace | YuNet:

@@ -16,7 +16,7 @@ from PIL import Image
 from pfr_core import Face
 from pfr_core.detection import Detector
 from pfr_core.errors import InputError
-from pfr_core.retinaface import RetinaFace, anchors, decode
+from pfr_core.retinaface import RetinaFace, anchors, decode, describe
 from trainer.cli import main
 from trainer.detector import evaluate, pictures
 from trainer.detector.config import DetectorConfig
@@ -24,7 +24,7 @@ from trainer.detector.photographs import Material, Picture, load_material
 from trainer.detector.pictures import composite, piece
 from trainer.detector.split import is_test
 from trainer.detector.spoil import spoil
-from trainer.detector.targets import BEND, MATCH_IOU, Targets, label, multibox_loss, stack
+from trainer.detector.targets import BEND, BOX_WEIGHT, MATCH_IOU, Targets, label, multibox_loss, stack
 from trainer.detector.train import train
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
@@ -121,12 +121,16 @@ def test_the_loss_by_hand() -> None:
     targets = Targets(torch.tensor([[1.0, 0.0, 0.0, -1.0]]), torch.zeros(1, 4, 4), torch.zeros(1, 4, 10))
     logits = torch.zeros(1, 4, 2)
     logits[0, 3, 1] = 50.0  # doubtful: whatever is said there does not count
-    losses = multibox_loss((torch.ones(1, 4, 4), logits, torch.full((1, 4, 10), 2.0)), targets, negatives_per_face=1)
+    output = torch.ones(1, 4, 4), logits, torch.full((1, 4, 10), 2.0)
+    losses = multibox_loss(output, targets, negatives_per_face=1, points_weight=0.5)
     assert losses["score"].item() == pytest.approx(3 * math.log(2), rel=1e-5)
     assert losses["box"].item() == pytest.approx(4 * (1 - BEND / 2))
     assert losses["points"].item() == pytest.approx(10 * (2 - BEND / 2))
+    assert losses["loss"].item() == pytest.approx(
+        losses["score"].item() + BOX_WEIGHT * losses["box"].item() + 0.5 * losses["points"].item()
+    )
     logits[0, :, 1] = torch.tensor([50.0, -50.0, -50.0, 50.0])
-    right = multibox_loss((targets.offsets, logits, targets.points), targets, negatives_per_face=1)
+    right = multibox_loss((targets.offsets, logits, targets.points), targets, negatives_per_face=1, points_weight=1)
     assert right["loss"].item() == pytest.approx(0, abs=1e-6)
 
 
@@ -137,7 +141,7 @@ def test_only_the_worst_of_the_background_counts() -> None:
     logits[0, :, 0] = 50.0  # certain that nothing is a face
     logits[0, 1:100, 0] = 0.0
     rest = (torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 10))
-    losses = multibox_loss((rest[0], logits, rest[1]), Targets(score, *rest), negatives_per_face=30)
+    losses = multibox_loss((rest[0], logits, rest[1]), Targets(score, *rest), negatives_per_face=30, points_weight=1)
     assert losses["score"].item() == pytest.approx(50 + 30 * math.log(2), rel=1e-4)
 
 
@@ -198,6 +202,13 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, d
         before, after = (each.network(image)[1][0, :, 1].logit() for each in (expected, shifted))
     assert after - before == pytest.approx(torch.full_like(before, 1.5), abs=0.02)
     Detector("builtin", weights=whole).detect(np.zeros((70, 70, 3), np.uint8))
+    # A new run that starts from this one's weights; a step as small as this does not move them.
+    settings = {"iterations": 1, "learning_rate": 1e-9, "largest_face": 70, "init_from": str(tmp_path / "parts")}
+    path = train(config(shared_dir, data, tmp_path / "next", **settings), limit=2)
+    continued, about = RetinaFace.load("mobile0.25", path, torch.device("cpu")), describe(path)
+    with torch.inference_mode():
+        assert continued.network(image)[1] == pytest.approx(found.network(image)[1], abs=0.02)
+    assert about["largest_face"] == 70 and about["provenance"]["earlier_run"]["iterations"] == 4
 
 
 def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
@@ -209,6 +220,7 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         "--photos": [*run],
         "iterations": [*run, "--iterations", "0"],
         "configuration": [*run, "--resume"],
+        "no run": [*run, "--composite-share", "1", "--init-from", str(tmp_path / "empty")],
         "no index.csv": [*run, "--composite-share", "1", "--faces", str(tmp_path / "empty")],
         "columns are missing": [*run, "--composite-share", "1", "--faces", str(tmp_path)],
         "no photographs": ["evaluate-detector", str(tmp_path / "empty")],

@@ -25,8 +25,10 @@ class DetectorConfig:
     photos: tuple[str, ...] = option((), "folders of further photographs; all are labelled by the published RetinaFace")
     negatives: tuple[str, ...] = option((), "folders of pictures without faces")
     out: str = option("", "folder of the run: checkpoints, log, configuration, detector.safetensors")
+    init_from: str = option("", "folder of an earlier run whose averaged weights to start from, instead of random ones")
     iterations: int = option(6000, "optimiser steps", 1, 10**9)
-    pictures: int = option(8, "pictures in a step", 1, 4096)
+    pictures: int = option(6, "pictures in a step", 1, 4096)
+    side: int = option(320, "of training pictures, px; about twice the largest face", 64, 4096)
     composite_share: float = option(
         0.4, "share of pictures that are made of aligned faces; the rest are pieces of photographs", 0, 1
     )
@@ -35,6 +37,10 @@ class DetectorConfig:
     weight_decay: float = option(5e-4, "AdamW's", 0, 1e6)
     ema: float = option(0.998, "decay of the moving average of the weights, which is what gets exported", 0, 0.999999)
     negatives_per_face: int = option(7, "background anchors, the worst ones, for each that is a face (RetinaFace: 7)", 1, 10**6)
+    points_weight: float = option(1.2, "of the loss of the five points, beside 1 for the score (RetinaFace: 1 beside 1)", 0, 1e3)
+    largest_face: int = option(
+        160, "px; wider faces are looked for in the photograph shrunk; may be set at the end, of a finished run", 32, 4096
+    )
     score_shift: float = option(
         0.0, "added to the logit of a face in the exported file, so that its scores suit the threshold 0.8; may be set at the end"
     )

@@ -86,7 +86,7 @@ def piece(photo: Picture, size: int, rng: np.random.Generator) -> Sample:
     """A piece of a photograph at a random scale, mostly around one of its faces."""
     height, width = photo.levels[0].shape[:2]
     angle = rng.normal(0, 12) if rng.random() < 0.4 else 0.0
-    if len(photo.boxes) and rng.random() < 0.85:
+    if len(photo.boxes) and rng.random() < 0.75:
         box = photo.boxes[rng.integers(len(photo.boxes))]
         target = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * 0.85)))
         scale = float(np.clip(target / (box[2] - box[0]), 0.03, 2.5))
@@ -212,7 +212,7 @@ def _occlude(canvas: RGB8, box: npt.NDArray[np.float32], material: Material, rng
 
 
 def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8:
-    """A piece of a face-free picture, or a made texture."""
+    """A piece of a face-free picture, a page of writing, or a made texture."""
     draw = rng.random()
     if material.negatives and draw < 0.75:
         picture = _choose(material.negatives, rng)
@@ -222,11 +222,26 @@ def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8
         source, _ = picture.nearest(scale)
         matrix = _transform(source, picture, centre, scale, rng.uniform(-30, 30), rng.random() < 0.5, shift)
         return cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    if draw > 0.9:
+        return _writing(size, rng)
     cells = int(rng.choice([1, 2, 4, 8, 16, 32, 64, size]))
     noise = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     if rng.random() < 0.5:
         noise[..., 1:] = noise[..., :1]
     return cv2.resize(noise, (size, size), interpolation=[cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC][rng.integers(3)])
+
+
+def _writing(size: int, rng: np.random.Generator) -> RGB8:
+    """Lines of random letters, dark on light or the other way round: round letters in pairs tempt a detector."""
+    paper, ink = (rng.integers(low, low + 100, 3) for low in rng.permutation([0, 156]))
+    image = np.full((size, size, 3), paper, np.uint8)
+    fonts = [cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_SCRIPT_COMPLEX]
+    font, height = int(rng.choice(fonts)), float(np.exp(rng.uniform(np.log(6), np.log(60))))
+    for row in np.arange(height, size + height, height * rng.uniform(1.4, 2.5)):
+        text = "".join(rng.choice(list("aeobdpqgB08@O%&$: -.WMkstunri"), 1 + int(2 * size / height)))
+        start = int(rng.integers(-size // 4, size // 4)), int(row)
+        cv2.putText(image, text, start, font, height / 22, ink.tolist(), max(1, int(height / rng.uniform(5, 14))), cv2.LINE_AA)
+    return image
 
 
 def _share(box: npt.NDArray[np.float32], region: npt.NDArray[np.float32]) -> float:

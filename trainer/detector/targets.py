@@ -28,8 +28,8 @@ MINIMUM_IOU = 0.2
 FACE = 0.35
 """Anchors of a photograph with at least this probability count as faces (ours)."""
 
-BOX_WEIGHT, POINTS_WEIGHT = 0.5, 0.5
-"""Beside 1 for the score (ours; RetinaFace has 2 and 1): from random weights, faces must first of all be told from the rest."""
+BOX_WEIGHT = 0.5
+"""Beside 1 for the score (ours; RetinaFace has 2): from random weights, faces must first of all be told from the rest."""
 
 BEND = 0.2
 """Of smooth L1 (RetinaFace: 1): its slope must not fade before the points are right to a few hundredths of a face (ours)."""
@@ -77,7 +77,7 @@ def label(size: int, boxes: Floats, points: Floats, ignored: Floats) -> tuple[Fl
 
 
 def multibox_loss(
-    output: tuple[Tensor, Tensor, Tensor], targets: Targets, negatives_per_face: int
+    output: tuple[Tensor, Tensor, Tensor], targets: Targets, negatives_per_face: int, points_weight: float
 ) -> dict[str, Tensor]:
     """``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, all divided by the number of faces' anchors.
 
@@ -85,6 +85,7 @@ def multibox_loss(
         output: the network's raw offsets [B,N,4], logits [B,N,2] and points [B,N,10].
         targets: what they should be.
         negatives_per_face: background anchors for each face's, the ones with the largest loss of each picture.
+        points_weight: of the loss of the points, beside 1 for the score.
     """
     offsets, logits, points = (part.float() for part in output)
     faces = targets.score >= FACE
@@ -101,7 +102,7 @@ def multibox_loss(
         "box": (weight * F.smooth_l1_loss(offsets[faces], targets.offsets[faces], reduction="none", beta=BEND)).sum() / count,
         "points": (weight * F.smooth_l1_loss(points[faces], targets.points[faces], reduction="none", beta=BEND)).sum() / count,
     }
-    return {"loss": losses["score"] + BOX_WEIGHT * losses["box"] + POINTS_WEIGHT * losses["points"], **losses}
+    return {"loss": losses["score"] + BOX_WEIGHT * losses["box"] + points_weight * losses["points"], **losses}
 
 
 def _iou(at: Floats, boxes: Floats) -> Floats:

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from pfr_core import __version__
 from pfr_core.device import resolve_device
 from pfr_core.errors import InputError, PFRError
-from pfr_core.retinaface import RetinaFace, build, save, to_input
+from pfr_core.retinaface import RetinaFace, build, describe, save, to_input
 from pfr_core.weights import locate
 
 from ..optim import warmup_cosine
-from ..run_state import load_state, save_state
+from ..run_state import checkpoints, load_state, save_state
 from ..watch import Watch, stop_on_signal
 from .config import DetectorConfig
 from .photographs import Material, load_material
@@ -37,11 +37,6 @@ log = logging.getLogger(__name__)
 TEACHER = "retinaface_mobile0.25"
 """Labels photographs, and boxes of aligned faces."""
 
-SIDE = 256
-"""Of training pictures, px: enough for faces up to :data:`LARGEST_FACE`; larger ones are looked for in a shrunk photograph."""
-
-LARGEST_FACE = 110
-
 REAL_FACES = 0.3
 """Share of photographs' pieces that come from the real ones of the aligned faces."""
 
@@ -50,6 +45,7 @@ FINAL_RATE = 0.01
 """Share of the learning rate left at the end."""
 
 LOG_EVERY, KEEP = 25, 2
+FILE = "detector.safetensors"
 
 
 def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Path:
@@ -63,7 +59,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     Raises:
         InputError: the folder of the run is taken, or the data are unusable.
         WeightsError: the published RetinaFace, which labels the photographs, is not to be had.
-        CheckpointError: nothing to resume from, or a checkpoint cannot be written or read.
+        CheckpointError: nothing to resume or to start from, or a checkpoint cannot be written or read.
         PFRError: the loss is no longer finite; the last checkpoint is kept.
     """
     folder = Path(config.out)
@@ -73,6 +69,12 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they bring
     torch.manual_seed(config.seed)
     net, ema = (build("mobile0.25", device, raw=True).to(memory_format=torch.channels_last) for _ in range(2))
+    earlier: dict[str, Any] | None = None
+    if config.init_from and not resume:
+        if not checkpoints(Path(config.init_from)):
+            raise InputError(f"--init-from {config.init_from}: no run with a checkpoint there.")
+        net.load_state_dict(load_state(Path(config.init_from))["ema"])
+        earlier = describe(Path(config.init_from) / FILE)["provenance"]
     ema.load_state_dict(net.state_dict())
     ema.requires_grad_(False)
     # Fused: the network is so small that the ordinary update of each tensor would cost a tenth of the step.
@@ -83,7 +85,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+        step, earlier = state["step"], state["earlier"]
     teacher = RetinaFace.load("mobile0.25", locate(TEACHER), device)
     material = load_material(config.faces, config.wild, config.photos, config.negatives, teacher, limit)
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
@@ -91,16 +93,14 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     config.save(folder / "config.json")
 
     def checkpoint() -> None:
-        save_state(
-            folder,
-            {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
-            KEEP,
-        )
+        parts = {"net": net, "ema": ema, "optimiser": optimiser}
+        state = {name: part.state_dict() for name, part in parts.items()} | {"step": step, "earlier": earlier}
+        save_state(folder, state, KEEP)
         save(
             _shifted(ema, config.score_shift),
-            folder / "detector.safetensors",
-            largest_face=LARGEST_FACE,
-            provenance=_provenance(config, step, material),
+            folder / FILE,
+            largest_face=config.largest_face,
+            provenance=_provenance(config, step, material, earlier),
             licence=config.licence,
         )
 
@@ -121,7 +121,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
                 break
         else:
             checkpoint()
-    return folder / "detector.safetensors"
+    return folder / FILE
 
 
 def batch(
@@ -130,7 +130,7 @@ def batch(
     """The pictures of a step as the network's input [B,3,S,S], and what it should say of them."""
     samples = [_sample(material, config, np.random.default_rng((config.seed, step, n))) for n in range(config.pictures)]
     inputs = to_input(np.stack([sample.image[:, :, ::-1] for sample in samples]), device)
-    targets = stack([label(SIDE, sample.boxes, sample.points, sample.ignored) for sample in samples])
+    targets = stack([label(config.side, sample.boxes, sample.points, sample.ignored) for sample in samples])
     targets = Targets(*(part.to(device) for part in (targets.score, targets.offsets, targets.points)))
     asked = torch.tensor([not sample.exact for sample in samples], device=device)
     if asked.any():
@@ -143,11 +143,11 @@ def batch(
 
 def _sample(material: Material, config: DetectorConfig, rng: np.random.Generator) -> Sample:
     if rng.random() < config.composite_share:
-        return composite(material, SIDE, rng)
+        return composite(material, config.side, rng)
     pool = material.photos
     if material.real_faces and (not pool or rng.random() < REAL_FACES):
         pool = material.real_faces
-    return piece(pool[rng.integers(len(pool))], SIDE, rng)
+    return piece(pool[rng.integers(len(pool))], config.side, rng)
 
 
 def _step(
@@ -155,7 +155,7 @@ def _step(
 ) -> dict[str, float]:
     with torch.autocast(inputs.device.type, torch.bfloat16):
         output = net(inputs)
-    losses = multibox_loss(output, targets, config.negatives_per_face)
+    losses = multibox_loss(output, targets, config.negatives_per_face, config.points_weight)
     if not torch.isfinite(losses["loss"]):
         raise PFRError(f"The loss is not finite at step {step}. The last checkpoint is kept; lower --learning-rate.")
     optimiser.zero_grad(set_to_none=True)
@@ -181,19 +181,21 @@ def _floats(net: nn.Module) -> list[Tensor]:
     return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 
-def _provenance(config: DetectorConfig, step: int, material: Material) -> dict[str, Any]:
+def _provenance(config: DetectorConfig, step: int, material: Material, earlier: dict[str, Any] | None) -> dict[str, Any]:
     names = {
         "faces": Path(config.faces).name,
         "wild": Path(config.wild).name,
         "photos": [Path(folder).name for folder in config.photos],
         "negatives": [Path(folder).name for folder in config.negatives],
         "out": Path(config.out).name,
+        "init_from": Path(config.init_from).name,
     }
     return {
         "trainer": f"pfr {__version__}",
         "iterations": step,
         "labels": f"boxes, and everything on photographs, by {TEACHER} (soft targets); points of aligned faces by their index",
-        "initialisation": "random; no published weights are in this file",
+        "initialisation": f"{'an earlier run' if earlier else 'random'}; no published weights are in this file",
         **material.provenance,
         "config": {**asdict(config), **names},
+        "earlier_run": earlier,
     }
