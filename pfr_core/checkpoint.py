@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,7 +228,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's about a raw pickle; the error below says it
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "

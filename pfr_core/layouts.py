@@ -74,4 +74,5 @@ def _check(array: Array, layout: str) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError("The image holds NaN or infinity; replace them before restoring.")
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        raise InputError(f"A float image of range [{low:.4g}, {high:.4g}]; floats must lie in [0,1]. Divide by 255 or 65535?")
+        remedy = "Divide by 255 or 65535?" if high > 1 + TOLERANCE else "If it lies in [-1,1], take (x + 1) / 2."
+        raise InputError(f"A float image of range [{low:.4g}, {high:.4g}]; floats must lie in [0,1]. {remedy}")

@@ -224,7 +224,7 @@ def test_a_truncated_pth(net: PFR, tmp_path: Path) -> None:
     refused(path, "damaged")
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error:Detected pickle protocol")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
@@ -255,7 +255,7 @@ class Trap:
         return (exec, (f"open({str(self.target)!r}, 'w').close()",))
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["pickle", "zip", "legacy", "wrapped", "state"])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_code_in_a_pickle_is_not_run(form: str, suffix: str, tmp_path: Path) -> None:
