@@ -347,6 +347,13 @@ def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path
     assert compiled == ["forward_with_pyramid", "Discriminator"]
 
 
+def test_missing_packages_are_named() -> None:
+    script = "import sys; sys.modules['lightning_fabric'] = None; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: lightning_fabric is missing: training needs more packages, pip install 'pfr[train]'.\n"
+
+
 def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["restore", "--preset", "reconstruction", "--size", "16", "--iterations", "1", "--batch", "4", "--workers", "0"]
     empty = tmp_path / "empty"
