@@ -63,7 +63,10 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
     code = f"{before}; import runpy; runpy.run_module('pfr_core', run_name='__main__', alter_sys=True)"
     command = [sys.executable, *(("-c", code) if before else ("-m", "pfr_core")), *map(str, arguments)]
     shell = ["sh", "-c", 'exec "$@" <&-', "sh"]
-    return subprocess.Popen([*shell, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*shell, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit that it is ignored
+    )  # fmt: skip
 
 
 def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> None:

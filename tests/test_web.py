@@ -62,7 +62,8 @@ class Server:
         return folder
 
     def files(self) -> set[Path]:
-        return {path for path in self.root.rglob("*") if path.is_file()}
+        """Not by ``rglob``, which fails when a folder goes while it looks."""
+        return {Path(folder, name) for folder, _, names in os.walk(self.root) for name in names}
 
     def memory(self) -> int:
         """Resident memory in MB."""
