@@ -348,7 +348,8 @@ def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path
 
 
 def test_missing_packages_are_named() -> None:
-    script = "import sys; sys.modules['lightning_fabric'] = None; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
+    hidden = "import sys; sys.modules['lightning_fabric'] = None"
+    script = f"{hidden}; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: lightning_fabric is missing: training needs more packages, pip install 'pfr[train]'.\n"
