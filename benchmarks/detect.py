@@ -23,7 +23,7 @@ from pfr_core.alignment import to_uint8
 from pfr_core.detection import NMS_IOU, Detector
 from pfr_core.errors import PFRError
 from pfr_core.image_io import IMAGE_SUFFIXES, read_photo
-from pfr_core.retinaface import build
+from pfr_core.retinaface import read_network
 from pfr_core.weights import locate
 
 
@@ -40,12 +40,11 @@ def main() -> int:
         return 1
     try:
         photos = [shrink(np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3]), options.size) for path in paths]
-        published = build("mobile0.25", torch.device("cpu"))  # as facexlib runs it, not as ours does
-        weights = torch.load(locate("retinaface_mobile0.25"), map_location="cpu", weights_only=True)
+        # As facexlib runs it, not as ours does.
+        published, _ = read_network("mobile0.25", locate("retinaface_mobile0.25"), torch.device("cpu"))
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    published.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
     ours = Detector("builtin")
 
     def facexlib(image: Any) -> None:

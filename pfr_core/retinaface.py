@@ -98,8 +98,29 @@ def to_input(bgr: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     return batch.permute(0, 3, 1, 2) - mean
 
 
+def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Any, int]:
+    """facexlib's network in eval mode with the weights of ``path``, as published or what :func:`save` wrote, and the width in px
+    up to which it finds faces reliably.
+
+    Raises:
+        WeightsError: not such weights, or facexlib is not installed.
+    """
+    network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as file:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+                largest_face = int(file.metadata()["largest_face"])
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
+    return network.eval(), largest_face
+
+
 def fold_norms(network: nn.Module) -> None:
-    """Put each batch normalisation into the convolution before it, in place: the same numbers, in a fifth less time (ours).
+    """Put each batch normalisation into the convolution before it, in place: the same numbers in less time (ours).
 
     Args:
         network: in eval mode; what it was trained with is gone afterwards.
@@ -133,23 +154,9 @@ class RetinaFace:
 
     @classmethod
     def load(cls, backbone: Backbone, path: Path, device: torch.device) -> RetinaFace:
-        """With the weights of ``path``: as published, or what :func:`save` wrote.
-
-        Raises:
-            WeightsError: not such weights, or facexlib is not installed.
-        """
-        network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
-        try:
-            if path.suffix == ".safetensors":
-                with safetensors.safe_open(path, "pt") as file:
-                    state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-                    largest_face = int(file.metadata()["largest_face"])
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
-        fold_norms(network.eval())
+        """With the weights of ``path``; raises as :func:`read_network`."""
+        network, largest_face = read_network(backbone, path, device)
+        fold_norms(network)
         return cls(network, largest_face)
 
     def detect_faces(self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:

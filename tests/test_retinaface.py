@@ -13,7 +13,7 @@ from torch import nn
 
 from pfr_core import retinaface
 from pfr_core.errors import WeightsError
-from pfr_core.retinaface import RetinaFace, anchors, build, decode, encode, save
+from pfr_core.retinaface import RetinaFace, anchors, build, decode, encode, read_network, save
 
 CPU = torch.device("cpu")
 
@@ -49,9 +49,7 @@ def test_anchors_and_decoding_are_facexlib_s(shape: tuple[int, int]) -> None:
 
 def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> None:
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
-    detector, published = RetinaFace.load("mobile0.25", path, CPU), build("mobile0.25", CPU)
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    published.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
+    detector, published = RetinaFace.load("mobile0.25", path, CPU), read_network("mobile0.25", path, CPU)[0]
     photo = Image.open(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg").convert("RGB")
     bgr = np.ascontiguousarray(np.array(photo)[:, :, ::-1])
     for threshold in (0.8, 0.02):
