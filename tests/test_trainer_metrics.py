@@ -99,6 +99,17 @@ def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
     assert perfect["niqe"] < mild["niqe"] and 3 < perfect["niqe"] < 7
 
 
+def test_faces_judged_small_are_the_large_ones_shrunk(shared_dir: Path, judge: Judge) -> None:
+    data = shared_dir / "data" / "faces"
+    (large,), (small,) = degraded_pairs(data, 1, draws=1), degraded_pairs(data, 1, draws=1, size=64)
+    for name in ("degraded", "truth"):
+        wanted = getattr(large, name).reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
+        assert np.abs(getattr(small, name) - wanted).max() <= 1
+    assert np.allclose((small.points + 0.5) * 8, large.points + 0.5)
+    scores = judge([small.degraded] * 2, [small.truth] * 2, [small.points] * 2)
+    assert set(TITLES) - set(scores) == {"niqe"}  # 64 px have none
+
+
 def test_psnr_by_hand(judge: Judge) -> None:
     truth = np.random.default_rng(0).integers(20, 200, (512, 512, 3), dtype=np.uint8)
     points = [np.array([[193.0, 240], [319, 240], [257, 314], [201, 371], [313, 371]])] * 2

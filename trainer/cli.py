@@ -74,12 +74,14 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    judge = commands.add_parser("evaluate", help="compare models at 512 px on held-out faces, degraded with fixed seeds")
+    judge = commands.add_parser("evaluate", help="compare models on held-out faces, degraded with fixed seeds")
     judge.add_argument("models", nargs="+", metavar="MODEL", help="model files, or 'default'")
     judge.add_argument("data", help="training set with a val split")
     judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored by each model | truth")
     judge.add_argument("--grid-rows", type=int, default=8, help="faces in it (default: %(default)s)")
     judge.add_argument("--limit", type=int, default=0, help="evaluate only the first N faces (0: all)")
+    size_help = "judge at this size in px, that of a network trained small (default: %(default)s)"
+    judge.add_argument("--size", type=int, default=512, help=size_help)
     judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
     judge.add_argument("--perceptual", choices=get_args(PerceptualName), default="squeezenet", help="(default: %(default)s)")
     judge.add_argument("--identity", choices=get_args(IdentityName), default="mobilefacenet", help="(default: %(default)s)")

@@ -1,7 +1,8 @@
-"""How good models are on held-out faces at 512 px, whatever size they were trained at.
+"""How good models are on held-out faces, at 512 px unless told otherwise, whatever size they were trained at.
 
 Degradation is drawn uniformly from the full ranges of Eq. 17 with fixed seeds. The crop goes through the product's own
-path: shrunk to the network's size, restored, and the resized difference added to it.
+path: shrunk to the network's size, restored, and the resized difference added to it. A network trained at a smaller size leaves
+most of such a crop as it is; to see what it makes itself, faces can be judged at its own size.
 
 The baseline is OpenCV's non-local means, a classical denoiser: what can be gained without knowing faces.
 """
@@ -20,23 +21,27 @@ from tqdm import tqdm
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.checkpoint import read_checkpoint
 from pfr_core.device import resolve_device
+from pfr_core.errors import InputError
 from pfr_core.image_io import write_photo
 from pfr_core.weights import locate
 
 from .config import IdentityName, PerceptualName
-from .data import FULL_SIZE, RGB8, list_faces, read_face
+from .data import FULL_SIZE, RGB8, list_faces, read_face, resize
 from .metrics import Judge, Points, optimised_for, table
 
 SEED, DRAWS = 2023, 3
 """Face number i is degraded with the seeds (SEED, i, 0), (SEED, i, 1), ...: one draw a face would leave the mean severity to
 chance, it spreads over 2 dB."""
 
+SMALLEST_SIZE = 64
+"""Of faces to judge: SqueezeNet and the detector's body need something to look at (ours)."""
+
 Method = Callable[[RGB8], RGB8]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded held-out face, its truth (both [512,512,3] uint8) and the truth's landmarks [5,2]."""
+    """A degraded held-out face, its truth (both [S,S,3] uint8, S is 512 unless told otherwise) and its landmarks [5,2] in px."""
 
     degraded: RGB8
     truth: RGB8
@@ -50,14 +55,21 @@ def evaluate_command(
     grid: Path | None = None,
     grid_rows: int = 8,
     limit: int = 0,
+    size: int = FULL_SIZE,
     ablate: bool = False,
     perceptual: PerceptualName = "squeezenet",
     identity: IdentityName = "mobilefacenet",
     device: str = "cpu",
 ) -> str:
-    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth."""
+    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
+
+    Raises:
+        InputError: ``size`` is out of range, or there are no held-out faces.
+    """
+    if not SMALLEST_SIZE <= size <= FULL_SIZE:
+        raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
-    pairs = degraded_pairs(data, limit, DRAWS)
+    pairs = degraded_pairs(data, limit, DRAWS, size)
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image, "non-local means": denoise}
     labelled = set()
@@ -81,7 +93,7 @@ def evaluate_command(
             for i in range(0, len(pairs), DRAWS)[:grid_rows]
         ]
         write_photo(grid, np.concatenate(rows))
-    caption = f"{len(pairs) // DRAWS} faces, {DRAWS} degradations each, {FULL_SIZE} px"
+    caption = f"{len(pairs) // DRAWS} faces, {DRAWS} degradations each, {size} px"
     networks = {
         "perceptual": f"perceptual distance: {perceptual}",
         "identity": f"identity: {identity}",
@@ -91,13 +103,14 @@ def evaluate_command(
     return f"{table(scores, caption, labelled)}\n\n{used}".rstrip()
 
 
-def degraded_pairs(data: str | Path, limit: int, draws: int) -> list[Pair]:
-    """``draws`` of each validation face; of the first ``limit`` faces, 0 for all."""
+def degraded_pairs(data: str | Path, limit: int, draws: int, size: int = FULL_SIZE) -> list[Pair]:
+    """``draws`` of each validation face, degraded at 512 px, then shrunk to ``size``; of the first ``limit`` faces, 0 for all."""
     found = []
     for i, face in enumerate(list_faces(data, "val")[: limit or None]):
         truth = read_face(face.stored)
-        points = (face.points + 0.5) * (FULL_SIZE / face.size) - 0.5
-        found += [Pair(Degradation()(truth, (SEED, i, k))[0], truth, points) for k in range(draws)]
+        points = (face.points + 0.5) * (size / face.size) - 0.5
+        degraded = [Degradation()(truth, (SEED, i, k))[0] for k in range(draws)]
+        found += [Pair(resize(image, size), resize(truth, size), points) for image in degraded]
     return found
 
 

@@ -1,6 +1,6 @@
 """How good images are, by several measures. One function judges for validation and for ``evaluate``.
 
-PSNR and SSIM: scikit-image on 8-bit RGB at 512 px (SSIM with its defaults: 7 px uniform window, channels averaged). Perceptual
+PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Perceptual
 distance, identity similarity and KID by the networks of :mod:`trainer.features`; NIQE of its own. A network whose features a
 loss uses flatters the model that was trained on it: see :func:`optimised_for`.
 """
@@ -22,7 +22,7 @@ from pfr_core.errors import WeightsError
 from .config import IdentityName, Metric, PerceptualName
 from .data import RGB8, to_unit
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork, find_supplied
-from .niqe import FILE, Pristine, niqe, read_pristine
+from .niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
-        """Means over restored images [512,512,3] with their truths and the truths' landmarks [5,2]."""
+        """Means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
         found: Scores = {
             "psnr": _mean(peak_signal_noise_ratio(t, i, data_range=255) for i, t in zip(images, truths, strict=True)),
             "ssim": _mean(
@@ -85,12 +85,12 @@ class Judge:
 
     @torch.no_grad()
     def unpaired(self, images: Sequence[RGB8], real: Sequence[RGB8]) -> Scores:
-        """What needs no pairs: KID of the images against the real ones, and NIQE."""
+        """What needs no pairs: KID of the images against the real ones, and NIQE if they are large enough for it."""
         found: Scores = {}
         if self.features is not None:
             fake, true = (torch.cat([self.features(self._tensor(i)) for i in each]) for each in (images, real))
             found["kid"] = 1000 * kid(fake, true)
-        if self.pristine is not None:
+        if self.pristine is not None and min(images[0].shape[:2]) >= SMALLEST:
             found["niqe"] = _mean(niqe(image, self.pristine) for image in images)
         return found
 

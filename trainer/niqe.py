@@ -19,6 +19,9 @@ import numpy.typing as npt
 from pfr_core.errors import InputError, WeightsError
 
 BLOCK = 96
+SMALLEST = 2 * BLOCK
+"""Least width and height of an image that has a NIQE."""
+
 Values = npt.NDArray[np.float64]
 FILE = "niqe_pris_params.npz"
 HALVING = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
@@ -54,8 +57,8 @@ def niqe(image: npt.NDArray[np.uint8], pristine: Pristine) -> float:
         InputError: the image is smaller.
     """
     height, width = (side // BLOCK * BLOCK for side in image.shape[:2])
-    if min(height, width) < 2 * BLOCK:
-        raise InputError(f"NIQE needs images of at least {2 * BLOCK} px, got {image.shape[1]}x{image.shape[0]}.")
+    if min(height, width) < SMALLEST:
+        raise InputError(f"NIQE needs images of at least {SMALLEST} px, got {image.shape[1]}x{image.shape[0]}.")
     rgb = image[:height, :width].astype(np.float64)
     luma = np.rint(16 + rgb @ (65.481, 128.553, 24.966) / 255)  # ITU-R BT.601, 16-235
     rows = np.concatenate([_rows(luma, BLOCK, pristine.window), _rows(_half(luma), BLOCK // 2, pristine.window)], axis=1)
