@@ -7,11 +7,14 @@ import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -108,6 +111,20 @@ def test_the_index_leaves_out_small_magnified_and_cut_faces(tmp_path: Path) -> N
     assert [face.stored.place for face in found] == [f"{tmp_path}/train/a.png"]
     assert np.allclose(found[0].points, template(512)) and found[0].licence == "x"
     assert len(list_faces(tmp_path, "train", min_native=256, max_out_of_photo=0.1)) == 3
+
+
+def test_workers_start_whatever_threads_this_process_has(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked worker waited for ever for the threads of OpenCV that only its parent had."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.warpAffine(np.zeros((1024, 1024, 3), np.uint8), np.eye(2, 3), (1024, 1024))
+        time.sleep(1)  # until the threads sleep
+        loader: Any = batches(dataset(list_faces(faces, "train")), PriorConfig(workers=1, batch=4, iterations=1), 0, 0, 1)
+        monkeypatch.setattr(loader, "_timeout", 120)  # a worker that hangs fails the test instead of hanging it
+        assert next(loader)["truth"].shape == (4, 3, 16, 16)
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_an_unreadable_image_is_named_skipped_and_counted(faces: Path, caplog: pytest.LogCaptureFixture) -> None:

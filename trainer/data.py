@@ -279,6 +279,8 @@ def batches(dataset: FaceDataset, config: RunConfig, step: int, rank: int, world
         batch_sampler=numbers(),
         num_workers=config.workers,
         worker_init_fn=_start_worker,
+        # A forked worker can hang in `setNumThreads`: it waits for threads of OpenCV that only its parent has.
+        multiprocessing_context="spawn" if config.workers else None,
         pin_memory=torch.cuda.is_available() and config.device != "cpu",
         prefetch_factor=4 if config.workers else None,
     )
