@@ -146,7 +146,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "tiny": {
             "network": "pfr-256-lite",
             "size": 64,
-            "iterations": 7500,
+            "iterations": 9000,
             "batch": 8,
             "decay_at": (0.8,),
             "r1_weight": 0.5,  # StyleGAN2-ADA's rule of thumb falls with resolution squared
