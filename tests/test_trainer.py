@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,75 @@ train(load_config(Path(sys.argv[1])))
     assert [row["step"] for row in log_of(out)] == [1, 2, 3, 4, 5]
 
 
+def test_killed_between_the_last_checkpoint_and_its_export(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    model = train(config)
+    model.unlink()
+    (tmp_path / "run" / ".0123.tmp").touch()
+    with (tmp_path / "run" / "log.jsonl").open("a") as file:
+        file.write('{"step": ')
+    assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert load_model(model).config.size == 16 and len(log_of(tmp_path / "run")) == 1
+    train(dataclasses.replace(config, iterations=2), resume=True)
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_stopped_before_its_first_checkpoint_a_run_begins_again(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    (tmp_path / "run").mkdir()
+    config.save(tmp_path / "run" / "config.json")
+    assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert load_state(tmp_path / "run")["step"] == 1
+
+
+def test_a_run_is_resumed_where_it_lies_with_its_own_options(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_at_2(run: Run) -> None:
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(reconstruction(faces, tmp_path / "run", iterations=4), after_step=stop_at_2)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.copytree(faces, tmp_path / "moved")
+    resume = ["restore", "--resume", "--out", str(tmp_path / "copy")]
+    for extra in (["--iterations", "9"], ["--dry-run"], ["--preset", "paper"]):
+        assert main([*resume, *extra]) == 1
+        assert f"so {extra[0]} cannot be given" in capsys.readouterr().err
+    assert main([*resume, "--data", str(tmp_path / "moved")]) == 0
+    assert load_state(tmp_path / "copy")["step"] == 4 and load_state(tmp_path / "run")["step"] == 2
+
+
+def test_sigterm_to_the_whole_group_writes_a_checkpoint(faces: Path, tmp_path: Path) -> None:
+    """So do torchrun, `timeout` and a terminal: the data workers get the signal too."""
+    config = reconstruction(faces, tmp_path / "run", iterations=100_000, workers=1)
+    config.save(tmp_path / "start.json")
+    command = [sys.executable, "-m", "trainer", "restore", "--config", str(tmp_path / "start.json"), "--out", config.out]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 240
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0 and "continue with --resume" in told and "Traceback" not in told, told
+    assert load_state(tmp_path / "run")["step"] > 2 and (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_weights_that_are_not_finite_are_not_written(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", checkpoint_every=2, iterations=6)
+
+    def poison(after: Run) -> None:
+        if after.step == 4:
+            next(after.stage.generator.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(PFRError, match="no longer finite after step 4"):
+        train(config, after_step=poison)
+    assert load_state(tmp_path / "run")["step"] == 2
+    train(config, resume=True)
+    assert load_state(tmp_path / "run")["step"] == 6
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +382,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(faces: Path, tmp_path: Path) 
 
 
 def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Path) -> None:
-    train(restore(faces, tmp_path / "run", iterations=2, ema=0.5))
+    shutil.copytree(faces, tmp_path / "faces")
+    train(restore(tmp_path / "faces", tmp_path / "run", iterations=2, ema=0.5))
+    shutil.rmtree(tmp_path / "faces")  # what was trained on need not be there any more
     files = export_command(tmp_path / "run", tmp_path / "out.safetensors", dtype="fp32", licence="mine")
     assert [file.name for file in files] == ["out.safetensors", "out.discriminator.safetensors"]
     checkpoint = read_checkpoint(files[0])
@@ -322,6 +395,7 @@ def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Pa
 
 def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", str(faces), "--device", "cpu", "--size", "16", "--workers", "0", "--batch", "4", "--precision", "fp32"]
+    options += ["--validate-every", "0"]
     small = [*options, "--network", "pfr-256-lite", "--fm-weight", "0", "--fp-weight", "0", "--local-channels", "4"]
     assert main(["restore", *small, "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     told = capsys.readouterr().out
@@ -369,7 +443,7 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
         "--out": [*run, "--data", str(faces)],
         "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
         "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
-        "configuration": ["restore", "--out", str(tmp_path / "d"), "--resume"],
+        "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
         "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],
     }

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -260,6 +261,23 @@ def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
         prepare(tmp_path / "empty", tmp_path / "c", OPTIONS)
     with pytest.raises(InputError, match="threshold"):
         PrepareOptions(threshold=2.0)
+
+
+def test_shards_of_others_are_read_and_packing_skips_what_cannot_be(faces: Path, tmp_path: Path) -> None:
+    """WebDataset tars of images alone; an unreadable image is named and counted, and no half of a shard stays."""
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "a.tar", "w") as tar:
+        for path in sorted(faces.iterdir()):
+            tar.add(path, path.name)
+    assert [read_face(face.stored).shape for face in list_faces(tmp_path / "tars", "train")] == [(512, 512, 3)] * 3
+    (faces / "0.png").write_bytes(b"no picture")
+    Image.new("RGB", (64, 48)).save(faces / "1.png")
+    options: dict[str, Any] = {"shard_size": 1.0, "size": 64, "quality": 90}
+    assert pack(str(faces), tmp_path / "packed", **options).startswith("1 faces of 64 px (2 unreadable images skipped)")
+    (faces / "2.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="none of its 3 images can be read"):
+        pack(str(faces), tmp_path / "nothing", **options)
+    assert not list((tmp_path / "nothing").iterdir())
 
 
 def test_sharpness_falls_with_blur(shared_dir: Path) -> None:

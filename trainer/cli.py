@@ -7,14 +7,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from pfr_core.arguments import add_options, chosen
 from pfr_core.errors import InputError, PFRError
+from pfr_core.files import remedy
 
 from .config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .detector.cli import add_commands as add_detector_commands
+
+MOVABLE = ("data", "device", "workers")
+"""What a resumed run may take from the command line: it changes none of its numbers."""
 
 STAGE_HELP = {
     "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
@@ -89,7 +94,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Two passes: the preset or configuration file that the first one finds gives the defaults of the second.
+    """Two passes: the preset or configuration file that the first one finds gives the defaults of the second. The names of the
+    options that were typed are in ``given``.
 
     Raises:
         InputError: a configuration file of another stage, or with a misspelt name.
@@ -99,9 +105,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.command not in STAGES:
         return options
     defaults = stage_defaults(options.command, options.preset, options.config)
+    _stage_parser(parser, options.command).set_defaults(**defaults)
+    options = parser.parse_args(argv)
+    bare = build_parser()
+    for action in _stage_parser(bare, options.command)._actions:
+        action.default = argparse.SUPPRESS
+    options.given = set(vars(bare.parse_args(argv)))
+    return options
+
+
+def _stage_parser(parser: argparse.ArgumentParser, stage: str) -> argparse.ArgumentParser:
     (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    subparsers.choices[options.command].set_defaults(**defaults)
-    return parser.parse_args(argv)
+    return subparsers.choices[stage]
 
 
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
@@ -124,10 +139,18 @@ def run_stage(options: argparse.Namespace) -> str:
     if options.resume:
         if not options.out:
             raise InputError("Say with --out which run to resume.")
+        if not (Path(options.out) / CONFIG).is_file():
+            raise InputError(f"{options.out}: holds no run to resume. Check --out, or start the run without --resume.")
+        if refused := options.given - {"command", "resume", "out", *MOVABLE}:
+            raise InputError(
+                f"--resume goes on with the run's own options, so --{min(refused).replace('_', '-')} cannot be given; "
+                f"only --{', --'.join(MOVABLE)} can."
+            )
         config: RunConfig = load_config(Path(options.out) / CONFIG)
         if not isinstance(config, kind):
             raise InputError(f"{options.out}: is no {options.command} run.")
-        return str(train(config, resume=True))
+        moved = {name: getattr(options, name) for name in MOVABLE if name in options.given}
+        return str(train(replace(config, out=options.out, **moved), resume=True))
     config = kind(**chosen(options, kind))
     return dry_run(config) if options.dry_run else str(train(config))
 
@@ -178,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a disk that is full, a path through a file, ...; checkpoints are whole or not there
+        print(f"error: {error}; {remedy(error)}.", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith((__package__, "pfr_core")):

@@ -67,7 +67,7 @@ class RunConfig:
     log_every: int = option(50, "steps between log entries", 1, 10**9)
     image_every: int = option(1000, "steps between image grids (0: none)", 0, 10**9)
     validate_every: int = option(5000, "steps between validations (0: none)", 0, 10**9)
-    validate_faces: int = option(32, "held-out faces in a validation", 1, 10**6)
+    validate_faces: int = option(32, "held-out faces in a validation", 2, 10**6)
     best_by: Metric = option("kid", "which metric decides what is kept as the best")
     perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
     identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")

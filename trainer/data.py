@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import logging
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,9 +95,10 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
     if is_url(source):
         root = source.rstrip("/")
         try:
-            rows = _json_lines(fetch(f"{root}/{INDEX}").decode(), root)
-        except OSError as error:
-            raise InputError(f"{root}/{INDEX}: cannot be fetched ({error}).") from error
+            text = fetch(f"{root}/{INDEX}").decode()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{root}/{INDEX}: cannot be fetched ({error}). Check the address, or copy the set here.") from error
+        rows = _json_lines(text, root)
     else:
         folder = Path(source)
         if not folder.is_dir():
@@ -107,7 +109,7 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
         elif (folder / CSV_INDEX).is_file():
             rows = _csv_rows(folder / CSV_INDEX)
         elif tars := sorted(folder.glob("*.tar")):
-            rows = [row for tar in tars for row in scan_tar(tar)]
+            rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
         else:
             paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
             rows = [{"file": path.relative_to(folder).as_posix(), "split": split, "native_px": FULL_SIZE} for path in paths]
@@ -167,7 +169,7 @@ def read_face(stored: Stored | Path) -> RGB8:
     """An aligned face as [512,512,3] RGB uint8.
 
     Raises:
-        InputError: the image cannot be read; the message names it.
+        InputError: the image cannot be read, or is not square; the message names it.
     """
     stored = stored if isinstance(stored, Stored) else Stored(str(stored))
     try:
@@ -175,6 +177,8 @@ def read_face(stored: Stored | Path) -> RGB8:
             rgb = np.asarray(image.convert("RGB"))
     except OSError as error:
         raise InputError(f"{stored}: cannot be read as an image ({error}). Remove it from the training set.") from error
+    if rgb.shape[0] != rgb.shape[1]:
+        raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
     return resize(rgb, FULL_SIZE)
 
 
@@ -261,7 +265,10 @@ def _channels_first(image: RGB8) -> Tensor:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run itself decides when to stop
+    # Ctrl-C, `timeout` and torchrun signal the whole process group; the run itself decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

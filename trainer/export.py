@@ -11,7 +11,6 @@ import torch
 from pfr_core.errors import InputError
 
 from .config import ExportType, RestoreConfig, load_config, without_start
-from .data import list_faces
 from .loop import CONFIG, provenance
 from .run_state import load_state
 from .stages import build
@@ -39,7 +38,5 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     bare = without_start(config)
     stage = build(replace(bare, fm_weight=0.0, fp_weight=0.0) if isinstance(bare, RestoreConfig) else bare)
     stage.load(state["stage"])
-    faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
-    return stage.export(
-        out, provenance(config, faces, state["step"], state["started_from"]), torch.float16 if dtype == "fp16" else torch.float32
-    )
+    told = provenance(config, state["data"], state["step"], state["started_from"])
+    return stage.export(out, told, torch.float16 if dtype == "fp16" else torch.float32)

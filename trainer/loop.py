@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +26,7 @@ from .data import Batch, FaceDataset, FaceFile, batches, list_faces
 from .engine import average_gradients, start
 from .initialise import read_start
 from .optim import rate_factor, set_rates
-from .run_state import load_state, save_state
+from .run_state import checkpoints, load_state, save_state
 from .stages import Phase, Stage, build
 from .validate import Validation
 from .watch import Watch, stop_on_signal
@@ -72,6 +73,7 @@ class Run:
     def __init__(self, config: RunConfig, state: dict[str, Any] | None = None) -> None:
         self.config = config
         self.faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
+        self.data = summary(self.faces)
         self.fabric: Fabric = start(config)
         self.device = self.fabric.device
         torch.manual_seed(config.seed)
@@ -102,7 +104,7 @@ class Run:
             PFRError: a loss is not finite; the message names step and loss.
         """
         with clock.measure("data"):
-            drawn = [self._on_device(next(self.batches)) for _ in range(self.config.accumulate)]
+            drawn = [self._on_device(self._draw()) for _ in range(self.config.accumulate)]
         rates = {
             name: rate
             for optimiser in self.stage.optimisers.values()
@@ -154,11 +156,17 @@ class Run:
     def checkpoint(self, folder: Path) -> None:
         """Write the state and the exported weights; only the first process does."""
         if self.fabric.is_global_zero:
+            if not all(parameter.isfinite().all() for parameter in self.stage.networks.parameters()):
+                raise PFRError(
+                    f"weights are no longer finite after step {self.step}, so it is not written. The last checkpoint is kept: "
+                    "lower the learning rate, use --resume."
+                )
             state = {
                 "step": self.step,
                 "best": self.best,
                 "faces_per_step": self.faces_per_step,
                 "started_from": self.started_from,
+                "data": self.data,
                 "stage": self.stage.state(),
             }
             save_state(folder, state, self.config.keep)
@@ -166,7 +174,14 @@ class Run:
 
     def export(self, path: Path, dtype: torch.dtype = torch.float16, **extra: Any) -> list[Path]:
         """Write the average with its provenance."""
-        return self.stage.export(path, provenance(self.config, self.faces, self.step, self.started_from) | extra, dtype)
+        return self.stage.export(path, provenance(self.config, self.data, self.step, self.started_from) | extra, dtype)
+
+    def _draw(self) -> Batch:
+        try:
+            return next(self.batches)
+        except InputError as error:  # from a data worker it comes with that one's traceback; the message is the last line
+            message = str(error).strip().splitlines()[-1]
+            raise InputError(message.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
 
     def _on_device(self, batch: Batch) -> Batch:
         # The counters seed generators and are needed as numbers.
@@ -189,20 +204,20 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
 
     Args:
         config: the run; with ``resume`` that of the folder.
-        resume: go on from the newest checkpoint.
+        resume: go on from the newest checkpoint, or begin if there is none yet.
         after_step: called after each step.
 
     Raises:
         InputError: the folder of the run is taken, or the data are unusable.
-        CheckpointError: nothing to resume from, or a checkpoint cannot be written or read.
-        PFRError: a loss is no longer finite; the last checkpoint is kept.
+        CheckpointError: a checkpoint cannot be written or read.
+        PFRError: a loss or a weight is no longer finite; the last checkpoint is kept.
     """
     if not config.out:
         raise InputError("Say with --out where the run's files go.")
     folder = Path(config.out)
     if not resume and (folder / CONFIG).exists():
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
-    run = Run(config, load_state(folder) if resume else None)
+    run = Run(config, load_state(folder) if resume and checkpoints(folder) else None)
     first = run.fabric.is_global_zero
     validation = Validation(config, run.stage) if config.validate_every and first else None
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
@@ -212,6 +227,8 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
         folder.mkdir(parents=True, exist_ok=True)
         config.save(folder / CONFIG)
         watch = Watch(folder, run.step, config.log_every)
+        if run.step == config.iterations:
+            run.export(folder / MODEL)  # it was killed between its last checkpoint and this
     try:
         with stop_on_signal() as stopped:
             finished = _loop(run, folder, watch, validation, stopped, after_step)
@@ -288,9 +305,15 @@ def started_from(config: RunConfig) -> str:
     return json.dumps({**given.provenance, "licence": given.licence})
 
 
-def provenance(config: RunConfig, faces: list[FaceFile], step: int, start: str) -> dict[str, Any]:
-    """How weights came to be, for the exported file. Paths are reduced to names; ``start`` is :func:`started_from`'s."""
-    licences = sorted({face.licence for face in faces})
+def summary(faces: list[FaceFile]) -> dict[str, Any]:
+    """What is to be said of the training data in an exported file."""
+    licences = Counter(face.licence for face in faces)
+    return {"faces": len(faces), "real_faces": sum(face.real for face in faces), "data_licences": dict(sorted(licences.items()))}
+
+
+def provenance(config: RunConfig, data: dict[str, Any], step: int, start: str) -> dict[str, Any]:
+    """How weights came to be, for the exported file. Paths are reduced to names; ``data`` is :func:`summary`'s, ``start``
+    :func:`started_from`'s."""
     values = asdict(config)
     for name in ("data", "out", "init_from", "discriminator"):
         values[name] = Path(values[name]).name
@@ -298,9 +321,7 @@ def provenance(config: RunConfig, faces: list[FaceFile], step: int, start: str) 
         "trainer": f"pfr {__version__}",
         "stage": stage_of(config),
         "iterations": step,
-        "faces": len(faces),
-        "real_faces": sum(face.real for face in faces),
-        "data_licences": {name: sum(face.licence == name for face in faces) for name in licences},
+        **data,
         "config": values,
     }
     if start:

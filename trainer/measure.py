@@ -9,6 +9,7 @@ import torch
 from .config import RunConfig
 from .loop import Clock, Run
 from .stages.base import count
+from .validate import Validation
 from .watch import peak_memory
 
 PARTS = {
@@ -26,6 +27,8 @@ def dry_run(config: RunConfig) -> str:
         PFRError: as the run itself would.
     """
     run = Run(replace(config, iterations=max(2, config.iterations)))
+    if config.validate_every:
+        Validation(config, run.stage)
     lines = [f"{len(run.faces)} faces, {run.faces_per_step} a step, on {run.device}, {run.fabric.world_size} process(es)", ""]
     lines += network_tables(run)
     run.take_step(Clock(run.device, exact=True))  # all regularisers are due at step 0; kernels are chosen

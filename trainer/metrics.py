@@ -45,15 +45,15 @@ class Judge:
     """The networks that metrics need, loaded once. What cannot be had is named in the log and left out.
 
     Args:
-        perceptual: network of the perceptual distance.
-        identity: network of the identity similarity.
+        perceptual: network of the perceptual distance; None does without.
+        identity: network of the identity similarity; None does without.
         device: where they run.
     """
 
-    def __init__(self, perceptual: PerceptualName, identity: IdentityName, device: torch.device) -> None:
+    def __init__(self, perceptual: PerceptualName | None, identity: IdentityName | None, device: torch.device) -> None:
         self.device = device
-        self.perceptual = self._have(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
-        self.identity = self._have(lambda: IdentityNetwork(identity).to(device), "identity similarity")
+        self.perceptual = perceptual and self._have(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
+        self.identity = identity and self._have(lambda: IdentityNetwork(identity).to(device), "identity similarity")
         self.features = self._have(lambda: DetectorFeatures().to(device), "KID")
         self.pristine: Pristine | None = self._have(lambda: read_pristine(find_supplied(FILE)), "NIQE")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from .data import INDEX, FaceFile, list_faces, read_face, resize
 from .prepare import index_lines, write_text
 from .shards import write_shards
 
+log = logging.getLogger(__name__)
+
 
 def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, min_native: int = 1) -> str:
     """Write the faces of ``data`` as WebP to shards in ``out``, with an index; returns a summary.
@@ -30,7 +33,7 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
         min_native: leave out faces with fewer source pixels across.
 
     Raises:
-        InputError: ``out`` is not empty, or a value is out of range.
+        InputError: ``out`` is not empty, a value is out of range, or no image can be read.
     """
     if not 16 <= size <= 512 or not 1 <= quality <= 100 or shard_size <= 0:
         raise InputError("size must be from 16 to 512, quality from 1 to 100, and shard_size above 0.")
@@ -40,15 +43,28 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
     with suppress(InputError):  # a set may do without held-out faces; in a plain folder they are the same ones
         for face in list_faces(data, "val", min_native=min_native):
             found.setdefault(face.stored, ("val", face))
-    rows = list(write_shards(_samples(list(found.values()), size, quality), out, shard_size))
-    write_text(out / INDEX, index_lines(rows))
+    try:
+        rows = list(write_shards(_samples(list(found.values()), size, quality), out, shard_size))
+        if not rows:
+            raise InputError(f"{data}: none of its {len(found)} images can be read. Check the training set.")
+        write_text(out / INDEX, index_lines(rows))
+    except BaseException:
+        for shard in out.glob("*.tar"):  # the folder was empty: nothing half-written stays
+            shard.unlink()
+        raise
     shards = {row["shard"] for row in rows}
-    return f"{len(rows)} faces of {size} px in {len(shards)} shards, {sum(row['length'] for row in rows) / 1e6:.1f} MB: {out}"
+    skipped = f" ({len(found) - len(rows)} unreadable images skipped)" if len(rows) < len(found) else ""
+    megabytes = sum(row["length"] for row in rows) / 1e6
+    return f"{len(rows)} faces of {size} px{skipped} in {len(shards)} shards, {megabytes:.1f} MB: {out}"
 
 
 def _samples(found: list[tuple[str, FaceFile]], size: int, quality: int) -> Iterator[tuple[dict[str, Any], bytes]]:
     for i, (split, face) in enumerate(tqdm(found, desc="packing", unit="face", dynamic_ncols=True)):
-        image = resize(read_face(face.stored), size)
+        try:
+            image = resize(read_face(face.stored), size)
+        except InputError as error:
+            log.warning("skipped: %s", error)
+            continue
         _, data = cv2.imencode(".webp", image[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
         factor = size / face.size
 

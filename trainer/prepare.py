@@ -185,13 +185,15 @@ class _Worker:
             pixels = to_uint8(read_photo(path).pixels[:, :, :3])
         except ImageError as error:
             return entry | {"dropped": {"image unreadable": 1}, "error": str(error)}
+        if self.options.aligned and pixels.shape[0] != pixels.shape[1]:
+            return entry | {"dropped": {"image not square, so no aligned face": 1}}
         faces = self.detector.detect(pixels, threshold=self.options.threshold)
         if self.options.aligned:
             faces = sorted(faces, key=lambda face: face.size)[-1:]  # a bystander may be in the picture
         if not faces:
             dropped["image without a face"] = 1
         for i, face in enumerate(faces):
-            matrix = self._whole(pixels) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
+            matrix = self._whole(len(pixels)) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
             row, crop, reason = self._face(pixels, matrix, np.asarray(face.points))
             if reason:
                 dropped[reason] += 1
@@ -235,9 +237,9 @@ class _Worker:
         return row, crop, ""
 
     @staticmethod
-    def _whole(pixels: RGB8) -> Matrix:
-        """The whole image as the crop."""
-        factor = FULL_SIZE / max(pixels.shape[:2])
+    def _whole(side: int) -> Matrix:
+        """The whole square image as the crop."""
+        factor = FULL_SIZE / side
         shift = (factor - 1) / 2  # pixel centres
         return np.array([[factor, 0, shift], [0, factor, shift]])
 

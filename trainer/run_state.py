@@ -29,7 +29,7 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
         CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
     path = run / FOLDER / f"step-{state['step']:09d}.pt"
-    for left in path.parent.glob(".*.tmp"):  # of a run that was killed while it wrote
+    for left in (*path.parent.glob(".*.tmp"), *run.glob(".*.tmp")):  # of a run that was killed while it wrote
         left.unlink()
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -52,7 +52,7 @@ def load_state(run: Path) -> dict[str, Any]:
     """
     found = checkpoints(run)
     if not found:
-        raise CheckpointError(f"{run}: no checkpoint to resume from. Start the run without --resume.")
+        raise CheckpointError(f"{run}: has no checkpoint. It was stopped before its first one; start it again.")
     try:
         return torch.load(found[-1], map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from pfr_core.files import replacing
 from pfr_core.image_io import write_photo
 
 from .data import RGB8, to_bytes
@@ -39,9 +40,11 @@ class Watch:
         self.sums: dict[str, tuple[float, int]] = {}
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
         path = run / LOG
-        lines = path.read_text().splitlines() if step and path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        text = path.read_text() if step and path.exists() else ""
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a kill can leave half a line
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
         self.file = path.open("a")
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from ..initialise import pass_through, warm_start
 from ..optim import adam, freeze_first, generator_groups, trainable
 from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
-from .prior import PATH_DECAY, scores
+from .prior import PATH_DECAY, noise_sizes, scores
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +76,19 @@ class RestoreStage(Stage):
         self.path_mean = 0.0
         smallest = self.terms_of_weights()["G/noise_smallest"].item()
         if smallest < NEARLY_OFF:
-            log.warning("a noise branch starts at %.4f: the decoder is nearly cut off there. Train the prior longer.", smallest)
+            log.warning(
+                "a noise branch starts at %.4f: the decoder is nearly cut off there until training has opened it (lr_noise; "
+                "watch G/noise_smallest).",
+                smallest,
+            )
 
     def _add_discriminators(self) -> None:
         config = self.config
         groups: dict[str, list[nn.Parameter]] = {}
         if config.global_weight:
             self.d = start_discriminator(config.shape, config.stddev_group, config.discriminator)
+            if config.freeze_d and not config.discriminator:
+                log.warning("FreezeD freezes random layers: pass a trained discriminator with --discriminator, or --freeze-d 0.")
             freeze_first(self.d.convs, config.freeze_d)
             self.networks["global"] = self.d
             groups["global"] = list(self.d.parameters())
@@ -212,5 +218,4 @@ class RestoreStage(Stage):
 
     def terms_of_weights(self) -> Terms:
         """How alive the noise branches are: smallest and mean size of their scalars. Near 0 the decoder would be cut off."""
-        sizes = torch.stack([parameter.detach().abs().mean() for parameter in generator_groups(self.g)["noise"]])
-        return {"G/noise_smallest": sizes.min(), "G/noise_mean": sizes.mean()}
+        return noise_sizes(generator_groups(self.g)["noise"])
