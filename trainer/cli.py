@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_prepare(commands)
     for stage, config in STAGES.items():
-        run = commands.add_parser(stage, help=STAGE_HELP[stage], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        run = commands.add_parser(
+            stage, help=STAGE_HELP[stage], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        )
         _add_sources(run, stage)
         add_options(run, config)
         run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
