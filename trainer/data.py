@@ -123,7 +123,7 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
     if not faces:
         raise InputError(
             f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed. "
-            "Make a training set with: python -m trainer prepare PHOTOS FOLDER"
+            "Lower --min-native, or make a training set with: python -m trainer prepare PHOTOS FOLDER"
         )
     return faces
 
