@@ -19,14 +19,16 @@ from torchvision.models import vgg19
 from pfr_core import PFR, Degradation, PFRConfig, save_model
 from pfr_core import weights as W
 from pfr_core.checkpoint import read_checkpoint
-from pfr_core.errors import WeightsError
+from pfr_core.errors import InputError, WeightsError
 from trainer.cli import main
-from trainer.config import RestoreConfig
+from trainer.config import PriorConfig, RestoreConfig
 from trainer.data import RGB8, list_faces, read_face, to_unit
 from trainer.evaluate import degraded_pairs
 from trainer.features import IdentityNetwork, PerceptualNetwork
 from trainer.loop import Run, train
 from trainer.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for, perceptual_distance
+from trainer.stages import build
+from trainer.validate import Validation
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -167,10 +169,23 @@ def test_the_full_objective_is_alive_and_the_best_is_kept(shared_dir: Path, tmp_
     for term in ("l1", "pyramid", "global", "local", "fm", "fp"):
         assert f'"G/{term}"' in first
     best = read_checkpoint(tmp_path / "run" / "best.safetensors").provenance
-    assert best["best_by"] == "perceptual" and set(best["scores"]) == {"psnr", "ssim", "perceptual", "identity", "kid", "niqe"}
+    # Judged at the network's size, or 64 px if that is smaller; NIQE says nothing there.
+    assert best["best_by"] == "perceptual" and set(best["scores"]) == {"psnr", "ssim", "perceptual", "identity", "kid"}
     grids = {path.name.split("-")[1]: Image.open(path).size for path in (tmp_path / "run" / "grids").glob("000000002-*")}
     assert set(grids) == {"faces.png", "left_eye.png", "right_eye.png", "mouth.png"}
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_the_prior_is_validated_without_networks_it_has_no_use_for(shared_dir: Path, tmp_path: Path) -> None:
+    options = {name: SMALL[name] for name in ("network", "batch", "stddev_group", "device", "precision", "workers")}
+    config = PriorConfig(data=str(shared_dir / "data" / "faces"), size=64, validate_faces=4, **options)
+    validation = Validation(config, build(config))
+    assert validation.judge.perceptual is None and validation.judge.identity is None
+    assert {face.shape for face in validation.real} == {(64, 64, 3)}
+    scores = validation(build(config))
+    assert set(scores) == {"kid"} and validation.rank(scores) == -scores["kid"]
+    with pytest.raises(InputError, match="best_by niqe cannot be computed here"):
+        Validation(dataclasses.replace(config, best_by="niqe"), build(config))
 
 
 def test_every_term_of_the_objective_moves_the_generator(shared_dir: Path, tmp_path: Path) -> None:
