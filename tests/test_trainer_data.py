@@ -273,7 +273,7 @@ def test_shards_of_others_are_read_and_packing_skips_what_cannot_be(faces: Path,
     (faces / "0.png").write_bytes(b"no picture")
     Image.new("RGB", (64, 48)).save(faces / "1.png")
     options: dict[str, Any] = {"shard_size": 1.0, "size": 64, "quality": 90}
-    assert pack(str(faces), tmp_path / "packed", **options).startswith("1 faces of 64 px (2 unreadable images skipped)")
+    assert pack(str(faces), tmp_path / "packed", **options).startswith("1 faces of 64 px (skipped as unreadable: 2)")
     (faces / "2.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="none of its 3 images can be read"):
         pack(str(faces), tmp_path / "nothing", **options)

@@ -142,7 +142,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "prior": {
         "paper": {},
         "lite": {"network": "pfr-512-lite", "iterations": 200_000, "batch": 16},
-        # Ours: rough faces on two CPU cores in about two hours.
+        # Ours: rough faces on two CPU cores in one to two hours.
         "tiny": {
             "network": "pfr-256-lite",
             "size": 64,

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -101,6 +101,8 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
         rows = _json_lines(text, root)
     else:
         folder = Path(source)
+        if folder.is_file():
+            raise InputError(f"{folder}: is a file. Pass --data the folder that it lies in.")
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder. Pass --data the folder with the aligned faces.")
         root = str(folder)
@@ -175,6 +177,8 @@ def read_face(stored: Stored | Path) -> RGB8:
     try:
         with Image.open(io.BytesIO(stored.read())) as image:
             rgb = np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:  # its text is about an object in memory
+        raise InputError(f"{stored}: cannot be read as an image. Remove it from the training set.") from error
     except OSError as error:
         raise InputError(f"{stored}: cannot be read as an image ({error}). Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:

@@ -250,31 +250,30 @@ def _loop(
 ) -> bool:
     """Step until the end (True) or until asked to stop (False); checkpoints on the way and at the end."""
     config = run.config
-    bar = tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None)
-    while run.step < config.iterations:
-        clock, started = Clock(run.device, exact=False), time.perf_counter()
-        values = run.take_step(clock)
-        seconds = time.perf_counter() - started
-        bar.update()
-        if watch is not None:
-            pace = {"step": seconds, "data_share": clock.seconds["data"] / seconds, "faces": run.faces_per_step / seconds}
-            watch.add(run.step, {**values, **{f"time/{name}": value for name, value in pace.items()}})
-            if run.step % 10 == 0:
-                bar.set_postfix({name: f"{value:.3f}" for name, value in list(values.items())[:3]}, refresh=False)
-            if config.image_every and (run.step % config.image_every == 0 or run.step == 1):
-                watch.pictures(run.step, pictures(run))
-        if config.validate_every and (run.step % config.validate_every == 0 or run.step == config.iterations):
-            if validation is not None and watch is not None:
-                _validate(run, folder, watch, validation)
-            run.fabric.barrier()
-        if after_step is not None:
-            after_step(run)
-        stop = run.agree(stopped())
-        if stop or run.step % config.checkpoint_every == 0 or run.step == config.iterations:
-            run.checkpoint(folder)
-        if stop and run.step < config.iterations:
-            return False
-    bar.close()
+    with tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None) as bar:
+        while run.step < config.iterations:
+            clock, started = Clock(run.device, exact=False), time.perf_counter()
+            values = run.take_step(clock)
+            seconds = time.perf_counter() - started
+            bar.update()
+            if watch is not None:
+                pace = {"step": seconds, "data_share": clock.seconds["data"] / seconds, "faces": run.faces_per_step / seconds}
+                watch.add(run.step, {**values, **{f"time/{name}": value for name, value in pace.items()}})
+                if run.step % 10 == 0:
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in list(values.items())[:3]}, refresh=False)
+                if config.image_every and (run.step % config.image_every == 0 or run.step == 1):
+                    watch.pictures(run.step, pictures(run))
+            if config.validate_every and (run.step % config.validate_every == 0 or run.step == config.iterations):
+                if validation is not None and watch is not None:
+                    _validate(run, folder, watch, validation)
+                run.fabric.barrier()
+            if after_step is not None:
+                after_step(run)
+            stop = run.agree(stopped())
+            if stop or run.step % config.checkpoint_every == 0 or run.step == config.iterations:
+                run.checkpoint(folder)
+            if stop and run.step < config.iterations:
+                return False
     return True
 
 

@@ -53,7 +53,7 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
             shard.unlink()
         raise
     shards = {row["shard"] for row in rows}
-    skipped = f" ({len(found) - len(rows)} unreadable images skipped)" if len(rows) < len(found) else ""
+    skipped = f" (skipped as unreadable: {len(found) - len(rows)})" if len(rows) < len(found) else ""
     megabytes = sum(row["length"] for row in rows) / 1e6
     return f"{len(rows)} faces of {size} px{skipped} in {len(shards)} shards, {megabytes:.1f} MB: {out}"
 
