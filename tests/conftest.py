@@ -10,7 +10,9 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +24,17 @@ def shared_dir() -> Path:
     if not value:
         pytest.skip("PFR_SHARED_DIR is not set")
     return Path(value)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder of three small images that training takes for faces."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
 
 
 @pytest.fixture(scope="module")

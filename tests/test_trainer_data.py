@@ -32,14 +32,9 @@ from trainer.shards import Stored
 
 
 @pytest.fixture
-def faces(tmp_path: Path) -> Path:
-    folder = tmp_path / "faces"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
+def faces(faces: Path, tmp_path: Path) -> Path:
+    """A copy of its own for each test, which may spoil it."""
+    return Path(shutil.copytree(faces, tmp_path / "faces"))
 
 
 def dataset(files: list[FaceFile], size: int = 16, seed: int = 0, real_share: float = 0.5, degrade: bool = True) -> FaceDataset:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
 from pfr_core.network import PFR
@@ -30,16 +28,6 @@ COMMON: dict[str, Any] = {
     "workers": 0,
     "iterations": 10,
 }
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("faces")
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
 
 
 def started(config: RunConfig) -> tuple[Any, Batch, Run]:

@@ -40,21 +40,13 @@ for name in sys.argv[2:]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Gradients of both stages, by one process and by two."""
-    import numpy as np
-    from PIL import Image
-
     from trainer.config import PriorConfig, RestoreConfig
 
     folder = tmp_path_factory.mktemp("processes")
-    (folder / "faces").mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / "faces" / f"{i}.png")
     common: dict[str, Any] = {
-        "data": str(folder / "faces"),
+        "data": str(faces),
         "network": "pfr-256-lite",
         "size": 16,
         "accumulate": 2,

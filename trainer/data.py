@@ -177,10 +177,9 @@ def read_face(stored: Stored | Path) -> RGB8:
     try:
         with Image.open(io.BytesIO(stored.read())) as image:
             rgb = np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:  # its text is about an object in memory
-        raise InputError(f"{stored}: cannot be read as an image. Remove it from the training set.") from error
     except OSError as error:
-        raise InputError(f"{stored}: cannot be read as an image ({error}). Remove it from the training set.") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
+        raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:
         raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
     return resize(rgb, FULL_SIZE)

@@ -87,9 +87,14 @@ class Stage(ABC):
             faces: faces in the step.
         """
 
+    def noise_scalars(self) -> list[nn.Parameter]:
+        """The scalars of the prior's noise branches, the only ones of that name."""
+        return [parameter for name, parameter in self.generator.named_parameters() if name.endswith("noise.weight")]
+
     def terms_of_weights(self) -> Terms:
-        """What to report of the weights themselves."""
-        return {}
+        """How alive the noise branches are: smallest and mean size of their scalars. Near 0 the decoder would be cut off."""
+        sizes = torch.stack([scalar.detach().abs().mean() for scalar in self.noise_scalars()])
+        return {"G/noise_smallest": sizes.min(), "G/noise_mean": sizes.mean()}
 
     @abstractmethod
     def look(self, batch: Batch) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ take their place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ class PriorStage(Stage):
         super().__init__(config)
         shape = config.shape
         self.g = StyleGAN2Prior(shape)
-        for name, parameter in self.g.named_parameters():
-            if name.endswith("noise.weight"):
-                nn.init.constant_(parameter, QUIET)
+        for scalar in self.noise_scalars():
+            nn.init.constant_(scalar, QUIET)
         if config.init_from:
             take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from)
         self.d = start_discriminator(shape, config.stddev_group, config.discriminator)
@@ -138,10 +137,6 @@ class PriorStage(Stage):
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
         return [path, beside]
 
-    def terms_of_weights(self) -> Terms:
-        """How much the noise matters to the prior; ``restore`` starts from these scalars."""
-        return noise_sizes([parameter for name, parameter in self.g.named_parameters() if name.endswith("noise.weight")])
-
     def _styles(self, random: SampleRandom) -> Tensor:
         """w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
         shape = self.config.shape
@@ -156,12 +151,6 @@ class PriorStage(Stage):
     def _noise(self, random: SampleRandom) -> dict[int, Tensor]:
         shape = self.config.shape
         return {r: random.normal(shape.channels(r), r, r) for r in shape.resolutions}
-
-
-def noise_sizes(scalars: Sequence[Tensor]) -> Terms:
-    """Smallest and mean size of the noise branches' scalars."""
-    sizes = torch.stack([scalar.detach().abs().mean() for scalar in scalars])
-    return {"G/noise_smallest": sizes.min(), "G/noise_mean": sizes.mean()}
 
 
 def scores(real: Tensor, fake: Tensor) -> Terms:

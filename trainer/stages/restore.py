@@ -26,7 +26,7 @@ from ..initialise import pass_through, warm_start
 from ..optim import adam, freeze_first, generator_groups, trainable
 from ..randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
-from .prior import PATH_DECAY, noise_sizes, scores
+from .prior import PATH_DECAY, scores
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +215,3 @@ class RestoreStage(Stage):
         beside = path.with_name(f"{path.stem}.discriminator.safetensors")
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
         return [path, beside]
-
-    def terms_of_weights(self) -> Terms:
-        """How alive the noise branches are: smallest and mean size of their scalars. Near 0 the decoder would be cut off."""
-        return noise_sizes(generator_groups(self.g)["noise"])
