@@ -182,14 +182,28 @@ def test_photographs_for_testing_are_not_trained_on(shared_dir: Path, data: Path
         assert (aligned.points[0] > aligned.boxes[0, :2]).all() and (aligned.points[0] < aligned.boxes[0, 2:]).all()
 
 
+def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    DetectorConfig(faces="faces", wild="wild", out="elsewhere").save(tmp_path / "config.json")
+    asked: list[tuple[str, bool]] = []
+
+    def remember(config: DetectorConfig, *, resume: bool = False) -> Path:
+        asked.append((config.out, resume))
+        return Path(config.out)
+
+    monkeypatch.setattr("trainer.detector.train.train", remember)
+    assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
+
+
 @pytest.mark.usefixtures("weights")
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, data: Path, tmp_path: Path) -> None:
     whole = train(config(shared_dir, data, tmp_path / "whole"), limit=2)
     train(config(shared_dir, data, tmp_path / "parts", iterations=2, warmup=200), limit=2)
     resumed = train(config(shared_dir, data, tmp_path / "parts"), resume=True, limit=2)
-    expected, found = (RetinaFace.load("mobile0.25", path, torch.device("cpu")) for path in (whole, resumed))
+    begun = train(config(shared_dir, data, tmp_path / "begun"), resume=True, limit=2)  # stopped before its first checkpoint
+    expected, found, again = (RetinaFace.load("mobile0.25", path, torch.device("cpu")) for path in (whole, resumed, begun))
     for name, value in expected.network.state_dict().items():
         assert torch.equal(value, found.network.state_dict()[name]), name
+        assert torch.equal(value, again.network.state_dict()[name]), name
     with pytest.raises(InputError, match="--resume"):
         train(config(shared_dir, data, tmp_path / "whole"), limit=2)
     # A finished run that is resumed only exports again, with another shift of the scores if that was changed.

@@ -26,7 +26,7 @@ from .data import Batch, FaceDataset, FaceFile, batches, list_faces
 from .engine import average_gradients, start
 from .initialise import read_start
 from .optim import rate_factor, set_rates
-from .run_state import checkpoints, load_state, save_state
+from .run_state import save_state, state_to_resume
 from .stages import Phase, Stage, build
 from .validate import Validation
 from .watch import Watch, stop_on_signal
@@ -217,7 +217,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     folder = Path(config.out)
     if not resume and (folder / CONFIG).exists():
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
-    run = Run(config, load_state(folder) if resume and checkpoints(folder) else None)
+    run = Run(config, state_to_resume(folder) if resume else None)
     first = run.fabric.is_global_zero
     validation = Validation(config, run.stage) if config.validate_every and first else None
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.

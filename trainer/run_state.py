@@ -44,6 +44,11 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
     return path
 
 
+def state_to_resume(run: Path) -> dict[str, Any] | None:
+    """As :func:`load_state`; None if the run was stopped before its first checkpoint and has to begin again."""
+    return load_state(run) if checkpoints(run) else None
+
+
 def load_state(run: Path) -> dict[str, Any]:
     """The newest checkpoint of a run.
 
@@ -52,7 +57,7 @@ def load_state(run: Path) -> dict[str, Any]:
     """
     found = checkpoints(run)
     if not found:
-        raise CheckpointError(f"{run}: has no checkpoint. It was stopped before its first one; start it again.")
+        raise CheckpointError(f"{run}: has no checkpoint yet. Continue the run with --resume.")
     try:
         return torch.load(found[-1], map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from pfr_core.arguments import add_options, chosen
@@ -40,8 +41,9 @@ def train(options: argparse.Namespace) -> str:
     if not options.out:
         raise InputError("Say with --out where the run's files go.")
     saved = Path(options.out) / "config.json"
-    config = DetectorConfig.load(saved) if options.resume else DetectorConfig(**chosen(options, DetectorConfig))
-    return str(run(config, resume=options.resume))
+    if options.resume:
+        return str(run(replace(DetectorConfig.load(saved), out=options.out), resume=True))  # it may have been moved
+    return str(run(DetectorConfig(**chosen(options, DetectorConfig))))
 
 
 def evaluate(options: argparse.Namespace) -> str:

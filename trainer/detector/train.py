@@ -25,7 +25,7 @@ from pfr_core.retinaface import RetinaFace, build, describe, save, to_input
 from pfr_core.weights import locate
 
 from ..optim import warmup_cosine
-from ..run_state import checkpoints, load_state, save_state
+from ..run_state import checkpoints, load_state, save_state, state_to_resume
 from ..watch import Watch, stop_on_signal
 from .config import DetectorConfig
 from .photographs import Material, load_material
@@ -53,13 +53,13 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
 
     Args:
         config: the run.
-        resume: go on from the last checkpoint in ``config.out``.
+        resume: go on from the last checkpoint in ``config.out``, or begin if there is none yet.
         limit: use only the first so many files of each kind, 0 for all (for tests).
 
     Raises:
         InputError: the folder of the run is taken, or the data are unusable.
         WeightsError: the published RetinaFace, which labels the photographs, is not to be had.
-        CheckpointError: nothing to resume or to start from, or a checkpoint cannot be written or read.
+        CheckpointError: nothing to start from, or a checkpoint cannot be written or read.
         PFRError: the loss is no longer finite; the last checkpoint is kept.
     """
     folder = Path(config.out)
@@ -70,7 +70,8 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     torch.manual_seed(config.seed)
     net, ema = (build("mobile0.25", device, raw=True).to(memory_format=torch.channels_last) for _ in range(2))
     earlier: dict[str, Any] | None = None
-    if config.init_from and not resume:
+    state = state_to_resume(folder) if resume else None
+    if config.init_from and state is None:
         if not checkpoints(Path(config.init_from)):
             raise InputError(f"--init-from {config.init_from}: no run with a checkpoint there.")
         net.load_state_dict(load_state(Path(config.init_from))["ema"])
@@ -80,8 +81,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
     # Fused: the network is so small that the ordinary update of each tensor would cost a tenth of the step.
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     step = 0
-    if resume:
-        state = load_state(folder)
+    if state is not None:
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
