@@ -20,9 +20,7 @@ class Encoder(nn.Module):
         super().__init__()
         down = config.resolutions[-2::-1]  # S/2 ... 4
         self.stem = ConvLayer(3, config.channels(config.size), 1)
-        self.convs = nn.ModuleDict(
-            {str(r): ConvLayer(config.channels(2 * r), config.channels(r), 3, down=True) for r in down}
-        )
+        self.convs = nn.ModuleDict({str(r): ConvLayer(config.channels(2 * r), config.channels(r), 3, down=True) for r in down})
         self.mmrb = nn.ModuleDict({str(r): MMRB(config.channels(r)) for r in config.mmrb_resolutions})
         self.to_z = EqualLinear(config.channels(SMALLEST) * SMALLEST**2, config.style_dim, activate=True)
         self.size = config.size
@@ -51,9 +49,7 @@ class Decoder(nn.Module):
             {str(r): ConvLayer(config.channels(r // 2), config.channels(r), 3) for r in config.resolutions[1:]}
         )
         # Only for training: "L1 restoration loss for each resolution scale of the reconstructed feature maps" (3.1).
-        self.to_rgb = nn.ModuleDict(
-            {str(r): ConvLayer(config.channels(r), 3, 1, activate=False) for r in config.resolutions}
-        )
+        self.to_rgb = nn.ModuleDict({str(r): ConvLayer(config.channels(r), 3, 1, activate=False) for r in config.resolutions})
 
     def forward(self, features: Features) -> Features:
         y = features[SMALLEST]

@@ -63,9 +63,7 @@ class Discriminator(nn.Module):
         )
         channels = config.channels(SMALLEST)
         self.final_conv = ConvLayer(channels + 1, channels, 3)
-        self.final_linear = nn.Sequential(
-            EqualLinear(channels * SMALLEST**2, channels, activate=True), EqualLinear(channels, 1)
-        )
+        self.final_linear = nn.Sequential(EqualLinear(channels * SMALLEST**2, channels, activate=True), EqualLinear(channels, 1))
         self.stddev_group = stddev_group
 
     def forward(self, x: Tensor) -> Tensor:
