@@ -62,7 +62,7 @@ def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append(stored.place)
         return np.zeros((64, 64, 3), np.uint8)
 
-    monkeypatch.setattr("trainer.data.read_face", remember)
+    monkeypatch.setattr("trainer.data.dataset.read_face", remember)
     data = dataset(files, real_share=0.75, degrade=False)
     for i in range(400):
         data[i]
