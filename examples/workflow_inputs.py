@@ -1,6 +1,6 @@
 """Makes the inputs of the ComfyUI workflows in ``example_workflows`` from the example photograph. Needs ffmpeg.
 
-    python examples/workflow_inputs.py
+python examples/workflow_inputs.py
 """
 
 from __future__ import annotations

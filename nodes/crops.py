@@ -108,9 +108,7 @@ class PFRPasteFaces:
             "optional": {"upscaled": UPSCALED},
         }
 
-    def paste(
-        self, image: Tensor, faces: Faces, crops: Tensor, upscaled: Tensor | None = None, **values: Any
-    ) -> dict[str, Any]:
+    def paste(self, image: Tensor, faces: Faces, crops: Tensor, upscaled: Tensor | None = None, **values: Any) -> dict[str, Any]:
         faces.check(image)
         _check_crops(crops, faces)
         options, parser, steps = inputs.options(values), runtime.parser(), runtime.Steps(len(image))
@@ -121,9 +119,7 @@ class PFRPasteFaces:
             with steps.frame(number):
                 before = crop_faces(frame, found, crops.shape[1])
                 after = np.stack([next(restored)[..., :3] for _ in found]) if found else before
-                result, mask = paste_faces(
-                    frame, found, before, after, options=options, parser=parser, background=background
-                )
+                result, mask = paste_faces(frame, found, before, after, options=options, parser=parser, background=background)
                 images.append(result)
                 masks.append(mask)
                 if found and not ui:

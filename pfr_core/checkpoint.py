@@ -192,16 +192,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
-        raise CheckpointError(
-            f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr."
-        )
+        raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
     try:
         config = PFRConfig(**json.loads(metadata["config"]))
         provenance = dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: the metadata is damaged ({error}). Download or export the file again."
-        ) from error
+        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Download or export the file again.") from error
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), FORMAT)
 
 

@@ -46,9 +46,7 @@ def jpeg_coding(image: Image.Image) -> JpegCoding | None:
     if len(tables) == 3 and tables[1] == tables[2]:
         tables.pop()
     sampling = JpegImagePlugin.get_sampling(image)  # -1: gray, or a ratio Pillow cannot write; then lose no colour
-    return JpegCoding(
-        tuple(tuple(table) for table in tables), max(sampling, 0), bool(image.info.get("progressive", False))
-    )
+    return JpegCoding(tuple(tuple(table) for table in tables), max(sampling, 0), bool(image.info.get("progressive", False)))
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:
@@ -114,9 +112,7 @@ def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
 
 def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
-    logger.warning(
-        "%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile"
-    )
+    logger.warning("%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile")
     if not profile:
         return image.convert("RGB")
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

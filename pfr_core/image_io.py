@@ -330,9 +330,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
     return pixels
 
 
-def _metadata(
-    target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None
-) -> Metadata:
+def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None) -> Metadata:
     """What the target format can hold of the source's metadata; the rest is named in one warning."""
     if like is None:
         kept, dropped = Metadata(), []

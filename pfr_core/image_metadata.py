@@ -168,9 +168,7 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
 
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
     """Without pointers, which are made anew, and without the 8-byte types of BigTIFF."""
-    return {
-        tag: field for tag, field in fields.items() if tag not in (EXIF_IFD, GPS_IFD, INTEROP_IFD) and field.kind < 16
-    }
+    return {tag: field for tag, field in fields.items() if tag not in (EXIF_IFD, GPS_IFD, INTEROP_IFD) and field.kind < 16}
 
 
 def exif_of_tiff(data: bytes) -> bytes | None:
@@ -258,9 +256,7 @@ def with_provenance(xmp: bytes | None, provenance: Provenance) -> bytes:
             logger.warning("The photo's XMP is damaged and is replaced by the record of restoration.")
         document = minidom.parseString(_EMPTY_XMP.encode())
     rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
-    descriptions = [
-        node for node in rdf.childNodes if isinstance(node, minidom.Element) and node.localName == "Description"
-    ]
+    descriptions = [node for node in rdf.childNodes if isinstance(node, minidom.Element) and node.localName == "Description"]
     about = descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
 
     source_type = _SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"

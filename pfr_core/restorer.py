@@ -23,7 +23,7 @@ from .alignment import FloatImage, to_uint8
 from .checkpoint import load_model
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .detection import Detector, DetectorName
-from .device import DTypeName, resolve_device, resolve_dtype
+from .device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 from .errors import Cancelled, InputError
 from .face import Face
 from .image_io import read_photo
@@ -113,7 +113,9 @@ class FaceRestorer:
         self.parser = Parser(self.device)
         self._model = model
         net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)
-        self.net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        if self.device.type == "cpu":
+            keep_memory()
+        self.net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
 
     @property
     def provenance(self) -> Provenance:

@@ -243,8 +243,7 @@ def locate(
     weights = _entry(name)
     if weights.embedded:
         raise WeightsError(
-            f"{weights.name}: {ASSETS / weights.file} is missing from the installation. Install PFR again, "
-            "or name another model."
+            f"{weights.name}: {ASSETS / weights.file} is missing from the installation. Install PFR again, or name another model."
         )
     if _offline():
         raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])

@@ -36,9 +36,7 @@ class YuNet:
                 f"{path}: OpenCV {cv2.__version__} cannot use it ({error}). Update OpenCV, or choose another detector."
             ) from error
 
-    def detect_faces(
-        self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float
-    ) -> npt.NDArray[np.float32]:
+    def detect_faces(self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
         """[N,15] float32, best score first: box, score, five points, in px of ``bgr`` [H,W,3] uint8."""
         self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
         self._detector.setScoreThreshold(conf_threshold)

@@ -187,8 +187,7 @@ def test_a_scale_below_one_enlarges_first() -> None:
     expected = cv2.resize(large.astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(degrade(image, replace(OFF, scale=0.5)), expected)
     harm = [
-        np.abs(degrade(image, replace(OFF, scale=scale, quality=10)).astype(float) - image).mean()
-        for scale in (0.5, 1.0, 4.0)
+        np.abs(degrade(image, replace(OFF, scale=scale, quality=10)).astype(float) - image).mean() for scale in (0.5, 1.0, 4.0)
     ]
     assert harm == sorted(harm)
 
@@ -294,9 +293,7 @@ def digest(seed: int) -> str:
 def test_another_process_gives_the_same_bytes() -> None:
     program = "from pathlib import Path; import runpy, sys; print(runpy.run_path(sys.argv[1])['digest'](123))"
     root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", program, __file__], capture_output=True, text=True, cwd=root, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, __file__], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == digest(123)
 
 

@@ -226,9 +226,7 @@ def test_webp_stays_lossy_or_lossless(tmp_path: Path, lossless: bool) -> None:
     assert photo.lossless == lossless
     write_photo(tmp_path / "b.webp", photo.pixels, photo)
     back = read_photo(tmp_path / "b.webp")
-    assert back.lossless == lossless and np.abs(back.pixels.astype(int) - photo.pixels).mean() < (
-        0.001 if lossless else 3
-    )
+    assert back.lossless == lossless and np.abs(back.pixels.astype(int) - photo.pixels).mean() < (0.001 if lossless else 3)
     write_photo(tmp_path / "c.webp", photo.pixels, photo, quality=50)
     assert not read_photo(tmp_path / "c.webp").lossless
 
@@ -290,9 +288,7 @@ def test_orientation_is_applied_once(tmp_path: Path, suffix: str, orientation: i
 def test_tiff_sixteen_bit_orientation(tmp_path: Path, orientation: int | None) -> None:
     pixels = smooth(dtype=np.uint16)
     path = tmp_path / "a.tif"
-    write_photo(
-        path, pixels, like(pixels, xmp=None if orientation else XMP)
-    )  # XMP states 6, the tag is taken out below
+    write_photo(path, pixels, like(pixels, xmp=None if orientation else XMP))  # XMP states 6, the tag is taken out below
     data = bytearray(path.read_bytes())
     at = data.index(struct.pack("<HHI", 274, 3, 1), 8)
     data[at : at + 12] = struct.pack("<HHIHH", 274, 3, 1, orientation, 0) if orientation else b"\x13\x01" + b"\0" * 10
@@ -408,9 +404,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCap
     write_photo(tmp_path / "c.png", gray_of(pixels), like(pixels, icc=GRAY_PROFILE, gray=True))
     assert read_photo(tmp_path / "c.png").icc == GRAY_PROFILE and not caplog.records
     big = XMP.replace(b"attic box 7", b"x" * 70000)
-    write_photo(
-        tmp_path / "d.jpg", pixels, like(pixels, xmp=big, exif=exif_block()[6:] + b"\0" * 70000), provenance=PROVENANCE
-    )
+    write_photo(tmp_path / "d.jpg", pixels, like(pixels, xmp=big, exif=exif_block()[6:] + b"\0" * 70000), provenance=PROVENANCE)
     assert "XMP" in caplog.text and "EXIF" in caplog.text and MARKER in (read_photo(tmp_path / "d.jpg").xmp or b"")
     write_photo(tmp_path / "e.png", pixels, like(pixels, xmp=big), provenance=PROVENANCE)
     assert b"x" * 70000 in (read_photo(tmp_path / "e.png").xmp or b"")
@@ -479,9 +473,7 @@ def test_sixteen_bit_gray_with_alpha(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photo(tmp_path / "b.png").pixels, photo.pixels)
 
 
-@pytest.mark.parametrize(
-    "kind", ["white is zero", "premultiplied", "unspecified", "big-endian", "bigtiff", "tiled", "planes"]
-)
+@pytest.mark.parametrize("kind", ["white is zero", "premultiplied", "unspecified", "big-endian", "bigtiff", "tiled", "planes"])
 def test_sixteen_bit_tiff_layouts(tmp_path: Path, kind: str) -> None:
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "a.tif"
@@ -819,9 +811,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         "        print(error)\n"
     )
     root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(target)], capture_output=True, text=True, cwd=root, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(target)], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.count(str(target)) == 2 and done.stdout.count("free some space") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"] and target.read_bytes() == before
 

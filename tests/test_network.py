@@ -172,9 +172,7 @@ def test_mmrb_trains_inside_another_network() -> None:
 # --- Resampling and convolutions against direct references ------------------------------------------------------------
 
 
-def upfirdn(
-    x: npt.NDArray[np.float64], up: int, down: int, pad: tuple[int, int], gain: float
-) -> npt.NDArray[np.float64]:
+def upfirdn(x: npt.NDArray[np.float64], up: int, down: int, pad: tuple[int, int], gain: float) -> npt.NDArray[np.float64]:
     """One channel: insert zeros, pad, filter with [1,3,3,1] x [1,3,3,1], keep every ``down``-th pixel."""
     height, width = x.shape
     spread = np.zeros((height * up, width * up))
@@ -259,18 +257,12 @@ def textbook_modulated_conv(layer: ModulatedConv, x: Tensor, w: Tensor) -> Tenso
         return F.conv2d(x, weight, padding=kernel // 2, groups=batch).reshape(batch, out, height, width)
     weight = weight.transpose(1, 2).reshape(batch * channels, out, kernel, kernel)
     x = F.conv_transpose2d(x, weight, stride=2, groups=batch).reshape(batch, out, 2 * height + 1, 2 * width + 1)
-    return torch.stack(
-        [torch.stack([torch.tensor(upfirdn(c.numpy(), 1, 1, (1, 1), 4.0)).float() for c in image]) for image in x]
-    )
+    return torch.stack([torch.stack([torch.tensor(upfirdn(c.numpy(), 1, 1, (1, 1), 4.0)).float() for c in image]) for image in x])
 
 
 @pytest.mark.parametrize("size_of_style", [1.0, 1e-3, 1e3])
-@pytest.mark.parametrize(
-    ("kernel", "up", "demodulate"), [(3, False, True), (3, True, True), (1, False, False), (3, True, False)]
-)
-def test_modulation_on_activations_is_the_textbook_one(
-    kernel: int, up: bool, demodulate: bool, size_of_style: float
-) -> None:
+@pytest.mark.parametrize(("kernel", "up", "demodulate"), [(3, False, True), (3, True, True), (1, False, False), (3, True, False)])
+def test_modulation_on_activations_is_the_textbook_one(kernel: int, up: bool, demodulate: bool, size_of_style: float) -> None:
     layer = ModulatedConv(6, 5, kernel, 8, up=up, demodulate=demodulate)
     x, w = torch.randn(3, 6, 4, 4), torch.randn(3, 8) * size_of_style
     with torch.no_grad():

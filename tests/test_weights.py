@@ -247,9 +247,7 @@ def test_no_home_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
         W.cache_folder()
 
 
-def test_search_order(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., W.Weights]
-) -> None:
+def test_search_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., W.Weights]) -> None:
     register(closed_port())
     first, second, extra, later = (tmp_path / name for name in ("first", "second", "extra", "later"))
     monkeypatch.setenv("PFR_WEIGHTS_DIR", os.pathsep.join([str(first), "", str(second)]))
@@ -269,9 +267,7 @@ def test_find_never_connects(server: Server, cache: Path, register: Callable[...
     assert not server.requests and not cache.exists()
 
 
-def test_embedded_is_looked_for_in_the_package_only(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embedded_is_looked_for_in_the_package_only(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = W.REGISTRY["default"].file
     assets = tmp_path / "assets"
     for folder in (assets, cache):
@@ -288,9 +284,7 @@ def test_embedded_is_looked_for_in_the_package_only(
 # --- checking -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("body", "says"), [(BODY[:-1], f"it has {len(BODY) - 1} bytes"), (BODY[:-1] + b"\0", "its SHA-256 is")]
-)
+@pytest.mark.parametrize(("body", "says"), [(BODY[:-1], f"it has {len(BODY) - 1} bytes"), (BODY[:-1] + b"\0", "its SHA-256 is")])
 def test_a_wrong_file_of_the_user_is_refused_and_left_alone(
     body: bytes,
     says: str,
@@ -377,9 +371,7 @@ def test_download(page: str, cache: Path, server: Server, register: Callable[...
         (None, "refused"),
     ],
 )
-def test_a_bad_address(
-    page: str | None, says: str, cache: Path, server: Server, register: Callable[..., W.Weights]
-) -> None:
+def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
     """Alone it gives one error that says everything; followed by a good mirror it does no harm."""
     bad = server.url(page) if page else closed_port()
     register(bad, server.url("gone"))

@@ -51,12 +51,24 @@ class BatchTab:
                     "Download all as a zip file", variant="primary", size="lg", interactive=False, elem_id="batch-zip"
                 )
                 self.gallery = gr.Gallery(
-                    label="Restored", show_label=False, columns=3, fit_columns=False, height="auto", object_fit="contain",
-                    buttons=["fullscreen"], elem_id="batch-gallery",
+                    label="Restored",
+                    show_label=False,
+                    columns=3,
+                    fit_columns=False,
+                    height="auto",
+                    object_fit="contain",
+                    buttons=["fullscreen"],
+                    elem_id="batch-gallery",
                 )
                 self.report = gr.Dataframe(
-                    headers=["photo", "result"], column_widths=["35%", "65%"], datatype="str", label="Report", interactive=False,
-                    wrap=True, buttons=[], elem_id="batch-report",
+                    headers=["photo", "result"],
+                    column_widths=["35%", "65%"],
+                    datatype="str",
+                    label="Report",
+                    interactive=False,
+                    wrap=True,
+                    buttons=[],
+                    elem_id="batch-report",
                 )
         # The files are held from the moment they are there; they may wait long for the button.
         self.uploads.change(

@@ -56,8 +56,7 @@ def evaluate(options: argparse.Namespace) -> str:
     if options.sizes:
         return judge.size_table(first, photos, options.sizes)
     results = {
-        name: judge.run(detector, photos, threshold=options.threshold, size=options.size)
-        for name, detector in detectors.items()
+        name: judge.run(detector, photos, threshold=options.threshold, size=options.size) for name, detector in detectors.items()
     }
     if options.extras:
         judge.write_extras(next(iter(results.values())), photos, options.extras)
