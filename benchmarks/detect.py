@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 import torch
 
-from pfr_core.alignment import to_uint8
-from pfr_core.detection import NMS_IOU, Detector
 from pfr_core.errors import PFRError
-from pfr_core.image_io import IMAGE_SUFFIXES, read_photo
-from pfr_core.retinaface import read_network
-from pfr_core.weights import locate
+from pfr_core.faces.align import to_uint8
+from pfr_core.faces.detect import NMS_IOU, Detector
+from pfr_core.faces.retinaface import read_network
+from pfr_core.models.weights import locate
+from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo
 
 
 def main() -> int:

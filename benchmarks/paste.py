@@ -21,7 +21,7 @@ import numpy.typing as npt
 from facexlib.utils.face_restoration_helper import FaceRestoreHelper
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
-from pfr_core.alignment import alignment_matrix, template
+from pfr_core.faces.align import alignment_matrix, template
 
 CROP = 512
 SMALLEST, LARGEST = 120, 700  # width of a face in px of the photograph

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..pfr_core.alignment import FloatImage, to_uint8
 from ..pfr_core.errors import InputError
-from ..pfr_core.layouts import Array
+from ..pfr_core.faces.align import FloatImage, to_uint8
+from ..pfr_core.photo.arrays import Array
 
 PREVIEW_SIDE = 1024
 """Longest side in px of a picture shown on a node."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, get_args
 
-from ..pfr_core.device import DTypeName
+from ..pfr_core.support.device import DTypeName
 from . import runtime
 
 CATEGORY = "PFR"

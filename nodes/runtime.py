@@ -13,12 +13,12 @@ from urllib.parse import quote
 import torch
 
 from ..pfr_core import FaceRestorer, load_model
-from ..pfr_core.detection import Detector, DetectorName
-from ..pfr_core.device import DTypeName, resolve_dtype
 from ..pfr_core.errors import PFRError
-from ..pfr_core.inference import is_out_of_memory
-from ..pfr_core.masks import Parser
-from ..pfr_core.weights import add_search_folder
+from ..pfr_core.faces.detect import Detector, DetectorName
+from ..pfr_core.faces.mask import Parser
+from ..pfr_core.models.weights import add_search_folder
+from ..pfr_core.network.inference import is_out_of_memory
+from ..pfr_core.support.device import DTypeName, resolve_dtype
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"

@@ -3,9 +3,9 @@
 One pipeline, used by the command line, the ComfyUI nodes, the demo and by ``import pfr_core``.
 """
 
-from .checkpoint import load_model, save_model
 from .degradation import Degradation
-from .face import Face
+from .faces.face import Face
+from .models.checkpoint import load_model, save_model
 from .network import MMRB, PFR, PFRConfig
 from .options import RestoreOptions
 from .restorer import FaceRestorer, Restored

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .alignment import FloatImage, Matrix, align, alignment_matrix, from_float, scale_of, scaled, to_float, warp
-from .color import is_gray, match_color, to_gray
 from .errors import InputError
-from .face import Face
-from .layouts import Array
-from .masks import Parser, make_mask
+from .faces.align import FloatImage, Matrix, align, alignment_matrix, from_float, scale_of, scaled, to_float, warp
+from .faces.color import is_gray, match_color, to_gray
+from .faces.face import Face
+from .faces.mask import Parser, make_mask
+from .faces.paste import paste_face
 from .options import RestoreOptions
-from .paste import paste_face
+from .photo.arrays import Array
 
 log = logging.getLogger(__name__)
 

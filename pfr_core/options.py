@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
-from .color import ColorMatch
 from .errors import InputError
-from .masks import MaskKind
-from .selection import Order, Select
+from .faces.color import ColorMatch
+from .faces.mask import MaskKind
+from .faces.select import Order, Select
 
 
 def option(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:

@@ -18,23 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import inference
-from .alignment import FloatImage, to_uint8
-from .checkpoint import load_model
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
-from .detection import Detector, DetectorName
-from .device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 from .errors import Cancelled, InputError
-from .face import Face
-from .image_io import read_photo
-from .image_metadata import Provenance
-from .layouts import Array, ImageLike, unpack
-from .masks import Parser
-from .network import PFR
+from .faces.align import FloatImage, to_uint8
+from .faces.detect import Detector, DetectorName
+from .faces.face import Face
+from .faces.mask import Parser
+from .faces.select import filter_by_size, select_faces, sort_faces
+from .models.checkpoint import load_model
+from .models.weights import locate
+from .network import PFR, inference
 from .network.config import PRESETS
 from .options import FINDING, RestoreOptions
-from .selection import filter_by_size, select_faces, sort_faces
-from .weights import locate
+from .photo.arrays import Array, ImageLike, unpack
+from .photo.io import read_photo
+from .photo.metadata import Provenance
+from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pfr_core import Face, FaceRestorer, load_model
-from pfr_core.image_io import read_photo
+from pfr_core.photo.io import read_photo
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "astronaut.jpg"
@@ -32,8 +32,8 @@ def test_the_shipped_model_restores_the_example_photograph() -> None:
 
 
 def test_the_shipped_model_says_where_it_comes_from() -> None:
-    from pfr_core.checkpoint import read_checkpoint
-    from pfr_core.weights import locate
+    from pfr_core.models.checkpoint import read_checkpoint
+    from pfr_core.models.weights import locate
 
     checkpoint = read_checkpoint(locate("default"))
     assert "on-commercial" in checkpoint.licence

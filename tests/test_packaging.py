@@ -14,7 +14,13 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "output", "data")
+
+
+def not_source(folder: str, names: list[str]) -> set[str]:
+    """Leave out of a copy of the clone what git ignores: `data` only at the top, where it is a training set."""
+    everywhere = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")(folder, names)
+    top = {"build", "dist", "runs", "output", "data"} if Path(folder) == ROOT else set()
+    return everywhere | (top & set(names))
 
 
 def run_python(code: str, *args: object) -> None:
@@ -26,7 +32,7 @@ def run_python(code: str, *args: object) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built offline from a copy of the sources that also has the folders which must stay out of it."""
     source = tmp_path_factory.mktemp("source") / "pfr"
-    shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
+    shutil.copytree(ROOT, source, ignore=not_source)
     for name in ("nodes", "web", "tests", "examples"):
         (source / name).mkdir(exist_ok=True)
         (source / name / "__init__.py").touch()
@@ -81,7 +87,7 @@ STAND_INS = ROOT / "tests" / "comfy_stand_ins"
 def test_comfyui_can_load_the_folder_under_any_name(tmp_path: Path) -> None:
     """As ComfyUI does: by absolute path, dots in the name replaced, the folder not on sys.path."""
     pack = tmp_path / "ComfyUI-PFR.v1 copy"
-    shutil.copytree(ROOT, pack, ignore=NOT_SOURCE)
+    shutil.copytree(ROOT, pack, ignore=not_source)
     code = """
 import importlib, importlib.util, sys
 folder = sys.argv[1]

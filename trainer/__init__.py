@@ -1,6 +1,7 @@
 """Training of PFR: ``python -m trainer`` from the clone, ``pfr-train`` when installed.
 
-Sections 3.3, 3.4, 4.1 and 4.2 of the paper. Photographs become a training set (:mod:`~trainer.prepare`), on which a StyleGAN2
-prior is trained and then the restoration around it (:mod:`~trainer.stages`), by one loop (:mod:`~trainer.loop`); the result is
-judged (:mod:`~trainer.evaluate`) and exported. Nothing here is imported by ``pfr_core`` or by the ComfyUI nodes.
+Sections 3.3, 3.4, 4.1 and 4.2 of the paper. Photographs become a training set (:mod:`~trainer.data.prepare`), on which a
+StyleGAN2 prior is trained and then the restoration around it (:mod:`~trainer.stages`), by one loop
+(:mod:`~trainer.run.loop`); the result is judged (:mod:`~trainer.judge.evaluate`) and exported. Nothing here is imported by
+``pfr_core`` or by the ComfyUI nodes.
 """

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from pfr_core.arguments import add_options, chosen
 from pfr_core.errors import InputError, PFRError
-from pfr_core.files import remedy
+from pfr_core.support.arguments import add_options, chosen
+from pfr_core.support.files import remedy
 
-from .config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .detector.cli import add_commands as add_detector_commands
+from .run.config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 
 MOVABLE = ("data", "device", "workers")
 """What a resumed run may take from the command line: it changes none of its numbers."""
@@ -70,7 +70,7 @@ def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from .prepare import PrepareOptions
+    from .data.prepare import PrepareOptions
 
     prepare = commands.add_parser(
         "prepare", help="photographs in, training set out", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -134,8 +134,8 @@ def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, ob
 
 def run_stage(options: argparse.Namespace) -> str:
     """``prior`` and ``restore``."""
-    from .loop import CONFIG, train
-    from .measure import dry_run
+    from .judge.benchmark import dry_run
+    from .run.loop import CONFIG, train
 
     kind = STAGES[options.command]
     if options.resume:
@@ -159,7 +159,7 @@ def run_stage(options: argparse.Namespace) -> str:
 
 def run_benchmark(options: argparse.Namespace) -> str:
     """``benchmark``."""
-    from .measure import benchmark
+    from .judge.benchmark import benchmark
 
     stage = parse([options.stage, *options.options])
     return benchmark(STAGES[options.stage](**chosen(stage, STAGES[options.stage])), options.steps)
@@ -177,18 +177,18 @@ def run(options: argparse.Namespace) -> str:
     values = vars(options)
     values.pop("command")
     if command == "evaluate":
-        from .evaluate import evaluate_command
+        from .judge.evaluate import evaluate_command
 
         return evaluate_command(**values)
     if command == "pack":
-        from .pack import pack
+        from .data.pack import pack
 
         return pack(**values)
     if command == "export":
-        from .export import export_command
+        from .run.export import export_command
 
         return "\n".join(map(str, export_command(**values)))
-    from .prepare import PrepareOptions, prepare
+    from .data.prepare import PrepareOptions, prepare
 
     return prepare(options.photos, options.out, PrepareOptions(**chosen(options, PrepareOptions)))
 

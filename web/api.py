@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from pfr_core.options import RestoreOptions
-from pfr_core.output import own_suffix, write_restored
+from pfr_core.photo.restored import own_suffix, write_restored
 
 from .components import uploads_only
 from .context import GPU_QUEUE, Context

@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 
 from pfr_core.errors import Cancelled, ImageError, InputError
-from pfr_core.inference import is_out_of_memory
+from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
-from pfr_core.output import own_suffix, write_restored
+from pfr_core.photo.restored import own_suffix, write_restored
 
 from . import pictures
 from .archive import Entry, is_zip, unpack

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from pfr_core.arguments import add_options, chosen
-from pfr_core.detection import DetectorName
-from pfr_core.device import DTypeName
 from pfr_core.errors import InputError, PFRError
+from pfr_core.faces.detect import DetectorName
+from pfr_core.support.arguments import add_options, chosen
+from pfr_core.support.device import DTypeName
 
 from .limits import Limits
 

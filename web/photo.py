@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from pfr_core.alignment import FloatImage
 from pfr_core.compose import crop_faces
-from pfr_core.face import Face
-from pfr_core.image_io import Photo
+from pfr_core.faces.align import FloatImage
+from pfr_core.faces.face import Face
 from pfr_core.options import RestoreOptions
-from pfr_core.output import own_suffix, write_restored
+from pfr_core.photo.io import Photo
+from pfr_core.photo.restored import own_suffix, write_restored
 
 from . import pictures
 from .components import photo_input

@@ -11,9 +11,9 @@ from typing import get_args
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..detection import DetectorName
 from ..errors import ImageError, InputError
-from ..inference import is_out_of_memory
+from ..faces.detect import DetectorName
+from ..network.inference import is_out_of_memory
 
 DEFAULT_DETECTOR = get_args(DetectorName)[0]
 

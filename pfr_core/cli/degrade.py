@@ -11,10 +11,10 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
-from ..alignment import to_uint8
 from ..degradation import Blur, Degradation, bicubic_downsample
 from ..errors import InputError
-from ..image_io import read_photo, write_photo
+from ..faces.align import to_uint8
+from ..photo.io import read_photo, write_photo
 from .common import for_each
 from .inputs import list_inputs, plan_outputs
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..alignment import to_uint8
-from ..annotate import annotate
-from ..arguments import add_options, chosen
-from ..detection import Detector
-from ..device import resolve_device
 from ..errors import InputError
-from ..image_io import IMAGE_SUFFIXES, read_photo, write_file, write_photo
+from ..faces.align import to_uint8
+from ..faces.annotate import annotate
+from ..faces.detect import Detector
+from ..faces.select import select_faces
 from ..options import FINDING, RestoreOptions
+from ..photo.io import IMAGE_SUFFIXES, read_photo, write_file, write_photo
 from ..restorer import find_faces
-from ..selection import select_faces
+from ..support.arguments import add_options, chosen
+from ..support.device import resolve_device
 from .common import add_detector_options, for_each
 from .inputs import list_inputs, plan_outputs
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..image_io import IMAGE_SUFFIXES
+from ..photo.io import IMAGE_SUFFIXES
 
 Pairs = list[tuple[Path, Path]]
 

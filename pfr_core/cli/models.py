@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
 from ..errors import CheckpointError, WeightsError
-from ..gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
+from ..faces.retinaface import describe
+from ..models.checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
+from ..models.gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
+from ..models.weights import REGISTRY, cache_folder, find, locate
 from ..network import PFR, Discriminator
-from ..retinaface import describe
-from ..weights import REGISTRY, cache_folder, find, locate
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

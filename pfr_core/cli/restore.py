@@ -10,15 +10,15 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
-from ..alignment import to_uint8
-from ..arguments import add_options, chosen
 from ..compose import resize
-from ..device import DTypeName
 from ..errors import InputError
-from ..image_io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
+from ..faces.align import to_uint8
 from ..options import FINDING, RestoreOptions
-from ..output import write_restored
+from ..photo.io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
+from ..photo.restored import write_restored
 from ..restorer import FaceRestorer, Restored
+from ..support.arguments import add_options, chosen
+from ..support.device import DTypeName
 from .common import DEFAULT_DETECTOR, add_detector_options, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pfr_core.arguments import add_options, chosen
 from pfr_core.errors import InputError
+from pfr_core.support.arguments import add_options, chosen
 
 from .config import DetectorConfig
 

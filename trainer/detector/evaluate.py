@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from pfr_core.alignment import align, alignment_matrix, to_uint8
-from pfr_core.detection import Detector, DetectorName
 from pfr_core.errors import InputError
-from pfr_core.face import Face
-from pfr_core.image_io import IMAGE_SUFFIXES, read_photo, write_photo
+from pfr_core.faces.align import align, alignment_matrix, to_uint8
+from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.faces.face import Face
+from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo, write_photo
 
-from ..data import RGB8
+from ..data.dataset import RGB8
 from .split import is_test
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"

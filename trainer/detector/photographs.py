@@ -18,10 +18,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
-from pfr_core.image_io import IMAGE_SUFFIXES
-from pfr_core.retinaface import RetinaFace
+from pfr_core.faces.retinaface import RetinaFace
+from pfr_core.photo.io import IMAGE_SUFFIXES
 
-from ..data import CSV_POINTS, RGB8
+from ..data.dataset import CSV_POINTS, RGB8
 from .split import is_test
 
 log = logging.getLogger(__name__)

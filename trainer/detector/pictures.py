@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data import RGB8
+from ..data.dataset import RGB8
 from .photographs import Material, Picture
 from .spoil import spoil
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfr_core.retinaface import anchors, encode
+from pfr_core.faces.retinaface import anchors, encode
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pfr_core import __version__
-from pfr_core.device import resolve_device
 from pfr_core.errors import InputError, PFRError
-from pfr_core.retinaface import RetinaFace, build, describe, save, to_input
-from pfr_core.weights import locate
+from pfr_core.faces.retinaface import RetinaFace, build, describe, save, to_input
+from pfr_core.models.weights import locate
+from pfr_core.support.device import resolve_device
 
-from ..optim import warmup_cosine
-from ..run_state import checkpoints, load_state, save_state, state_to_resume
-from ..watch import Watch, stop_on_signal
+from ..run.optim import warmup_cosine
+from ..run.run_state import checkpoints, load_state, save_state, state_to_resume
+from ..run.watch import Watch, stop_on_signal
 from .config import DetectorConfig
 from .photographs import Material, load_material
 from .pictures import Sample, composite, piece

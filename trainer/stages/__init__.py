@@ -1,6 +1,6 @@
 """The two stages of training: the prior from scratch, and the restoration around it."""
 
-from ..config import PriorConfig, RunConfig
+from ..run.config import PriorConfig, RunConfig
 from .base import Phase, Stage, Terms
 from .prior import PriorStage
 from .restore import RestoreStage

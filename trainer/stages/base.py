@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfr_core.checkpoint import read_part
-from pfr_core.device import memory_format
 from pfr_core.errors import CheckpointError
+from pfr_core.models.checkpoint import read_part
 from pfr_core.network import Discriminator, PFRConfig
+from pfr_core.support.device import memory_format
 
-from ..config import RunConfig, network_options
-from ..data import Batch
+from ..data.dataset import Batch
+from ..run.config import RunConfig, network_options
 
 Terms = dict[str, Tensor]
 """Scalars to report, by name; they carry no gradient."""

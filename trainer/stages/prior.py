@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfr_core.checkpoint import save_discriminator, save_prior
+from pfr_core.models.checkpoint import save_discriminator, save_prior
 from pfr_core.network.prior import StyleGAN2Prior
 
 from .. import losses
-from ..augment import augment, steer
-from ..config import PriorConfig
-from ..data import Batch, to_unit
-from ..initialise import OPEN, take_over
-from ..optim import adam
-from ..randomness import SampleRandom
+from ..data.augment import augment, steer
+from ..data.dataset import Batch, to_unit
+from ..run.config import PriorConfig
+from ..run.initialise import OPEN, take_over
+from ..run.optim import adam
+from ..run.randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 
 PATH_DECAY = 0.01

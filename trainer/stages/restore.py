@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
-from pfr_core.checkpoint import save_discriminator, save_model
-from pfr_core.device import memory_format
+from pfr_core.models.checkpoint import save_discriminator, save_model
 from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.support.device import memory_format
 
 from .. import losses
-from ..components import COMPONENTS, cut
-from ..config import RestoreConfig
-from ..data import Batch, to_unit
-from ..features import IdentityNetwork, PerceptualNetwork
-from ..initialise import pass_through, warm_start
-from ..optim import adam, freeze_first, generator_groups, trainable
-from ..randomness import SampleRandom
+from ..data.components import COMPONENTS, cut
+from ..data.dataset import Batch, to_unit
+from ..judge.features import IdentityNetwork, PerceptualNetwork
+from ..run.config import RestoreConfig
+from ..run.initialise import pass_through, warm_start
+from ..run.optim import adam, freeze_first, generator_groups, trainable
+from ..run.randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 from .prior import PATH_DECAY, scores
 

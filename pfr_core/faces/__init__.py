@@ -1,0 +1,1 @@
+"""Faces in a photograph: found, chosen, aligned, masked, matched in colour, pasted back."""

@@ -1,0 +1,188 @@
+"""Finding faces: RetinaFace or YuNet, at a size the caller can set, in a photograph that may stand on its side."""
+
+from __future__ import annotations
+
+import cmath
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import InputError
+from ..models.weights import find, locate
+from .align import resemblance
+from .face import Face
+from .retinaface import Backbone, RetinaFace, suppress
+from .yunet import YuNet
+
+log = logging.getLogger(__name__)
+
+DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
+"""``auto``: the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with PFR."""
+
+NMS_IOU = 0.4
+# The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
+# to the turn in which its points look like a face. All values ours, from the photographs of the tests.
+UPRIGHT_DEGREES, UPRIGHT_RESEMBLANCE = 50, 0.93
+OVERLAP = 0.5
+SMALLEST_SIDE = 64
+"""Smaller images are padded to this: the coarsest feature map needs something to look at."""
+
+SHRINK = 2
+"""Faces larger than a network finds reliably are looked for in the photograph shrunk by this, again and again (ours)."""
+
+PART = 0.7
+"""A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
+
+BEST: DetectorName = "retinaface_mobile0.25"
+BACKBONES: dict[DetectorName, Backbone] = {
+    "builtin": "mobile0.25",
+    "retinaface_mobile0.25": "mobile0.25",
+    "retinaface_resnet50": "resnet50",
+}
+
+
+class Detector:
+    """A network that finds faces, loaded at the first use.
+
+    Args:
+        name: which network. Only those named with ``retinaface`` and ``yunet`` are ever downloaded, when first used.
+        device: where it runs; YuNet runs on the CPU whatever is said here.
+        weights: a file to use instead of the one that the registry knows under ``name``.
+
+    Raises:
+        InputError: unknown name.
+        WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
+
+    Example:
+        >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        name: DetectorName = "auto",
+        device: str | torch.device = "cpu",
+        *,
+        weights: Path | None = None,
+    ) -> None:
+        if name not in get_args(DetectorName):
+            raise InputError(f"Unknown detector {name!r}; choose from {', '.join(get_args(DetectorName))}.")
+        self.name = name
+        self.device = torch.device(device)
+        self.weights = weights
+        self._network: RetinaFace | YuNet | None = None
+
+    def detect(
+        self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
+    ) -> list[Face]:
+        """The faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
+
+        Args:
+            image: the photograph.
+            threshold: lowest score that counts as a face, 0 to 1.
+            size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
+                looked for at half of that size too, and so on.
+            sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
+        """
+        height, width = image.shape[:2]
+        scale = min(1.0, size / max(height, width))
+        small = image
+        if scale < 1:
+            target = (max(1, round(width * scale)), max(1, round(height * scale)))
+            small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+        found: list[Face] = []
+        for turns in range(4) if sideways else (0,):
+            rows = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            if sideways:
+                rows = rows[[_is_upright(row) for row in rows]]
+            found += [_to_face(row, turns, small.shape, image.shape) for row in rows]
+        # An empty box was seen in the padding of a small image, or beyond the edge.
+        found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
+        found.sort(key=lambda face: face.score, reverse=True)
+        return _suppress(found) if sideways else found
+
+    def release(self) -> None:
+        """Forget the network and its memory; the next use loads it again."""
+        self._network = None
+
+    def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+        """As :meth:`_run`, with the faces that are too large for the network found in ``image`` shrunk."""
+        if self._network is None:
+            self._network = self._load()
+        rows, limit = self._run(image, threshold), self._network.largest_face
+        height, width = image.shape[:2]
+        if max(height, width) <= limit:
+            return rows
+        target = (max(1, width // SHRINK), max(1, height // SHRINK))
+        large = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
+        xy = [0, 1, 2, 3, *range(5, 15)]
+        large[:, xy] = (large[:, xy] + 0.5) * np.tile([width / target[0], height / target[1]], 7) - 0.5
+        # Around the limit both may be right and overlap; the better one stays.
+        large, rows = large[_widths(large) > 0.8 * limit], rows[_widths(rows) < 1.2 * limit]
+        parts = [any(face[4] > row[4] and _overlap(row[:4], face[:4]) > PART for face in large) for row in rows]
+        return suppress(np.concatenate([rows[~np.array(parts, bool)], large]), NMS_IOU)
+
+    def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+        """[N,15]: box, score, five points, in pixels of ``image``."""
+        height, width = image.shape[:2]
+        bottom, right = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
+        if bottom or right:
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        assert self._network is not None
+        bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
+
+    def _load(self) -> RetinaFace | YuNet:
+        name = self.name
+        if name == "auto":
+            name = BEST if find(BEST) else "builtin"
+        path = self.weights or locate(name)
+        log.info("detector %s from %s", name, path)
+        return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)
+
+
+def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:
+    """A row of :meth:`Detector._run`, found after ``turns`` quarter turns of the shrunk photograph, in photograph pixels."""
+    xy = np.concatenate([row[:4], row[5:]]).astype(np.float64).reshape(-1, 2)  # two corners, five points
+    height, width = small[:2]
+    for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
+        xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
+    scale = np.array([full[1] / width, full[0] / height])
+    xy = (xy + 0.5) * scale - 0.5  # pixel centres, not corners, stay where they are
+    corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    points = tuple((float(x), float(y)) for x, y in xy[2:])
+    return Face((float(left), float(top), float(right), float(bottom)), float(row[4]), points)  # type: ignore[arg-type]
+
+
+def _widths(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return rows[:, 2] - rows[:, 0]
+
+
+def _is_upright(row: npt.NDArray[np.float32]) -> bool:
+    """Whether the points of a row of :meth:`Detector._run` look like a face that stands upright."""
+    fit = resemblance(row[5:].reshape(5, 2))
+    return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
+
+
+def _suppress(faces: list[Face]) -> list[Face]:
+    """Of faces found in several orientations keep the best; ``faces`` come best first."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(_overlap(face.box, other.box) <= OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """What two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

@@ -1,0 +1,63 @@
+"""``Face``: what is known of one face in a photograph. Produced by detection, consumed by every later step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face, in pixels of the photograph; the centre of the top-left pixel is (0, 0).
+
+    Attributes:
+        box: left, top, right, bottom.
+        score: the detector's confidence, 0 to 1.
+        points: left eye, right eye, nose, left and right mouth corner; left as the viewer sees it.
+
+    Raises:
+        InputError: not five points, a number that is not finite, or a box whose ends are swapped.
+
+    Example:
+        >>> Face((10, 10, 50, 60), 0.99, ((20, 30), (40, 30), (30, 40), (22, 50), (38, 50))).size
+        50
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    points: tuple[Point, Point, Point, Point, Point]
+
+    def __post_init__(self) -> None:
+        numbers = [*self.box, self.score, *(value for point in self.points for value in point)]
+        lengths = [len(self.box), *(len(point) for point in self.points)]
+        if lengths != [4, 2, 2, 2, 2, 2] or not all(math.isfinite(value) for value in numbers):
+            raise InputError("Face needs a box of 4 and 5 points of 2 finite numbers: eyes, nose, mouth corners.")
+        if self.box[0] > self.box[2] or self.box[1] > self.box[3]:
+            raise InputError(f"A face's box is left, top, right, bottom; {self.box} has its ends swapped.")
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+    @property
+    def center(self) -> Point:
+        """The middle of the box."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+    def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
+        """The face in the photograph resized by ``scale`` and then put at ``shift`` px of another; pixel centres are kept."""
+        (left, top), (right, bottom), *points = (
+            ((x + 0.5) * scale - 0.5 + shift[0], (y + 0.5) * scale - 0.5 + shift[1])
+            for x, y in (self.box[:2], self.box[2:], *self.points)
+        )
+        return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"box": list(self.box), "score": self.score, "points": [list(point) for point in self.points]}

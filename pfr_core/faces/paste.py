@@ -1,0 +1,53 @@
+"""Pasting restored crops back. Works inside each face's own box: cost grows with face area, not with photo area."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .align import FloatImage, Matrix, from_float, invert, region, shifted, to_float, warp
+
+
+def paste_face(
+    image: npt.NDArray[np.generic],
+    mask: FloatImage,
+    change: FloatImage,
+    crop_mask: FloatImage,
+    matrix: Matrix,
+    original: npt.NDArray[np.generic],
+) -> None:
+    """Blend one face into ``image`` in place, and raise ``mask`` to its weight there.
+
+    What is pasted is the resized DIFFERENCE between restored and original crop: an unchanged crop changes nothing, and a
+    face larger than its crop keeps the detail that the crop could not hold. Where faces overlap, the later one lies on
+    top instead of both being added.
+
+    Args:
+        image: [H,W,3+] of any type of the pipeline, the picture so far.
+        mask: [H,W] float32, the largest weight of any face so far.
+        change: [S,S,3] float32, restored minus original crop, scaled by the strength.
+        crop_mask: [S,S] float32 in [0,1].
+        matrix: [2,3], pixels of ``image`` to pixels of the crop.
+        original: like ``image``, before any face was pasted.
+    """
+    height, width = image.shape[:2]
+    left, top, right, bottom = region(matrix, change.shape[0], width, height)
+    if left == right or top == bottom:
+        return
+    back = invert(shifted(matrix, left, top))
+    size = (right - left, bottom - top)
+    # Linear: a cubic kernel would ring, and touch pixels outside the mask.
+    weight = warp(crop_mask, back, *size, border=cv2.BORDER_CONSTANT, interpolation=cv2.INTER_LINEAR)
+    np.minimum(weight, 1, out=weight)  # a low-pass filter may round up
+    weights = cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB)  # NumPy is slow to broadcast over three channels
+    area = np.s_[top:bottom, left:right, :3]
+    now = to_float(image[area])
+    # now + weight * (before + change - now), in place: new arrays would cost more than the sums.
+    blended = warp(change, back, *size)
+    blended += to_float(original[area])
+    blended -= now
+    blended *= weights
+    blended += now
+    np.copyto(image[area], from_float(blended, image.dtype), where=weights > 0)
+    np.maximum(mask[area[:2]], weight, out=mask[area[:2]])

@@ -1,0 +1,228 @@
+"""facexlib's RetinaFace network: building it, its anchors, and turning its outputs into faces.
+
+The network is facexlib's own class; so are the anchors' sizes and the coding of boxes and points, so that every file of its
+weights works. What facexlib does in Python loops and for every anchor is done here in whole arrays and only for those
+anchors that score (same result, a test compares them). The trainer of the embedded detector uses the same functions.
+
+Paper: Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild, 2019.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..errors import CheckpointError, WeightsError
+from ..support.files import remedy, replacing
+
+Backbone = Literal["mobile0.25", "resnet50"]
+Floats = npt.NDArray[np.float32]
+
+STRIDES = (8, 16, 32)
+SIZES = ((16, 32), (64, 128), (256, 512))
+"""Sides in px of the two square anchors at every cell of each stride."""
+
+CENTRE, EXTENT = 0.1, 0.2
+"""Offsets are coded in these shares of the anchor's side (SSD's "variances")."""
+
+MEAN_BGR = (104.0, 117.0, 123.0)
+"""Subtracted from the pixels, which stay in 0 to 255."""
+
+PUBLISHED_LARGEST_FACE = 320
+"""Width in px up to which the published networks find faces reliably; of much larger ones they see parts (ours, measured by
+``python -m trainer evaluate-detector PHOTOS --sizes ...``)."""
+
+UNREADABLE = (RuntimeError, OSError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError)
+INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
+
+
+def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Any:
+    """facexlib's network with random weights; with ``raw`` it returns logits instead of probabilities, as training wants.
+
+    Raises:
+        WeightsError: facexlib is not installed.
+    """
+    try:
+        from facexlib.detection.retinaface import RetinaFace
+    except ImportError as error:
+        raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
+    return RetinaFace(network_name=backbone, device=device, phase="train" if raw else "test")
+
+
+@lru_cache(maxsize=8)
+def anchors(height: int, width: int) -> Floats:
+    """[N,3] float32: centre x, centre y and side of every anchor in px, in the order of the network's outputs."""
+    parts = []
+    for stride, sizes in zip(STRIDES, SIZES, strict=True):
+        rows, columns = -(-height // stride), -(-width // stride)
+        y, x, side = np.meshgrid((np.arange(rows) + 0.5) * stride, (np.arange(columns) + 0.5) * stride, sizes, indexing="ij")
+        parts.append(np.stack([x, y, side], axis=-1).reshape(-1, 3))
+    result = np.concatenate(parts).astype(np.float32)
+    result.flags.writeable = False  # it is shared
+    return result
+
+
+def encode(boxes: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]:
+    """What the network should say at the anchors ``at`` [N,3] of the boxes [N,4] and points [N,10]: offsets [N,4], [N,10]."""
+    centre, side = at[:, :2], at[:, 2:]
+    middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    offsets = np.concatenate([(middle - centre) / (CENTRE * side), np.log(extent / side) / EXTENT], axis=1)
+    return offsets, (points - np.tile(centre, 5)) / (CENTRE * side)
+
+
+def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]:
+    """The inverse of :func:`encode`: boxes (left, top, right, bottom) [N,4] and points (x, y, x, y, ...) [N,10] in px."""
+    centre, side = at[:, :2], at[:, 2:]
+    middle, extent = centre + offsets[:, :2] * (CENTRE * side), side * np.exp(offsets[:, 2:] * EXTENT)
+    return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
+
+
+def to_input(bgr: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """[H,W,3] or [B,H,W,3] BGR uint8 -> [B,3,H,W] float32, mean subtracted, channels last in memory."""
+    batch = torch.from_numpy(bgr if bgr.ndim == 4 else bgr[None]).to(device)
+    mean = torch.tensor(MEAN_BGR, device=device).view(1, 3, 1, 1)
+    return batch.permute(0, 3, 1, 2) - mean
+
+
+def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Any, int]:
+    """facexlib's network in eval mode with the weights of ``path``, as published or what :func:`save` wrote, and the width in px
+    up to which it finds faces reliably.
+
+    Raises:
+        WeightsError: not such weights, or facexlib is not installed.
+    """
+    network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as file:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+                largest_face = int(file.metadata()["largest_face"])
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
+    return network.eval(), largest_face
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put each batch normalisation into the convolution before it, in place: the same numbers in less time (ours).
+
+    Args:
+        network: in eval mode; what it was trained with is gone afterwards.
+    """
+    for module in list(network.modules()):
+        for (first, convolution), (second, norm) in _normalised(module):
+            setattr(module, first, fuse_conv_bn_eval(convolution, norm))
+            setattr(module, second, nn.Identity())
+
+
+def _normalised(module: nn.Module) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
+    """Names and modules of ``module``'s convolutions with a batch normalisation directly behind them."""
+    return [
+        ((first, convolution), (second, norm))
+        for (first, convolution), (second, norm) in pairwise(module.named_children())
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    ]
+
+
+class RetinaFace:
+    """A RetinaFace network that finds faces.
+
+    Args:
+        network: facexlib's network in eval mode.
+        largest_face: width in px up to which it finds faces reliably.
+    """
+
+    def __init__(self, network: Any, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
+        self.network = network.to(memory_format=torch.channels_last)
+        self.largest_face = largest_face
+
+    @classmethod
+    def load(cls, backbone: Backbone, path: Path, device: torch.device) -> RetinaFace:
+        """With the weights of ``path``; raises as :func:`read_network`."""
+        network, largest_face = read_network(backbone, path, device)
+        fold_norms(network)
+        return cls(network, largest_face)
+
+    def detect_faces(self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
+        """[N,15] float32, best score first: box, score, five points, in px of ``bgr`` [H,W,3] uint8.
+
+        Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
+        """
+        with torch.inference_mode():
+            offsets, scores, points = (out[0] for out in self.network(to_input(bgr, self.network.device)))
+            kept = (scores[:, 1] > conf_threshold).nonzero()[:, 0]
+            kept = kept[scores[kept, 1].argsort(descending=True)]
+            rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1:], points)]
+        boxes, xy = decode(rows[0], rows[2], anchors(*bgr.shape[:2])[kept.cpu().numpy()])
+        return suppress(np.concatenate([boxes, rows[1], xy], axis=1).astype(np.float32), nms_threshold)
+
+
+def suppress(rows: Floats, iou: float) -> Floats:
+    """Of rows [N,15] whose boxes overlap with an IoU above ``iou`` the one with the best score stays; best first."""
+    from torchvision.ops import nms
+
+    return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
+
+
+def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mapping[str, Any], licence: str) -> None:
+    """Write ``network``'s weights as float16 safetensors, atomically, with what is to be known of them as metadata.
+
+    Variances of a first layer that sees 0 to 255 would overflow float16: each convolution takes over the scale of the
+    batch normalisation behind it, which computes the same.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    for parent, module in network.named_modules():
+        for (first, _), (second, norm) in _normalised(module):
+            kernel, behind = f"{parent}.{first}.weight", f"{parent}.{second}"
+            scale = (state[f"{behind}.running_var"] + norm.eps).rsqrt()
+            state[kernel] *= scale.view(-1, 1, 1, 1)
+            state[f"{behind}.running_mean"] *= scale
+            state[f"{behind}.running_var"].fill_(1 - norm.eps)
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
+    try:
+        with replacing(path) as temporary:
+            safetensors.torch.save_file(half, temporary, metadata)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a file that :func:`save` wrote says of itself.
+
+    Raises:
+        WeightsError: not such a file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (it is no dict)
+            return {
+                "file": str(path),
+                "network": "facexlib RetinaFace mobile0.25",
+                "parameters": sum(math.prod(tensor.get_shape()) for tensor in tensors),
+                "largest_face": int(metadata["largest_face"]),
+                "licence": metadata["licence"],
+                "provenance": json.loads(metadata["provenance"]),
+            }
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a face detector of PFR ({error}).") from error

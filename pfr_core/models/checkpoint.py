@@ -1,0 +1,272 @@
+"""Model files: safetensors with the whole configuration in the metadata, and GPEN's files, which users already have.
+
+A file alone is enough to build its network. Pickles are read with ``weights_only=True`` and never written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..network import PFR, PRESETS, Discriminator, PFRConfig
+from ..network.prior import StyleGAN2Prior
+from ..support.files import remedy, replacing
+from . import gpen
+from .weights import locate
+
+log = logging.getLogger(__name__)
+
+FORMAT = "pfr"
+DISCRIMINATOR_FORMAT = "pfr-discriminator"
+PRIOR_FORMAT = "pfr-prior"
+PARTS = {
+    DISCRIMINATOR_FORMAT: "a discriminator, for the trainer's --discriminator",
+    PRIOR_FORMAT: "a prior without an encoder, for the trainer's --init-from",
+}
+FORMAT_VERSION = 1
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model file holds, besides the network.
+
+    Attributes:
+        config: the network's configuration.
+        state: parameters by name, as stored.
+        provenance: how the weights came to be (data, recipe, iterations), free-form.
+        licence: the licence of the weights, apart from the code's.
+        source: the layout of the file: ``"pfr"``, ``"gpen"``, or that of a part for training, ``"pfr-prior"`` and the like.
+    """
+
+    config: PFRConfig
+    state: dict[str, Tensor] = field(repr=False)
+    provenance: dict[str, Any]
+    licence: str
+    source: str
+
+
+def save_model(
+    net: PFR,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write ``net`` to a safetensors file from which :func:`load_model` builds it again. Atomic: never half a file.
+
+    Args:
+        net: the network.
+        path: target, ends in ``.safetensors``.
+        provenance: training data, recipe and the like; anything JSON can hold.
+        licence: licence of the weights.
+        dtype: stored precision; None keeps the parameters' own.
+
+    Raises:
+        CheckpointError: the suffix is another, or the file cannot be written.
+    """
+    _write(net, net.config, Path(path), FORMAT, provenance, licence, dtype)
+
+
+def save_discriminator(
+    net: Discriminator, config: PFRConfig, path: str | os.PathLike[str], *, provenance: Mapping[str, Any], licence: str
+) -> None:
+    """Write a global discriminator, for training to start from; ``config`` is its generator's.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    _write(net, config, Path(path), DISCRIMINATOR_FORMAT, provenance, licence, None)
+
+
+def save_prior(
+    net: StyleGAN2Prior,
+    config: PFRConfig,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a prior without a codec, for training to start from; its tensors are named as in a whole PFR, ``prior.*``.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    _write(torch.nn.ModuleDict({"prior": net}), config, Path(path), PRIOR_FORMAT, provenance, licence, dtype)
+
+
+def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator"]) -> Checkpoint:
+    """The content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a file of this kind.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
+        hint = "Pass the right file."
+        if gpen.is_gpen_discriminator(state):
+            hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."
+        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'another file')}. {hint}")
+    try:
+        config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
+    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> PFR:
+    """A PFR network in eval mode, ready for ``forward(x: [B,3,S,S] in [-1,1])``.
+
+    Args:
+        source: a file (our safetensors; GPEN's ``.pth`` or safetensors), ``"default"`` for the model that comes with
+            the package, or the name of a preset (random weights, with a warning).
+        device: where to put it.
+        dtype: precision of the parameters.
+
+    Raises:
+        CheckpointError: unknown name, missing or damaged file, another network's file, or a pickle that holds code.
+        WeightsError: ``"default"``, and the model is missing from the installation.
+
+    Example:
+        >>> net = load_model("default")
+        >>> net.training
+        False
+    """
+    if str(source) in PRESETS:
+        log.warning("%s is a preset: the network has random weights and restores nothing before it is trained.", source)
+        return PFR(PRESETS[str(source)]).to(device, dtype).eval()
+    path = locate("default") if str(source) == "default" else Path(source)
+    checkpoint = read_checkpoint(path)
+    with torch.device("meta"):
+        net = PFR(checkpoint.config)
+    try:
+        net.load_state_dict(checkpoint.state, assign=True)  # no second copy in memory
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"
+        ) from error
+    return net.to(device, dtype).eval()
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a model file of either layout without building the network.
+
+    Raises:
+        CheckpointError: as :func:`load_model`.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    if gpen.is_gpen_generator(state):
+        try:
+            config, state = gpen.generator_from_gpen(state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return Checkpoint(config, state, {"imported_from": path.name}, gpen.LICENCE, "gpen")
+    if metadata.get("format") != FORMAT:
+        hint = PARTS.get(metadata.get("format", ""), "unknown")
+        if gpen.is_gpen_discriminator(state):
+            hint = "a GPEN discriminator; pass it as --discriminator"
+        raise CheckpointError(
+            f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded; "
+            "`pfr weights list` names what can."
+        )
+    version = metadata.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
+    try:
+        config = PFRConfig(**json.loads(metadata["config"]))
+        provenance = dict(json.loads(metadata["provenance"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Download or export the file again.") from error
+    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), FORMAT)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a pickled state dict (``weights_only``), by name.
+
+    Raises:
+        CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        known = ", ".join(("default", *PRESETS))
+        raise CheckpointError(f"{path}: no such model file, and no known name either. Known names: {known}.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
+    if suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
+            "Download it again, or ask its author for safetensors."
+        ) from error
+    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
+        raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
+    for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
+    return content, {}
+
+
+def _write(
+    net: torch.nn.Module,
+    config: PFRConfig,
+    target: Path,
+    layout: str,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype | None,
+) -> None:
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"{target}: models are saved as .safetensors; give the file that suffix.")
+    metadata = {
+        "format": layout,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(config.to_dict()),
+        "provenance": json.dumps(dict(provenance)),
+        "licence": licence,
+    }
+    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
+    try:
+        with replacing(target) as temporary:
+            save_file(state, temporary, metadata)
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error
+    except SafetensorError as error:  # what a full disk looks like from there
+        raise CheckpointError(f"{target}: cannot be written ({error}); check the folder's free space.") from error

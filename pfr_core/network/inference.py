@@ -1,0 +1,75 @@
+"""Running the network over aligned crops in batches that fit into memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from ..errors import Cancelled, CheckpointError
+from ..faces.align import FloatImage
+from ..support.device import memory_format
+from . import PFR
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+ShouldStop = Callable[[], bool]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that the batch was too large for the device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(s in str(error).lower() for s in ("out of memory", "can't allocate memory"))
+    )
+
+
+def restore_crops(
+    net: PFR,
+    crops: FloatImage,
+    *,
+    batch_size: int,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> FloatImage:
+    """[N,S,S,3] float32 in [0,1] -> the restored crops, same shape and range.
+
+    A batch that does not fit into memory is halved and tried again, down to one face.
+
+    Raises:
+        CheckpointError: the network gives numbers that are not finite.
+        Cancelled: ``should_stop`` returned true between two batches.
+    """
+    parameter = next(net.parameters())
+    restored = np.empty_like(crops)
+    done = 0
+    while done < len(crops):
+        if should_stop is not None and should_stop():
+            raise Cancelled(f"Stopped after {done} of {len(crops)} faces; nothing was written.")
+        batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
+        try:
+            with torch.inference_mode():
+                x = batch.to(parameter.device, parameter.dtype, memory_format=memory_format(parameter.device)) * 2 - 1
+                y = net(x).float()
+                if not y.isfinite().all():
+                    raise CheckpointError(
+                        f"The model gives NaN or infinity in {parameter.dtype}. Use dtype fp32, or another model file."
+                    )
+                y = y.clamp(-1, 1).add(1).div(2)
+                restored[done : done + len(batch)] = rearrange(y, "n c h w -> n h w c").cpu().numpy()
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch) == 1:
+                raise
+            batch_size = len(batch) // 2
+            log.warning("out of memory; going on with %d faces at a time", batch_size)
+        else:
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(crops))
+            continue
+        if parameter.device.type == "cuda":
+            torch.cuda.empty_cache()  # outside the except block, which still holds the failed batch's tensors
+    return restored

@@ -1,0 +1,1 @@
+"""Photo files and pictures in memory: reading, writing, metadata, layouts."""

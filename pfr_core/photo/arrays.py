@@ -1,0 +1,78 @@
+"""What callers hand in and get back: NumPy arrays, PIL images, tensors; inside everything is an [H,W,C] array.
+
+NumPy: HWC, RGB or RGBA, uint8, uint16 or float in [0,1]. Tensors: [B]CHW float in [0,1]. A fourth channel is alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from ..errors import InputError
+
+Array = npt.NDArray[np.generic]
+ImageLike = Array | Image.Image | torch.Tensor
+Repack = Callable[[Sequence[Array]], Any]
+
+TOLERANCE = 1e-3  # resampled floats overshoot a little
+
+
+def unpack(image: ImageLike) -> tuple[list[Array], Repack]:
+    """Any supported image -> a list of [H,W,3 or 4] arrays (one, or one for each of a batch) and the way back.
+
+    Raises:
+        InputError: unsupported type, shape, range, or numbers that are not finite; the message says which.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "RGBA"):
+            raise InputError(f"A PIL image of mode {image.mode!r}; convert it to 'RGB' or 'RGBA' first.")
+        array = np.array(image)
+        _check(array, "HWC")
+        return [array], lambda arrays: Image.fromarray(arrays[0])
+    if isinstance(image, torch.Tensor):
+        return _unpack_tensor(image)
+    if isinstance(image, np.ndarray):
+        _check(image, "HWC")
+        return [image], lambda arrays: arrays[0]
+    raise InputError(f"Cannot restore a {type(image).__name__}; pass a path, a NumPy array, a PIL image or a tensor.")
+
+
+def _unpack_tensor(tensor: torch.Tensor) -> tuple[list[Array], Repack]:
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (3, 4) or not tensor.is_floating_point():
+        raise InputError(
+            f"A tensor of {tensor.dtype} {list(tensor.shape)}; tensors are [B]CHW float in [0,1] with 3 or 4 channels."
+        )
+    batch = tensor.detach().unsqueeze(0) if tensor.ndim == 3 else tensor.detach()
+    if 0 in batch.shape[2:]:
+        raise InputError(f"An empty image: {list(tensor.shape)}.")
+    depth = torch.promote_types(batch.dtype, torch.float32)  # NumPy has no bfloat16; float64 must not lose its digits
+    arrays: list[Array] = [frame.permute(1, 2, 0).to(depth).cpu().contiguous().numpy() for frame in batch]
+    for array in arrays:
+        _check(array, "CHW")
+
+    def repack(results: Sequence[Array]) -> torch.Tensor:
+        frames = [torch.from_numpy(np.ascontiguousarray(result)).permute(2, 0, 1) for result in results]
+        stacked = torch.stack(frames) if frames else batch
+        return (stacked[0] if tensor.ndim == 3 else stacked).to(tensor.device, tensor.dtype)
+
+    return arrays, repack
+
+
+def _check(array: Array, layout: str) -> None:
+    if array.ndim != 3 or array.shape[2] not in (3, 4) or 0 in array.shape:
+        raise InputError(f"An array of shape {list(array.shape)}; images are {layout} with 3 (RGB) or 4 (RGBA) channels.")
+    if array.dtype in (np.uint8, np.uint16):
+        return
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"An array of {array.dtype}; images are uint8, uint16 or float in [0,1].")
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError("The image holds NaN or infinity; replace them before restoring.")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        remedy = "Divide by 255 or 65535?" if high > 1 + TOLERANCE else "If it lies in [-1,1], take (x + 1) / 2."
+        raise InputError(f"A float image of range [{low:.4g}, {high:.4g}]; floats must lie in [0,1]. {remedy}")

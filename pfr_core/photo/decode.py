@@ -1,0 +1,132 @@
+"""The bytes of a photo file to RGB pixels, by Pillow, and for 16 bits by OpenCV; nothing here touches the disk.
+
+Metadata is in ``image_metadata``, what is refused and why in ``image_io``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
+
+from .encode import JpegCoding
+
+logger = logging.getLogger(__name__)
+
+_PILLOW_LOCK = threading.Lock()
+
+
+@contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Two switches of Pillow are process-wide: its own pixel limit (ours is checked instead) and tolerance for files
+    cut short, which other packages turn on. Both are set for the block and put back; the lock keeps two readers apart.
+    """
+    with _PILLOW_LOCK:
+        saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = saved
+
+
+def jpeg_coding(image: Image.Image) -> JpegCoding | None:
+    """How an RGB or gray JPEG was encoded, to encode another like it; None for CMYK."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
+        return None
+    tables = [image.quantization[layer[3]] for layer in image.layer]
+    if len(tables) == 3 and tables[1] == tables[2]:
+        tables.pop()
+    sampling = JpegImagePlugin.get_sampling(image)  # -1: gray, or a ratio Pillow cannot write; then lose no colour
+    return JpegCoding(tuple(tuple(table) for table in tables), max(sampling, 0), bool(image.info.get("progressive", False)))
+
+
+def resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Dots per inch across and down, if the file states them sensibly."""
+    x, y = (float(value) for value in image.info.get("dpi", (0, 0)))
+    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
+
+
+def is_lossless_webp(data: bytes) -> bool:
+    """By the first picture chunk in the RIFF container."""
+    position = 12
+    while position + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, position)
+        if name in (b"VP8L", b"VP8 "):
+            return bool(name == b"VP8L")
+        position += 8 + size + size % 2
+    return False
+
+
+def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tuple[np.ndarray, bool]:
+    """RGB or RGBA pixels, and whether the file is gray. ``image`` has been loaded, 16 bits or not: Pillow notices files
+    that are cut short, OpenCV does not always."""
+    if image.mode == "CMYK":
+        return np.asarray(_cmyk_to_rgb(path, image)), False
+    if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
+        return _sixteen_bit_pixels(data), data[25] in (0, 4)
+    if kind == "TIFF" and set(_tiff_tag(image, 258, (1,))) == {16}:
+        if _tiff_tag(image, 284, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
+            raise ValueError("16-bit TIFF with separate colour planes")
+        gray = image.mode.startswith("I;16")
+        pixels = _sixteen_bit_pixels(data)
+        if gray and _tiff_tag(image, 262, (1,))[0] == 0:
+            pixels = 65535 - pixels  # white is zero
+        if image.mode == "RGB":
+            pixels = pixels[..., :3]  # a fourth channel that is not said to be alpha
+        return (_straight_alpha(pixels) if _tiff_tag(image, 338, (0,))[0] == 1 else pixels), gray
+    gray = image.mode in ("1", "L", "LA", "La")
+    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if image.mode == "La":
+        image = image.convert("LA")
+    return np.asarray(image.convert("RGBA" if transparent else "RGB")), gray
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
+    value = getattr(image, "tag_v2", {}).get(tag, default)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _sixteen_bit_pixels(data: bytes) -> np.ndarray:
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None or bgr.dtype != np.uint16 or (bgr.ndim == 3 and bgr.shape[2] not in (3, 4)):
+        raise ValueError("its 16-bit layout is not supported")
+    if bgr.ndim == 2:
+        return np.repeat(bgr[..., None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB if bgr.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
+
+
+def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
+    alpha = pixels[..., 3:].astype(np.float64)
+    colour = np.divide(pixels[..., :3] * 65535.0, alpha, out=np.zeros(pixels[..., :3].shape), where=alpha > 0)
+    return np.concatenate([np.rint(colour.clip(0, 65535)).astype(np.uint16), pixels[..., 3:]], axis=2)
+
+
+def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    logger.warning("%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile")
+    if not profile:
+        return image.convert("RGB")
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # only None when converting in place
+    return converted
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -1,0 +1,164 @@
+"""Pixels and metadata to the bytes of a JPEG, PNG, TIFF, WebP or BMP file; nothing here touches the disk.
+
+Each encoder takes pixels [H,W,C] as they go into the file: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; uint8, and for PNG
+(1, 3, 4 channels) and TIFF also uint16. Pillow encodes 8 bits; OpenCV 16-bit PNG, which Pillow cannot do; TIFF is
+written here, because neither of the two writes 16-bit RGB together with profile, EXIF and XMP.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .metadata import (
+    JPEG_SEGMENT,
+    ORIENTATION,
+    XMP_TIFF_TAG,
+    Directory,
+    Metadata,
+    TiffField,
+    descriptive_fields,
+    jpeg_segments,
+    pack_directory,
+    with_png_chunks,
+)
+
+logger = logging.getLogger(__name__)
+
+JPEG_QUALITY = 95  # our choice where there is no source to follow, without chroma subsampling; lossy WebP likewise
+_STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
+
+
+@dataclass(frozen=True)
+class JpegCoding:
+    """How a JPEG was encoded: one quantisation table of 64 numbers per component kind, Pillow's subsampling code
+    (0: 4:4:4, 1: 4:2:2, 2: 4:2:0), progressive or not."""
+
+    tables: tuple[tuple[int, ...], ...]
+    subsampling: int
+    progressive: bool
+
+
+def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
+    """With ``like`` and no ``quality``, the tables, subsampling and scan order of ``like``."""
+    options: dict[str, Any] = {"progressive": like is not None and like.progressive}
+    if like is not None and quality is None:
+        options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
+    else:
+        options |= {"quality": JPEG_QUALITY if quality is None else quality, "subsampling": 0}
+    if metadata.icc:
+        options["icc_profile"] = metadata.icc
+    if metadata.exif:
+        if len(metadata.exif) + 6 <= JPEG_SEGMENT:
+            options["exif"] = b"Exif\0\0" + metadata.exif
+        else:
+            logger.warning("The EXIF data is too long for a JPEG (64 kB) and is left out.")
+    if metadata.dpi:
+        options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
+    options["extra"] = jpeg_segments(metadata)
+    try:
+        return _pillow(pixels, "JPEG", **options)
+    except OSError:
+        if not options["progressive"]:
+            raise
+        # Pillow guesses the size of a progressive file beforehand and fails where noise at top quality exceeds it.
+        logger.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
+        return _pillow(pixels, "JPEG", **{**options, "progressive": False})
+
+
+def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    if pixels.dtype == np.uint8:
+        return with_png_chunks(_pillow(pixels, "PNG"), metadata)
+    channels = pixels.shape[2]
+    bgr = pixels if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    done, data = cv2.imencode(".png", bgr)
+    if not done:
+        raise OSError("OpenCV could not encode the PNG")
+    return with_png_chunks(data.tobytes(), metadata)
+
+
+def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
+    options: dict[str, Any] = {"lossless": True}
+    if not lossless:
+        options = {"quality": JPEG_QUALITY if quality is None else quality}
+    for name, block in (("icc_profile", metadata.icc), ("exif", metadata.exif), ("xmp", metadata.xmp)):
+        if block:
+            options[name] = block
+    return _pillow(pixels, "WEBP", exact=True, **options)  # exact: colour under transparent pixels is kept
+
+
+def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    return _pillow(pixels, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
+
+
+def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Deflate with horizontal differencing, in the byte order of the EXIF data, which is copied field by field."""
+    height, width, channels = pixels.shape
+    fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
+    order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"
+
+    def shorts(*values: int) -> TiffField:
+        return TiffField(3, struct.pack(f"{order}{len(values)}H", *values))
+
+    def longs(*values: int) -> TiffField:
+        return TiffField(4, struct.pack(f"{order}{len(values)}I", *values))
+
+    rows = max(1, _STRIP_BYTES // (width * channels * pixels.itemsize))
+    strips = [_tiff_strip(pixels[top : top + rows], order) for top in range(0, height, rows)]
+    fields |= {
+        256: longs(width),
+        257: longs(height),
+        258: shorts(*[8 * pixels.itemsize] * channels),
+        259: shorts(8),  # Deflate
+        262: shorts(2 if channels >= 3 else 1),
+        ORIENTATION: shorts(1),
+        277: shorts(channels),
+        278: longs(rows),
+        279: longs(*map(len, strips)),
+        284: shorts(1),
+        317: shorts(2),  # horizontal differencing
+    }
+    if channels in (2, 4):
+        fields[338] = shorts(2)  # straight alpha
+    if metadata.dpi:
+        for tag, value in zip((282, 283), metadata.dpi, strict=True):
+            fields[tag] = TiffField(5, struct.pack(order + "II", round(value * 1000), 1000))
+        fields[296] = shorts(2)  # inches
+    if metadata.icc:
+        fields[34675] = TiffField(7, metadata.icc)
+    if metadata.xmp:
+        fields[XMP_TIFF_TAG] = TiffField(1, metadata.xmp)
+    fields |= {int(tag): TiffField(7, block) for tag, block in metadata.extras}
+
+    offsets = [0] * len(strips)
+    fields[273] = longs(*offsets)
+    start = 8 + len(pack_directory(fields, order, 8))
+    for i, strip in enumerate(strips):
+        offsets[i] = start
+        start += len(strip)
+    if start >= 1 << 32:
+        raise OverflowError("more than 4 GB, the limit of TIFF")
+    fields[273] = longs(*offsets)
+    head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+    return b"".join([head, pack_directory(fields, order, 8), *strips])
+
+
+def _tiff_strip(rows: np.ndarray, order: str) -> bytes:
+    difference = rows.copy()
+    difference[:, 1:] -= rows[:, :-1]  # modulo 2^bits, as the format wants it
+    return zlib.compress(difference.astype(f"{order}u{rows.itemsize}").tobytes(), 3)  # 6 is no smaller here, 4 x slower
+
+
+def _pillow(pixels: np.ndarray, format_name: str, **options: Any) -> bytes:
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    stream = io.BytesIO()
+    image.save(stream, format_name, **options)
+    return stream.getvalue()

@@ -1,0 +1,55 @@
+"""Writing what became of a photo file: in its own format, marked as synthesised; copied if nothing changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .arrays import Array
+from .io import FORMAT_OF_SUFFIX, Photo, copy_file, write_photo
+from .metadata import Provenance
+
+
+def write_restored(
+    target: Path,
+    photo: Photo,
+    image: Array,
+    *,
+    changed: bool,
+    provenance: Provenance | None = None,
+    quality: int | None = None,
+) -> None:
+    """Write a restored photo; one in which nothing changed is copied byte for byte if the format stays.
+
+    Args:
+        target: the file; its ending decides the format.
+        photo: what was read, for its metadata and encoding.
+        image: the result, [H,W,3 or 4] of the photo's depth.
+        changed: whether any face was restored. Only then is ``provenance`` recorded.
+        provenance: the model that synthesised detail.
+        quality: as for :func:`write_photo`.
+
+    Raises:
+        ImageError: the file cannot be written, or its format cannot hold the picture.
+
+    Example:
+        >>> write_restored(Path("new.jpg"), photo, result.image, changed=bool(result.mask.any()))  # doctest: +SKIP
+    """
+    ending = target.suffix.lower()
+    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
+    if not changed and same_format and np.array_equal(image, photo.pixels):
+        copy_file(photo.path, target)
+    else:
+        write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+
+
+def own_suffix(photo: Photo) -> str:
+    """The file ending for a result in the photo's own format; ``.png`` where that cannot be written (GIF).
+
+    The file's own ending is kept where it tells the truth.
+    """
+    suffix = photo.path.suffix
+    if FORMAT_OF_SUFFIX.get(suffix.lower()) == photo.format:
+        return suffix
+    return next((ending for ending, kind in FORMAT_OF_SUFFIX.items() if kind == photo.format), ".png")

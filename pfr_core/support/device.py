@@ -1,0 +1,79 @@
+"""Where and how precisely the networks run: ``--device`` and ``--dtype``."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+
+from ..errors import InputError
+
+DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu`` -> a device that is there. Auto prefers them in the order
+    cuda, mps, xpu, cpu.
+
+    Raises:
+        InputError: unknown name, or no such device on this machine.
+    """
+    available = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if hasattr(torch, "xpu") and torch.xpu.is_available() else 0,
+        "cpu": 1,
+    }
+    name = str(name)
+    if name == "auto":
+        return torch.device(next(kind for kind, count in available.items() if count))
+    kind, colon, index = name.partition(":")
+    if kind not in available or (colon and not index.isdecimal()):
+        raise InputError(f"Unknown device {name!r}; choose auto, cpu, cuda, cuda:N, mps or xpu.")
+    if int(index or 0) >= available[kind]:
+        here = ", ".join(f"{kind} ({count})" for kind, count in available.items() if count)
+        raise InputError(f"Device {name!r} is not on this machine. Available to torch: {here}.")
+    return torch.device(name)
+
+
+def resolve_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
+
+    Raises:
+        InputError: unknown name, or fp16 on the CPU.
+    """
+    if name == "auto":
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float32
+    if name not in get_args(DTypeName):
+        raise InputError(f"Unknown dtype {name!r}; choose from {', '.join(get_args(DTypeName))}.")
+    if name == "fp16" and device.type == "cpu":
+        raise InputError("dtype fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
+    return _DTYPES[name]
+
+
+@lru_cache(maxsize=1)
+def keep_memory() -> None:
+    """Let the C library keep what it has freed, up to 2 GiB, where it can be told so (glibc).
+
+    By default it gives large blocks back to the system, and each feature map then costs page faults again: a sixth of the
+    time of a network on a CPU. Does nothing elsewhere.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no such function; no handle of the program itself (Windows)
+        return
+    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+    mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(M_TRIM_THRESHOLD, (2 << 30) - 1)
+    mallopt(M_TOP_PAD, 256 << 20)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the fastest layout of feature maps on ``device``: channels last, but not on a CPU without AVX-512."""
+    slow = device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.contiguous_format if slow else torch.channels_last

@@ -1,0 +1,102 @@
+"""Our anchors and decoding against facexlib's own, and the file format of the embedded detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from PIL import Image
+from torch import nn
+
+from pfr_core.errors import WeightsError
+from pfr_core.faces import retinaface
+from pfr_core.faces.retinaface import RetinaFace, anchors, build, decode, encode, read_network, save
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def needs_facexlib() -> None:
+    pytest.importorskip("facexlib")
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (97, 300), (301, 65)])
+def test_anchors_and_decoding_are_facexlib_s(shape: tuple[int, int]) -> None:
+    from facexlib.detection.retinaface import generate_config
+    from facexlib.detection.retinaface_utils import PriorBox, decode_landm
+    from facexlib.detection.retinaface_utils import decode as facexlib_decode
+
+    height, width = shape
+    config = generate_config("mobile0.25")
+    priors = PriorBox(config, image_size=shape).forward()
+    ours = anchors(height, width)
+    expected = priors.numpy() * (width, height, width, height)
+    assert ours == pytest.approx(expected[:, :3], abs=1e-3)
+    rng = np.random.default_rng(0)
+    offsets, points = (rng.normal(size=(len(ours), count)).astype(np.float32) for count in (4, 10))
+    boxes, xy = decode(offsets, points, ours)
+    scale = np.array([width, height])
+    reference = facexlib_decode(torch.from_numpy(offsets), priors, config["variance"]).numpy() * np.tile(scale, 2)
+    assert boxes == pytest.approx(reference, abs=2e-3)
+    reference = decode_landm(torch.from_numpy(points), priors, config["variance"]).numpy() * np.tile(scale, 5)
+    assert xy == pytest.approx(reference, abs=2e-3)
+    again = encode(boxes, xy, ours)
+    assert again[0] == pytest.approx(offsets, abs=1e-3) and again[1] == pytest.approx(points, abs=1e-3)
+
+
+def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> None:
+    path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
+    detector, published = RetinaFace.load("mobile0.25", path, CPU), read_network("mobile0.25", path, CPU)[0]
+    photo = Image.open(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg").convert("RGB")
+    bgr = np.ascontiguousarray(np.array(photo)[:, :, ::-1])
+    for threshold in (0.8, 0.02):
+        with torch.inference_mode():
+            expected = published.detect_faces(bgr, conf_threshold=threshold, nms_threshold=0.4)
+        assert len(expected) >= 7
+        assert detector.detect_faces(bgr, threshold, 0.4) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
+    """Also where a variance is beyond float16, as behind a first layer that sees 0 to 255."""
+    torch.manual_seed(0)
+    network = build("mobile0.25", CPU)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+    first = network.body.stage1[0]
+    first[0].weight.data *= 3000
+    first[1].running_var *= 3000**2
+    path = tmp_path / "detector.safetensors"
+    save(network, path, largest_face=99, provenance={"iterations": 1}, licence="test")
+    loaded = RetinaFace.load("mobile0.25", path, CPU)
+    assert loaded.largest_face == 99 and path.stat().st_size < 1_500_000
+    image = torch.rand(1, 3, 64, 96) * 255 - 120
+    with torch.inference_mode():
+        for expected, found in zip(network(image), loaded.network(image), strict=True):
+            assert found.float() == pytest.approx(expected, abs=0.02 * max(1.0, expected.std().item()))
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata()["licence"] == "test" and "iterations" in file.metadata()["provenance"]
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, {"largest_face": "160"})
+    with pytest.raises(WeightsError, match=r"other\.safetensors"):
+        RetinaFace.load("mobile0.25", path, CPU)
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(WeightsError, match=r"other\.safetensors"):
+        RetinaFace.load("mobile0.25", path, CPU)
+
+
+def test_suppression_keeps_the_best() -> None:
+    rows = np.zeros((3, 15), np.float32)
+    rows[:, :5] = [[0, 0, 10, 10, 0.6], [1, 0, 11, 10, 0.9], [30, 0, 40, 10, 0.7]]
+    assert retinaface.suppress(rows, 0.4)[:, 4].tolist() == pytest.approx([0.9, 0.7])
+    assert len(retinaface.suppress(rows[:0], 0.4)) == 0

@@ -1,0 +1,523 @@
+"""The weights registry, search order and downloads, against a real web server on the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+
+from pfr_core.errors import Cancelled, WeightsError
+from pfr_core.models import weights as W
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = bytes(range(256)) * 8192  # 2 MiB: several pieces, more than the socket buffers swallow at once
+SHA = hashlib.sha256(BODY).hexdigest()
+FILE = "test-weights.bin"
+SHARED = os.environ.get("PFR_WEIGHTS_DIR", "")  # read before the fixture below clears it
+
+
+def send(handler: BaseHTTPRequestHandler, body: bytes, length: int | None = None, status: int = 200) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Half of the file, then a connection reset, as from a server that dies."""
+    send(handler, BODY[: len(BODY) // 2], length=len(BODY))
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def redirect(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(302)
+    handler.send_header("Location", "/good")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def garbage(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"this is not HTTP\r\n\r\n")
+
+
+class Server:
+    """Serves paths by name; ``requests`` lists (path, User-Agent) as they came."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        both = threading.Barrier(2, timeout=60)
+
+        def together(handler: BaseHTTPRequestHandler) -> None:
+            both.wait()  # neither client gets a byte before the other one has asked too
+            send(handler, BODY)
+
+        self.pages: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
+            "/good": lambda h: send(h, BODY),
+            "/redirect": redirect,
+            "/truncated": lambda h: send(h, BODY[:-1000], length=len(BODY)),
+            "/wrong": lambda h: send(h, BODY[:-1] + b"\0"),
+            "/long": lambda h: send(h, BODY + b"\0"),
+            "/short": lambda h: send(h, b"<html>please log in</html>"),
+            "/missing": lambda h: send(h, b"gone", status=404),
+            "/reset": reset,
+            "/gone": lambda h: send(h, b"gone", status=410),
+            "/garbage": garbage,
+            "/together": together,
+            "http://weights.invalid/good": lambda h: send(h, BODY),  # what a proxy is asked for
+        }
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.requests.append((self.path, self.headers["User-Agent"]))
+                try:
+                    server.pages[self.path](self)
+                except (ConnectionError, threading.BrokenBarrierError):
+                    self.close_connection = True  # the client went away, as some tests make it do
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError, ValueError):  # reset() closed the socket under it
+                    super().finish()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+        self.base = f"http://127.0.0.1:{self.http.server_port}"
+
+    def url(self, page: str) -> str:
+        return f"{self.base}/{page}"
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder (not yet made), no other search folder, no proxy."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("PFR_OFFLINE", "PFR_WEIGHTS_DIR"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PFR_CACHE_DIR", str(folder))
+    monkeypatch.setattr(W, "_extra_folders", [])
+    monkeypatch.setattr(W, "_hashed", set())
+    return folder
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., W.Weights]:
+    def add(*urls: str) -> W.Weights:
+        entry = W.Weights("test", FILE, urls, SHA, len(BODY), "none", "this test", "testing")
+        monkeypatch.setitem(W.REGISTRY, "test", entry)
+        return entry
+
+    return add
+
+
+def put(folder: Path, body: bytes = BODY) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_bytes(body)
+    return folder / FILE
+
+
+def closed_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/nobody-listens"
+
+
+# --- the registry ---------------------------------------------------------------------------------------------------
+
+
+def test_registry_entries_are_whole() -> None:
+    detectors = {"builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"}
+    assert set(W.REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
+    for name, entry in W.REGISTRY.items():
+        assert entry.name == name
+        assert entry.licence and entry.source and entry.purpose
+        if not entry.embedded:
+            assert len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.sha256 == entry.sha256.lower()
+            assert entry.bytes > 200_000
+            assert all(url.startswith("https://") and url.endswith("/" + entry.file) for url in entry.urls)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        W.REGISTRY["parsenet"].sha256 = ""  # type: ignore[misc]
+
+
+def test_published_addresses_are_those_facexlib_uses() -> None:
+    spec = importlib.util.find_spec("facexlib")
+    if spec is None or spec.origin is None:
+        pytest.skip("facexlib is not installed")
+    package = Path(spec.origin).parent
+    source = "".join((package / part / "__init__.py").read_text() for part in ("detection", "parsing", "recognition"))
+    for name in ("retinaface_mobile0.25", "retinaface_resnet50", "parsenet", "arcface"):
+        assert W.REGISTRY[name].urls[0] in source
+
+
+def test_published_address_of_vgg19_is_the_one_torchvision_uses() -> None:
+    from torchvision.models import VGG19_Weights
+
+    vgg19 = W.REGISTRY["vgg19"]
+    assert vgg19.urls == (VGG19_Weights.IMAGENET1K_V1.url,)
+    assert vgg19.sha256.startswith(vgg19.file.split("-")[1].removesuffix(".pth"))  # torchvision's names carry its beginning
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED, reason="PFR_WEIGHTS_DIR is not set")
+def test_the_real_small_detector_is_what_the_registry_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", SHARED)
+    path = W.find("retinaface_mobile0.25")
+    assert path is not None and path.name == "detection_mobilenet0.25_Final.pth"
+    W.verify(path, W.REGISTRY["retinaface_mobile0.25"])
+    with pytest.raises(WeightsError, match="not the weights parsenet"):
+        W.verify(path, W.REGISTRY["parsenet"])
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED, reason="PFR_WEIGHTS_DIR is not set")
+def test_the_real_yunet_is_what_the_registry_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", SHARED)
+    assert W.find("yunet") == Path(SHARED).absolute() / "face_detection_yunet_2023mar.onnx"
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    for function in (W.find, W.locate):
+        with pytest.raises(WeightsError, match=r"unknown weights 'parsnet'.*parsenet"):
+            function("parsnet")
+
+
+# --- folders and search order ---------------------------------------------------------------------------------------
+
+
+def test_cache_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert W.cache_folder() == tmp_path / "cache"
+    monkeypatch.setenv("PFR_CACHE_DIR", "~/mine")
+    assert W.cache_folder() == tmp_path / "home" / "mine"
+    monkeypatch.delenv("PFR_CACHE_DIR")
+    assert W.cache_folder() == tmp_path / "xdg" / "pfr"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    assert W.cache_folder() == tmp_path / "home" / ".cache" / "pfr"
+    monkeypatch.setattr(W, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert W.cache_folder() == tmp_path / "local" / "pfr"
+
+
+def test_no_home_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("PFR_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(WeightsError, match="Set PFR_CACHE_DIR"):
+        W.cache_folder()
+
+
+def test_search_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., W.Weights]) -> None:
+    register(closed_port())
+    first, second, extra, later = (tmp_path / name for name in ("first", "second", "extra", "later"))
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", os.pathsep.join([str(first), "", str(second)]))
+    for folder in (extra, later, extra):
+        W.add_search_folder(folder)
+    assert W._extra_folders == [extra, later]
+    assert W.find("test") is None
+    for folder in (cache, later, extra, second, first):  # from last to first: each one must win over those before
+        path = put(folder)
+        assert W.find("test") == path
+        assert W.locate("test") == path
+
+
+def test_find_never_connects(server: Server, cache: Path, register: Callable[..., W.Weights]) -> None:
+    register(server.url("good"))
+    assert W.find("test") is None
+    assert not server.requests and not cache.exists()
+
+
+def test_embedded_is_looked_for_in_the_package_only(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = W.REGISTRY["default"].file
+    assets = tmp_path / "assets"
+    for folder in (assets, cache):
+        folder.mkdir()
+    monkeypatch.setattr(W, "ASSETS", assets)
+    (cache / file).write_bytes(b"somebody else's")
+    assert W.find("default") is None
+    with pytest.raises(WeightsError, match=f"{file} is missing from the installation"):
+        W.locate("default")
+    (assets / file).write_bytes(b"ours")
+    assert W.find("default") == W.locate("default") == assets / file
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("body", "says"), [(BODY[:-1], f"it has {len(BODY) - 1} bytes"), (BODY[:-1] + b"\0", "its SHA-256 is")])
+def test_a_wrong_file_of_the_user_is_refused_and_left_alone(
+    body: bytes,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+    register: Callable[..., W.Weights],
+) -> None:
+    url = server.url("good")
+    register(url)
+    path = put(tmp_path / "mine", body)
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(path.parent))
+    for function in (W.find, W.locate):
+        with pytest.raises(WeightsError) as caught:
+            function("test")
+        message = str(caught.value)
+        assert str(path) in message and says in message and f"Replace it with the file from {url}" in message
+    assert path.read_bytes() == body
+    assert not server.requests
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(
+    cache: Path, server: Server, register: Callable[..., W.Weights], caplog: pytest.LogCaptureFixture
+) -> None:
+    register(server.url("good"))
+    path = put(cache, BODY[:-1] + b"\0")
+    with caplog.at_level(logging.WARNING, "pfr_core.models.weights"):
+        assert W.find("test") is None
+    assert str(path) in caplog.text
+    assert W.locate("test") == path
+    assert path.read_bytes() == BODY and os.listdir(cache) == [FILE]
+
+
+def test_a_file_changed_after_it_was_checked_is_checked_again(
+    tmp_path: Path, register: Callable[..., W.Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = register(closed_port())
+    path = put(tmp_path / "mine")
+    hasher = Mock(wraps=W._sha256)
+    monkeypatch.setattr(W, "_sha256", hasher)
+    W.verify(path, entry)
+    W.verify(path, entry)
+    assert hasher.call_count == 1
+    path.write_bytes(BODY[:-1] + b"\0")
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
+    with pytest.raises(WeightsError, match="SHA-256"):
+        W.verify(path, entry)
+
+
+def test_verify_names_an_unreadable_file(tmp_path: Path, register: Callable[..., W.Weights]) -> None:
+    entry = register(closed_port())
+    with pytest.raises(WeightsError, match=r"absent\.bin.*cannot be read: No such file.*Replace it"):
+        W.verify(tmp_path / "absent.bin", entry)
+
+
+# --- downloading ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["good", "redirect"])
+def test_download(page: str, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+    register(server.url(page))
+    seen: list[tuple[int, int]] = []
+    path = W.locate("test", progress=lambda done, total: seen.append((done, total)))
+    assert path == cache / FILE and path.read_bytes() == BODY and os.listdir(cache) == [FILE]
+    done = [step for step, _ in seen]
+    assert done == sorted(set(done)) and len(done) > 2 and done[0] > 0
+    assert seen[-1] == (len(BODY), len(BODY)) and {total for _, total in seen} == {len(BODY)}
+    asked = len(server.requests)
+    assert all(agent.startswith("pfr") for _, agent in server.requests)
+    assert W.locate("test") == W.find("test") == path
+    assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ("truncated", f"sent {len(BODY) - 1000} bytes, {len(BODY)} expected"),
+        ("wrong", "sent a file with SHA-256"),
+        ("long", f"sent more than the {len(BODY)} bytes"),
+        ("short", "sent 26 bytes"),
+        ("missing", "HTTP 404 Not Found"),
+        ("reset", "connection broke: "),
+        ("garbage", "connection broke"),
+        (None, "refused"),
+    ],
+)
+def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+    """Alone it gives one error that says everything; followed by a good mirror it does no harm."""
+    bad = server.url(page) if page else closed_port()
+    register(bad, server.url("gone"))
+    with pytest.raises(WeightsError) as caught:
+        W.locate("test")
+    message = str(caught.value)
+    [reason] = [line for line in message.splitlines() if line.startswith(f"  {bad}: ")]
+    assert says in reason
+    assert f"{server.url('gone')}: HTTP 410" in message
+    assert FILE in message and f"Download {bad} by hand and put it into {cache} as {FILE}" in message
+    assert os.listdir(cache) == []
+
+    register(bad, server.url("good"))
+    seen: list[int] = []
+    assert W.locate("test", progress=lambda done, total: seen.append(done)).read_bytes() == BODY
+    assert seen == sorted(set(seen)) and seen[-1] == len(BODY)
+    assert os.listdir(cache) == [FILE]
+
+
+def test_a_silent_server_times_out(
+    cache: Path, server: Server, register: Callable[..., W.Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(W, "TIMEOUT", 0.3)
+    release = threading.Event()
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(60)
+
+    server.pages["/silent"] = silent
+    register(server.url("silent"), server.url("good"))
+    try:
+        assert W.locate("test").read_bytes() == BODY
+        register(server.url("silent"))
+        (cache / FILE).unlink()
+        with pytest.raises(WeightsError, match="timed out"):
+            W.locate("test")
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_cancel(after: int, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+    register(server.url("good"), server.url("good"))
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > after
+
+    with pytest.raises(Cancelled, match=FILE):
+        W.locate("test", should_stop=should_stop)
+    assert asked == after + 1
+    assert len(server.requests) == (1 if after else 0)  # asked before connecting, and the mirror was not tried
+    assert not cache.exists() or os.listdir(cache) == []
+    assert W.locate("test", should_stop=lambda: False).read_bytes() == BODY
+
+
+def test_an_error_in_a_callback_is_the_callers(cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+    """An OSError of the caller's progress bar must not pass for a broken disk or network."""
+    register(server.url("good"), server.url("good"))
+
+    def progress(done: int, total: int) -> None:
+        raise BrokenPipeError("the terminal is gone")
+
+    with pytest.raises(BrokenPipeError, match="terminal"):
+        W.locate("test", progress=progress)
+    assert len(server.requests) == 1 and os.listdir(cache) == []
+
+
+@pytest.mark.parametrize(("value", "offline"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_offline(
+    value: str,
+    offline: bool,
+    tmp_path: Path,
+    cache: Path,
+    server: Server,
+    register: Callable[..., W.Weights],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = server.url("good"), server.url("redirect")
+    register(*urls)
+    monkeypatch.setenv("PFR_OFFLINE", value)
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(tmp_path / "mistyped"))
+    if not offline:
+        assert W.locate("test").read_bytes() == BODY
+        return
+    with pytest.raises(WeightsError) as caught:
+        W.locate("test")
+    message = str(caught.value)
+    assert "PFR_OFFLINE" in message and all(url in message for url in urls)
+    assert f"{tmp_path / 'mistyped'}: no such folder" in message
+    assert f"Download {urls[0]} by hand and put it into {cache} as {FILE}" in message
+    assert not server.requests and not cache.exists()
+    path = put(cache)
+    assert W.locate("test") == path
+
+
+def test_a_cache_that_cannot_be_made(cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+    register(server.url("good"), server.url("good"))
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(WeightsError) as caught:
+        W.locate("test")
+    message = str(caught.value)
+    assert f"{FILE} cannot be written to {cache}" in message and "set PFR_CACHE_DIR to another folder" in message
+    assert not server.requests
+
+
+def child(url: str, before: str = "") -> subprocess.Popen[str]:
+    code = (
+        f"{before}\n"
+        "from pfr_core.models import weights as W\n"
+        f"W.REGISTRY['test'] = W.Weights('test', {FILE!r}, ({url!r},), {SHA!r}, {len(BODY)}, '', '', '')\n"
+        "print(W.locate('test'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits a file's size with the resource module")
+def test_full_disk(cache: Path, server: Server) -> None:
+    """The system itself refuses the write mid-way: one error with the remedy, nothing left behind."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
+    process = child(server.url("good"), before=limit)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"{FILE} cannot be written to {cache}: File too large. It needs 2.1 MB" in errors.splitlines()[-1]
+    assert os.listdir(cache) == []
+
+
+def test_two_processes_download_at_once(cache: Path, server: Server) -> None:
+    processes = [child(server.url("together")) for _ in range(2)]
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.strip() == str(cache / FILE)
+    assert len(server.requests) == 2
+    assert os.listdir(cache) == [FILE] and (cache / FILE).read_bytes() == BODY
+
+
+def test_proxy_is_respected(cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.base)
+    url = "http://weights.invalid/good"
+    process = child(url)  # a process of its own: urllib reads the proxy settings once
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert [path for path, _ in server.requests] == [url] and os.listdir(cache) == [FILE]

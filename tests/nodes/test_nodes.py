@@ -1,0 +1,266 @@
+"""The ComfyUI nodes, loaded as ComfyUI loads them: by absolute path, from an oddly named copy, beside small stand-ins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core import FaceRestorer
+from pfr_core.cli import main as pfr
+from pfr_core.options import RestoreOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(pack: Any) -> Any:
+    """Runs a node by name; widgets that are not given hold what they hold when nobody touches them. Gives its outputs."""
+
+    def run(name: str, **inputs: Any) -> tuple[Any, ...]:
+        result = show(name, **inputs)
+        return result["result"] if isinstance(result, dict) else result
+
+    def show(name: str, **inputs: Any) -> Any:
+        node = pack.NODE_CLASS_MAPPINGS[f"PFR{name}"]()
+        return getattr(node, node.FUNCTION)(**{**defaults(node), **inputs})
+
+    run.show = show  # type: ignore[attr-defined]  # what ComfyUI gets, with what the page shows
+    return run
+
+
+def defaults(node: Any) -> dict[str, Any]:
+    return {name: options["default"] for name, (_, options) in node.INPUT_TYPES()["required"].items() if "default" in options}
+
+
+@pytest.fixture
+def detector_weights(pack: Any, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ComfyUI users have them."""
+    import folder_paths
+
+    folder = Path(folder_paths.get_folder_paths("facedetection_models")[0])
+    folder.mkdir(exist_ok=True)
+    shutil.copy(shared_dir / "weights" / "detection_mobilenet0.25_Final.pth", folder)
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(folder))  # for the core that the results are compared with
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    with Image.open(ROOT / "examples" / "astronaut.jpg") as image:
+        return torch.from_numpy(np.array(image.convert("RGB"), np.float32) / 255)[None]
+
+
+def test_every_node_and_every_input_explains_itself(pack: Any) -> None:
+    assert set(pack.NODE_CLASS_MAPPINGS) == set(pack.NODE_DISPLAY_NAME_MAPPINGS)
+    for name, node in pack.NODE_CLASS_MAPPINGS.items():
+        assert name.startswith("PFR") and node.DESCRIPTION and node.CATEGORY and node.SEARCH_ALIASES
+        assert len(node.RETURN_TYPES) == len(node.OUTPUT_TOOLTIPS)
+        assert callable(getattr(node, node.FUNCTION))
+        for group in node.INPUT_TYPES().values():
+            assert all(options["tooltip"] for _, options in group.values()), name
+
+
+def test_the_widgets_are_the_core_s_options(pack: Any) -> None:
+    """Untouched widgets give the core's own defaults, and no option is missing."""
+    restore = pack.NODE_CLASS_MAPPINGS["PFRRestoreFaces"]
+    options = sys.modules[f"{pack.__name__}.nodes.inputs"].options(defaults(restore))
+    for item in fields(RestoreOptions):
+        assert getattr(options, item.name) == item.default, item.name
+        assert item.name in restore.INPUT_TYPES()["required"], item.name
+
+
+def test_only_model_files_are_offered(pack: Any) -> None:
+    load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
+    assert load.INPUT_TYPES()["required"]["model"][0] == ["default", "broken.safetensors", "small.safetensors"]
+    assert "gone.pth is not in models/facerestore_models any more" in load.VALIDATE_INPUTS("gone.pth")
+
+
+def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:
+    load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
+    import folder_paths
+
+    before = load.IS_CHANGED("small.safetensors", device="auto", dtype="auto")
+    os.utime(Path(folder_paths.models_dir) / "facerestore_models" / "small.safetensors", (1, 1))
+    assert before != load.IS_CHANGED("small.safetensors", device="auto", dtype="auto")
+    assert load.IS_CHANGED("default") == load.IS_CHANGED("default")
+
+
+def test_a_broken_model_is_named(run: Any) -> None:
+    with pytest.raises(Exception, match=r"broken\.safetensors"):
+        run("LoadModel", model="broken.safetensors")
+    with pytest.raises(Exception, match="fp16 on a CPU"):
+        run("LoadModel", device="cpu", dtype="fp16")
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_one_node_the_steps_and_the_command_give_the_same_picture(run: Any, photo: torch.Tensor, tmp_path: Path) -> None:
+    model, size = run("LoadModel", dtype="fp32")
+    image, mask, before, after = run("RestoreFaces", model=model, image=photo)
+    expected = FaceRestorer(device="cpu", dtype="fp32").restore(photo[0].numpy())
+    assert torch.equal(image[0], torch.from_numpy(expected.image)) and torch.equal(mask[0], torch.from_numpy(expected.mask))
+    assert image.dtype == mask.dtype == torch.float32
+    assert torch.equal(image[mask == 0], photo[mask == 0]) and not torch.equal(image, photo)
+
+    faces, preview, boxes, count = run("DetectFaces", image=photo)
+    assert count == len(expected.faces) == 1 and boxes.shape == mask.shape and boxes.max() == 1
+    assert preview.shape == photo.shape and not torch.equal(preview, photo)
+    (crops,) = run("CropFaces", image=photo, faces=faces, size=size)
+    assert torch.equal(crops, before)
+    (restored,) = run("RestoreCrops", model=model, crops=crops)
+    assert torch.equal(restored, after)
+    pasted, again = run("PasteFaces", image=photo, faces=faces, crops=restored)
+    assert torch.equal(pasted, image) and torch.equal(again, mask)
+
+    out = tmp_path / "out.png"
+    assert pfr(["restore", str(ROOT / "examples" / "astronaut.jpg"), "-o", str(out), "--device", "cpu", "--dtype", "fp32"]) == 0
+    with Image.open(out) as saved:
+        assert np.array_equal(np.array(saved), np.rint(image[0].numpy() * 255))
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_batch_keeps_length_order_alpha_and_frames_without_a_face(run: Any, photo: torch.Tensor) -> None:
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    assert size == 64
+    frames = torch.cat([torch.zeros_like(photo), photo, torch.zeros_like(photo)])
+    frames = torch.cat([frames, torch.linspace(0, 1, photo.shape[2]).expand(3, *photo.shape[1:3])[..., None]], dim=3)
+    image, mask, before, _ = run("RestoreFaces", model=model, image=frames)
+    assert image.shape == frames.shape and len(mask) == 3 and len(before) == 1
+    assert torch.equal(image[0], frames[0]) and torch.equal(image[2], frames[2]) and torch.equal(image[..., 3], frames[..., 3])
+    assert not torch.equal(image[1], frames[1])
+    half, *_ = run("RestoreFaces", model=model, image=frames.half())
+    assert half.dtype == torch.float32 and (half - image).abs().max() < 0.05
+
+
+@pytest.mark.usefixtures("detector_weights")
+@pytest.mark.parametrize(("own", "other"), [(3, 3), (4, 3), (3, 4), (4, 4)])
+def test_an_upscaled_picture_keeps_the_alpha_there_is(run: Any, photo: torch.Tensor, own: int, other: int) -> None:
+    model, _ = run("LoadModel", model="small.safetensors", dtype="fp32")
+    small = torch.cat([photo, torch.linspace(0, 1, photo.shape[2]).expand(photo.shape[:3])[..., None]], dim=3)
+    large = torch.nn.functional.interpolate(small.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+    image, mask, *_ = run("RestoreFaces", model=model, image=small[..., :own], upscaled=large[..., :other])
+    assert image.shape == (*large.shape[:3], max(own, other)) and mask.shape == large.shape[:3]
+    outside = mask == 0
+    assert torch.equal(image[outside][:, :3], large[outside][:, :3])
+    if max(own, other) == 4:
+        assert (image[..., 3] - large[..., 3]).abs().max() < 0.01
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_no_face_passes_through_and_what_does_not_fit_is_refused(run: Any, photo: torch.Tensor) -> None:
+    blank = torch.full_like(photo, 0.5)
+    faces, _, _, count = run("DetectFaces", image=blank)
+    (crops,) = run("CropFaces", image=blank, faces=faces, size=64)
+    assert count == 0 and crops.shape == (1, 64, 64, 3), "ComfyUI's own nodes fail on an empty batch"
+    image, mask = run("PasteFaces", image=blank, faces=faces, crops=crops)
+    assert torch.equal(image, blank) and mask.max() == 0
+
+    found, *_ = run("DetectFaces", image=photo)
+    with pytest.raises(Exception, match="1 faces, but 2 crops"):
+        run("PasteFaces", image=photo, faces=found, crops=torch.zeros(2, 64, 64, 3))
+    with pytest.raises(Exception, match="crops are 32x64 px; they must be square"):
+        run("PasteFaces", image=photo, faces=found, crops=torch.zeros(1, 64, 32, 3))
+    with pytest.raises(Exception, match="not numbers"):
+        run("PasteFaces", image=photo, faces=found, crops=torch.full((1, 64, 64, 3), torch.nan))
+    with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 2 x 512x512"):
+        run("CropFaces", image=torch.cat([photo, photo]), faces=found)
+    with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 1 x 256x256"):
+        run("PasteFaces", image=photo[:, ::2, ::2], faces=found, crops=torch.zeros(1, 64, 64, 3))
+    with pytest.raises(Exception, match=r"IMAGE of shape \[1, 8, 8, 2\]"):
+        run("DetectFaces", image=torch.zeros(1, 8, 8, 2))
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_the_picker_numbers_all_faces_and_knows_which_are_chosen(run: Any, photo: torch.Tensor) -> None:
+    import folder_paths
+
+    pair = torch.cat([photo, photo.flip(2)], dim=2)
+    frames = torch.cat([torch.zeros_like(pair), pair])
+    shown = run.show("DetectFaces", image=frames, select="index", indices="1")
+    (picker,) = shown["ui"]["pfr_picker"]
+    assert picker["size"] == [1024, 512] and picker["frame"] == 1 and picker["frames"] == 2
+    assert len(picker["boxes"]) == 2 and picker["chosen"] == [1]
+    with Image.open(Path(folder_paths.get_temp_directory()) / picker["picture"]["filename"]) as picture:
+        assert picture.size == (1024, 512)
+    faces, _, mask, count = shown["result"]
+    assert count == 1 and faces.frames[1][0].center[0] > 512 and mask[1, :, :512].max() == 0
+    assert run.show("DetectFaces", image=frames[:1])["ui"]["pfr_picker"] == []
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, photo: torch.Tensor, monkeypatch: Any) -> None:
+    detect = sys.modules[f"{pack.__name__}.nodes.detect"]
+    assert detect.PFRDetectFaces.RETURN_TYPES == ("PFR_FACES", "IMAGE", "MASK", "INT"), "the stand-ins are an old core"
+    assert not sys.modules[f"{pack.__name__}.nodes.runtime"].core_has_type("BoundingBox")
+    monkeypatch.setattr(detect, "BOXES_KNOWN", True)
+    faces, _, mask, _, boxes = run("DetectFaces", image=photo)
+    ((box,),) = boxes
+    assert set(box) == {"x", "y", "width", "height", "label", "score"} and box["score"] == faces.frames[0][0].score
+    inside = mask[0, box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+    assert inside.min() == 1 and inside.sum() == mask.sum()
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="indices is 'a'"):
+        run("DetectFaces", image=photo, select="index", indices="a")
+    model, _ = run("LoadModel", model="small.safetensors")
+    other = torch.zeros(2, 64, 200, 3)  # not the same picture enlarged
+    with pytest.raises(Exception, match="Frame 0 of 2"):
+        run("RestoreFaces", model=model, image=torch.cat([photo, photo]), upscaled=other)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a defect of the device")
+
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
+    with pytest.raises(RuntimeError, match=r"Frame 0 of 2.*a defect of the device"):
+        run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
+
+
+def test_degrade_repeats_with_its_seed_and_keeps_the_size(run: Any, photo: torch.Tensor) -> None:
+    (first,), (again,), (other,) = (run("Degrade", image=photo, seed=seed) for seed in (1, 1, 2))
+    assert first.shape == photo.shape and torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_progress_ends_full_and_moves_face_by_face(run: Any, photo: torch.Tensor) -> None:
+    model, _ = run("LoadModel", model="small.safetensors")
+    run("RestoreFaces", model=model, image=torch.cat([photo, photo.flip(2)], dim=2))
+    seen = sys.modules["comfy.utils"].ProgressBar.seen
+    assert seen == [0.5, 0.75, 1, 1], "the faces are found, two are restored, the frame is done"
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
+    run: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = run("LoadModel", model="small.safetensors")
+    none = photo[:0]
+    image, mask, *_ = run("RestoreFaces", model=model, image=none)
+    assert image.shape == none.shape and mask.shape == none.shape[:3]
+    faces, preview, mask, count = run("DetectFaces", image=none)
+    assert preview.shape == none.shape and mask.shape == none.shape[:3] and count == 0
+    (crops,) = run("CropFaces", image=none, faces=faces)
+    assert run("PasteFaces", image=none, faces=faces, crops=crops)[0].shape == none.shape
+    assert run("RestoreCrops", model=model, crops=none)[0].shape == none.shape
+    assert run("Degrade", image=none)[0].shape == none.shape
+
+    management = sys.modules["comfy.model_management"]
+    calls = []
+
+    def stop_at_the_second_face() -> None:
+        calls.append(len(sys.modules["comfy.utils"].ProgressBar.seen))
+        if calls[-1] == 2:
+            raise management.InterruptProcessingException
+
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", stop_at_the_second_face)
+    with pytest.raises(management.InterruptProcessingException):
+        run("RestoreFaces", model=model, image=torch.cat([photo, photo.flip(2)], dim=2))
+    assert calls[-1] == 2, "the faces were found and one was done"

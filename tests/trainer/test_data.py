@@ -1,0 +1,302 @@
+"""Training sets: indexes, shards, samples, and ``prepare`` from photographs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core.errors import InputError
+from pfr_core.faces.align import template
+from trainer.cli import main
+from trainer.data.dataset import FaceDataset, FaceFile, batches, list_faces, read_face
+from trainer.data.pack import pack
+from trainer.data.prepare import PrepareOptions, prepare, sharpness
+from trainer.data.shards import Stored
+from trainer.run.config import PriorConfig
+
+
+@pytest.fixture
+def faces(faces: Path, tmp_path: Path) -> Path:
+    """A copy of its own for each test, which may spoil it."""
+    return Path(shutil.copytree(faces, tmp_path / "faces"))
+
+
+def dataset(files: list[FaceFile], size: int = 16, seed: int = 0, real_share: float = 0.5, degrade: bool = True) -> FaceDataset:
+    return FaceDataset(files, size, seed=seed, real_share=real_share, degrade=degrade)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:
+    files = list_faces(faces, "train")
+    first, again, other = (dataset(files, seed=seed)[5] for seed in (1, 1, 2))
+    assert same(first, again) and not same(first, other)
+    assert first["truth"].shape == first["degraded"].shape == (3, 16, 16) and first["truth"].dtype == torch.uint8
+    assert "degraded" not in dataset(files, degrade=False)[5]
+
+
+def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    face = list_faces(faces, "train")[0]
+    files = [dataclasses.replace(face, stored=Stored(str(i)), real=i == 0) for i in range(2)]
+    seen: list[str] = []
+
+    def remember(stored: Stored) -> np.ndarray:
+        seen.append(stored.place)
+        return np.zeros((64, 64, 3), np.uint8)
+
+    monkeypatch.setattr("trainer.data.dataset.read_face", remember)
+    data = dataset(files, real_share=0.75, degrade=False)
+    for i in range(400):
+        data[i]
+    assert 0.68 < seen.count("0") / len(seen) < 0.82
+
+
+def test_a_flip_moves_landmarks_boxes_and_mask_along(tmp_path: Path) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    points = template(64)
+    for (x, y), colour in zip(points.round().astype(int), range(50, 255, 40), strict=False):
+        image[y, x] = colour
+    Image.fromarray(image).save(tmp_path / "a.png")
+    corners = [[-0.5, -0.5], [40.0, -0.5], [40.0, 63.5], [-0.5, 63.5]]  # the photograph ends right of x = 40
+    row = {"file": "a.png", "size": 64, "native_px": 512, "points": points.tolist(), "photo": corners, "out_of_photo": 0.4}
+    (tmp_path / "index.jsonl").write_text(json.dumps(row) + "\n")
+    data = dataset(list_faces(tmp_path, "train", min_native=1), size=64, degrade=False)
+    straight, flipped = (
+        next(s for s in map(data.__getitem__, range(50)) if bool(s["mask"][0, 0, 0]) is left) for left in (True, False)
+    )
+    assert torch.equal(straight["truth"], flipped["truth"].flip(2)) and torch.equal(straight["mask"], flipped["mask"].flip(2))
+    assert straight["mask"][0, 10].tolist() == [1] * 41 + [0] * 23
+    for sample in (straight, flipped):
+        assert sample["points"][0, 0] < sample["points"][1, 0] and sample["boxes"][0, 0] < sample["boxes"][1, 0]
+        eyes = (sample["boxes"][:2, :2] + sample["boxes"][:2, 2:]) / 2 - 0.5
+        assert torch.allclose(eyes, sample["points"][:2], atol=1e-3)
+    assert torch.allclose(flipped["points"][0, 0], 63 - straight["points"][1, 0])
+
+
+def test_the_index_leaves_out_small_magnified_and_cut_faces(tmp_path: Path) -> None:
+    points = ",le_x,le_y,re_x,re_y,nose_x,nose_y,lm_x,lm_y,rm_x,rm_y"
+    where = "," + ",".join(str(value) for value in template(512).ravel())
+    rows = [
+        "train,a.png,512,real,900,0,x",
+        "train,b.png,256,real,900,0,x",
+        "train,c.png,512,synthetic,300,0,x",
+        "val,d.png,512,real,900,0,x",
+        "train,e.png,512,real,900,0.3,x",
+    ]
+    head = "split,file,size,kind,native_px,out_of_photo,licence"
+    (tmp_path / "index.csv").write_text("\n".join([head + points, *(row + where for row in rows)]))
+    found = list_faces(tmp_path, "train", max_out_of_photo=0.1)
+    assert [face.stored.place for face in found] == [f"{tmp_path}/train/a.png"]
+    assert np.allclose(found[0].points, template(512)) and found[0].licence == "x"
+    assert len(list_faces(tmp_path, "train", min_native=256, max_out_of_photo=0.1)) == 3
+
+
+def test_workers_start_whatever_threads_this_process_has(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked worker waited for ever for the threads of OpenCV that only its parent had."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.warpAffine(np.zeros((1024, 1024, 3), np.uint8), np.eye(2, 3), (1024, 1024))
+        time.sleep(1)  # until the threads sleep
+        loader: Any = batches(dataset(list_faces(faces, "train")), PriorConfig(workers=1, batch=4, iterations=1), 0, 0, 1)
+        monkeypatch.setattr(loader, "_timeout", 120)  # a worker that hangs fails the test instead of hanging it
+        assert next(loader)["truth"].shape == (4, 3, 16, 16)
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_an_unreadable_image_is_named_skipped_and_counted(faces: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (faces / "0.png").write_bytes(b"no image")
+    samples = [dataset(list_faces(faces, "train"))[i] for i in range(12)]
+    assert sum(int(sample["skipped"]) for sample in samples) == caplog.text.count("0.png: cannot be read") > 0
+    for path in faces.iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match="neither this nor"):
+        dataset(list_faces(faces, "train"))[0]
+
+
+def test_workers_and_processes_change_no_sample(faces: Path) -> None:
+    data = dataset(list_faces(faces, "train"), degrade=False)
+
+    def first(config: PriorConfig, rank: int, world: int, count: int) -> list[int]:
+        stream = batches(data, config, 2, rank, world)
+        return [n for _ in range(count) for n in next(stream)["counter"].tolist()]
+
+    one = PriorConfig(iterations=4, batch=4, accumulate=2, stddev_group=0, workers=0)
+    two = PriorConfig(iterations=4, batch=2, accumulate=2, stddev_group=0, workers=1)
+    assert first(one, 0, 1, 4) == list(range(16, 32))
+    assert sorted(first(two, 0, 2, 4) + first(two, 1, 2, 4)) == list(range(16, 32))
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Serves files, and ranges of them."""
+
+    def do_GET(self) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if wanted is None:
+            return super().do_GET()
+        first, last = int(wanted[1]), int(wanted[2])
+        data = Path(self.translate_path(self.path)).read_bytes()[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def photos(shared_dir: Path, folder: Path) -> Path:
+    """A group photograph, a single one, one without a face, one that is no image."""
+    folder.mkdir()
+    for name in ("facerec__test_images__obama.jpg", "facerec__test__obama_and_biden.jpg", "faceapi__images__white.png"):
+        shutil.copy(shared_dir / "data" / "wild" / "whole" / name, folder / name)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+OPTIONS = PrepareOptions(min_native=100, min_sharpness=1.0, max_out_of_photo=1.0, val_share=0.0, licence="test", workers=1)
+
+
+def test_prepare_makes_a_set_that_training_reads(
+    shared_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, served: str
+) -> None:
+    source, out = photos(shared_dir, tmp_path / "photos"), tmp_path / "set"
+    text = prepare(source, out, OPTIONS)
+    assert "1 x image unreadable" in text and "1 x image without a face" in text and "broken.jpg" in caplog.text
+    rows = [json.loads(line) for line in (out / "index.jsonl").read_text().splitlines()]
+    assert len(rows) >= 2 and {row["licence"] for row in rows} == {"test"}
+    for row in rows:
+        # the landmarks are those of an aligned face, the boxes lie on them
+        assert np.abs(np.array(row["points"]) - template(512)).mean() < 40
+        assert np.allclose((np.array(row["boxes"])[0, :2] + np.array(row["boxes"])[0, 2:]) / 2 - 0.5, row["points"][0], atol=0.02)
+        assert Image.open(out / row["file"]).size == (512, 512)
+    files = list_faces(out, "train", min_native=100)
+    assert len(files) == len(rows)
+
+    # Killed in the middle: the last line is half-written, its photograph and the missing one are done again.
+    lines = (out / "journal.jsonl").read_text().splitlines(keepends=True)
+    (out / "journal.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
+    (out / "index.jsonl").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.webp")}
+    prepare(source, out, OPTIONS)
+    again = [json.loads(line) for line in (out / "index.jsonl").read_text().splitlines()]
+    assert again == rows
+    done = {row["file"] for line in lines[:2] for row in json.loads(line)["faces"]}
+    assert {str(path.relative_to(out)) for path, time in kept.items() if path.stat().st_mtime_ns == time} == done
+
+    with pytest.raises(InputError, match="other options"):
+        prepare(source, out, PrepareOptions(min_native=90, workers=1))
+
+    # The same set as shards, with and without their index, and behind a URL.
+    plain = dataset(files, size=32, degrade=False)
+    assert main(["pack", str(out), str(tmp_path / "packed"), "--shard-size", "0.05"]) == 0
+    assert len(list((tmp_path / "packed").glob("*.tar"))) > 1 and not list((tmp_path / "packed").rglob("*.webp"))
+    by_url = list_faces(f"{served}/packed", "train", min_native=100)
+    by_index = list_faces(tmp_path / "packed", "train", min_native=100)
+    (tmp_path / "packed" / "index.jsonl").unlink()
+    by_scan = list_faces(tmp_path / "packed", "train", min_native=100)
+    for i in range(4):
+        first, *others = (dataset(found, size=32, degrade=False)[i] for found in (by_url, by_index, by_scan))
+        assert all(same(first, other) for other in others)
+        assert (first["truth"].int() - plain[i]["truth"].int()).abs().float().mean() < 2  # compressed again
+        assert torch.allclose(first["points"], plain[i]["points"], atol=0.01) and torch.equal(first["mask"], plain[i]["mask"])
+    with pytest.raises(InputError, match="not empty"):
+        pack(str(out), tmp_path / "packed", shard_size=1, size=512, quality=95)
+
+
+def test_prepare_takes_aligned_sets_as_they_are(shared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "aligned").mkdir()
+    listed = list_faces(shared_dir / "data" / "faces", "val")[:2]
+    for face in listed:
+        shutil.copy(face.stored.place, tmp_path / "aligned")
+    prepare(tmp_path / "aligned", tmp_path / "set", PrepareOptions(aligned=True, workers=1, val_share=0.0))
+    found = {Path(face.stored.place).name.rsplit("-", 2)[0]: face for face in list_faces(tmp_path / "set", "train")}
+    for face in listed:
+        again = found[Path(face.stored.place).stem]
+        assert np.abs(again.points - face.points).mean() < 12  # px of 512, by two detectors
+        before, after = read_face(face.stored).astype(int), read_face(again.stored).astype(int)
+        assert np.abs(before - after).mean() < 3  # the same pixels, compressed again
+
+
+def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no such folder"):
+        prepare(tmp_path / "none", tmp_path / "a", OPTIONS)
+    with pytest.raises(InputError, match="no images"):
+        prepare(tmp_path / "empty", tmp_path / "b", OPTIONS)
+    shutil.copy(shared_dir / "data" / "wild" / "whole" / "faceapi__images__white.png", tmp_path / "empty")
+    with pytest.raises(InputError, match=r"no usable face[\s\S]*1 x image without a face"):
+        prepare(tmp_path / "empty", tmp_path / "c", OPTIONS)
+    with pytest.raises(InputError, match="threshold"):
+        PrepareOptions(threshold=2.0)
+
+
+def test_shards_of_others_are_read_and_packing_skips_what_cannot_be(faces: Path, tmp_path: Path) -> None:
+    """WebDataset tars of images alone; an unreadable image is named and counted, and no half of a shard stays."""
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "a.tar", "w") as tar:
+        for path in sorted(faces.iterdir()):
+            tar.add(path, path.name)
+    assert [read_face(face.stored).shape for face in list_faces(tmp_path / "tars", "train")] == [(512, 512, 3)] * 3
+    (faces / "0.png").write_bytes(b"no picture")
+    Image.new("RGB", (64, 48)).save(faces / "1.png")
+    options: dict[str, Any] = {"shard_size": 1.0, "size": 64, "quality": 90}
+    assert pack(str(faces), tmp_path / "packed", **options).startswith("1 faces of 64 px (skipped as unreadable: 2)")
+    (faces / "2.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="none of its 3 images can be read"):
+        pack(str(faces), tmp_path / "nothing", **options)
+    assert not list((tmp_path / "nothing").iterdir())
+
+
+def test_sharpness_falls_with_blur(shared_dir: Path) -> None:
+    from pfr_core import Degradation
+
+    face = read_face(list_faces(shared_dir / "data" / "faces", "val")[0].stored)
+    blurred = [
+        Degradation(blur=("isotropic",), sigma=(s, s), scale=None, noise=None, quality=None)(face, 0)[0] for s in (1.0, 3.0, 8.0)
+    ]
+    values = [sharpness(image) for image in (face, *blurred)]
+    assert values == sorted(values, reverse=True) and values[-1] < PrepareOptions.min_sharpness < values[0]
+
+
+def test_damaged_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.data.shards.TRIES", 1)
+    with pytest.raises(InputError, match="no such folder"):
+        list_faces(tmp_path / "none", "train")
+    with pytest.raises(InputError, match="no train faces"):
+        list_faces(tmp_path, "train")
+    (tmp_path / "x.tar").write_bytes(b"no tar")
+    with pytest.raises(InputError, match=r"x\.tar: no readable shard"):
+        list_faces(tmp_path, "train")
+    (tmp_path / "index.jsonl").write_text("{")
+    with pytest.raises(InputError, match="index is damaged"):
+        list_faces(tmp_path, "train")
+    with pytest.raises(InputError, match="cannot be fetched"):
+        list_faces("http://127.0.0.1:9/faces", "train")

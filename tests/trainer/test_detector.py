@@ -1,0 +1,302 @@
+"""Training of the embedded detector: labels that are where the faces are, the loss, a resumed run, the judging."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core import Face
+from pfr_core.errors import InputError
+from pfr_core.faces.detect import Detector
+from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe
+from trainer.cli import main
+from trainer.detector import evaluate, pictures
+from trainer.detector.config import DetectorConfig
+from trainer.detector.photographs import Material, Picture, load_material
+from trainer.detector.pictures import composite, piece
+from trainer.detector.split import is_test
+from trainer.detector.spoil import spoil
+from trainer.detector.targets import BEND, BOX_WEIGHT, MATCH_IOU, Targets, label, multibox_loss, stack
+from trainer.detector.train import train
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
+POINTS = np.array([[96, 120], [160, 120], [128, 155], [100, 190], [156, 190]], np.float32)
+BOX = np.array([70, 70, 186, 220], np.float32)
+
+
+def face() -> Picture:
+    """A gray head whose eyes, nose and corners of the mouth are dots of five colours."""
+    image = np.full((256, 256, 3), 90, np.uint8)
+    cv2.ellipse(image, (128, 145), (58, 75), 0, 0, 360, (140, 140, 140), -1)
+    for (x, y), colour in zip(POINTS.astype(int).tolist(), COLOURS, strict=True):
+        cv2.circle(image, (x, y), 9, colour, -1)
+    levels = [image, *(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for side in (128, 64, 32))]
+    return Picture([np.asarray(level) for level in levels], BOX[None], POINTS[None])
+
+
+def material() -> Material:
+    rng = np.random.default_rng(0)
+    texture = rng.integers(100, 120, (120, 200, 3), dtype=np.uint8)
+    nothing = Picture([texture], np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32))
+    return Material([face()], [face()], [face()], [nothing], {})
+
+
+# --- data ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_test_half_is_fixed(shared_dir: Path) -> None:
+    """By the file's name alone; with a crowd, a gray and an old photograph in it."""
+    assert is_test("a/dlib__faces__bald_guys.jpg") and is_test(Path("elsewhere/dlib__faces__bald_guys.jpg"))
+    rows = list(csv.DictReader((shared_dir / "data" / "wild" / "index.csv").open()))
+    test = [row for row in rows if is_test(row["file"])]
+    assert 0.4 < len(test) / len(rows) < 0.6
+    assert max(int(row["faces_found"]) for row in test) > 20
+    for kind in ("gray", "old/"):
+        assert any(kind in row["file"] for row in test) and any(kind in row["file"] for row in rows if row not in test)
+
+
+def test_labels_of_composites_are_where_the_dots_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "spoil", lambda image, rng: image)
+    seen = looked = mirrored = 0
+    for seed in range(120):
+        sample = composite(material(), 256, np.random.default_rng(seed))
+        assert sample.exact and sample.image.shape == (256, 256, 3) and sample.image.dtype == np.uint8
+        for box, points in zip(sample.boxes, sample.points, strict=True):
+            if box[2] - box[0] < 40:
+                continue
+            assert (points > box[:2]).all() and (points < box[2:]).all()
+            for number, (x, y) in enumerate(points.round().astype(int)):
+                if 2 <= x < 254 and 2 <= y < 254:
+                    looked += 1
+                    colour = sample.image[y, x].astype(int)
+                    swapped = COLOURS[pictures.MIRRORED[number]]
+                    mirrored += np.abs(colour - swapped).max() < 60
+                    seen += min(np.abs(colour - COLOURS[number]).max(), np.abs(colour - swapped).max()) < 60
+    # Where another face or a bar lies over a point its dot is not to be seen. Half of the faces are mirrored, and their
+    # left eye is the picture's right one; the nose is its own mirror image.
+    assert looked > 300 and seen > 0.65 * looked
+    assert 0.4 * seen < mirrored < 0.8 * seen
+
+
+def test_pieces_show_the_photograph_and_carry_no_labels() -> None:
+    for seed in range(20):
+        sample = piece(face(), 96, np.random.default_rng(seed))
+        assert not sample.exact and sample.image.shape == (96, 96, 3) and not len(sample.boxes)
+
+
+def test_spoiling_keeps_shape_and_depth() -> None:
+    image = face().levels[1]
+    results = [spoil(image.copy(), np.random.default_rng(seed)) for seed in range(60)]
+    assert all(result.shape == image.shape and result.dtype == np.uint8 for result in results)
+    assert sum(not np.array_equal(result, image) for result in results) > 40
+    assert any((result[..., 0] == result[..., 2]).all() for result in results), "some are gray"
+
+
+# --- targets and loss --------------------------------------------------------------------------------------------------------
+
+
+def test_every_face_gets_anchors_that_say_where_it_is() -> None:
+    boxes = np.array([[20, 30, 33, 47], [80, 60, 230, 250]], np.float32)
+    points = np.stack([box[:2] + (box[2:] - box[:2]) * np.linspace(0.2, 0.8, 5)[:, None] for box in boxes]).astype(np.float32)
+    doubtful = np.array([[100, 0, 140, 45]], np.float32)
+    score, offsets, coded = label(256, boxes, points, doubtful)
+    faces = score == 1
+    found, five = decode(offsets[faces], coded[faces], anchors(256, 256)[faces])
+    for box, expected in zip(boxes, points, strict=True):
+        own = np.abs(found - box).max(axis=1) < 0.01
+        assert own.any() and five[own] == pytest.approx(np.broadcast_to(expected.ravel(), five[own].shape), abs=0.01)
+    assert faces.sum() < 100 and 0 < (score == -1).sum() < 100 and (score == 0).sum() > 2000
+    assert not label(256, boxes[:0], points[:0], doubtful[:0])[0].any() and 0 < MATCH_IOU < 1
+
+
+def test_the_loss_by_hand() -> None:
+    targets = Targets(torch.tensor([[1.0, 0.0, 0.0, -1.0]]), torch.zeros(1, 4, 4), torch.zeros(1, 4, 10))
+    logits = torch.zeros(1, 4, 2)
+    logits[0, 3, 1] = 50.0  # doubtful: whatever is said there does not count
+    output = torch.ones(1, 4, 4), logits, torch.full((1, 4, 10), 2.0)
+    losses = multibox_loss(output, targets, negatives_per_face=1, points_weight=0.5)
+    assert losses["score"].item() == pytest.approx(3 * math.log(2), rel=1e-5)
+    assert losses["box"].item() == pytest.approx(4 * (1 - BEND / 2))
+    assert losses["points"].item() == pytest.approx(10 * (2 - BEND / 2))
+    assert losses["loss"].item() == pytest.approx(
+        losses["score"].item() + BOX_WEIGHT * losses["box"].item() + 0.5 * losses["points"].item()
+    )
+    logits[0, :, 1] = torch.tensor([50.0, -50.0, -50.0, 50.0])
+    right = multibox_loss((targets.offsets, logits, targets.points), targets, negatives_per_face=1, points_weight=1)
+    assert right["loss"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_worst_of_the_background_counts() -> None:
+    score = torch.zeros(1, 1000)
+    score[0, 0] = 1
+    logits = torch.zeros(1, 1000, 2)
+    logits[0, :, 0] = 50.0  # certain that nothing is a face
+    logits[0, 1:100, 0] = 0.0
+    rest = (torch.zeros(1, 1000, 4), torch.zeros(1, 1000, 10))
+    losses = multibox_loss((rest[0], logits, rest[1]), Targets(score, *rest), negatives_per_face=30, points_weight=1)
+    assert losses["score"].item() == pytest.approx(50 + 30 * math.log(2), rel=1e-4)
+
+
+# --- runs --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two photographs, one for training and one for testing, beside real aligned faces."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("dlib__faces__2008_001009.jpg", "dlib__faces__2009_004587.jpg"):
+        (folder / name).write_bytes((shared_dir / "data" / "wild" / "whole" / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published detectors are on disk."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+
+
+def config(shared_dir: Path, data: Path, out: Path, **changes: object) -> DetectorConfig:
+    settings = DetectorConfig(
+        faces=str(shared_dir / "data" / "faces"), wild=str(data), out=str(out), iterations=4, pictures=2, checkpoint_every=2
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def test_photographs_for_testing_are_not_trained_on(shared_dir: Path, data: Path) -> None:
+    weights = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
+    teacher = RetinaFace.load("mobile0.25", weights, torch.device("cpu"))
+    found = load_material(str(shared_dir / "data" / "faces"), str(data), (), (), teacher, limit=2)
+    assert len(found.photos) == 1 and found.provenance["photographs"] == 1
+    assert found.photos[0].levels[0].shape == np.array(Image.open(data / "dlib__faces__2008_001009.jpg")).shape
+    for aligned in found.faces:
+        left_eye, right_eye, nose, left_mouth, right_mouth = aligned.points[0]
+        assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[1] > nose[1] < right_mouth[1]
+        assert (aligned.points[0] > aligned.boxes[0, :2]).all() and (aligned.points[0] < aligned.boxes[0, 2:]).all()
+
+
+def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    DetectorConfig(faces="faces", wild="wild", out="elsewhere").save(tmp_path / "config.json")
+    asked: list[tuple[str, bool]] = []
+
+    def remember(config: DetectorConfig, *, resume: bool = False) -> Path:
+        asked.append((config.out, resume))
+        return Path(config.out)
+
+    monkeypatch.setattr("trainer.detector.train.train", remember)
+    assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
+
+
+@pytest.mark.usefixtures("weights")
+def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, data: Path, tmp_path: Path) -> None:
+    whole = train(config(shared_dir, data, tmp_path / "whole"), limit=2)
+    train(config(shared_dir, data, tmp_path / "parts", iterations=2, warmup=200), limit=2)
+    resumed = train(config(shared_dir, data, tmp_path / "parts"), resume=True, limit=2)
+    begun = train(config(shared_dir, data, tmp_path / "begun"), resume=True, limit=2)  # stopped before its first checkpoint
+    expected, found, again = (RetinaFace.load("mobile0.25", path, torch.device("cpu")) for path in (whole, resumed, begun))
+    for name, value in expected.network.state_dict().items():
+        assert torch.equal(value, found.network.state_dict()[name]), name
+        assert torch.equal(value, again.network.state_dict()[name]), name
+    with pytest.raises(InputError, match="--resume"):
+        train(config(shared_dir, data, tmp_path / "whole"), limit=2)
+    # A finished run that is resumed only exports again, with another shift of the scores if that was changed.
+    path = tmp_path / "whole" / "config.json"
+    path.write_text(path.read_text().replace('"score_shift": 0.0', '"score_shift": 1.5'))
+    train(DetectorConfig.load(path), resume=True, limit=2)
+    shifted = RetinaFace.load("mobile0.25", whole, torch.device("cpu"))
+    image = torch.rand(1, 3, 64, 96) * 255 - 120
+    with torch.inference_mode():
+        before, after = (each.network(image)[1][0, :, 1].logit() for each in (expected, shifted))
+    assert after - before == pytest.approx(torch.full_like(before, 1.5), abs=0.02)
+    Detector("builtin", weights=whole).detect(np.zeros((70, 70, 3), np.uint8))
+    # A new run that starts from this one's weights; a step as small as this does not move them.
+    settings = {"iterations": 1, "learning_rate": 1e-9, "largest_face": 70, "init_from": str(tmp_path / "parts")}
+    path = train(config(shared_dir, data, tmp_path / "next", **settings), limit=2)
+    continued, about = RetinaFace.load("mobile0.25", path, torch.device("cpu")), describe(path)
+    with torch.inference_mode():
+        assert continued.network(image)[1] == pytest.approx(found.network(image)[1], abs=0.02)
+    assert about["largest_face"] == 70 and about["provenance"]["earlier_run"]["iterations"] == 4
+
+
+def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "index.csv").write_text("split,file\ntrain,a.png\n")
+    run = ["detector", "--out", str(tmp_path / "run")]
+    cases = {
+        "--out": ["detector", "--composite-share", "1"],
+        "--photos": [*run],
+        "iterations": [*run, "--iterations", "0"],
+        "configuration": [*run, "--resume"],
+        "no run": [*run, "--composite-share", "1", "--init-from", str(tmp_path / "empty")],
+        "no index.csv": [*run, "--composite-share", "1", "--faces", str(tmp_path / "empty")],
+        "columns are missing": [*run, "--composite-share", "1", "--faces", str(tmp_path)],
+        "no photographs": ["evaluate-detector", str(tmp_path / "empty")],
+        "neither a file": ["evaluate-detector", str(tmp_path), "--detectors", "mine"],
+    }
+    for expected, arguments in cases.items():
+        assert main(arguments) == 1
+        assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# --- judging -----------------------------------------------------------------------------------------------------------------
+
+
+def head(left: float, width: float, score: float = 0.9) -> Face:
+    points = tuple((left + width * x, 10 + width * y) for x, y in ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)))
+    return Face((left, 10, left + width, 10 + width), score, points)  # type: ignore[arg-type]
+
+
+class Scripted(Detector):
+    """Finds what it was told to."""
+
+    def __init__(self, faces: list[list[Face]]) -> None:
+        super().__init__("builtin")
+        self.answers = iter(faces)
+
+    def detect(self, image: object, **_: object) -> list[Face]:
+        return next(self.answers)
+
+
+def test_judging_by_hand() -> None:
+    image = np.zeros((200, 400, 3), np.uint8)
+    photos = [evaluate.Photo(Path("a"), image, [head(0, 60), head(100, 60), head(200, 30)]), evaluate.Photo(Path("b"), image, [])]
+    found = [[head(2, 60, 0.95), head(0, 62, 0.9), head(300, 50, 0.85), head(200, 30, 0.7)], [head(5, 30, 0.6)]]
+    result = evaluate.run(Scripted(found), photos, threshold=0.5, size=1280)
+    assert result.scores == [0.95, None, 0.7], "the second finding of the first face is no second face"
+    assert [(number, face.score) for number, face in result.extras] == [(0, 0.85), (1, 0.6)]
+    assert result.points[0] == pytest.approx(2 / 24) and result.points[1] == pytest.approx(0)
+    text = evaluate.table([("x", result)], photos)
+    assert "0.500 (1 of 2;" in text and "1.000 (1 of 1;" in text and "| 2 (20.0 in 20) |" in text
+    reach, precision = evaluate.precision_recall(result, 3)
+    assert reach == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3]) and precision == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4])
+    assert evaluate.wilson(70, 70) == pytest.approx((0.948, 1.0), abs=1e-3)
+    assert evaluate.wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)
+
+
+@pytest.mark.usefixtures("weights")
+def test_the_command_judges_a_detector(shared_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    files = {name: tmp_path / name for name in ("curve.png", "crops.png")}
+    command = ["evaluate-detector", str(data), "--detectors", "retinaface_mobile0.25", "yunet"]
+    outputs = ["--curve", str(files["curve.png"]), "--crops", str(files["crops.png"]), "--extras", str(tmp_path / "extras")]
+    assert main([*command, *outputs]) == 0
+    text = capsys.readouterr().out
+    assert "| 1 test photographs |" in text and "| retinaface_mobile0.25 | 1.000 (2 of 2;" in text and "| yunet |" in text
+    assert all(Image.open(path).size for path in files.values())
+    assert main([*command, "--everything", "--sizes", "320", "640"]) == 0
+    assert "| 640 |" in capsys.readouterr().out
+
+
+def test_stacked_targets_keep_their_order() -> None:
+    parts = [label(64, np.array([[10, 10, 30, 34]], np.float32), np.zeros((1, 5, 2), np.float32), np.empty((0, 4), np.float32))]
+    empty = label(64, np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty((0, 4), np.float32))
+    targets = stack([*parts, empty])
+    assert targets.score[0].sum() > 0 and targets.score[1].sum() == 0 and targets.points.shape[2] == 10

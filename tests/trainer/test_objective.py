@@ -1,0 +1,147 @@
+"""What each stage makes of the losses: signs, weights, masks, lazy factors and the average, against formulas written out here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from pfr_core.network import PFR
+from trainer.data.components import COMPONENTS, cut
+from trainer.data.dataset import Batch, to_unit
+from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
+from trainer.run.loop import Run
+
+COMMON: dict[str, Any] = {
+    "network": "pfr-256-lite",
+    "size": 16,
+    "batch": 4,
+    "stddev_group": 2,
+    "r1_every": 3,
+    "path_every": 5,
+    "path_weight": 2.0,
+    "precision": "fp32",
+    "device": "cpu",
+    "workers": 0,
+    "iterations": 10,
+}
+
+
+def started(config: RunConfig) -> tuple[Any, Batch, Run]:
+    torch.manual_seed(0)
+    run = Run(config)
+    batch = next(run.batches)
+    batch["mask"][:, :, :, :4] = 0  # beyond the edge of the photograph
+    return run.stage, batch, run
+
+
+def restoration(faces: Path, **changes: Any) -> RestoreConfig:
+    small = {"fm_weight": 0.0, "fp_weight": 0.0, "local_channels": 4, "freeze_d": 2}
+    return RestoreConfig(data=str(faces), **{**COMMON, **small, **changes})
+
+
+def real(logits: torch.Tensor) -> torch.Tensor:
+    """-log of the probability that logits give to "real", mean."""
+    return -torch.sigmoid(logits.double()).log().mean()
+
+
+def fake(logits: torch.Tensor) -> torch.Tensor:
+    """-log of the probability that logits give to "fake", mean."""
+    return -(1 - torch.sigmoid(logits.double())).log().mean()
+
+
+def close(value: torch.Tensor, expected: Any) -> None:
+    assert value.item() == pytest.approx(torch.as_tensor(expected).item(), rel=1e-4)
+
+
+def test_the_papers_weights_are_the_defaults() -> None:
+    """Section 4.2. ``pyramid`` and R1 are not the paper's: GFPGAN's and StyleGAN2's."""
+    config = RestoreConfig()
+    assert (config.global_weight, config.local_weight) == (0.5, 3.0)
+    assert (config.l1_weight, config.fm_weight, config.fp_weight) == (8.0, 0.02, 10.0)
+    assert (config.pyramid_weight, config.r1_weight, config.freeze_d) == (1.0, 10.0, 5)
+    assert PriorConfig().r1_weight == 10.0
+
+
+def test_restore_sums_its_weighted_terms_within_the_photograph(faces: Path) -> None:
+    stage, batch, _ = started(restoration(faces, l1_weight=7.0, pyramid_weight=1.5, global_weight=0.4, local_weight=2.5))
+    total, terms = stage.loss("Gmain", batch)
+    truth, mask = to_unit(batch["truth"]), batch["mask"].float()
+    assert isinstance(stage.g, PFR)
+    output, pyramid = stage.g.forward_with_pyramid(to_unit(batch["degraded"]))
+    output = mask * output + (1 - mask) * truth
+    assert torch.equal(batch["fake"][..., :4], truth[..., :4]) and not torch.equal(batch["fake"], truth)
+    close(terms["G/l1"], 7.0 * (output - truth).abs().mean())
+    expected = 0.0
+    for side, image in pyramid.items():
+        small, inside = adaptive_avg_pool2d(truth, side), adaptive_avg_pool2d(mask, side)
+        expected += (inside * (image - small)).abs().mean().item()
+    close(terms["G/pyramid"], 1.5 * expected)
+    close(terms["G/global"], 0.4 * real(stage.d(output)))
+    parts = zip(COMPONENTS, cut(output, batch["boxes"]), strict=True)
+    close(terms["G/local"], 2.5 * sum(real(stage.local[name](part)) for name, part in parts))
+    close(total, sum(terms[f"G/{name}"] for name in ("l1", "pyramid", "global", "local")))
+
+
+def test_restores_discriminators_learn_real_from_restored(faces: Path) -> None:
+    stage, batch, _ = started(restoration(faces))
+    stage.loss("Gmain", batch)
+    total, terms = stage.loss("Dmain", batch)
+    truth, restored = to_unit(batch["truth"]), batch["fake"]
+    close(terms["D/adversarial"], real(stage.d(truth)) + fake(stage.d(restored)))
+    local = [
+        real(stage.local[name](good)) + fake(stage.local[name](bad))
+        for name, good, bad in zip(COMPONENTS, cut(truth, batch["boxes"]), cut(restored, batch["boxes"]), strict=True)
+    ]
+    close(terms["D/local"], sum(local))
+    close(total, terms["D/adversarial"] + terms["D/local"])  # the terms' weights are the generator's
+
+
+def test_priors_discriminator_learns_real_from_made(faces: Path) -> None:
+    stage, batch, _ = started(PriorConfig(data=str(faces), **COMMON))
+    loss, _ = stage.loss("Gmain", batch)
+    close(loss, real(stage.d(batch["fake"])))
+    loss, _ = stage.loss("Dmain", batch)
+    close(loss, real(stage.d(to_unit(batch["truth"]))) + fake(stage.d(batch["fake"])))
+
+
+@pytest.mark.parametrize("kind", ["prior", "restore"])
+def test_r1_carries_its_weight_and_lazy_phases_their_factor(faces: Path, kind: str) -> None:
+    config = PriorConfig(data=str(faces), **COMMON, r1_weight=6.0) if kind == "prior" else restoration(faces, r1_weight=6.0)
+    stage, batch, run = started(config)
+    images = to_unit(batch["truth"]).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(stage.d(images).sum(), images)
+    loss, _ = stage.loss("Dreg", batch)
+    close(loss, 6.0 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())
+    (phase,) = (phase for phase in stage.phases if phase.name == "Dreg")
+    alone = torch.autograd.grad(loss, phase.parameters, allow_unused=True)
+    run.gradients(phase, [batch, batch])
+    for parameter, single in zip(phase.parameters, alone, strict=True):
+        if single is not None:
+            assert torch.allclose(parameter.grad, 3 * single, rtol=1e-3, atol=1e-6)  # r1_every; accumulation takes the mean
+
+
+@pytest.mark.parametrize("kind", ["prior", "restore"])
+def test_adam_makes_up_for_the_lazy_steps(faces: Path, kind: str) -> None:
+    stage, _, _ = started(PriorConfig(data=str(faces), **COMMON) if kind == "prior" else restoration(faces))
+    rates = {group["name"]: (group["lr"], group["betas"][1]) for o in stage.optimisers.values() for group in o.param_groups}
+    if kind == "prior":
+        assert rates["generator"] == pytest.approx((2e-3 * 5 / 6, 0.99 ** (5 / 6)))
+        assert rates["discriminator"] == pytest.approx((2e-3 * 3 / 4, 0.99 ** (3 / 4)))
+    else:
+        assert rates["prior"] == pytest.approx((2e-4 * 5 / 6, 0.99 ** (5 / 6)))
+        assert rates["global"] == pytest.approx((2e-5 * 3 / 4, 0.99 ** (3 / 4)))
+        assert rates["local"] == pytest.approx((2e-3, 0.99))
+
+
+def test_the_average_keeps_most_of_what_it_was(faces: Path) -> None:
+    stage, _, _ = started(restoration(faces, ema=0.75))
+    before = [parameter.clone() for parameter in stage.ema.parameters()]
+    with torch.no_grad():
+        for parameter in stage.g.parameters():
+            parameter += 1
+    stage.average(step=1000)
+    assert all(torch.allclose(now, old + 0.25, atol=1e-6) for now, old in zip(stage.ema.parameters(), before, strict=True))

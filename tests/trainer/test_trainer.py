@@ -1,0 +1,528 @@
+"""The trainer's runs: stages, FreezeD, interruption and resumption, safety, export, warm start, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pfr_core import PFR, PFRConfig, load_model, save_model
+from pfr_core.errors import CheckpointError, InputError, PFRError
+from pfr_core.models.checkpoint import read_checkpoint, read_part
+from pfr_core.network.layers import blur, upsample2
+from trainer import losses
+from trainer.cli import main
+from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, load_config
+from trainer.run.engine import start
+from trainer.run.export import export_command
+from trainer.run.initialise import pass_through, warm_start
+from trainer.run.loop import Clock, Run, train
+from trainer.run.run_state import checkpoints, load_state, save_state
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMON: dict[str, Any] = {
+    "network": "pfr-256-lite",
+    "size": 16,
+    "iterations": 6,
+    "batch": 2,
+    "stddev_group": 0,
+    "precision": "fp32",
+    "device": "cpu",
+    "workers": 0,
+    "r1_every": 2,
+    "path_every": 3,
+    "checkpoint_every": 100,
+    "image_every": 0,
+    "validate_every": 0,
+    "log_every": 1,
+    "keep": 1,
+}
+# Small enough to need no feature network.
+ADVERSARIAL: dict[str, Any] = {"fm_weight": 0.0, "fp_weight": 0.0, "local_channels": 4, "freeze_d": 2, "path_weight": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """And as many as before for the tests of other files: the last bits of a result depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def prior(faces: Path, out: Path, **changes: Any) -> PriorConfig:
+    return PriorConfig(data=str(faces), out=str(out), **{**COMMON, "augment": 0.5, "ada_faces": 20, **changes})
+
+
+def restore(faces: Path, out: Path, **changes: Any) -> RestoreConfig:
+    return RestoreConfig(data=str(faces), out=str(out), **{**COMMON, **ADVERSARIAL, **changes})
+
+
+def reconstruction(faces: Path, out: Path, **changes: Any) -> RestoreConfig:
+    preset = TRAINING_PRESETS["restore"]["reconstruction"]
+    return RestoreConfig(data=str(faces), out=str(out), **{**preset, **COMMON, "warmup": 2, **changes})
+
+
+def log_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same_state(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def test_reconstruction_lowers_the_loss_and_exports_a_model_that_loads(faces: Path, tmp_path: Path) -> None:
+    rates = {"lr_codec": 2e-3, "lr_prior": 2e-3}
+    config = reconstruction(faces, tmp_path / "run", iterations=75, warmup=10, pass_through=False, licence="ours", **rates)
+    path = train(config)
+    rows = log_of(tmp_path / "run")
+    assert rows[-1]["G/l1"] < 0.8 * rows[0]["G/l1"] and not any(name.startswith("D/") for name in rows[-1])
+    net = load_model(path)
+    assert net.config.size == 16 and net(torch.zeros(1, 3, 16, 16)).isfinite().all()
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.provenance["iterations"] == 75 and checkpoint.provenance["faces"] == 3
+    assert checkpoint.licence == "ours" and checkpoint.provenance["config"]["lr_codec"] == 2e-3
+    assert {value.dtype for value in checkpoint.state.values()} == {torch.float16}
+    assert load_config(tmp_path / "run" / "config.json") == config
+
+
+def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path: Path) -> None:
+    """The way a user goes. FreezeD: what is frozen stays bit-identical, through R1 too; everything else changes."""
+    model = train(prior(faces, tmp_path / "prior", iterations=3))
+    discriminator = model.with_name("model.discriminator.safetensors")
+    config = restore(faces, tmp_path / "run", init_from=str(model), discriminator=str(discriminator), iterations=4)
+    run = Run(config)
+    given = read_part(model, "prior").state
+    own = run.stage.generator.state_dict()
+    assert all(torch.equal(own[name], value.float()) for name, value in given.items())
+    assert sum(name.startswith("prior.") for name in own) == len(given)
+    further = Run(prior(faces, tmp_path / "further", init_from=str(model))).stage.generator.state_dict()
+    assert {f"prior.{name}" for name in further} == given.keys()
+    assert all(torch.equal(value, given[f"prior.{name}"].float()) for name, value in further.items())
+    run.checkpoint(tmp_path / "run")
+    before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
+    starting = read_part(discriminator, "discriminator").state
+    for _ in range(4):
+        run.take_step(Clock(run.device, exact=False))
+    frozen = {f"global.convs.{i}." for i in range(2)}
+    for name, value in run.stage.networks.state_dict().items():
+        is_frozen = name.startswith(tuple(frozen))
+        assert torch.equal(value, before[name]) == is_frozen, name
+        if is_frozen:
+            assert torch.equal(value, starting[name.removeprefix("global.")])
+    # Once there is a checkpoint, what the run started from may go.
+    for path in (model, discriminator):
+        path.unlink()
+    config.save(tmp_path / "run" / "config.json")
+    again = read_checkpoint(train(config, resume=True)).provenance
+    assert again["started_from"]["stage"] == "prior" and again["iterations"] == 4
+    assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors")[0]).provenance == again
+
+
+def test_each_phase_gives_gradients_to_its_own_parameters_only(faces: Path, tmp_path: Path) -> None:
+    run = Run(restore(faces, tmp_path / "run"))
+    batch = next(run.batches)
+    names = {id(parameter): name for name, parameter in run.stage.networks.named_parameters()}
+    reached: dict[str, set[str]] = {}
+    for phase in run.stage.phases:
+        run.stage.networks.zero_grad(set_to_none=True)
+        run.gradients(phase, [batch])
+        got = [p for p in run.stage.networks.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+        reached[phase.name] = {names[id(p)] for p in got}
+    assert list(reached) == ["Gmain", "Greg", "Dmain", "Dreg"]
+    tops = {phase: {name.split(".")[0] for name in found} for phase, found in reached.items()}
+    assert tops == {"Gmain": {"generator"}, "Greg": {"generator"}, "Dmain": {"global", "local"}, "Dreg": {"global"}}
+    # R1 goes through the frozen layers to the image, and leaves them alone
+    assert not any(name.startswith(("global.convs.0.", "global.convs.1.")) for name in reached["Dreg"] | reached["Dmain"])
+    assert any(name.startswith("global.convs.2.") for name in reached["Dreg"])
+    assert all(name.startswith("generator.prior.") for name in reached["Greg"])
+
+
+def test_learning_rates_of_the_paper_reach_their_groups(faces: Path, tmp_path: Path) -> None:
+    run = Run(restore(faces, tmp_path / "run", path_weight=0.0, iterations=10, decay_at=(0.5,), decay=0.1))
+    values = run.take_step(Clock(run.device, exact=False))
+    lazy = 2 / 3  # R1 every second step
+    expected = {"codec": 2e-3, "prior": 2e-4, "noise": 2e-3, "local": 2e-3, "global": 2e-5 * lazy}
+    assert {name: values[f"lr/{name}"] for name in expected} == pytest.approx(expected)
+    assert values["G/noise_smallest"] > 0.9
+    run.step = 5
+    assert run.take_step(Clock(run.device, exact=False))["lr/codec"] == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts", "frozen"),
+    [
+        ({"freeze_d": 0}, {"generator", "global", "local"}, False),
+        ({"local_weight": 0.0}, {"generator", "global"}, False),
+        ({"mmrb": False}, {"generator", "global", "local"}, False),
+        ({"fine_tune": False, "freeze_d": 0}, {"generator", "global", "local"}, True),
+    ],
+)
+def test_table_5_switches(faces: Path, tmp_path: Path, change: dict[str, Any], parts: set[str], frozen: bool) -> None:
+    run = Run(restore(faces, tmp_path / "run", **change))
+    assert set(run.stage.networks) == parts
+    before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
+    run.take_step(Clock(run.device, exact=False))
+    changed = {name for name, value in run.stage.networks.state_dict().items() if not torch.equal(value, before[name])}
+    assert ("generator.prior.mapping.0.weight" not in changed) == frozen
+    assert ("global.convs.0.weight" in changed) == ("freeze_d" in change)
+    assert any(".mmrb." in name for name in before) == ("mmrb" not in change)
+    assert any(name.endswith("noise.weight") for name in changed) and "generator.encoder.stem.weight" in changed
+
+
+@pytest.mark.parametrize("stage", [prior, restore])
+def test_an_interrupted_run_resumes_to_the_same_bits(faces: Path, tmp_path: Path, stage: Any) -> None:
+    """Stopped by a signal between two lazy regularisations, in the middle of the data workers' batches."""
+    options = {"accumulate": 2, "iterations": 5, "ema": 0.9}
+    train(stage(faces, tmp_path / "whole", **options))
+    whole = load_state(tmp_path / "whole")
+
+    def stop_at_3(run: Run) -> None:
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = stage(faces, tmp_path / "parts", workers=1, **options)
+    train(parts, after_step=stop_at_3)
+    assert load_state(tmp_path / "parts")["step"] == 3 and (tmp_path / "parts" / "model.safetensors").exists()
+    train(parts, resume=True)
+    assert same_state(whole, load_state(tmp_path / "parts"))
+    assert [row["step"] for row in log_of(tmp_path / "parts")] == [1, 2, 3, 4, 5]
+    first, second = (
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in log_of(tmp_path / name)]
+        for name in ("whole", "parts")
+    )
+    assert first == second
+
+
+def test_kill_9_during_a_checkpoint_loses_only_what_came_after_the_last(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = reconstruction(faces, out, iterations=5, checkpoint_every=1)
+    code = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from trainer.run.config import load_config
+from trainer.run.loop import train
+torch.set_num_threads(1)
+save, count = torch.save, 0
+def killed_in_the_middle(state, file):
+    global count
+    count += 1
+    if count == 3:
+        file.write(b"half of a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, file)
+torch.save = killed_in_the_middle
+train(load_config(Path(sys.argv[1])))
+"""
+    config.save(tmp_path / "start.json")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "start.json")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list((out / "checkpoints").glob(".*.tmp")) and load_state(out)["step"] == 2
+    assert main(["restore", "--out", str(out), "--resume"]) == 0
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000005.pt"]
+    assert [row["step"] for row in log_of(out)] == [1, 2, 3, 4, 5]
+
+
+def test_killed_between_the_last_checkpoint_and_its_export(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    model = train(config)
+    model.unlink()
+    (tmp_path / "run" / ".0123.tmp").touch()
+    with (tmp_path / "run" / "log.jsonl").open("a") as file:
+        file.write('{"step": ')
+    assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert load_model(model).config.size == 16 and len(log_of(tmp_path / "run")) == 1
+    train(dataclasses.replace(config, iterations=2), resume=True)
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_stopped_before_its_first_checkpoint_a_run_begins_again(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    (tmp_path / "run").mkdir()
+    config.save(tmp_path / "run" / "config.json")
+    assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert load_state(tmp_path / "run")["step"] == 1
+
+
+def test_a_run_is_resumed_where_it_lies_with_its_own_options(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_at_2(run: Run) -> None:
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(reconstruction(faces, tmp_path / "run", iterations=4), after_step=stop_at_2)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.copytree(faces, tmp_path / "moved")
+    resume = ["restore", "--resume", "--out", str(tmp_path / "copy")]
+    for extra in (["--iterations", "9"], ["--dry-run"], ["--preset", "paper"]):
+        assert main([*resume, *extra]) == 1
+        assert f"so {extra[0]} cannot be given" in capsys.readouterr().err
+    assert main([*resume, "--data", str(tmp_path / "moved")]) == 0
+    assert load_state(tmp_path / "copy")["step"] == 4 and load_state(tmp_path / "run")["step"] == 2
+
+
+def test_sigterm_to_the_whole_group_writes_a_checkpoint(faces: Path, tmp_path: Path) -> None:
+    """So do torchrun, `timeout` and a terminal: the data workers get the signal too."""
+    config = reconstruction(faces, tmp_path / "run", iterations=100_000, workers=1)
+    config.save(tmp_path / "start.json")
+    command = [sys.executable, "-m", "trainer", "restore", "--config", str(tmp_path / "start.json"), "--out", config.out]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 240
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0 and "continue with --resume" in told and "Traceback" not in told, told
+    assert load_state(tmp_path / "run")["step"] > 2 and (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_weights_that_are_not_finite_are_not_written(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", checkpoint_every=2, iterations=6)
+
+    def poison(after: Run) -> None:
+        if after.step == 4:
+            next(after.stage.generator.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(PFRError, match="no longer finite after step 4"):
+        train(config, after_step=poison)
+    assert load_state(tmp_path / "run")["step"] == 2
+    train(config, resume=True)
+    assert load_state(tmp_path / "run")["step"] == 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    config = reconstruction(faces, run, checkpoint_every=2)
+    pixel = losses.l1
+
+    def poison(after: Run) -> None:
+        if after.step == 3:
+            monkeypatch.setattr(losses, "l1", lambda a, b: pixel(a, b) * float("nan"))
+
+    with pytest.raises(PFRError, match=r"G/l1 is nan at step 3"):
+        train(config, after_step=poison)
+    assert load_state(run)["step"] == 2
+    monkeypatch.setattr(losses, "l1", pixel)
+    train(config, resume=True)
+    assert load_state(run)["step"] == 6
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path, {"step": 1}, keep=2)
+
+    def full(state: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match=r"No space left.*Earlier checkpoints are intact"):
+            save_state(tmp_path, {"step": 2}, keep=2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000001.pt"]
+    for step in (2, 3, 4):
+        save_state(tmp_path, {"step": step}, keep=2)
+    assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000003", "step-000000004"]
+    assert load_state(tmp_path) == {"step": 4}
+    checkpoints(tmp_path)[-1].write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"step-000000004\.pt: damaged"):
+        load_state(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    train(config)
+    longer = dataclasses.replace(config, iterations=2)
+    with pytest.raises(CheckpointError, match="does not fit this run's networks"):
+        train(dataclasses.replace(longer, size=32), resume=True)
+    with pytest.raises(CheckpointError, match="2 faces a step, now there are 4"):
+        train(dataclasses.replace(longer, batch=4), resume=True)
+    with pytest.raises(CheckpointError, match="no prior of PFR"):
+        read_part(tmp_path / "run" / "model.safetensors", "prior")
+    save_model(PFR(PFRConfig(size=16, narrow=0.25)), tmp_path / "other.safetensors", provenance={}, licence="")
+    with pytest.raises(CheckpointError, match="no discriminator of PFR"):
+        Run(restore(faces, tmp_path / "x", discriminator=str(tmp_path / "other.safetensors")))
+    train(prior(faces, tmp_path / "prior", iterations=1, size=32))
+    with pytest.raises(CheckpointError, match=r"a discriminator of 32 px .* has 16 px"):
+        Run(restore(faces, tmp_path / "x", discriminator=str(tmp_path / "prior" / "model.discriminator.safetensors")))
+
+
+def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Path) -> None:
+    shutil.copytree(faces, tmp_path / "faces")
+    train(restore(tmp_path / "faces", tmp_path / "run", iterations=2, ema=0.5))
+    shutil.rmtree(tmp_path / "faces")  # what was trained on need not be there any more
+    files = export_command(tmp_path / "run", tmp_path / "out.safetensors", dtype="fp32", licence="mine")
+    assert [file.name for file in files] == ["out.safetensors", "out.discriminator.safetensors"]
+    checkpoint = read_checkpoint(files[0])
+    assert same_state(checkpoint.state, load_state(tmp_path / "run")["stage"]["ema"])
+    assert checkpoint.licence == "mine" and checkpoint.provenance["stage"] == "restore"
+    assert checkpoint.provenance["config"]["global_weight"] == 0.5
+
+
+def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", str(faces), "--device", "cpu", "--size", "16", "--workers", "0", "--batch", "4", "--precision", "fp32"]
+    options += ["--validate-every", "0"]
+    small = [*options, "--network", "pfr-256-lite", "--fm-weight", "0", "--fp-weight", "0", "--local-channels", "4"]
+    assert main(["restore", *small, "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    for part in ("3 faces, 4 a step", "| generator |", "| - decoder |", "| global |", "| G/local |", "peak memory", "about"):
+        assert part in told
+    assert main(["benchmark", "--steps", "2", "prior", "--preset", "tiny", *options]) == 0
+    told = capsys.readouterr().out
+    shares = [float(line.split("|")[2].strip().rstrip("%")) for line in told.splitlines() if line.endswith("% |")]
+    assert "faces a second" in told and len(shares) == 4 and sum(shares) == pytest.approx(100, abs=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def compiler(function: Any) -> Any:
+        compiled.append(getattr(function, "__name__", type(function).__name__))
+        return torch.no_grad()(function) if len(compiled) > 2 else function
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    run = Run(restore(faces, tmp_path / "run", compile=True))
+    run.take_step(Clock(run.device, exact=False))
+    assert compiled == ["forward_with_pyramid", "Discriminator"]
+
+
+def test_missing_packages_are_named() -> None:
+    hidden = "import sys; sys.modules['lightning_fabric'] = None"
+    script = f"{hidden}; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: lightning_fabric is missing: training needs more packages, pip install 'pfr[train]'.\n"
+
+
+def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["restore", "--preset", "reconstruction", "--size", "16", "--iterations", "1", "--batch", "4", "--workers", "0"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    misspelt = tmp_path / "misspelt.json"
+    misspelt.write_text(json.dumps({"stage": "restore", "lr_codex": 1}))
+    other = tmp_path / "prior.json"
+    other.write_text(json.dumps({"stage": "prior"}))
+    cases = {
+        "no such folder": [*run, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "a")],
+        "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
+        "--out": [*run, "--data", str(faces)],
+        "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
+        "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
+        "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
+        "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
+        "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],
+    }
+    for expected, arguments in cases.items():
+        assert main(arguments) == 1
+        assert expected in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*run, "--lr-codex", "1"])
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="2 processes, but this machine has 1 GPUs"):
+        start(RestoreConfig(device="cuda"))
+
+
+def test_a_run_that_cannot_start_does_not_occupy_its_folder(faces: Path, tmp_path: Path) -> None:
+    for change in ({"init_from": str(tmp_path / "none.safetensors")}, {"device": "cuda:99"}):
+        with pytest.raises(PFRError):
+            train(reconstruction(faces, tmp_path / "run", **change))
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    with pytest.raises(InputError, match="--resume"):
+        train(reconstruction(faces, tmp_path / "run"))
+
+
+def test_a_small_network_is_a_warm_start_for_a_larger_one(tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=0.125)), small, provenance={}, licence="test")
+    net = PFR(PFRConfig(size=64, narrow=0.125))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    warm_start(net, str(small))
+    given = read_checkpoint(small).state
+    taken = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
+    assert all(torch.equal(net.state_dict()[name], given[name].float()) for name in taken)
+    assert "decoder.convs.16.weight" in taken and "decoder.convs.64.weight" not in taken
+    for config, advice in (
+        (PFRConfig(size=16, narrow=0.25), "Use --network pfr-512-lite --size 16"),
+        (PFRConfig(size=16, narrow=0.125, n_mlp=1), "No preset has its channels"),
+    ):
+        save_model(PFR(config), tmp_path / "other.safetensors", provenance={}, licence="test")
+        with pytest.raises(InputError, match=advice):
+            warm_start(net, str(tmp_path / "other.safetensors"))
+
+
+def test_a_network_started_from_one_without_a_decoder_is_that_one(tmp_path: Path) -> None:
+    gpen = randomised(PFRConfig(size=16, narrow=0.125, mmrb=False, decoder=False))
+    save_model(gpen, tmp_path / "gpen.safetensors", provenance={}, licence="test")
+    net = PFR(PFRConfig(size=16, narrow=0.125))
+    warm_start(net, str(tmp_path / "gpen.safetensors"))
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), gpen(x), rtol=1e-4, atol=1e-4)
+
+
+def randomised(config: PFRConfig) -> PFR:
+    """A network none of whose parameters still has its neutral starting value."""
+    torch.manual_seed(3)
+    net = PFR(config)
+    for parameter in net.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return net
+
+
+def test_a_network_grown_from_one_of_half_the_size_starts_as_that_one(tmp_path: Path) -> None:
+    small = randomised(PFRConfig(size=16, narrow=0.25, style_dim=64))
+    save_model(small, tmp_path / "small.safetensors", provenance={}, licence="test")
+    net = PFR(PFRConfig(size=32, narrow=0.25, style_dim=64))
+    warm_start(net, str(tmp_path / "small.safetensors"))
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        expected = upsample2(small(blur(x, 1, stride=2)))[..., 3:-3, 3:-3]
+        # the down-sampling layers pad after the activation, so the outermost pixels may differ
+        assert (net(x)[..., 3:-3, 3:-3] - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_pass_through_makes_any_network_the_identity() -> None:
+    net = randomised(PFRConfig(size=32, narrow=0.25, style_dim=64))
+    pass_through(net)
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert (net(x) - x).abs().max() < 1e-5
+    net.encoder.to_z.weight.data.normal_()  # whatever the style
+    assert (net(x) - x).abs().max() < 1e-5
+
+
+def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:
+    with pytest.raises(InputError, match="decoder"):
+        pass_through(PFR(PFRConfig(size=16, narrow=0.25, mmrb=False, decoder=False)))
+    with pytest.raises(InputError, match="6 channels"):
+        pass_through(PFR(PFRConfig(size=256, narrow=0.03125, style_dim=64)))

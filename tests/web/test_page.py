@@ -1,0 +1,449 @@
+"""The web page as people and programs use it: a real server, the official client, a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
+from pfr_core.cli import main as pfr
+from pfr_core.photo.io import read_photo, write_photo
+
+pytest.importorskip("gradio")
+pytest.importorskip("av")
+from gradio_client import Client, handle_file
+
+from .test_web_parts import make_clip, make_zip, pictures
+
+pytestmark = pytest.mark.shared
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTO = ROOT / "examples" / "astronaut.jpg"
+KEEP = 15.0
+"""Seconds that a closed page's files are kept in these tests; also what may pass between an upload and its request."""
+
+
+@dataclass
+class Server:
+    """A running page."""
+
+    url: str
+    process: subprocess.Popen[str]
+    temporary: Path
+    model: Path
+
+    @property
+    def root(self) -> Path:
+        """The one folder with everything that visitors left here."""
+        (folder,) = self.temporary.glob("pfr-demo-*")
+        return folder
+
+    def files(self) -> set[Path]:
+        """Not by ``rglob``, which fails when a folder goes while it looks."""
+        return {Path(folder, name) for folder, _, names in os.walk(self.root) for name in names}
+
+    def memory(self) -> int:
+        """Resident memory in MB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) // 1024  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Iterator[Server]:
+    """``python -m web`` with a tiny network of random weights, which changes every face; one more model is missing."""
+    folder = tmp_path_factory.mktemp("page")
+    torch.manual_seed(0)
+    model = folder / "tiny.safetensors"
+    net = PFR(PFRConfig(size=32, narrow=1 / 32, style_dim=16, n_mlp=2))
+    save_model(net, model, provenance={"test": True}, licence="test weights, worth nothing")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    limits = {"max-pixels": 2_000_000, "max-video-seconds": 10, "max-unpacked-mb": 5, "keep-minutes": KEEP / 60}
+    command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--model", model, folder / "gone.safetensors"]
+    command += [text for name, value in limits.items() for text in (f"--{name}", value)]
+    environment = {**os.environ, "TMPDIR": str(temporary), "PFR_WEIGHTS_DIR": str(shared_dir / "weights")}
+    process = subprocess.Popen(
+        [str(word) for word in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    ready = threading.Event()
+
+    def listen() -> None:
+        for line in process.stdout or ():
+            said.append(line)
+            if "Open http" in line:
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    assert ready.wait(120) and process.poll() is None, "".join(said)
+    yield Server(f"http://127.0.0.1:{port}/", process, temporary, model)
+    assert process.poll() is None, "the server did not survive:\n" + "".join(said)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0, "".join(said)
+    assert list(temporary.glob("pfr-demo-*")) == [], "temporary files are left behind"
+    assert not [line for line in said if "Traceback" in line], "".join(said)
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with connect(server) as made:
+        yield made
+
+
+class connect:
+    """A client of the page, closed at the end."""
+
+    def __init__(self, server: Server) -> None:
+        self.client = Client(server.url, verbose=False, download_files=tempfile.mkdtemp(dir=server.model.parent))
+
+    def __enter__(self) -> Client:
+        return self.client
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+
+def refused(call: Callable[[], Any], *words: str) -> None:
+    with pytest.raises(Exception) as caught:
+        call()
+    for word in words:
+        assert re.search(word, str(caught.value)), str(caught.value)
+    assert "/page" not in str(caught.value), "it names a folder of the server"
+
+
+def by_command(server: Server, source: Path, target: Path, *options: str) -> bytes:
+    """What `pfr restore` makes of a photo."""
+    assert pfr(["restore", str(source), "-o", str(target), "--model", str(server.model), "--device", "cpu", *options]) == 0
+    return target.read_bytes()
+
+
+# --- Programs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_client_gets_what_the_command_writes(server: Server, client: Client, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.png"
+    pixels = read_photo(PHOTO).pixels.astype(np.uint16) * 257
+    write_photo(deep, np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 60000, np.uint16)], axis=2))
+    dated = tmp_path / "dated.jpg"
+    with Image.open(PHOTO) as image:
+        exif = image.getexif()
+        exif[0x0132] = "1999:01:02 03:04:05"
+        image.save(dated, quality=80, subsampling=2, exif=exif)
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (dated, {"strength": 0.7, "mask": "oval"}, "--strength 0.7 --mask oval"),
+        (deep, {"select": "index", "indices": [0]}, "--select index --indices 0"),
+    ]
+    for source, options, words in cases:
+        file, facts = client.predict(photo=handle_file(source), **options, api_name="/restore")
+        assert Path(file).read_bytes() == by_command(server, source, tmp_path / f"out{source.suffix}", *words.split())
+        assert Path(file).name == f"{source.stem}_restored{source.suffix}" and facts["changed"] and len(facts["faces"]) == 1
+    result = read_photo(file)
+    assert result.pixels.dtype == np.uint16 and result.pixels.shape[2] == 4
+
+
+def test_a_photo_without_a_face_comes_back_byte_for_byte(client: Client, shared_dir: Path) -> None:
+    white = shared_dir / "data" / "wild" / "whole" / "faceapi__images__white.png"
+    file, facts = client.predict(photo=handle_file(white), api_name="/restore")
+    assert Path(file).read_bytes() == white.read_bytes() and facts == {"changed": False, "faces": []}
+
+
+def test_the_client_finds_what_the_command_finds(client: Client, tmp_path: Path) -> None:
+    found = client.predict(photo=handle_file(PHOTO), threshold=0.5, api_name="/detect")
+    assert pfr(["detect", str(PHOTO), "--threshold", "0.5", "--device", "cpu", "--json", str(tmp_path / "f.json")]) == 0
+    (listed,) = json.loads((tmp_path / "f.json").read_text())
+    assert found["faces"] == [{key: face[key] for key in ("box", "score", "points")} for face in listed["faces"]]
+    assert (found["width"], found["height"]) == (512, 512)
+
+
+def test_the_endpoints_take_every_option_with_its_default(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(endpoints) == {"/detect", "/restore"}
+    taken = {each["parameter_name"]: each for each in endpoints["/restore"]["parameters"]}
+    defaults = RestoreOptions()
+    assert set(taken) == {"photo", "model", *RestoreOptions.__dataclass_fields__}
+    for name in RestoreOptions.__dataclass_fields__:
+        default = taken[name].get("parameter_default")
+        assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name
+
+
+def test_the_readmes_lines_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:7860/", server.url), names)
+    assert len(names["found"]["faces"]) == 1 and names["facts"]["changed"] and Path(names["file"]).is_file()
+
+
+def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client: Client, tmp_path: Path) -> None:
+    def restore(path: Path, **options: Any) -> Callable[[], Any]:
+        return lambda: client.predict(photo=handle_file(path), **options, api_name="/restore")
+
+    text = tmp_path / "notes.jpg"
+    text.write_text("not a photo")
+    refused(restore(text), "notes.jpg: not a picture")
+    huge = tmp_path / "huge.png"
+    Image.new("1", (10_000, 10_000)).save(huge)
+    refused(restore(huge), "huge.png: 10000 x 10000 pixels", "2,000,000", "max_pixels")
+    refused(restore(PHOTO, scale=4), "astronaut.jpg: enlarged 4 times", "smaller scale")
+    refused(restore(PHOTO, model="gone"), "gone.safetensors: no such model file")
+    refused(restore(PHOTO, indices=[0]), "indices and select")
+    client.predict(photo=handle_file(PHOTO), api_name="/restore")
+
+
+def test_only_own_uploads_can_be_named(server: Server) -> None:
+    """Files of the machine, addresses and other visitors' results are out of reach, as arguments and by address."""
+    secret = server.model.parent / "secret.jpg"
+    shutil.copy(PHOTO, secret)
+    with connect(server) as other:
+        other.predict(photo=handle_file(PHOTO), api_name="/restore")
+        result = next(server.root.glob("session-*/*/astronaut_restored.jpg"))
+        paths = {
+            secret: "not uploaded by a user",
+            "/etc/passwd": "not uploaded by a user",
+            f"{server.root}/x/../../../secret.jpg": "not uploaded by a user",
+            server.root: "upload it again",
+            result: "not yours",
+            "http://127.0.0.1:1/a.jpg": "addresses are not fetched",
+        }
+        for path, words in paths.items():
+            body = {"photo": {"path": str(path), "meta": {"_type": "gradio.FileData"}}}
+            status, answer = ask(f"{server.url}gradio_api/call/v2/detect", json.dumps(body).encode())
+            assert status == 400 and words in answer, (path, answer)
+    for path in (secret, "/etc/passwd", ROOT / "README.md", f"{server.root}/../../secret.jpg", result.parent):
+        assert ask(f"{server.url}gradio_api/file={path}")[0] in (403, 404), path
+    assert ask(f"{server.url}gradio_api/run/detect", b'{"data": []}')[0] == 404, "past the queue"
+
+
+def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
+    """Status and text of a plain HTTP request."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(errors="replace")
+
+
+def test_twenty_at_once_are_all_answered_and_leave_no_memory(server: Server, tmp_path: Path) -> None:
+    """The photo is so large that 20 forgotten copies of its pixels would show in the memory."""
+    photo = tmp_path / "large.jpg"
+    write_photo(photo, cv2.resize(read_photo(PHOTO).pixels, (1400, 1400)))
+    expected = by_command(server, photo, tmp_path / "out.jpg", "--detection-size", "320")
+
+    def one(number: int) -> bool:
+        with connect(server) as visitor:
+            file, _ = visitor.predict(photo=handle_file(photo), detection_size=320, api_name="/restore")
+            return Path(file).read_bytes() == expected
+
+    def crowd(size: int) -> int:
+        with ThreadPoolExecutor(size) as pool:
+            assert list(pool.map(one, range(size))) == [True] * size
+        return server.memory()
+
+    first, second = crowd(8), crowd(20)
+    photos = 20 * read_photo(photo).pixels.nbytes / 1e6
+    assert second - first < photos, f"memory grew from {first} to {second} MB"
+
+
+# --- People ----------------------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """The page in a window of desktop size. It asks no other server for anything, and reports no error."""
+    made = browser.new_page(viewport={"width": 1280, "height": 900})
+    made.set_default_timeout(60_000)
+    hosts, errors = set[str](), list[str]()
+    made.on("request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
+    made.on("pageerror", lambda error: errors.append(str(error)))
+    made.goto(server.url)
+    yield made
+    made.close()
+    assert hosts == {server.url.split("/")[2]} and errors == []
+
+
+def text_of(page: Any, place: str, *words: str) -> str:
+    """The text at ``place`` once it holds all the words."""
+    there = "([place, words]) => words.every(word => document.querySelector(place).innerText.includes(word))"
+    page.wait_for_function(there, arg=[place, words])
+    return page.inner_text(place)
+
+
+def choose_clip(page: Any, path: Path) -> None:
+    """In place of the one that is there."""
+    if page.locator("#clip button[aria-label=Clear]").count():
+        page.click("#clip button[aria-label=Clear]")
+    page.set_input_files("#clip input[type=file]", path)
+
+
+def download(page: Any, button: str, target: Path) -> Path:
+    with page.expect_download() as started:
+        page.click(button)
+    started.value.save_as(target)
+    return target
+
+
+@pytest.mark.browser
+def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
+    """Two faces: leave one out, restore, slide, download, include it, change the strength, look at it on a phone."""
+    text_of(page, "body", "no evidence", "test weights, worth nothing", "This runs on a CPU")
+    twins = tmp_path / "twins.png"
+    face = read_photo(PHOTO).pixels[:256, 96:352]
+    write_photo(twins, np.concatenate([face, face[:, ::-1]], axis=1))
+    page.set_input_files("#photo input[type=file]", twins)
+    text_of(page, "#found", "2 faces found")
+    page.click("#faces button.thumbnail-item >> nth=1")
+    text_of(page, "#faces", "2 left out")
+    page.click("#restore")
+    text_of(page, "#told", "1 of 2 faces restored")
+    only = by_command(server, twins, tmp_path / "one.png", "--select", "index", "--indices", "0")
+    assert download(page, "#download", tmp_path / "got.png").read_bytes() == only
+
+    sizes = page.locator("#slider img").evaluate_all("all => all.map(i => [i.naturalWidth, i.naturalHeight, i.src.slice(-4)])")
+    assert sizes == [[512, 256, ".png"]] * 2
+    after = page.locator("#slider img").nth(1)
+    assert "50%" in after.get_attribute("style")
+    page.locator("#slider .icon-wrap").hover()  # waits until the page has scrolled there
+    box = after.bounding_box()
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    shown = float(re.search(r"inset\(0px 0px 0px ([\d.]+)%", after.get_attribute("style")).group(1))  # type: ignore[union-attr]
+    assert shown == pytest.approx(25, abs=3)
+
+    page.click("#faces button.thumbnail-item >> nth=1")  # its face was never restored: the page says how to get it
+    text_of(page, "#told", "1 included later")
+    page.click("#restore")
+    text_of(page, "#told", "2 of 2 faces restored")
+    os.rename(server.model, server.model.with_suffix(".away"))  # from here on no network is needed
+    try:
+        page.click("#faces button.thumbnail-item >> nth=1")
+        text_of(page, "#told", "1 of 2 faces restored")
+        assert download(page, "#download", tmp_path / "got.png").read_bytes() == only
+        page.get_by_label("number input for Strength").first.fill("0")
+        text_of(page, "#told", "Nothing was changed")
+    finally:
+        os.rename(server.model.with_suffix(".away"), server.model)
+    assert download(page, "#download", tmp_path / "got.png").read_bytes() == twins.read_bytes()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "wider than a phone"
+
+
+@pytest.mark.browser
+def test_a_batch_with_a_broken_file_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(PHOTO.read_bytes()[:5000])
+    archive = make_zip(tmp_path / "album.zip", {"a/astronaut.jpg": PHOTO.read_bytes(), "../evil.jpg": b""})
+    bomb = make_zip(tmp_path / "bomb.zip", {"a.png": bytes(9_000_000)})
+    page.get_by_role("tab", name="Batch").click()
+    page.click("#batch-start")  # with nothing chosen: refused, and ready for the next try
+    page.get_by_text("nothing to restore yet").first.wait_for()
+    page.locator("#batch-start").wait_for(state="visible")
+    page.set_input_files("#batch-files input[type=file]", [PHOTO, tmp_path / "broken.jpg", archive, bomb])
+    text_of(page, "#batch-files", "astronaut", "broken", "album", "bomb", "KB")
+    page.click("#batch-start")
+    text_of(page, "#batch-told", "2 of 5 restored", "3 could not be")
+    words = ["broken.jpg", "damaged, cut short", "../evil.jpg", "leads out", "bomb.zip", "more than 5 MB"]
+    report = text_of(page, "#batch-report", *words)
+    assert report.count("1 face") == 2
+    expected = by_command(server, PHOTO, tmp_path / "out.jpg")
+    with zipfile.ZipFile(download(page, "#batch-zip", tmp_path / "all.zip")) as packed:
+        assert {name: packed.read(name) for name in packed.namelist()} == {
+            "astronaut_restored.jpg": expected,
+            "astronaut_restored_2.jpg": expected,
+        }
+
+
+@pytest.mark.browser
+def test_a_clip_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
+    """Restored with its sound; stopped half-way; refused."""
+    page.get_by_role("tab", name="Video").click()
+    choose_clip(page, make_clip(tmp_path / "short.mp4", 24))
+    text_of(page, "#clip-facts", "3.0 s, 24 frames of 96 x 64 px, with sound")
+    page.click("#clip-start")
+    text_of(page, "#clip-told", "24 frames")
+    got = download(page, "#clip-download", tmp_path / "got.mp4")
+    assert pictures(got)[0] == pictures(tmp_path / "short.mp4")[0]
+
+    choose_clip(page, make_clip(tmp_path / "long.mp4", 72, size=(640, 480)))
+    text_of(page, "#clip-facts", "72 frames")
+    page.click("#clip-start")
+    text_of(page, "#clip-result", "Frame", "left")
+    assert [path for path in server.files() if path.name == "long_restored.part"]
+    page.click("#clip-stop")
+    text_of(page, "#clip-told", "Stopped")
+    assert not [path for path in server.files() if "long_restored" in path.name]
+
+    for name, words in {"late.mp4": "the limit is 10 s", "empty.mp4": "the file is empty"}.items():
+        path = tmp_path / name
+        make_clip(path, 88) if name == "late.mp4" else path.touch()
+        choose_clip(page, path)
+        page.get_by_text(words).first.wait_for()
+
+
+@pytest.mark.browser
+def test_degrade_and_restore_in_the_browser(page: Any) -> None:
+    page.get_by_role("tab", name="Degrade").click()
+    page.locator("button:has(img[src*='astronaut.jpg']) >> visible=true").first.click()
+    page.locator("#good img").wait_for()
+    page.click("#degrade-start")
+    table = text_of(page, "#figures", "PSNR", "SSIM", "degraded", "restored")
+    degraded, _ = (float(value) for value in re.findall(r"\t(\d+\.\d+)\t", table)[:2])
+    assert 15 < degraded < 35
+    assert page.locator("#degrade-gallery img").count() == 3
+
+
+def test_no_file_is_left_behind(server: Server) -> None:
+    """After all the visitors of the tests above, only the page's own examples are there."""
+    deadline = time.monotonic() + 120
+    while left := {path.name for path in server.files()} - {"astronaut.jpg", "astronaut_degraded.jpg"}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+    assert not list(server.root.glob("session-*"))

@@ -1,0 +1,1 @@
+"""Training sets: made, indexed, packed, read and degraded."""

@@ -1,0 +1,311 @@
+"""Training data: aligned faces, degraded on the fly by Eq. 17.
+
+A sample is a pure function of (run seed, sample counter): neither the number of workers nor an interruption changes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pfr_core import Degradation
+from pfr_core.errors import InputError
+from pfr_core.faces.align import template
+from pfr_core.photo.io import IMAGE_SUFFIXES
+
+from ..run.config import RunConfig
+from ..run.randomness import counters_of, sample_seed
+from .components import Boxes, component_boxes, flip_boxes
+from .shards import Stored, fetch, is_url, scan_tar
+
+log = logging.getLogger(__name__)
+
+FULL_SIZE = 512
+"""Faces are degraded at this size, for which the ranges of Eq. 17 are stated, and then resized to the network's."""
+
+ATTEMPTS = 10
+"""Unreadable images in a row after which the set is taken for broken."""
+
+INDEX, CSV_INDEX = "index.jsonl", "index.csv"
+CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
+
+RGB8 = npt.NDArray[np.uint8]
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FaceFile:
+    """One aligned face.
+
+    Attributes:
+        stored: where its bytes are.
+        size: side in px for which ``points``, ``boxes`` and ``photo`` are stated.
+        native: source pixels across the crop.
+        out_of_photo: share of the crop beyond the photograph's edge.
+        real: a photograph, as opposed to a synthetic face.
+        licence: of the image.
+        points: the five landmarks [5,2].
+        boxes: left eye, right eye, mouth [3,4].
+        photo: the photograph's four corners in the crop [4,2]; None if unknown or if the crop lies within the photograph.
+    """
+
+    stored: Stored
+    size: int
+    native: int
+    out_of_photo: float
+    real: bool
+    licence: str
+    points: npt.NDArray[np.float64]
+    boxes: Boxes
+    photo: npt.NDArray[np.float64] | None = None
+
+
+def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0) -> list[FaceFile]:
+    """The faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
+
+    ``source`` is a folder with ``index.jsonl`` (written by ``prepare``) or ``index.csv``, or of tar shards, or of plain images
+    in the FFHQ frame (all of them taken, with the template's landmarks), or the URL of a folder that ``prepare`` wrote.
+
+    Args:
+        source: see above.
+        split: which part.
+        min_native: smallest number of source pixels across the crop.
+        max_out_of_photo: largest share of the crop beyond the photograph's edge, where the index does not say which part.
+
+    Raises:
+        InputError: no such folder, a damaged index, or no usable face in it.
+    """
+    source = str(source)
+    if is_url(source):
+        root = source.rstrip("/")
+        try:
+            text = fetch(f"{root}/{INDEX}").decode()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{root}/{INDEX}: cannot be fetched ({error}). Check the address, or copy the set here.") from error
+        rows = _json_lines(text, root)
+    else:
+        folder = Path(source)
+        if folder.is_file():
+            raise InputError(f"{folder}: is a file. Pass --data the folder that it lies in.")
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder. Pass --data the folder with the aligned faces.")
+        root = str(folder)
+        if (folder / INDEX).is_file():
+            rows = _json_lines((folder / INDEX).read_text(), folder)
+        elif (folder / CSV_INDEX).is_file():
+            rows = _csv_rows(folder / CSV_INDEX)
+        elif tars := sorted(folder.glob("*.tar")):
+            rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
+        else:
+            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            rows = [{"file": path.relative_to(folder).as_posix(), "split": split, "native_px": FULL_SIZE} for path in paths]
+    faces = [
+        _face(row, root)
+        for row in rows
+        if row.get("split", "train") == split
+        and min(int(row.get("native_px") or 0), int(row.get("size") or FULL_SIZE)) >= min_native
+        and (row.get("photo") or float(row.get("out_of_photo") or 0) <= max_out_of_photo)
+    ]
+    if not faces:
+        raise InputError(
+            f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed. "
+            "Lower --min-native, or make a training set with: python -m trainer prepare PHOTOS FOLDER"
+        )
+    return faces
+
+
+def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{where}: its index is damaged ({error}). Run prepare again.") from error
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    try:
+        for row in rows:
+            row["file"] = f"{row['split']}/{row['file']}"
+            if row.get(CSV_POINTS[0]):
+                row["points"] = np.array([float(row[name]) for name in CSV_POINTS]).reshape(5, 2)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: its columns are not split, file, size, kind, native_px, ... ({error}).") from error
+    return rows
+
+
+def _face(row: dict[str, Any], root: str) -> FaceFile:
+    size = int(row.get("size") or FULL_SIZE)
+    points = np.asarray(row["points"], dtype=np.float64) if "points" in row else template(size)
+    boxes = np.asarray(row["boxes"], dtype=np.float32) if "boxes" in row else component_boxes(points, size)
+    return FaceFile(
+        Stored(f"{root}/{row.get('shard') or row['file']}", int(row.get("offset") or 0), row.get("length")),
+        size,
+        int(row.get("native_px") or 0),
+        float(row.get("out_of_photo") or 0),
+        row.get("kind", "real") == "real",
+        row.get("licence") or "not stated",
+        points,
+        boxes,
+        np.asarray(row["photo"], dtype=np.float64) if row.get("photo") else None,
+    )
+
+
+def read_face(stored: Stored | Path) -> RGB8:
+    """An aligned face as [512,512,3] RGB uint8.
+
+    Raises:
+        InputError: the image cannot be read, or is not square; the message names it.
+    """
+    stored = stored if isinstance(stored, Stored) else Stored(str(stored))
+    try:
+        with Image.open(io.BytesIO(stored.read())) as image:
+            rgb = np.asarray(image.convert("RGB"))
+    except OSError as error:
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
+        raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
+    if rgb.shape[0] != rgb.shape[1]:
+        raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
+    return resize(rgb, FULL_SIZE)
+
+
+def resize(image: RGB8, size: int) -> RGB8:
+    """Square resize: averaging areas when shrinking, bicubic when enlarging."""
+    if image.shape[:2] == (size, size):
+        return image
+    smaller = size < image.shape[0]
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1,1]."""
+    return images.float() / 127.5 - 1.0
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """[-1,1] -> uint8."""
+    return (images.detach().float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+
+
+class FaceDataset(Dataset[Batch]):
+    """Samples by counter.
+
+    Each is a dict: ``truth`` and, with ``degrade``, ``degraded`` [3,size,size] uint8; ``mask`` [1,size,size] uint8, 0 beyond the
+    photograph's edge; ``boxes`` [3,4] and ``points`` [5,2] float32 in px of ``size``; ``counter``; ``skipped``, the number of
+    unreadable images met on the way.
+
+    Args:
+        faces: what to draw from.
+        size: the network's size in px.
+        seed: the run's seed.
+        real_share: probability that a sample is a real photograph, if there are both kinds.
+        degrade: whether to degrade.
+        clean_share: share of samples whose degraded face is the truth itself.
+    """
+
+    def __init__(
+        self,
+        faces: Sequence[FaceFile],
+        size: int,
+        *,
+        seed: int,
+        real_share: float,
+        degrade: bool,
+        clean_share: float = 0.0,
+    ) -> None:
+        self.size, self.seed, self.real_share, self.clean_share = size, seed, real_share, clean_share
+        self.real = [face for face in faces if face.real]
+        self.other = [face for face in faces if not face.real]
+        self.degradation = Degradation() if degrade else None
+
+    def __getitem__(self, counter: int) -> Batch:
+        rng = self._random("face", counter)
+        pick_real, place, flip = rng.random(), rng.random(), rng.random() < 0.5
+        pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
+        face, truth, skipped = self._read(pool, int(place * len(pool)))
+        factor = self.size / face.size
+        boxes, points = face.boxes * factor, (face.points + 0.5) * factor - 0.5
+        mask = np.ones((self.size, self.size), np.uint8)
+        if face.photo is not None:
+            mask[:] = 0
+            cv2.fillConvexPoly(mask, np.rint((face.photo + 0.5) * factor - 0.5).astype(np.int32), 1)
+        if flip:
+            truth, mask = np.ascontiguousarray(truth[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+            boxes = flip_boxes(boxes, self.size)
+            points = ((self.size - 1, 0) + points * (-1, 1))[[1, 0, 2, 4, 3]]
+        sample = {
+            "truth": _channels_first(resize(truth, self.size)),
+            "mask": torch.from_numpy(mask)[None],
+            "boxes": torch.from_numpy(boxes.astype(np.float32)),
+            "points": torch.from_numpy(points.astype(np.float32)),
+            "counter": torch.tensor(counter),
+            "skipped": torch.tensor(skipped),
+        }
+        if self.degradation is not None:
+            clean = self._random("clean", counter).random() < self.clean_share
+            degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
+            sample["degraded"] = _channels_first(resize(degraded, self.size))
+        return sample
+
+    def _random(self, purpose: str, counter: int) -> np.random.Generator:
+        return np.random.default_rng(sample_seed(self.seed, purpose, counter))
+
+    def _read(self, pool: list[FaceFile], first: int) -> tuple[FaceFile, RGB8, int]:
+        """The first readable face from number ``first`` on, and how many were not."""
+        for skipped in range(min(ATTEMPTS, len(pool))):
+            face = pool[(first + skipped) % len(pool)]
+            try:
+                return face, read_face(face.stored), skipped
+            except InputError as error:
+                log.warning("skipped: %s", error)
+        raise InputError(f"{pool[first].stored}: neither this nor the images after it can be read. Check the training set.")
+
+
+def _channels_first(image: RGB8) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C, `timeout` and torchrun signal the whole process group; the run itself decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def batches(dataset: FaceDataset, config: RunConfig, step: int, rank: int, world: int) -> Iterator[Batch]:
+    """The batches of process ``rank`` from ``step`` on, ``config.accumulate`` for each step, without end."""
+
+    def numbers() -> Iterator[list[int]]:
+        for s in range(step, config.iterations):
+            for micro in range(config.accumulate):
+                yield list(counters_of(s, micro, config.batch, config.accumulate, rank, world))
+
+    loader = DataLoader(
+        dataset,
+        batch_sampler=numbers(),
+        num_workers=config.workers,
+        worker_init_fn=_start_worker,
+        # A forked worker can hang in `setNumThreads`: it waits for threads of OpenCV that only its parent has.
+        multiprocessing_context="spawn" if config.workers else None,
+        pin_memory=torch.cuda.is_available() and config.device != "cpu",
+        prefetch_factor=4 if config.workers else None,
+    )
+    return iter(loader)

@@ -1,0 +1,269 @@
+"""``prepare``: photographs in, training set out: aligned faces of 512 px and an index with all that training needs to know.
+
+Detection and alignment are the pipeline's own. Every photograph that is done stands in a journal, so an interrupted run goes
+on where it stopped. The index is ``index.jsonl``, a line for each face: ``file``, ``split``, ``size``, ``kind``, ``source``,
+``native_px`` (source pixels across the crop), ``out_of_photo`` (share of the crop beyond the photograph's edge), ``photo`` (the
+photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and ``licence``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pfr_core.errors import ImageError, InputError
+from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of, to_uint8
+from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.options import check_fields, option
+from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo, write_photo
+from pfr_core.support.files import remedy, replacing
+
+from .components import component_boxes
+from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
+
+log = logging.getLogger(__name__)
+
+JOURNAL, SETTINGS = "journal.jsonl", "prepare.json"
+SHARPNESS_SIZE = 256
+Kind = Literal["real", "synthetic", "unknown"]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What is kept, and how it is written.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    aligned: bool = option(False, "the images are aligned faces (FFHQ and the like): kept as they are, landmarks are found")
+    detector: DetectorName = option("retinaface_mobile0.25", "face detector")
+    threshold: float = option(0.9, "lowest detection score that counts as a face", 0, 1)
+    min_native: int = option(400, "leave out faces with fewer source pixels across the crop", 1, 8192)
+    min_sharpness: float = option(15.0, "leave out more blurred faces: variance of the Laplacian at 256 px (ours)", 0, 1e6)
+    max_out_of_photo: float = option(0.3, "leave out faces with a larger share of the crop beyond the photo's edge", 0, 1)
+    val_share: float = option(0.02, "share of photographs held out for validation", 0, 1)
+    kind: Kind = option("real", "what the faces are")
+    licence: str = option("not stated", "licence of the photographs")
+    workers: int = option(max(1, (os.cpu_count() or 2) // 2), "worker processes", 1, 1024)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
+    """Make or continue a training set; returns a summary.
+
+    Raises:
+        InputError: no images, no face left, or ``out`` holds a set made with other options.
+        ImageError: a crop cannot be written.
+    """
+    paths = _images(photos, out)
+    settings = {**asdict(options), "photos": photos.name}
+    settings.pop("workers")  # changes nothing about the faces
+    if (out / CSV_INDEX).exists():
+        raise InputError(f"{out}: holds another set ({CSV_INDEX}). Choose another folder.")
+    if (out / SETTINGS).exists():
+        if json.loads((out / SETTINGS).read_text()) != settings:
+            raise InputError(f"{out}: was prepared with other options or photographs. Choose another folder, or delete it.")
+    else:
+        write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+    done = _read_journal(out / JOURNAL)
+    todo = [path for path in paths if path.relative_to(photos).as_posix() not in done]
+    if todo:
+        _work(photos, out, todo, options)
+        done = _read_journal(out / JOURNAL)
+    entries = [done[name] for path in paths if (name := path.relative_to(photos).as_posix()) in done]
+    rows = [row for entry in entries for row in entry["faces"]]
+    dropped: Counter[str] = Counter()
+    for entry in entries:
+        dropped.update(entry["dropped"])
+    reasons = "\n".join(f"  {count} x {reason}" for reason, count in sorted(dropped.items())) or "  nothing"
+    summary = f"{len(paths)} images, {len(rows)} faces kept. Left out:\n{reasons}"
+    if not rows:
+        raise InputError(f"{photos}: no usable face.\n{summary}")
+    write_text(out / INDEX, index_lines(rows))
+    held = sum(row["split"] == "val" for row in rows)
+    return f"{summary}\n{out / INDEX}: {len(rows) - held} train, {held} val"
+
+
+def _images(photos: Path, out: Path) -> list[Path]:
+    if not photos.is_dir():
+        raise InputError(f"{photos}: no such folder.")
+    inside = out.resolve()
+    paths = sorted(
+        path
+        for path in photos.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and inside not in path.resolve().parents
+    )
+    if not paths:
+        raise InputError(f"{photos}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return paths
+
+
+def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the line that was being written when the run was killed; the photograph is done again
+            continue
+        found[entry["photo"]] = entry
+    return found
+
+
+def _work(photos: Path, out: Path, todo: list[Path], options: PrepareOptions) -> None:
+    """Process ``todo`` in parallel; each finished photograph is a line in the journal."""
+    journal = out / JOURNAL
+    text = journal.read_text() if journal.exists() else ""
+    with journal.open("a") as file:
+        if text and not text.endswith("\n"):
+            file.write("\n")
+        for entry in tqdm(_entries(photos, out, todo, options), total=len(todo), unit="photo", dynamic_ncols=True):
+            if entry["error"]:
+                log.warning("skipped: %s", entry["error"])
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+
+
+def _entries(photos: Path, out: Path, todo: list[Path], options: PrepareOptions) -> Iterator[dict[str, Any]]:
+    if options.workers == 1 or len(todo) == 1:
+        worker = _Worker(photos, out, options)
+        yield from map(worker, todo)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
+    with ProcessPoolExecutor(options.workers, context, initializer=_start_worker, initargs=(photos, out, options)) as pool:
+        try:
+            for future in as_completed([pool.submit(_run_worker, path) for path in todo]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(photos: Path, out: Path, options: PrepareOptions) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _worker = _Worker(photos, out, options)
+
+
+def _run_worker(path: Path) -> dict[str, Any]:
+    assert _worker is not None
+    return _worker(path)
+
+
+class _Worker:
+    """Finds, judges, aligns and writes the faces of one photograph after the other."""
+
+    def __init__(self, photos: Path, out: Path, options: PrepareOptions) -> None:
+        self.photos, self.out, self.options = photos, out, options
+        self.detector = Detector(options.detector)
+
+    def __call__(self, path: Path) -> dict[str, Any]:
+        """The journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
+        name = path.relative_to(self.photos).as_posix()
+        entry: dict[str, Any] = {"photo": name, "faces": [], "dropped": {}, "error": ""}
+        dropped: Counter[str] = Counter()
+        try:
+            pixels = to_uint8(read_photo(path).pixels[:, :, :3])
+        except ImageError as error:
+            return entry | {"dropped": {"image unreadable": 1}, "error": str(error)}
+        if self.options.aligned and pixels.shape[0] != pixels.shape[1]:
+            return entry | {"dropped": {"image not square, so no aligned face": 1}}
+        faces = self.detector.detect(pixels, threshold=self.options.threshold)
+        if self.options.aligned:
+            faces = sorted(faces, key=lambda face: face.size)[-1:]  # a bystander may be in the picture
+        if not faces:
+            dropped["image without a face"] = 1
+        for i, face in enumerate(faces):
+            matrix = self._whole(len(pixels)) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
+            row, crop, reason = self._face(pixels, matrix, np.asarray(face.points))
+            if reason:
+                dropped[reason] += 1
+                continue
+            # The digest keeps names apart that differ only in their folder or ending.
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            split = "val" if int(digest[:8], 16) / 2**32 < self.options.val_share else "train"
+            file = f"{split}/{path.stem}-{digest[:8]}-{i}.webp"
+            write_photo(self.out / file, crop, quality=95)
+            entry["faces"].append({"file": file, "split": split, "source": name, **row})
+        return entry | {"dropped": dict(dropped)}
+
+    def _face(self, pixels: RGB8, matrix: Matrix, points: np.ndarray) -> tuple[dict[str, Any], RGB8, str]:
+        """Index row and crop, or the reason for which it is left out."""
+        options, nothing = self.options, np.zeros((0, 0, 3), np.uint8)
+        native = FULL_SIZE / scale_of(matrix)
+        if native < options.min_native:
+            return {}, nothing, f"face smaller than {options.min_native} source pixels"
+        height, width = pixels.shape[:2]
+        corners = np.array([[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5]])
+        photo = (matrix[:, :2] @ corners + matrix[:, 2:]).T  # [4,2] in the crop
+        inside = np.zeros((FULL_SIZE, FULL_SIZE), np.uint8)
+        cv2.fillConvexPoly(inside, np.rint(photo).astype(np.int32), 1)
+        outside = 1 - float(inside.mean())
+        if outside > options.max_out_of_photo:
+            return {}, nothing, f"face with more than {options.max_out_of_photo:.0%} beyond the photo's edge"
+        crop = resize(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
+        if sharpness(crop) < options.min_sharpness:
+            return {}, nothing, f"face with a sharpness below {options.min_sharpness:g}"
+        placed = points @ matrix[:, :2].T + matrix[:, 2]
+        row = {
+            "size": FULL_SIZE,
+            "kind": options.kind,
+            "native_px": round(native),
+            "out_of_photo": round(outside, 4),
+            "photo": np.round(photo, 1).tolist() if outside > 0 else None,
+            "points": np.round(placed, 2).tolist(),
+            "boxes": np.round(component_boxes(placed, FULL_SIZE).astype(np.float64), 2).tolist(),
+            "licence": options.licence,
+        }
+        return row, crop, ""
+
+    @staticmethod
+    def _whole(side: int) -> Matrix:
+        """The whole square image as the crop."""
+        factor = FULL_SIZE / side
+        shift = (factor - 1) / 2  # pixel centres
+        return np.array([[factor, 0, shift], [0, factor, shift]])
+
+
+def sharpness(crop: RGB8) -> float:
+    """Variance of the Laplacian of the luma at 256 px, in 8-bit units squared: of the middle half, where the face is."""
+    grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
+    quarter = SHARPNESS_SIZE // 4
+    return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
+
+
+def index_lines(rows: Iterable[dict[str, Any]]) -> str:
+    """The text of ``index.jsonl``."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic: never half a file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error

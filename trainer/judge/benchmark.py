@@ -1,0 +1,89 @@
+"""``--dry-run`` and ``benchmark``: what a run would need, measured on its own steps. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..run.config import RunConfig
+from ..run.loop import Clock, Run
+from ..run.watch import peak_memory
+from ..stages.base import count
+from .validate import Validation
+
+PARTS = {
+    "data": ("data",),
+    "generator": ("Gmain", "average"),
+    "discriminators": ("Dmain",),
+    "regularisers": ("Greg", "Dreg"),
+}
+
+
+def dry_run(config: RunConfig) -> str:
+    """Load everything, take two steps, and tell: networks, memory, estimated time.
+
+    Raises:
+        PFRError: as the run itself would.
+    """
+    run = Run(replace(config, iterations=max(2, config.iterations)))
+    if config.validate_every:
+        Validation(config, run.stage)
+    lines = [f"{len(run.faces)} faces, {run.faces_per_step} a step, on {run.device}, {run.fabric.world_size} process(es)", ""]
+    lines += network_tables(run)
+    run.take_step(Clock(run.device, exact=True))  # all regularisers are due at step 0; kernels are chosen
+    clock = Clock(run.device, exact=True)
+    terms = run.take_step(clock)
+    seconds = sum(clock.seconds.values())
+    lines += ["", "| term (weighted) | at step 1 |", "| --- | --- |"]
+    lines += [f"| {name} | {value:.4f} |" for name, value in terms.items() if name.startswith(("G/", "D/"))]
+    lines += [
+        "",
+        f"peak memory: {peak_memory(run.device):.2f} GiB",
+        f"one step without regularisers: {seconds:.2f} s, of which data {clock.seconds['data']:.2f} s",
+        f"{config.iterations} steps: about {config.iterations * seconds / 3600:.1f} hours (regularisers and validation on top)",
+    ]
+    return "\n".join(lines)
+
+
+def benchmark(config: RunConfig, steps: int) -> str:
+    """Faces a second over ``steps`` steps after the first, and where the time goes."""
+    run = Run(replace(config, iterations=steps + 2))
+    for _ in range(2):  # kernels are chosen, workers have started
+        run.take_step(Clock(run.device, exact=True))
+    clock = Clock(run.device, exact=True)
+    for _ in range(steps):
+        run.take_step(clock)
+    total = sum(clock.seconds.values())
+    lines = [
+        f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {config.precision}, "
+        f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
+        "",
+        f"{steps * run.faces_per_step / total:.3g} faces a second, peak memory {peak_memory(run.device):.2f} GiB",
+        "",
+        "| part | share of the time |",
+        "| --- | --- |",
+    ]
+    for part, names in PARTS.items():
+        lines.append(f"| {part} | {sum(clock.seconds.get(name, 0.0) for name in names) / total:.1%} |")
+    return "\n".join(lines)
+
+
+def network_tables(run: Run) -> list[str]:
+    """A table of the networks and of the generator's parts."""
+    lines = ["| network | parameters | trained | |", "| --- | --- | --- | --- |"]
+
+    def row(name: str, net: torch.nn.Module, note: str = "") -> str:
+        trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+        return f"| {name} | {count(net):,} | {trained:,} | {note} |"
+
+    for name, net in run.stage.networks.items():
+        lines.append(row(name, net))
+        lines += [row(f"- {part}", child) for part, child in net.named_children() if count(child)]
+    lines += [row(name, net, "loss only") for name, net in run.stage.fixed.items()]
+    return lines
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the number of threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

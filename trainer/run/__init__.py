@@ -1,0 +1,1 @@
+"""One run: its configuration, loop, state, optimisers and randomness."""

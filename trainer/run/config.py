@@ -1,0 +1,295 @@
+"""The configuration of a run: dataclasses with presets. Command-line options are generated from them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pfr_core import PFRConfig
+from pfr_core.errors import InputError
+from pfr_core.network import PRESETS, Preset
+from pfr_core.options import check_fields, option
+from pfr_core.support.files import replacing
+
+Precision = Literal["auto", "fp32", "bf16"]
+ExportType = Literal["fp16", "fp32"]
+Schedule = Literal["piecewise", "cosine"]
+PerceptualName = Literal["vgg19", "squeezenet"]
+IdentityName = Literal["arcface", "mobilefacenet"]
+Metric = Literal["psnr", "ssim", "perceptual", "identity", "kid", "niqe"]
+Config = TypeVar("Config", bound="RunConfig")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What both stages have in common. Defaults are the paper's where it states a value.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
+    out: str = option("", "folder of the run: checkpoints, log, grids, configuration, exported weights")
+    network: Preset = option("pfr-512", "the network")
+    size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
+    patch: int = option(1, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster)", 1, 4)
+    init_from: str = option("", "prior or model file to start from; tensors that fit are taken, a model of half the size grown")
+    discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
+    iterations: int = option(700_000, "optimiser steps", 1, 10**9)
+    batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
+    accumulate: int = option(1, "forward passes whose gradients are averaged in a step", 1, 4096)
+    ema: float = option(0.999, "decay a step of the weights' moving average, which is what gets exported (ours)", 0, 0.999999)
+    warmup: int = option(0, "steps of linear warm-up", 0, 10**9)
+    schedule: Schedule = option("piecewise", "how learning rates fall")
+    decay_at: tuple[float, ...] = option((0.5, 0.75, 0.9), "piecewise: shares of the run after which the rates fall (ours)")
+    decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
+    final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
+    beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
+    beta2: float = option(0.99, "Adam's second beta (StyleGAN2's)", 0, 0.9999)
+    grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
+    r1_weight: float = option(10.0, "weight of R1 on the global discriminator (0: off)", 0, 1e6)
+    r1_every: int = option(16, "steps between lazy R1", 1, 10**6)
+    path_weight: float = option(2.0, "weight of the path-length regularisation (0: off)", 0, 1e6)
+    path_every: int = option(4, "steps between lazy path-length regularisations", 1, 10**6)
+    stddev_group: int = option(4, "faces in a group of the mini-batch standard deviation (0: the whole batch, as GPEN)", 0, 4096)
+    precision: Precision = option("auto", "autocast (auto: bf16 where the device computes in it); regularisers are always fp32")
+    compile: bool = option(False, "torch.compile the networks in the main phases")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
+    workers: int = option(8, "data worker processes (of each process)", 0, 1024)
+    min_native: int = option(400, "leave out faces with fewer source pixels across (ours)", 1, 8192)
+    max_out_of_photo: float = option(0.1, "leave out faces with more beyond the photo's edge, if not maskable (ours)", 0, 1)
+    real_share: float = option(0.6, "share of real photographs among samples, where the index tells the kind", 0, 1)
+    seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
+    checkpoint_every: int = option(1000, "steps between checkpoints", 1, 10**9)
+    keep: int = option(2, "checkpoints kept", 1, 1000)
+    log_every: int = option(50, "steps between log entries", 1, 10**9)
+    image_every: int = option(1000, "steps between image grids (0: none)", 0, 10**9)
+    validate_every: int = option(5000, "steps between validations (0: none)", 0, 10**9)
+    validate_faces: int = option(32, "held-out faces in a validation", 2, 10**6)
+    best_by: Metric = option("kid", "which metric decides what is kept as the best")
+    perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
+    identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")
+    licence: str = option("not stated", "licence of the weights, written into the exported file")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.stddev_group and self.batch % self.stddev_group:
+            raise InputError(
+                f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
+            )
+
+    @property
+    def shape(self) -> PFRConfig:
+        """The network's configuration: the preset with ``patch``, at ``size`` if that is given."""
+        config = PRESETS[self.network]
+        return replace(config, size=self.size or config.size, patch=self.patch)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"stage": stage_of(self), **asdict(self)}, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class PriorConfig(RunConfig):
+    """Stage 1: the concat-noise StyleGAN2 generator and its discriminator from scratch, on clean faces."""
+
+    learning_rate: float = option(2e-3, "generator's and discriminator's (StyleGAN2's)", 1e-9, 1)
+    style_mixing: float = option(0.9, "probability that a sample's styles come from two z (StyleGAN2's)", 0, 1)
+    augment: float = option(0.0, "probability of each augmentation that the discriminator sees (at the start)", 0, 1)
+    ada_target: float = option(0.6, "steer the augmentation to this mean sign of D on real faces (0: leave it as it is)", 0, 1)
+    ada_faces: int = option(100_000, "faces over which the augmentation can rise from 0 to 1", 1, 10**9)
+
+
+@dataclass(frozen=True)
+class RestoreConfig(RunConfig):
+    """Stage 2: the whole network, with section 3.4's objective. A weight of 0 switches a term and its networks off.
+
+    Table 5: (a) ``--no-mmrb``; (b) ``--freeze-d 0``; (c) ``--local-weight 0``; (d) ``--no-fine-tune --freeze-d 0``;
+    (e) ``--fp-weight 0``.
+    """
+
+    pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
+    clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
+    mmrb: bool = option(True, "the encoder's MMRBs")
+    fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
+    freeze_d: int = option(5, "FreezeD: entries of the global discriminator's convolutions that stay as they are", 0, 16)
+    lr_codec: float = option(2e-3, "learning rate of encoder and decoder", 0, 1)
+    lr_prior: float = option(2e-4, "learning rate of mapping network and StyleGAN2 prior", 0, 1)
+    lr_noise: float = option(2e-3, "learning rate of the noise branches' scalars", 0, 1)
+    lr_local: float = option(2e-3, "learning rate of the local discriminators", 0, 1)
+    lr_global: float = option(2e-5, "learning rate of the global discriminator", 0, 1)
+    global_weight: float = option(0.5, "weight of the global adversarial loss, Eq. 11", 0, 1e6)
+    local_weight: float = option(3.0, "weight of each local adversarial loss, Eq. 12", 0, 1e6)
+    l1_weight: float = option(8.0, "weight of the pixel loss, Eq. 14", 0, 1e6)
+    pyramid_weight: float = option(1.0, "weight of the decoder's loss at each scale (ours; GFPGAN's value)", 0, 1e6)
+    fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
+    fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
+    local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
+    path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)
+    best_by: Metric = option("perceptual", "which metric decides what is kept as the best")
+
+    @property
+    def shape(self) -> PFRConfig:
+        """The network's configuration, ``mmrb`` applied."""
+        return replace(super().shape, mmrb=self.mmrb)
+
+
+STAGES: dict[str, type[RunConfig]] = {"prior": PriorConfig, "restore": RestoreConfig}
+
+# Ours: no adversary and no feature network, one learning rate, warm-up and cosine decay; runs without any prior.
+# Started as the identity, small batches with a large rate learn most in a given time on a CPU.
+RECONSTRUCTION: dict[str, Any] = {
+    "network": "pfr-256-lite",
+    "pass_through": True,
+    "iterations": 10_000,
+    "min_native": 256,
+    "clean_share": 0.125,
+    "batch": 2,
+    "stddev_group": 0,
+    "global_weight": 0.0,
+    "local_weight": 0.0,
+    "fm_weight": 0.0,
+    "fp_weight": 0.0,
+    "lr_codec": 3e-3,
+    "lr_prior": 3e-3,
+    "lr_noise": 3e-3,
+    "schedule": "cosine",
+    "warmup": 100,
+    "beta1": 0.9,
+    "grad_clip": 1.0,
+    "device": "cpu",
+    "workers": 1,
+    "perceptual": "squeezenet",
+    "identity": "mobilefacenet",
+    "checkpoint_every": 250,
+    "image_every": 0,
+    "validate_every": 0,
+    "best_by": "psnr",
+}
+
+TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "prior": {
+        "paper": {},
+        "lite": {"network": "pfr-512-lite", "iterations": 200_000, "batch": 16},
+        # Ours: rough faces on two CPU cores in one to two hours.
+        "tiny": {
+            "network": "pfr-256-lite",
+            "size": 64,
+            "iterations": 9000,
+            "batch": 8,
+            "decay_at": (0.8,),
+            "r1_weight": 0.5,  # StyleGAN2-ADA's rule of thumb falls with resolution squared
+            "path_every": 16,
+            "ema": 0.995,
+            "min_native": 64,
+            "workers": 1,
+            "checkpoint_every": 500,
+            "image_every": 500,
+            "validate_every": 2500,
+        },
+    },
+    "restore": {
+        "paper": {},
+        "lite": {"network": "pfr-512-lite", "iterations": 100_000, "batch": 8, "local_channels": 16},
+        "tiny": {
+            "network": "pfr-256-lite",
+            "size": 64,
+            "iterations": 5000,
+            "batch": 8,
+            "min_native": 64,
+            "freeze_d": 3,  # of five entries; the paper freezes five of eight
+            # The paper's values are for 700,000 steps at 512 px. Here the discriminators have 5,000, and an eye is 14 px: with
+            # those values the generator fools them sooner than they learn, and all logits stay at 0.
+            "lr_codec": 1e-3,
+            "lr_noise": 1e-3,
+            "lr_global": 2e-4,
+            "local_weight": 0.3,
+            "r1_weight": 0.5,
+            "local_channels": 16,
+            "perceptual": "squeezenet",
+            # The paper's 0.02 means VGG19. SqueezeNet's features are large (rms 60 to 340 by layer): at 0.02 the term outweighs
+            # all others; at 0.002 it weighs on a degraded face what the pixel loss does.
+            "fm_weight": 0.002,
+            "identity": "mobilefacenet",
+            "workers": 1,
+            "checkpoint_every": 500,
+            "image_every": 500,
+            "validate_every": 2500,
+        },
+        "reconstruction": RECONSTRUCTION,
+        # Ours: 512 px at the cost of 256, to be started from a model of 256 px. The rate stays, for days if need be; the average
+        # stands for its decay, and the end of a leg is a short run of its own (--schedule cosine) from what it gave.
+        "reconstruction-512": {
+            **RECONSTRUCTION,
+            "size": 512,
+            "patch": 2,
+            "min_native": 400,
+            "pass_through": False,
+            "iterations": 1_000_000,
+            "lr_codec": 1e-3,
+            "lr_prior": 1e-3,
+            "lr_noise": 1e-3,
+            "schedule": "piecewise",
+            "decay_at": (),
+        },
+    },
+}
+
+
+def network_options(config: PFRConfig) -> str:
+    """Which options make a network of the size and channels of ``config``, as advice in an error."""
+    fitting = [
+        name
+        for name, preset in PRESETS.items()
+        if (preset.style_dim, preset.n_mlp) == (config.style_dim, config.n_mlp)
+        and all(preset.channels(r) == config.channels(r) for r in config.resolutions)
+    ]
+    if not fitting:
+        return "No preset has its channels."
+    name = next((name for name in fitting if PRESETS[name].size == config.size), fitting[0])
+    return f"Use --network {name}" + ("." if PRESETS[name].size == config.size else f" --size {config.size}.")
+
+
+def without_start(config: Config) -> Config:
+    """``config`` for a run whose weights come from a checkpoint of its own."""
+    return replace(config, init_from="", discriminator="")
+
+
+def stage_of(config: RunConfig) -> str:
+    """``"prior"`` or ``"restore"``."""
+    return next(name for name, kind in STAGES.items() if isinstance(config, kind))
+
+
+def read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    """Stage and values of a configuration that a run saved, or that a user wrote.
+
+    Raises:
+        InputError: no such file, no stage in it, or a name that the stage does not know; the message suggests the right one.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no configuration of a run ({error}).") from error
+    if not isinstance(values, dict) or values.get("stage") not in STAGES:
+        raise InputError(f'{path}: no configuration of a run: it needs "stage", one of {", ".join(STAGES)}.')
+    stage = values.pop("stage")
+    known = [item.name for item in fields(STAGES[stage])]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise InputError(f"{path}: unknown option {name!r} for {stage}." + (f" Did you mean {near[0]!r}?" if near else ""))
+    return stage, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def load_config(path: Path) -> PriorConfig | RestoreConfig:
+    """The configuration that :meth:`RunConfig.save` wrote.
+
+    Raises:
+        InputError: as :func:`read_config`, or a value is out of range.
+    """
+    stage, values = read_config(path)
+    return STAGES[stage](**values)  # type: ignore[return-value]

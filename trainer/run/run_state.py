@@ -1,0 +1,64 @@
+"""Checkpoints on disk: everything an interrupted run needs to go on. Written atomically, the last few kept."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pfr_core.errors import CheckpointError
+from pfr_core.support.files import remedy, replacing
+
+FOLDER = "checkpoints"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / FOLDER).glob("*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
+
+
+def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
+    """Write ``state`` (tensors and plain values, with its ``step``); then drop all but the last ``keep`` checkpoints.
+
+    A checkpoint appears under its name only when it is whole and on the disk.
+
+    Raises:
+        CheckpointError: it cannot be written; earlier checkpoints are intact.
+    """
+    path = run / FOLDER / f"step-{state['step']:09d}.pt"
+    for left in (*path.parent.glob(".*.tmp"), *run.glob(".*.tmp")):  # of a run that was killed while it wrote
+        left.unlink()
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        hint = remedy(error) if isinstance(error, OSError) else "free some space or choose a folder on another disk"
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}). Earlier checkpoints are intact: {hint}, then continue with --resume."
+        ) from error
+    for old in checkpoints(run)[:-keep]:
+        old.unlink()
+    return path
+
+
+def state_to_resume(run: Path) -> dict[str, Any] | None:
+    """As :func:`load_state`; None if the run was stopped before its first checkpoint and has to begin again."""
+    return load_state(run) if checkpoints(run) else None
+
+
+def load_state(run: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise CheckpointError(f"{run}: has no checkpoint yet. Continue the run with --resume.")
+    try:
+        return torch.load(found[-1], map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{found[-1]}: damaged ({error}). Delete it to resume from the one before.") from error

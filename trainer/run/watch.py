@@ -1,0 +1,110 @@
+"""Watching a run: TensorBoard, a log in JSON lines, picture grids, and signals that ask it to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import cv2
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from pfr_core.photo.io import write_photo
+from pfr_core.support.files import replacing
+
+from ..data.dataset import RGB8, to_bytes
+
+LOG = "log.jsonl"
+MINIMUM_TILE = 64
+"""Small patches are enlarged to this many px, so that they can be looked at."""
+
+
+class Watch:
+    """Scalars and pictures of a run, in its folder. A resumed run takes back what was logged after its checkpoint.
+
+    Args:
+        run: the folder.
+        step: where the run starts or goes on.
+        every: steps over which scalars are averaged.
+    """
+
+    def __init__(self, run: Path, step: int, every: int) -> None:
+        self.run, self.every = run, every
+        self.sums: dict[str, tuple[float, int]] = {}
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+        path = run / LOG
+        text = path.read_text() if step and path.exists() else ""
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a kill can leave half a line
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept))
+        self.file = path.open("a")
+
+    def close(self) -> None:
+        """Write what is still buffered."""
+        self.file.close()
+        self.board.close()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Collect scalars; every few steps their means are written. The very first step is written by itself."""
+        for name, value in values.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value, count + 1
+        if step % self.every == 0 or step == 1:
+            self.write(step, {name: total / count for name, (total, count) in self.sums.items()})
+            self.sums = {}
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars now."""
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        self.file.write(json.dumps({"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}) + "\n")
+        self.file.flush()
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Write grids: each tensor [rows, columns, 3, H, W] in [-1,1] becomes ``grids/<step>-<name>.png``."""
+        for name, tiles in pictures.items():
+            image = grid(tiles)
+            write_photo(self.run / "grids" / f"{step:09d}-{name}.png", image)
+            self.board.add_image(name, image, step, dataformats="HWC")
+
+
+def grid(tiles: Tensor) -> RGB8:
+    """[rows, columns, 3, H, W] in [-1,1] -> one picture [rows*H, columns*W, 3] uint8."""
+    image = np.ascontiguousarray(rearrange(to_bytes(tiles).cpu(), "r c d h w -> (r h) (c w) d").numpy())
+    factor = -(-MINIMUM_TILE // tiles.shape[-1])
+    return image if factor <= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Within the block SIGTERM and SIGINT set a flag (returned as a callable) instead of killing the run."""
+    received: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory use so far in GiB: the device's for CUDA, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
