@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pfr_core import Face, FaceRestorer, load_model
-from pfr_core.photo.io import read_photo
+from pfr_core.photo.read import read_photo
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "astronaut.jpg"

@@ -30,7 +30,8 @@ from PIL import Image
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.cli import main as pfr
-from pfr_core.photo.io import read_photo, write_photo
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 pytest.importorskip("gradio")
 pytest.importorskip("av")
