@@ -37,9 +37,9 @@ pytest.importorskip("gradio")
 pytest.importorskip("av")
 from gradio_client import Client, handle_file
 
-from .test_web_parts import make_clip, make_zip, pictures
+from .test_parts import make_clip, make_zip, pictures
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples" / "astronaut.jpg"
