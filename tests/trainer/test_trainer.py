@@ -31,6 +31,8 @@ from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import Clock, Run, train
 from trainer.run.run_state import checkpoints, load_state, save_state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMON: dict[str, Any] = {
     "network": "pfr-256-lite",
@@ -495,7 +497,7 @@ def test_a_network_started_from_one_without_a_decoder_is_that_one(tmp_path: Path
 
 
 def randomised(config: PFRConfig) -> PFR:
-    """A network none of whose parameters still has its neutral starting value."""
+    """Return a network none of whose parameters still has its neutral starting value."""
     torch.manual_seed(3)
     net = PFR(config)
     for parameter in net.parameters():
