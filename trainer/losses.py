@@ -61,6 +61,20 @@ def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tenso
     return total
 
 
+def low_pass(output: Tensor, truth: Tensor) -> Tensor:
+    """Pixel loss of what is left of the images at a quarter of their size (ours): texture is free, shape and colour are not."""
+    return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
+
+
+def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Squared distance of features [B,C,H,W] of unit length over the channels, mean over places, sum over layers (ours).
+
+    LPIPS without its learned weights.
+    """
+    pairs = [(F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)) for a, b in zip(output, truth, strict=True)]
+    return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in pairs]).sum()
+
+
 def face_preserving(output: Tensor, truth: Tensor) -> Tensor:
     """Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension."""
     return F.l1_loss(output.float(), truth.float())
