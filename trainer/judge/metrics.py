@@ -132,8 +132,10 @@ def perceptual_distance(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
 
 
 def kid(a: Tensor, b: Tensor) -> float:
-    """Kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D]: unbiased MMD² with the kernel
-    (x·y / D + 1)³. May be slightly negative."""
+    """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
+
+    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+    """
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
