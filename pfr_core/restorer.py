@@ -33,7 +33,7 @@ from .options import RestoreOptions, without_effect
 from .photo.arrays import Array, ImageLike, unpack
 from .photo.io import read_photo
 from .photo.metadata import Provenance
-from .support.device import DTypeName, resolve_device, resolve_dtype
+from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,9 @@ class FaceRestorer:
         self.parser = Parser(self.device)
         self._model = model
         net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)
-        self.net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        if self.device.type == "cpu":
+            keep_memory()
+        self.net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
 
     @property
     def provenance(self) -> Provenance:

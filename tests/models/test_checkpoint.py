@@ -66,6 +66,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], ob
         TINY,
         PFRConfig(size=32, channel_multiplier=1, narrow=1 / 16, style_dim=5, n_mlp=3, mmrb=False),
         PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1, mmrb=False, decoder=False),
+        PFRConfig(size=32, narrow=1 / 64, style_dim=8, n_mlp=1, patch=2),
     ],
 )
 def test_the_file_alone_is_enough(config: PFRConfig, tmp_path: Path) -> None:

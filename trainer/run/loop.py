@@ -24,7 +24,7 @@ from pfr_core.errors import CheckpointError, InputError, PFRError
 from ..data.dataset import Batch, FaceDataset, FaceFile, batches, list_faces
 from ..judge.validate import Validation
 from ..stages import Phase, Stage, build
-from .config import RunConfig, stage_of, without_start
+from .config import RestoreConfig, RunConfig, stage_of, without_start
 from .engine import average_gradients, start
 from .initialise import read_start
 from .optim import rate_factor, set_rates
@@ -93,7 +93,12 @@ class Run:
             self.stage.load(state["stage"])
             self.step, self.best = state["step"], state["best"]
         dataset = FaceDataset(
-            self.faces, config.shape.size, seed=config.seed, real_share=config.real_share, degrade=self.stage.needs_degraded
+            self.faces,
+            config.shape.size,
+            seed=config.seed,
+            real_share=config.real_share,
+            degrade=self.stage.needs_degraded,
+            clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
         )
         self.batches = batches(dataset, config, self.step, self.fabric.global_rank, self.fabric.world_size)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pfr_core.errors import CheckpointError
 from pfr_core.models.checkpoint import read_part
 from pfr_core.network import Discriminator, PFRConfig
+from pfr_core.support.device import memory_format
 
 from ..data.dataset import Batch
 from ..run.config import RunConfig, network_options
@@ -105,10 +106,10 @@ class Stage(ABC):
         """Write the average (and what the next stage needs) to safetensors; returns the files."""
 
     def to(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
-        """Move everything to ``device``, channels last; before the optimisers have a state."""
+        """Move everything to ``device``, in its layout; before the optimisers have a state."""
         self.device, self.autocast = device, autocast
         for module in (self.networks, self.fixed, self.ema):
-            module.to(device).to(memory_format=torch.channels_last)
+            module.to(device).to(memory_format=memory_format(device))
 
     def run(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` compiled, if the configuration says so. Only for main phases: compiled code has no double backward."""
@@ -174,8 +175,8 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
             net.load_state_dict(given.state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels at full size, but "
-                f"the network has {shape.size} px and {shape.channels(shape.size)}. {network_options(config)}"
+                f"{source}: a discriminator of {config.size} px with {config.channels(config.features)} channels at full "
+                f"size, but the network has {shape.size} px and {shape.channels(shape.features)}. {network_options(config)}"
             ) from error
     return net
 
