@@ -64,6 +64,6 @@ class Decoder(nn.Module):
         return clean
 
     def pyramid(self, clean: Features) -> Features:
-        """The RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,s,s] by its side s."""
+        """Return the RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,s,s] by its side s."""
         images = (F.pixel_shuffle(self.to_rgb[str(r)](y), self.patch_at(r)) for r, y in clean.items())
         return {image.shape[-1]: image for image in images}

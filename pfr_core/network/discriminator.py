@@ -28,7 +28,7 @@ class ResBlock(nn.Module):
 
 
 def minibatch_stddev(x: Tensor, group: int | None) -> Tensor:
-    """Appends one channel, the mean standard deviation over groups of ``group`` samples (None: the whole batch).
+    """Append one channel, the mean standard deviation over groups of ``group`` samples (None: the whole batch).
 
     Raises:
         InputError: the batch is no multiple of ``group``.

@@ -58,6 +58,6 @@ class PFR(nn.Module):
 
 
 def finer_than(x: Tensor, patch: int) -> Tensor:
-    """What the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
+    """Return what the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
     x = x.float()
     return x - F.interpolate(F.avg_pool2d(x, patch), scale_factor=patch, mode="nearest")

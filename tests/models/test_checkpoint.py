@@ -47,7 +47,7 @@ def saved(net: PFR, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], object]) -> Path:
-    """The same file with its tensors or metadata changed."""
+    """Return the same file with its tensors or metadata changed."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     state = {name: value.clone() for name, value in load_file(path).items()}

@@ -59,7 +59,7 @@ def delta_mmrb(weights: Any = "plain") -> MMRB:
 
 
 def by_hand(x1: npt.NDArray[np.float64], x2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What ``delta_mmrb`` must give, Eq. 4-10 pixel by pixel on plain numbers."""
+    """Return what ``delta_mmrb`` must give, Eq. 4-10 pixel by pixel on plain numbers."""
     height, width = x1.shape
 
     def at(image: npt.NDArray[np.float64], i: int, j: int) -> float:

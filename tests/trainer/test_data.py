@@ -34,7 +34,7 @@ from trainer.run.config import PriorConfig
 
 @pytest.fixture
 def faces(faces: Path, tmp_path: Path) -> Path:
-    """A copy of its own for each test, which may spoil it."""
+    """Return a copy of its own for each test, which may spoil it."""
     return Path(shutil.copytree(faces, tmp_path / "faces"))
 
 
@@ -217,7 +217,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def photos(shared_dir: Path, folder: Path) -> Path:
-    """A group photograph, a single one, one without a face, one that is no image."""
+    """Return a group photograph, a single one, one without a face, one that is no image."""
     folder.mkdir()
     for name in ("facerec__test_images__obama.jpg", "facerec__test__obama_and_biden.jpg", "faceapi__images__white.png"):
         shutil.copy(shared_dir / "data" / "wild" / "whole" / name, folder / name)

@@ -495,7 +495,7 @@ def test_a_network_started_from_one_without_a_decoder_is_that_one(tmp_path: Path
 
 
 def randomised(config: PFRConfig) -> PFR:
-    """A network none of whose parameters still has its neutral starting value."""
+    """Return a network none of whose parameters still has its neutral starting value."""
     torch.manual_seed(3)
     net = PFR(config)
     for parameter in net.parameters():

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def start(config: RunConfig) -> Fabric:
-    """The engine for ``config``, launched.
+    """Return the engine for ``config``, launched.
 
     Raises:
         InputError: no such device, or more processes on this machine than it has GPUs.

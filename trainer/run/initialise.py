@@ -88,9 +88,11 @@ def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
 
 
 def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
-    """The tensors of a network without a patch for ``config``, which has one: its stem takes the mean of each patch, all of
-    whose pixels the last ToRGB gives the same value. With as many features across, that is the smaller network between a
-    shrinking and an enlarging."""
+    """Return the tensors of a network without a patch for ``config``, which has one.
+
+    Its stem takes the mean of each patch, all of whose pixels the last ToRGB gives the same value. With as many features
+    across, that is the smaller network between a shrinking and an enlarging.
+    """
     found, pixels = dict(state), config.patch**2
     for name, value in state.items():
         if f"to_rgb.{config.features}." in name and "modulation" not in name:
@@ -101,7 +103,7 @@ def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
 
 
 def read_start(source: str) -> Checkpoint:
-    """A prior's or a model's file.
+    """Return a prior's or a model's file.
 
     Raises:
         CheckpointError: neither.
@@ -173,7 +175,7 @@ def pass_through(net: PFR) -> None:
 
 
 def keep_colours(net: PFR) -> None:
-    """The stem's first six channels become lrelu(r), lrelu(-r), lrelu(g), ... (means over the patch); called without gradients.
+    """Make the stem's first six channels lrelu(r), lrelu(-r), lrelu(g), ... (means over the patch); called without gradients.
 
     Raises:
         InputError: it has fewer than six channels.
@@ -190,12 +192,12 @@ def keep_colours(net: PFR) -> None:
 
 
 def layer(kind: type[Layer], module: nn.Module | Tensor) -> Layer:
-    """``module`` with the type that a ModuleDict hides."""
+    """Return ``module`` with the type that a ModuleDict hides."""
     assert isinstance(module, kind)
     return module
 
 
 def bias(conv: ConvLayer) -> Tensor:
-    """The bias of a layer that has one."""
+    """Return the bias of a layer that has one."""
     assert conv.bias is not None
     return conv.bias

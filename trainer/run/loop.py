@@ -292,7 +292,7 @@ def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> N
 
 
 def pictures(run: Run) -> dict[str, Tensor]:
-    """What :meth:`Stage.look` shows of the first training faces."""
+    """Return what :meth:`Stage.look` shows of the first training faces."""
     dataset = FaceDataset(
         run.faces, run.config.shape.size, seed=run.config.seed, real_share=1.0, degrade=run.stage.needs_degraded
     )
@@ -310,7 +310,7 @@ def started_from(config: RunConfig) -> str:
 
 
 def summary(faces: list[FaceFile]) -> dict[str, Any]:
-    """What is to be said of the training data in an exported file."""
+    """Return what is to be said of the training data in an exported file."""
     licences = Counter(face.licence for face in faces)
     return {"faces": len(faces), "real_faces": sum(face.real for face in faces), "data_licences": dict(sorted(licences.items()))}
 

@@ -74,7 +74,7 @@ class Stage(ABC):
 
     @abstractmethod
     def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
-        """The loss of ``phase`` on one batch, and what to report of it.
+        """Return the loss of ``phase`` on one batch, and what to report of it.
 
         In a step Gmain comes before Dmain, which takes the faces that Gmain made of the same batch.
         """
@@ -89,7 +89,7 @@ class Stage(ABC):
         """
 
     def noise_scalars(self) -> list[nn.Parameter]:
-        """The scalars of the prior's noise branches, the only ones of that name."""
+        """Return the scalars of the prior's noise branches, the only ones of that name."""
         return [parameter for name, parameter in self.generator.named_parameters() if name.endswith("noise.weight")]
 
     def terms_of_weights(self) -> Terms:
@@ -112,7 +112,7 @@ class Stage(ABC):
             module.to(device).to(memory_format=memory_format(device))
 
     def run(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` compiled, if the configuration says so. Only for main phases: compiled code has no double backward."""
+        """Return ``function`` compiled, if the configuration says so. For main phases only: it has no double backward."""
         if not self.config.compile:
             return function
         if name not in self.compiled:
@@ -127,7 +127,7 @@ class Stage(ABC):
 
     @abstractmethod
     def steered(self) -> dict[str, float]:
-        """What :meth:`update` has set, for the checkpoint."""
+        """Return what :meth:`update` has set, for the checkpoint."""
 
     @abstractmethod
     def steer(self, values: Mapping[str, float]) -> None:
@@ -162,7 +162,7 @@ class Stage(ABC):
 
 
 def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Discriminator:
-    """A global discriminator, from ``source`` if that is given.
+    """Return a global discriminator, from ``source`` if that is given.
 
     Raises:
         CheckpointError: the file is no discriminator, or one of another size.
@@ -182,5 +182,5 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
 
 
 def count(net: nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -123,7 +123,7 @@ class PriorStage(Stage):
         return self.ema(z, self._noise(random))
 
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """``samples``: z and noise varied; ``noise``: the same z in each row with other noise."""
+        """Return ``samples``, z and noise varied, and ``noise``, the same z in each row with other noise."""
         rows = [self.sample(list(range(8 * i, 8 * i + 8))) for i in range(6)]
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
         return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_unit(batch["truth"])[None]}
