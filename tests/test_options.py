@@ -84,24 +84,6 @@ def test_only_what_was_typed_is_in_the_namespace() -> None:
     assert chosen(parser().parse_args([]), Every) == {}
     texts = ["--text", "hello", "--choice", "two", "--words", "a", "b"]
     numbers = ["--whole", "3", "--share", "0.25", "--limit", "2", "--numbers", "1", "2"]
-        "--no-flag",
-        "--whole",
-        "3",
-        "--share",
-        "0.25",
-        "--text",
-        "hello",
-        "--choice",
-        "two",
-        "--limit",
-        "2",
-        "--numbers",
-        "1",
-        "2",
-        "--words",
-        "a",
-        "b",
-    ]
     assert chosen(parser().parse_args(["--no-flag", *texts, *numbers]), Every) == {
         "flag": False, "whole": 3, "share": 0.25, "text": "hello", "choice": "two", "limit": 2,
         "numbers": (1.0, 2.0), "words": ("a", "b"),

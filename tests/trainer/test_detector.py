@@ -205,8 +205,13 @@ def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.Cap
 def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = DetectorConfig(wild="wild", out=str(tmp_path), iterations=7)
     before.save(tmp_path / "config.json")
-    configs = []
-    monkeypatch.setattr("trainer.detector.train.train", lambda config, *, resume: configs.append(config) or tmp_path)
+    configs: list[DetectorConfig] = []
+
+    def remember(config: DetectorConfig, *, resume: bool) -> Path:
+        configs.append(config)
+        return tmp_path
+
+    monkeypatch.setattr("trainer.detector.train.train", remember)
     assert main(["detector", "--resume", "--out", str(tmp_path), "--score-shift", "1.5", "--device", "cpu"]) == 0
     assert configs == [replace(before, score_shift=1.5)]
 
