@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
 
+T = TypeVar("T")
 Kind = Literal["flag", "integer", "number", "text", "choice"]
 
-_KINDS: dict[type, Kind] = {bool: "flag", int: "integer", float: "number", str: "text"}
+_KINDS: dict[object, Kind] = {bool: "flag", int: "integer", float: "number", str: "text"}
 _TYPES: dict[Kind, Any] = {"flag": bool, "integer": Integral, "number": Real, "text": str, "choice": str}
 _WORDS = {"flag": "true or false", "integer": "a whole number", "number": "a number", "text": "a text", "choice": "a text"}
 
@@ -73,7 +74,7 @@ class Spec:
 
 
 def option(
-    default: Any,
+    default: T,
     help: str,
     low: float | None = None,
     high: float | None = None,
@@ -81,7 +82,7 @@ def option(
     group: str = "",
     label: str = "",
     step: float | None = None,
-) -> Any:
+) -> T:
     """Return a dataclass field with the parts of a :class:`Spec` that its type does not tell."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "group": group, "label": label, "step": step})
 
@@ -98,7 +99,7 @@ def names(options: type, *groups: str) -> tuple[str, ...]:
     return tuple(name for name, spec in specs(options).items() if spec.group in groups)
 
 
-def check_fields(options: Any) -> None:
+def check_fields(options: object) -> None:
     """Check every :func:`option` of a dataclass, see :meth:`Spec.check`.
 
     Raises:
@@ -109,7 +110,7 @@ def check_fields(options: Any) -> None:
         spec.check(getattr(options, name))
 
 
-def _spec(name: str, hint: Any, default: object, metadata: dict[str, Any]) -> Spec:
+def _spec(name: str, hint: object, default: object, metadata: dict[str, Any]) -> Spec:
     inner = [each for each in get_args(hint) if each is not type(None) and each is not Ellipsis]
     many, optional = get_origin(hint) is tuple, type(None) in get_args(hint)
     metadata["label"] = metadata["label"] or name.replace("_", " ").capitalize()
