@@ -378,7 +378,9 @@ def test_usage_errors_exit_with_2(tmp_path: Path, restore: Callable[..., int], c
         ("--quality has no effect", "--quality", 80),
         ("--mask has no effect", "--mask", "oval"),
         ("--threshold has no effect", "--threshold", 0.5),
+        ("--threshold has no effect", "--threshold", 0.8),  # typed, though it is the default
         ("--detector has no effect", "--detector", "retinaface_resnet50"),
+        ("--detector has no effect", "--detector", "auto"),
         ("--background", "--background", sources[0]),
         ("batch_size", "--batch-size", 0),
         ("nonsense", "--device", "nonsense"),

@@ -196,6 +196,28 @@ def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.
     assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
 
 
+@pytest.mark.parametrize("extra", [["--iterations", "6000"], ["--seed", "0"], ["--wild", "elsewhere"]])
+def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
+    DetectorConfig(wild="wild", out=str(tmp_path)).save(tmp_path / "config.json")
+    assert main(["detector", "--resume", "--out", str(tmp_path), *extra]) == 1
+    told = capsys.readouterr().err
+    assert f"so {extra[0]} cannot be given; only --device, --largest-face, --score-shift can." in told
+
+
+def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = DetectorConfig(wild="wild", out=str(tmp_path), iterations=7)
+    before.save(tmp_path / "config.json")
+    configs: list[DetectorConfig] = []
+
+    def remember(config: DetectorConfig, *, resume: bool) -> Path:
+        configs.append(config)
+        return tmp_path
+
+    monkeypatch.setattr("trainer.detector.train.train", remember)
+    assert main(["detector", "--resume", "--out", str(tmp_path), "--score-shift", "1.5", "--device", "cpu"]) == 0
+    assert configs == [replace(before, score_shift=1.5)]
+
+
 @pytest.mark.usefixtures("weights")
 def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, data: Path, tmp_path: Path) -> None:
     whole = train(config(shared_dir, data, tmp_path / "whole"), limit=2)

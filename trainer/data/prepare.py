@@ -28,12 +28,12 @@ from tqdm import tqdm
 from pfr_core.errors import ImageError, InputError
 from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
 from pfr_core.faces.detect import Detector, DetectorName
-from pfr_core.options import check_fields, option
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 from pfr_core.support.files import remedy, replacing
+from pfr_core.support.schema import check_fields, option
 
 from .components import component_boxes
 from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
