@@ -24,8 +24,10 @@ def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tenso
 
 
 def generator_local(fake_logits: Sequence[Tensor]) -> Tensor:
-    """Eq. 12, the generator's side: cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed
-    over the components."""
+    """Return Eq. 12, the generator's side.
+
+    It is the cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed over the components.
+    """
     return torch.stack([F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in fake_logits]).sum()
 
 

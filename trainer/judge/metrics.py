@@ -121,8 +121,10 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def kid(a: Tensor, b: Tensor) -> float:
-    """Kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D]: unbiased MMD² with the kernel
-    (x·y / D + 1)³. May be slightly negative."""
+    """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
+
+    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+    """
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from pfr_core import PFRConfig
 from pfr_core.errors import InputError
 from pfr_core.network import PRESETS, Preset
-from pfr_core.options import check_fields, option
 from pfr_core.support.files import replacing
+from pfr_core.support.schema import check_fields, option
 
 Precision = Literal["auto", "fp32", "bf16"]
 ExportType = Literal["fp16", "fp32"]
