@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +12,8 @@ import torch
 from ..errors import InputError, WeightsError
 from ..models.weights import find, locate
 from ..photo.arrays import FloatImage
+from ..support.choices import MaskKind
 from .retinaface import INSTALL_FACEXLIB
-
-MaskKind = Literal["box", "oval", "parse"]
 
 # The oval and the facial part of the FFHQ frame, as shares of the crop: ours.
 OVAL_CENTER, OVAL_RADII = (0.5, 0.56), (0.36, 0.44)
