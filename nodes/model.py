@@ -50,7 +50,7 @@ class PFRLoadModel:
 
     @classmethod
     def IS_CHANGED(cls, model: str, **_: Any) -> str:
-        """A file that was replaced is read again."""
+        """Return a file that was replaced is read again."""
         return model if model == runtime.DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
 
     def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> tuple[runtime.LoadedModel, int]:

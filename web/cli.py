@@ -21,7 +21,7 @@ from .limits import Limits
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog=program("pfr-demo", __package__ or ""),
         description="A web page that restores faces in photos and clips. "
@@ -112,7 +112,7 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _model_name(source: str) -> str:
-    """What visitors see: not the folder."""
+    """Return what visitors see: not the folder."""
     return Path(source).stem if Path(source).suffix else source
 
 

@@ -10,7 +10,7 @@ from .face import Face
 
 
 def filter_by_size(faces: Sequence[Face], minimum: float = 0, maximum: float | None = None) -> list[Face]:
-    """The faces whose :attr:`Face.size` is within the limits (pixels)."""
+    """Return the faces whose :attr:`Face.size` is within the limits (pixels)."""
     return [face for face in faces if face.size >= minimum and (maximum is None or face.size <= maximum)]
 
 

@@ -35,7 +35,7 @@ BOX = np.array([70, 70, 186, 220], np.float32)
 
 
 def face() -> Picture:
-    """A gray head whose eyes, nose and corners of the mouth are dots of five colours."""
+    """Return a gray head whose eyes, nose and corners of the mouth are dots of five colours."""
     image = np.full((256, 256, 3), 90, np.uint8)
     cv2.ellipse(image, (128, 145), (58, 75), 0, 0, 360, (140, 140, 140), -1)
     for (x, y), colour in zip(POINTS.astype(int).tolist(), COLOURS, strict=True):
@@ -161,7 +161,7 @@ def data(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published detectors are on disk."""
+    """Put the published detectors on the search path."""
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
 
 

@@ -150,7 +150,7 @@ class _Worker:
         self.detector = Detector(options.detector)
 
     def __call__(self, path: Path) -> dict[str, Any]:
-        """The journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
+        """Return the journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
         name = path.relative_to(self.photos).as_posix()
         entry: dict[str, Any] = {"photo": name, "faces": [], "dropped": {}, "error": ""}
         dropped: Counter[str] = Counter()
@@ -211,7 +211,7 @@ class _Worker:
 
     @staticmethod
     def _whole(side: int) -> Matrix:
-        """The whole square image as the crop."""
+        """Return the whole square image as the crop."""
         factor = FULL_SIZE / side
         shift = (factor - 1) / 2  # pixel centres
         return np.array([[factor, 0, shift], [0, factor, shift]])
@@ -225,7 +225,7 @@ def sharpness(crop: RGB8) -> float:
 
 
 def index_lines(rows: Iterable[dict[str, Any]]) -> str:
-    """The text of ``index.jsonl``."""
+    """Return the text of ``index.jsonl``."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
