@@ -20,19 +20,21 @@ import torch
 
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .errors import Cancelled, InputError
-from .faces.detect import Detector, DetectorName
+from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import Parser
 from .faces.select import filter_by_size, select_faces, sort_faces
 from .models.checkpoint import load_model
 from .models.weights import locate
-from .network import PFR, inference
+from .network import inference
 from .network.config import PRESETS
+from .network.pfr import PFR
 from .options import RestoreOptions, without_effect
 from .photo.arrays import Array, FloatImage, ImageLike, to_uint8, unpack
 from .photo.photo import Provenance
 from .photo.read import read_photo
-from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
+from .support.choices import DetectorName, DTypeName
+from .support.device import keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +323,9 @@ def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:
     if not isinstance(image, torch.Tensor):
         return masks[0]
     tensors = [torch.from_numpy(mask).to(image.device) for mask in masks]
-    return tensors[0] if single else torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
+    if single:
+        return tensors[0]
+    return torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
 
 
 def _check_stop(should_stop: Callable[[], bool] | None) -> None:

@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..network import PFR, PRESETS, Discriminator, PFRConfig
+from ..network.config import PRESETS, PFRConfig
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from ..support.files import remedy, replacing
 from . import gpen

@@ -11,7 +11,6 @@ import io
 import logging
 import struct
 import zlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +28,7 @@ _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a read
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
     """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
-    options: dict[str, Any] = {"progressive": like is not None and like.progressive}
+    options: dict[str, object] = {"progressive": like is not None and like.progressive}
     if like is not None and quality is None:
         options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
     else:
@@ -58,9 +57,8 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
     """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG"), metadata)
-    channels = pixels.shape[2]
-    bgr = pixels if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", bgr)
+    to_bgr = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(pixels.shape[2])
+    done, data = cv2.imencode(".png", pixels if to_bgr is None else cv2.cvtColor(pixels, to_bgr))
     if not done:
         raise OSError("OpenCV could not encode the PNG")
     return with_png_chunks(data.tobytes(), metadata)
@@ -68,7 +66,7 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
 
 def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
     """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
-    options: dict[str, Any] = {"lossless": True}
+    options: dict[str, object] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
     for name, block in (("icc_profile", metadata.icc), ("exif", metadata.exif), ("xmp", metadata.xmp)):
@@ -140,7 +138,7 @@ def _tiff_strip(rows: np.ndarray, order: str) -> bytes:
     return zlib.compress(difference.astype(f"{order}u{rows.itemsize}").tobytes(), 3)  # 6 is no smaller here, 4 x slower
 
 
-def _pillow(pixels: np.ndarray, format_name: str, **options: Any) -> bytes:
+def _pillow(pixels: np.ndarray, format_name: str, **options: object) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     stream = io.BytesIO()
     image.save(stream, format_name, **options)
