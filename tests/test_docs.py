@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_origin
 
 import pytest
 
@@ -152,7 +152,7 @@ def kind_of(called: ast.expr, names: dict[str, Any]) -> Any:
         found = names.get(called.id)
     elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         found = getattr(names.get(called.value.id), called.attr, None)
-    given = get_type_hints(found).get("return") if isinstance(found, FunctionType) else found
+    given = eval(found.__annotations__["return"], found.__globals__) if isinstance(found, FunctionType) else found
     return get_origin(given) or given
 
 
