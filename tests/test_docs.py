@@ -54,7 +54,7 @@ def anchors(page: Path) -> set[str]:
     return set(found)
 
 
-def each(pages: list[Path]) -> Any:
+def each(pages: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", pages, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 

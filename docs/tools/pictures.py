@@ -22,7 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 HEAD = (104, 10, 344, 250)  # of the example photograph
-NODES = (42, 80, 1490, 760)  # of the screenshot of a graph
+NODES = (42, 80, 1262, 750)  # of the screenshot of a graph
 SIDE, GAP = 320, 10
 VIEW = {"width": 1280, "height": 1160}
 
@@ -58,6 +58,7 @@ def page(target: Path) -> None:
             view.click("#restore")
             view.wait_for_function("document.querySelector('#told').innerText.includes('restored')")
             view.wait_for_timeout(2000)  # for the slider's pictures
+            view.evaluate("window.scrollTo(0, 0)")
             shot = Path(folder) / "page.png"
             view.screenshot(path=shot)
             browser.close()
