@@ -196,7 +196,7 @@ def test_the_papers_title_is_the_same_everywhere() -> None:
 def test_every_file_with_a_choice_of_ours_is_in_the_papers_table() -> None:
     """What the code marks as ours and not the paper's stands in docs/paper.md with its reason."""
     told = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
-    mark = re.compile(r"\(ours\b(?! is)|\bOurs\b|: ours\b|\b(?:is|are|values) ours\b(?! to)|\bours come\b")
+    mark = re.compile(r"\(ours\b(?! is)|\bOurs\b(?! is)|: ours\b|\b(?:is|are|values) ours\b(?! to)|\bours come\b")
     files = [path for folder in ("pfr_core", "trainer", "web") for path in (ROOT / folder).rglob("*.py")]
     marked = {path.relative_to(ROOT).as_posix() for path in files if mark.search(path.read_text(encoding="utf-8"))}
     assert len(marked) > 20
