@@ -256,7 +256,7 @@ class RestoreStage(Stage):
 
     @torch.no_grad()
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """``faces``: input, output, truth; and for each component output and truth, as the local discriminators see them."""
+        """Return ``faces``: input, output, truth; and each component's output and truth, as the local discriminators see them."""
         degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
         output = self.ema(degraded)
         found = {"faces": torch.stack([degraded, output, truth], dim=1)}
