@@ -87,7 +87,7 @@ class EqualLinear(nn.Module):
             moved = fn(value)
             return value.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
 
-        return super()._apply(without_rounding, recurse)
+        return super()._apply(without_rounding, recurse)  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
 class ConvLayer(nn.Module):

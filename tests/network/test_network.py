@@ -364,7 +364,7 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     assert all(tuple(rgb.shape[2:]) == (side, side) for side, rgb in pyramid.items())
     stripes = torch.ones(1, 3, 128, 128)
     stripes[..., ::2] = -1.0  # nothing is left of them in the mean over a patch
-    patched.prior.to_rgb["32"].conv.weight.data.zero_()
+    patched.get_parameter("prior.to_rgb.32.conv.weight").data.zero_()
     with torch.no_grad():
         left = patched(stripes) - patched(torch.zeros_like(stripes)) - stripes
     assert left[..., ::2].mean().isclose(left[..., 1::2].mean(), atol=1e-5)

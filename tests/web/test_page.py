@@ -195,8 +195,8 @@ def test_the_endpoints_take_every_option_with_its_default(client: Client) -> Non
         assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name
 
 
-def test_the_readmes_lines_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_lines_of_the_documentation_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     names: dict[str, Any] = {}
