@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
-from pfr_core.models import checkpoint, gpen, tensors
-from pfr_core.models.checkpoint import read_checkpoint, read_state_dict
+from pfr_core.models import checkpoint, disk, gpen, tensors
+from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.tensors import read_state_dict
 from pfr_core.network import PRESETS
 
 TINY = PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1)
@@ -132,7 +133,7 @@ def test_loading_makes_no_second_copy(
         read.append(state)
         return state, metadata
 
-    original = checkpoint.read_tensors
+    original = tensors.read_tensors
     monkeypatch.setattr(checkpoint, "read_tensors", reading)
     loaded = load_model(path)
     assert {p.data_ptr() for p in loaded.parameters()} == {value.data_ptr() for value in read[0].values()}

@@ -22,8 +22,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from pfr_core.errors import Cancelled, WeightsError
+from pfr_core.errors import Cancelled, CheckpointError, WeightsError
 from pfr_core.models import disk, download
+from pfr_core.models.checkpoint import model_file
 from pfr_core.models.registry import REGISTRY, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -523,3 +524,31 @@ def test_proxy_is_respected(cache: Path, server: Server, monkeypatch: pytest.Mon
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert [path for path, _ in server.requests] == [url] and os.listdir(cache) == [FILE]
+
+
+# --- files without a published address, and the model's name --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["given", "added", "cache"])
+def test_a_supplied_file_is_looked_for_where_all_weights_are(
+    place: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"given": tmp_path / "given", "added": tmp_path / "added", "cache": cache}
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(folders["given"]))
+    disk.add_search_folder(folders["added"])
+    with pytest.raises(WeightsError, match=r"mine\.npz: not found") as caught:
+        disk.supplied("mine.npz")
+    assert all(str(folder) in str(caught.value) for folder in folders.values())
+    folders[place].mkdir(parents=True, exist_ok=True)
+    (folders[place] / "mine.npz").touch()
+    assert disk.supplied("mine.npz") == folders[place] / "mine.npz"
+
+
+def test_a_model_s_name_is_the_default_or_a_file(tmp_path: Path) -> None:
+    assert model_file("default") == disk.ASSETS / REGISTRY["default"].file
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such model file.*default, pfr"):
+        model_file(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="no such model file"):
+        model_file(tmp_path)
+    (tmp_path / "mine.pth").touch()
+    assert model_file(str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
