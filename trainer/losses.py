@@ -24,8 +24,10 @@ def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tenso
 
 
 def generator_local(fake_logits: Sequence[Tensor]) -> Tensor:
-    """Eq. 12, the generator's side: cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed
-    over the components."""
+    """Return Eq. 12, the generator's side.
+
+    It is the cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed over the components.
+    """
     return torch.stack([F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in fake_logits]).sum()
 
 
@@ -59,6 +61,20 @@ def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tenso
         mean_square = (a.float() - b.float()).square().flatten(1).mean(dim=1)  # [B]
         total = total + torch.sqrt(mean_square + 1e-12).mean()  # the root has no gradient at 0
     return total
+
+
+def low_pass(output: Tensor, truth: Tensor) -> Tensor:
+    """Pixel loss of what is left of the images at a quarter of their size (ours): texture is free, shape and colour are not."""
+    return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
+
+
+def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Squared distance of features [B,C,H,W] of unit length over the channels, mean over places, sum over layers (ours).
+
+    LPIPS without its learned weights.
+    """
+    pairs = [(F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)) for a, b in zip(output, truth, strict=True)]
+    return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in pairs]).sum()
 
 
 def face_preserving(output: Tensor, truth: Tensor) -> Tensor:

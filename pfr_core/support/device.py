@@ -16,8 +16,9 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu`` -> a device that is there. Auto prefers them in the order
-    cuda, mps, xpu, cpu.
+    """Return the device that ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu`` names, if it is there.
+
+    Auto takes the first there is of cuda, mps, xpu, cpu.
 
     Raises:
         InputError: unknown name, or no such device on this machine.

@@ -1,8 +1,9 @@
 """Networks whose features losses and metrics compare: VGG19 or SqueezeNet, ArcFace or MobileFaceNet, RetinaFace's body.
 
-All are frozen, in eval mode and in float32. VGG19 and ArcFace are the paper's; the small ones let the full objective run
-where those are not to be had. VGG19's, ArcFace's and the detector's weights are downloaded and checked
-(``pfr_core.models.download``); the others are files of the stated names in the folders that are searched for weights.
+All are frozen and in eval mode; the perceptual network follows autocast, the others are in float32. VGG19 and ArcFace are the
+paper's; the small ones let the full objective run where those are not to be had. VGG19's, ArcFace's and the detector's weights
+are downloaded and checked (``pfr_core.models.download``); the others are files of the stated names in the folders that are
+searched for weights.
 """
 
 from __future__ import annotations
@@ -48,21 +49,21 @@ def _imagenet(x: Tensor) -> Tensor:
     return ((x + 1) / 2 - mean) / std
 
 
-def _frozen(network: nn.Module, path: Path, state: dict[str, Tensor]) -> None:
-    with weights_of(type(network).__name__, path):
+def _frozen(name: str, network: nn.Module, path: Path, state: dict[str, Tensor]) -> None:
+    with weights_of(name, path):
         network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
     network.requires_grad_(False).eval()
 
 
 class Frozen(nn.Module):
-    """Stays in eval mode and float32 whatever is around it."""
+    """Stays in eval mode whatever is around it."""
 
     def train(self, mode: bool = True) -> Frozen:
         return super().train(False)
 
 
 class PerceptualNetwork(Frozen):
-    """[B,3,S,S] in [-1,1] -> the features of :data:`LAYERS`, shallow first.
+    """[B,3,S,S] in [-1,1] -> the features of :data:`LAYERS`, shallow first, in the precision of autocast.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
@@ -80,17 +81,16 @@ class PerceptualNetwork(Frozen):
         path = supplied(SUPPLIED[name]) if name in SUPPLIED else obtain(name)
         state = read_state_dict(path)
         prefix = "features."
-        _frozen(features, path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        _frozen(name, features, path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
         self.features = features[: self.layers[-1] + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            x = _imagenet(x.float())
-            found = []
-            for i, layer in enumerate(self.features):
-                x = layer(x)
-                if i in self.layers:
-                    found.append(x)
+        x = _imagenet(x.float())
+        found = []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.layers:
+                found.append(x)
         return found
 
 
@@ -116,7 +116,7 @@ class IdentityNetwork(Frozen):
                 raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
             self.network = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
             path = obtain("arcface")
-        _frozen(self.network, path, read_state_dict(path))
+        _frozen(name, self.network, path, read_state_dict(path))
 
     def forward(self, x: Tensor, points: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
