@@ -58,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, metavar="OUT.safetensors")
     export.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
+    training_help = "one file to go on from elsewhere (--init-from): the average and all discriminators, float16"
+    export.add_argument("--training", action="store_true", help=training_help)
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)

@@ -96,7 +96,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """Where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
+    """Yield where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder also goes when a service manager ends us
     folder = Path(tempfile.mkdtemp(prefix="pfr-demo-")).resolve()
     # Before Gradio is imported, which reads them then.

@@ -18,7 +18,7 @@ def filter_by_size(faces: Sequence[Face], minimum: float = 0, maximum: float | N
 
 
 def sort_faces(faces: Sequence[Face], order: Order) -> list[Face]:
-    """Left to right and top to bottom by the boxes' centres; size and score largest first."""
+    """Sort left to right and top to bottom by the boxes' centres, size and score largest first."""
     keys = {
         "left-to-right": lambda face: face.center[0],
         "top-to-bottom": lambda face: face.center[1],

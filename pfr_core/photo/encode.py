@@ -28,7 +28,7 @@ _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a read
 
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
-    """With ``like`` and no ``quality``, the tables, subsampling and scan order of ``like``."""
+    """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
     options: dict[str, Any] = {"progressive": like is not None and like.progressive}
     if like is not None and quality is None:
         options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}

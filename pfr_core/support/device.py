@@ -42,7 +42,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
+    """Return the type by its name; ``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
 
     Raises:
         InputError: unknown name, or fp16 on the CPU.

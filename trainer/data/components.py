@@ -26,7 +26,7 @@ Boxes = npt.NDArray[np.float32]
 
 
 def component_boxes(points: npt.ArrayLike, size: int) -> Boxes:
-    """Boxes [3,4] (left, top, right, bottom) of left eye, right eye and mouth, in pixels from the crop's corner.
+    """Return boxes [3,4] (left, top, right, bottom) of left eye, right eye and mouth, in pixels from the crop's corner.
 
     Args:
         points: the five points [5,2] in pixels of a crop of ``size``, pixel centres at whole numbers.
@@ -54,7 +54,7 @@ def flip_boxes(boxes: Boxes, size: int) -> Boxes:
 
 
 def patch_size(component: int, size: int) -> int:
-    """Side of the patch of a component cut from a crop of ``size``: a multiple of 4 (two halvings), at least 16 px."""
+    """Return side of the patch of a component cut from a crop of ``size``: a multiple of 4 (two halvings), at least 16 px."""
     full = MOUTH if component == 2 else EYE
     return max(16, round(full * size / TEMPLATE_SIZE / 4) * 4)
 

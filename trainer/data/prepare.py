@@ -243,7 +243,7 @@ class _Worker:
 
 
 def sharpness(crop: RGB8) -> float:
-    """Variance of the Laplacian of the luma at 256 px, in 8-bit units squared: of the middle half, where the face is."""
+    """Return the variance of the luma's Laplacian at 256 px, in 8-bit units squared: of the middle half, where the face is."""
     grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
     quarter = SHARPNESS_SIZE // 4
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
@@ -255,7 +255,7 @@ def index_lines(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomic: never half a file.
+    """Write atomically: never half a file.
 
     Raises:
         InputError: it cannot be written.

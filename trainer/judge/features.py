@@ -43,7 +43,7 @@ SUPPLIED = {"squeezenet": "squeezenet1_0_features_fp16.safetensors", "mobileface
 
 
 def _imagenet(x: Tensor) -> Tensor:
-    """[-1,1] -> ImageNet's normalisation."""
+    """Convert [-1,1] to ImageNet's normalisation."""
     mean = x.new_tensor([0.485, 0.456, 0.406])[:, None, None]
     std = x.new_tensor([0.229, 0.224, 0.225])[:, None, None]
     return ((x + 1) / 2 - mean) / std
@@ -126,7 +126,7 @@ class IdentityNetwork(Frozen):
 
 
 def arcface_crop(images: Tensor, points: Tensor) -> Tensor:
-    """Faces [B,3,S,S] with landmarks [B,5,2] (pixel centres at whole numbers) in the ArcFace frame: [B,3,112,112].
+    """Return faces [B,3,S,S] with landmarks [B,5,2] (pixel centres at whole numbers) in the ArcFace frame: [B,3,112,112].
 
     A similarity by least squares. Sampled on a grid twice as fine and averaged, from an image of at most 512 px, in which a face
     of the FFHQ frame has less than twice the grid's resolution: nothing aliases.

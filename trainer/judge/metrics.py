@@ -72,7 +72,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
-        """Means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
+        """Return means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
         found: Scores = {
             "psnr": _mean(psnr(t, i) for i, t in zip(images, truths, strict=True)),
             "ssim": _mean(

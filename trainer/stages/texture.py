@@ -65,7 +65,7 @@ class DetailDiscriminator(nn.Module):
 
 
 def haar(images: Tensor) -> Tensor:
-    """[B,3,H,W] in [-1,1] -> horizontal, vertical and diagonal detail of each 2x2 pixels [B,9,H/2,W/2], up to [-8,8]."""
+    """Return the horizontal, vertical and diagonal detail of each 2x2 pixels [B,9,H/2,W/2] in [-8,8] of [B,3,H,W] in [-1,1]."""
     a, b, c, d = rearrange(images.float(), "b c (h i) (w j) -> (i j) b c h w", i=2, j=2)
     return 2 * torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], dim=1)
 
