@@ -14,11 +14,12 @@ import torch
 
 from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.errors import PFRError
-from ..pfr_core.faces.detect import Detector, DetectorName
+from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.disk import add_search_folder
 from ..pfr_core.network.inference import is_out_of_memory
-from ..pfr_core.support.device import DTypeName, resolve_dtype
+from ..pfr_core.support.choices import DetectorName, DTypeName
+from ..pfr_core.support.device import resolve_dtype
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"

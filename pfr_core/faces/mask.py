@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +13,8 @@ from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.tensors import read_state_dict, weights_of
 from ..photo.arrays import FloatImage
+from ..support.choices import MaskKind
 from .retinaface import INSTALL_FACEXLIB
-
-MaskKind = Literal["box", "oval", "parse"]
 
 # The oval and the facial part of the FFHQ frame, as shares of the crop: ours.
 OVAL_CENTER, OVAL_RADII = (0.5, 0.56), (0.36, 0.44)

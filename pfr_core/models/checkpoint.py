@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..network import PFR, PRESETS, Discriminator, PFRConfig
+from ..network.config import PRESETS, PFRConfig
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from . import gpen
 from .download import obtain

@@ -26,7 +26,7 @@ from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.models import checkpoint, disk, gpen, tensors
 from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.tensors import read_state_dict
-from pfr_core.network import PRESETS
+from pfr_core.network.config import PRESETS
 
 TINY = PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1)
 

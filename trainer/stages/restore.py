@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_model
-from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.network.discriminator import LocalDiscriminator
+from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
 
 from .. import losses
