@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import model_file, read_checkpoint
-from pfr_core.network import PRESETS
+from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
