@@ -44,7 +44,7 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
 
 
 def _soften(depth: FloatImage, feather: float) -> FloatImage:
-    """Depth inside the shape, as a share of the crop -> a smooth step that is 0 at depth 0 and 1 at ``feather``."""
+    """Turn depth inside the shape, as a share of the crop, into a smooth step that is 0 at depth 0 and 1 at ``feather``."""
     t = np.clip(depth / max(feather, 1e-6), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
@@ -58,11 +58,11 @@ class FaceParser:
 
     @staticmethod
     def available() -> bool:
-        """Whether the weights are on disk, so that nothing would be downloaded."""
+        """Return whether the weights are on disk, so that nothing would be downloaded."""
         return on_disk("parsenet") is not None
 
     def mask(self, crop: FloatImage, feather: float) -> FloatImage:
-        """[S,S,3] RGB in [0,1] -> [S,S] in [0,1], never beyond the feathered box.
+        """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
 
         Raises:
             WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed.
