@@ -322,7 +322,9 @@ def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:
     if not isinstance(image, torch.Tensor):
         return masks[0]
     tensors = [torch.from_numpy(mask).to(image.device) for mask in masks]
-    return tensors[0] if single else torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
+    if single:
+        return tensors[0]
+    return torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
 
 
 def _check_stop(should_stop: Callable[[], bool] | None) -> None:

@@ -22,6 +22,7 @@ from ..models.registry import REGISTRY
 from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
+from ..support.arguments import program
 
 
 def list_weights(_: argparse.Namespace) -> int:
@@ -29,7 +30,7 @@ def list_weights(_: argparse.Namespace) -> int:
     for weights in REGISTRY.values():
         try:
             path = on_disk(weights.name)
-            place = str(path) if path else f"not on disk; pfr weights download {weights.name}"
+            place = str(path) if path else f"not on disk; {_download(weights.name)}"
             if weights.embedded:
                 place = f"embedded: {path or 'missing from the installation'}"
         except WeightsError as error:
@@ -43,9 +44,13 @@ def show_path(arguments: argparse.Namespace) -> int:
     """Print where a file is."""
     path = on_disk(arguments.name)
     if path is None:
-        raise WeightsError(f"{arguments.name} is not on disk. Get it with: pfr weights download {arguments.name}")
+        raise WeightsError(f"{arguments.name} is not on disk. Get it with: {_download(arguments.name)}")
     print(path)
     return 0
+
+
+def _download(name: str) -> str:
+    return f"{program('pfr', 'pfr_core')} weights download {name}"
 
 
 def download_weights(arguments: argparse.Namespace) -> int:
