@@ -42,7 +42,7 @@ def restoring() -> str:
         "of the nodes, controls of the page and arguments of its endpoint. An option that would have no effect is refused.",
         table(RestoreOptions, flag=False),
         "## Networks",
-        "Arguments of `pfr_core.FaceRestorer` and options of `pfr restore`; `pfr-demo` and the nodes have those that concern them.",
+        "Arguments of `FaceRestorer` and options of `pfr restore`; `pfr-demo` and nodes have those that concern them.",
         table(Setup, flag=False),
         "## Limits of the web page",
         "Options of `python -m web` and `pfr-demo`.",
