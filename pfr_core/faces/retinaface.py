@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import WeightsError
 from ..models.tensors import read_tensors, weights_of, write_tensors
+
+if TYPE_CHECKING:
+    from facexlib.detection.retinaface import RetinaFace as Network
 
 Backbone = Literal["mobile0.25", "resnet50"]
 Floats = npt.NDArray[np.float32]
@@ -45,7 +48,7 @@ PUBLISHED_LARGEST_FACE = 320
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
 
 
-def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> nn.Module:
+def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Network:
     """Return facexlib's network with random weights; with ``raw`` it returns logits, not probabilities, as training wants.
 
     Raises:
@@ -97,7 +100,7 @@ def centred(rgb: Tensor) -> Tensor:
     return rgb.flip(1) - torch.tensor(MEAN_BGR, device=rgb.device).view(1, 3, 1, 1)
 
 
-def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[nn.Module, int]:
+def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Network, int]:
     """Return facexlib's network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
 
     The weights are as published, or what :func:`save` wrote.
@@ -143,7 +146,7 @@ class RetinaFace:
         largest_face: width in px up to which it finds faces reliably.
     """
 
-    def __init__(self, network: nn.Module, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
+    def __init__(self, network: Network, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.largest_face = largest_face
 
