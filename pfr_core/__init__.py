@@ -8,7 +8,9 @@ from .faces.face import Face
 from .models.checkpoint import load_model, save_model
 from .network import MMRB, PFR, PFRConfig
 from .options import RestoreOptions
-from .restorer import FaceRestorer, Restored
+from .restorer import FaceRestorer
+from .session import PhotoSession, Restored, RestoredFile
+from .support.notice import Notice
 
 __version__ = "0.1.0"
 
@@ -18,9 +20,12 @@ __all__ = [
     "Degradation",
     "Face",
     "FaceRestorer",
+    "Notice",
     "PFRConfig",
+    "PhotoSession",
     "RestoreOptions",
     "Restored",
+    "RestoredFile",
     "__version__",
     "load_model",
     "save_model",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypedDict, get_args, get_type_hints
 
 from .errors import InputError
 from .faces.color import ColorMatch
@@ -85,3 +86,44 @@ FINDING = (
     "count",
 )
 """The options that decide which faces are restored; they have no effect where the faces are given."""
+
+
+class Changes(TypedDict, total=False):
+    """The fields of :class:`RestoreOptions` as keywords, for type checkers; a test holds the two together."""
+
+    threshold: float
+    detection_size: int
+    sideways: bool
+    min_face_size: int
+    max_face_size: int | None
+    select: Select
+    order: Order
+    indices: tuple[int, ...]
+    count: int | None
+    strength: float
+    mask: MaskKind
+    feather: float
+    color_match: ColorMatch
+    keep_gray: bool
+    scale: float
+
+
+def changed(options: RestoreOptions, changes: Mapping[str, Any], useless: Collection[str] = (), why: str = "") -> RestoreOptions:
+    """Return ``options`` with some fields changed.
+
+    Args:
+        options: what is changed.
+        changes: new values by name.
+        useless: names that would have no effect where they are used.
+        why: what makes them useless.
+
+    Raises:
+        InputError: a name that is unknown or useless, or a value that is refused.
+    """
+    known = RestoreOptions.__dataclass_fields__
+    unknown = set(changes) - set(known)
+    if unknown:
+        raise InputError(f"Unknown options {sorted(unknown)}; there are {sorted(known)}.")
+    if given := set(changes) & set(useless):
+        raise InputError(f"{sorted(given)} have no effect when {why}.")
+    return replace(options, **changes)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import ImageError, InputError
 from ..faces.detect import DetectorName
 from ..network.inference import is_out_of_memory
+from ..support.notice import Notice
+
+log = logging.getLogger(__name__)
 
 DEFAULT_DETECTOR = get_args(DetectorName)[0]
 
@@ -50,6 +54,12 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], Non
         summary = f"{len(plan) - failed} of {len(plan)} {verb}" + (f", {failed} failed" if failed else "")
         print(summary, file=sys.stderr)  # what a command prints on stdout may be JSON
     return 1 if failed else 0
+
+
+def tell(notices: Iterable[Notice]) -> None:
+    """Show what was noticed, beside the progress bar."""
+    for notice in notices:
+        log.warning("%s", notice.text)
 
 
 def _describe(source: Path, error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -15,11 +15,12 @@ from ..errors import InputError
 from ..faces.align import to_uint8
 from ..options import FINDING, RestoreOptions
 from ..photo.io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
-from ..photo.restored import write_restored
-from ..restorer import FaceRestorer, Restored
+from ..photo.metadata import Provenance
+from ..restorer import FaceRestorer
+from ..session import RestoredArray
 from ..support.arguments import add_options, chosen
 from ..support.device import DTypeName
-from .common import DEFAULT_DETECTOR, add_detector_options, for_each
+from .common import DEFAULT_DETECTOR, add_detector_options, for_each, tell
 from .inputs import Pairs, list_inputs, plan_outputs
 
 
@@ -77,13 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
-        extra: dict[str, Any] = {"aligned": True} if arguments.aligned else {}
-        if arguments.background is not None:
-            extra["background"] = read_photo(arguments.background).pixels
-        result = restorer.restore(photo.pixels, **extra)
-        _write(arguments, restorer, photo, result, target, pictures.get(source))
-        what = "restored as a whole" if arguments.aligned else f"{len(result.faces)} faces"
-        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
+        background = None if arguments.background is None else read_photo(arguments.background).pixels
+        file = restorer.restore_file(
+            photo, target, aligned=arguments.aligned, background=background, quality=arguments.quality,
+            provenance=arguments.provenance,
+        )  # fmt: skip
+        tell(file.notices)
+        if source in pictures:
+            mark = restorer.provenance if arguments.provenance and file.changed else None
+            _write_pair(pictures[source], photo, file.restored, mark)
+        what = "restored as a whole" if arguments.aligned else f"{len(file.restored.faces)} faces"
+        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""))
 
     return for_each(todo, work, "restored")
@@ -107,18 +112,8 @@ def _refuse_useless(arguments: argparse.Namespace, options: RestoreOptions, plan
             raise InputError(f"--{given[0].replace('_', '-')} has no effect with --aligned: nothing is looked for or masked.")
 
 
-def _write(
-    arguments: argparse.Namespace,
-    restorer: FaceRestorer,
-    photo: Photo,
-    result: Restored,
-    target: Path,
-    picture: Path | None,
-) -> None:
-    changed = bool(result.mask.any())
-    mark = restorer.provenance if arguments.provenance and changed else None
-    if picture is not None:
-        before = resize(photo.pixels, result.image.shape[1], result.image.shape[0])
-        pair = to_uint8(np.concatenate([before, result.image], axis=1))
-        write_photo(picture, pair, replace(photo, extras=()), provenance=mark)
-    write_restored(target, photo, result.image, changed=changed, provenance=mark, quality=arguments.quality)
+def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:
+    """Write before | after."""
+    before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
+    pair = to_uint8(np.concatenate([before, restored.image], axis=1))
+    write_photo(path, pair, replace(photo, extras=()), provenance=provenance)
