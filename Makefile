@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: example test lint types clean
+# One thread for each process: the tests' tensors are small, and threads that wait for each other make times unsteady.
+test test-fast: export OMP_NUM_THREADS ?= 1
+
+.PHONY: example test test-fast lint types clean
 
 example: $(VENV)/.installed
 	$(BIN)/python examples/restore_example.py
@@ -11,8 +14,12 @@ example: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy

@@ -42,7 +42,7 @@ from .session import (
     restore_all,
     unpack_backgrounds,
 )
-from .support.device import DTypeName, resolve_device, resolve_dtype
+from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -116,7 +116,9 @@ class FaceRestorer:
         """The network; read again if its memory was given back."""
         if self._net is None:
             net = self._model if isinstance(self._model, PFR) else load_model(self._model, self.device, self.dtype)
-            self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+            if self.device.type == "cpu":
+                keep_memory()
+            self._net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
         return self._net
 
     @cached_property

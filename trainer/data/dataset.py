@@ -30,7 +30,7 @@ from pfr_core.faces.align import template
 from pfr_core.photo.io import IMAGE_SUFFIXES
 
 from ..run.config import RunConfig
-from ..run.randomness import counters_of
+from ..run.randomness import counters_of, sample_seed
 from .components import Boxes, component_boxes, flip_boxes
 from .shards import Stored, fetch, is_url, scan_tar
 
@@ -216,16 +216,26 @@ class FaceDataset(Dataset[Batch]):
         seed: the run's seed.
         real_share: probability that a sample is a real photograph, if there are both kinds.
         degrade: whether to degrade.
+        clean_share: share of samples whose degraded face is the truth itself.
     """
 
-    def __init__(self, faces: Sequence[FaceFile], size: int, *, seed: int, real_share: float, degrade: bool) -> None:
-        self.size, self.seed, self.real_share = size, seed, real_share
+    def __init__(
+        self,
+        faces: Sequence[FaceFile],
+        size: int,
+        *,
+        seed: int,
+        real_share: float,
+        degrade: bool,
+        clean_share: float = 0.0,
+    ) -> None:
+        self.size, self.seed, self.real_share, self.clean_share = size, seed, real_share, clean_share
         self.real = [face for face in faces if face.real]
         self.other = [face for face in faces if not face.real]
         self.degradation = Degradation() if degrade else None
 
     def __getitem__(self, counter: int) -> Batch:
-        rng = np.random.default_rng((self.seed, counter))
+        rng = self._random("face", counter)
         pick_real, place, flip = rng.random(), rng.random(), rng.random() < 0.5
         pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
         face, truth, skipped = self._read(pool, int(place * len(pool)))
@@ -248,9 +258,13 @@ class FaceDataset(Dataset[Batch]):
             "skipped": torch.tensor(skipped),
         }
         if self.degradation is not None:
-            degraded, _ = self.degradation(truth, seed=(self.seed, counter))
+            clean = self._random("clean", counter).random() < self.clean_share
+            degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
             sample["degraded"] = _channels_first(resize(degraded, self.size))
         return sample
+
+    def _random(self, purpose: str, counter: int) -> np.random.Generator:
+        return np.random.default_rng(sample_seed(self.seed, purpose, counter))
 
     def _read(self, pool: list[FaceFile], first: int) -> tuple[FaceFile, RGB8, int]:
         """The first readable face from number ``first`` on, and how many were not."""

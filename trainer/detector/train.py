@@ -127,7 +127,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
 def batch(
     material: Material, teacher: RetinaFace, config: DetectorConfig, step: int, device: torch.device
 ) -> tuple[Tensor, Targets]:
-    """The pictures of a step as the network's input [B,3,S,S], and what it should say of them."""
+    """Return the pictures of a step as the network's input [B,3,S,S], and what it should say of them."""
     samples = [_sample(material, config, np.random.default_rng((config.seed, step, n))) for n in range(config.pictures)]
     inputs = to_input(np.stack([sample.image[:, :, ::-1] for sample in samples]), device)
     targets = stack([label(config.side, sample.boxes, sample.points, sample.ignored) for sample in samples])
@@ -169,7 +169,7 @@ def _step(
 
 
 def _shifted(net: Any, shift: float) -> Any:
-    """A copy of ``net`` that adds ``shift`` to the logit of a face, at every anchor."""
+    """Return a copy of ``net`` that adds ``shift`` to the logit of a face, at every anchor."""
     copy = deepcopy(net)
     for head in copy.ClassHead:
         head.conv1x1.bias.data[1::2] += shift  # background, face, background, face: two anchors a cell

@@ -70,7 +70,7 @@ def benchmark(config: RunConfig, steps: int) -> str:
 
 
 def network_tables(run: Run) -> list[str]:
-    """A table of the networks and of the generator's parts."""
+    """Return a table of the networks and of the generator's parts."""
     lines = ["| network | parameters | trained | |", "| --- | --- | --- | --- |"]
 
     def row(name: str, net: torch.nn.Module, note: str = "") -> str:
@@ -85,5 +85,5 @@ def network_tables(run: Run) -> list[str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The card's name, or the number of threads."""
+    """Return the card's name, or the number of threads."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

@@ -72,6 +72,6 @@ class Validation:
         return self.judge(images, [pair.truth for pair in self.pairs], [pair.points for pair in self.pairs])
 
     def rank(self, scores: Scores) -> float:
-        """The deciding score, turned so that more is better."""
+        """Return the deciding score, turned so that more is better."""
         score = scores[self.config.best_by]
         return score if self.config.best_by in HIGHER_IS_BETTER else -score

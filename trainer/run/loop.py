@@ -24,7 +24,7 @@ from pfr_core.errors import CheckpointError, InputError, PFRError
 from ..data.dataset import Batch, FaceDataset, FaceFile, batches, list_faces
 from ..judge.validate import Validation
 from ..stages import Phase, Stage, build
-from .config import RunConfig, stage_of, without_start
+from .config import RestoreConfig, RunConfig, stage_of, without_start
 from .engine import average_gradients, start
 from .initialise import read_start
 from .optim import rate_factor, set_rates
@@ -93,7 +93,12 @@ class Run:
             self.stage.load(state["stage"])
             self.step, self.best = state["step"], state["best"]
         dataset = FaceDataset(
-            self.faces, config.shape.size, seed=config.seed, real_share=config.real_share, degrade=self.stage.needs_degraded
+            self.faces,
+            config.shape.size,
+            seed=config.seed,
+            real_share=config.real_share,
+            degrade=self.stage.needs_degraded,
+            clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
         )
         self.batches = batches(dataset, config, self.step, self.fabric.global_rank, self.fabric.world_size)
 
@@ -287,7 +292,7 @@ def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> N
 
 
 def pictures(run: Run) -> dict[str, Tensor]:
-    """What :meth:`Stage.look` shows of the first training faces."""
+    """Return what :meth:`Stage.look` shows of the first training faces."""
     dataset = FaceDataset(
         run.faces, run.config.shape.size, seed=run.config.seed, real_share=1.0, degrade=run.stage.needs_degraded
     )
@@ -305,7 +310,7 @@ def started_from(config: RunConfig) -> str:
 
 
 def summary(faces: list[FaceFile]) -> dict[str, Any]:
-    """What is to be said of the training data in an exported file."""
+    """Return what is to be said of the training data in an exported file."""
     licences = Counter(face.licence for face in faces)
     return {"faces": len(faces), "real_faces": sum(face.real for face in faces), "data_licences": dict(sorted(licences.items()))}
 

@@ -16,7 +16,7 @@ FOLDER = "checkpoints"
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """Return the whole checkpoints of a run, oldest first."""
     return sorted(path for path in (run / FOLDER).glob("*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
 
 
@@ -50,7 +50,7 @@ def state_to_resume(run: Path) -> dict[str, Any] | None:
 
 
 def load_state(run: Path) -> dict[str, Any]:
-    """The newest checkpoint of a run.
+    """Return the newest checkpoint of a run.
 
     Raises:
         CheckpointError: there is none, or it is damaged.

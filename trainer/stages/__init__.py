@@ -9,5 +9,5 @@ __all__ = ["Phase", "PriorStage", "RestoreStage", "Stage", "Terms", "build"]
 
 
 def build(config: RunConfig) -> Stage:
-    """The networks, optimisers and losses for ``config``, on the CPU."""
+    """Return the networks, optimisers and losses for ``config``, on the CPU."""
     return PriorStage(config) if isinstance(config, PriorConfig) else RestoreStage(config)  # type: ignore[arg-type]

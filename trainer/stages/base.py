@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pfr_core.errors import CheckpointError
 from pfr_core.models.checkpoint import read_part
 from pfr_core.network import Discriminator, PFRConfig
+from pfr_core.support.device import memory_format
 
 from ..data.dataset import Batch
 from ..run.config import RunConfig, network_options
@@ -73,7 +74,7 @@ class Stage(ABC):
 
     @abstractmethod
     def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
-        """The loss of ``phase`` on one batch, and what to report of it.
+        """Return the loss of ``phase`` on one batch, and what to report of it.
 
         In a step Gmain comes before Dmain, which takes the faces that Gmain made of the same batch.
         """
@@ -88,7 +89,7 @@ class Stage(ABC):
         """
 
     def noise_scalars(self) -> list[nn.Parameter]:
-        """The scalars of the prior's noise branches, the only ones of that name."""
+        """Return the scalars of the prior's noise branches, the only ones of that name."""
         return [parameter for name, parameter in self.generator.named_parameters() if name.endswith("noise.weight")]
 
     def terms_of_weights(self) -> Terms:
@@ -105,13 +106,13 @@ class Stage(ABC):
         """Write the average (and what the next stage needs) to safetensors; returns the files."""
 
     def to(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
-        """Move everything to ``device``, channels last; before the optimisers have a state."""
+        """Move everything to ``device``, in its layout; before the optimisers have a state."""
         self.device, self.autocast = device, autocast
         for module in (self.networks, self.fixed, self.ema):
-            module.to(device).to(memory_format=torch.channels_last)
+            module.to(device).to(memory_format=memory_format(device))
 
     def run(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function`` compiled, if the configuration says so. Only for main phases: compiled code has no double backward."""
+        """Return ``function`` compiled, if the configuration says so. For main phases only: it has no double backward."""
         if not self.config.compile:
             return function
         if name not in self.compiled:
@@ -126,7 +127,7 @@ class Stage(ABC):
 
     @abstractmethod
     def steered(self) -> dict[str, float]:
-        """What :meth:`update` has set, for the checkpoint."""
+        """Return what :meth:`update` has set, for the checkpoint."""
 
     @abstractmethod
     def steer(self, values: Mapping[str, float]) -> None:
@@ -161,7 +162,7 @@ class Stage(ABC):
 
 
 def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Discriminator:
-    """A global discriminator, from ``source`` if that is given.
+    """Return a global discriminator, from ``source`` if that is given.
 
     Raises:
         CheckpointError: the file is no discriminator, or one of another size.
@@ -174,12 +175,12 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
             net.load_state_dict(given.state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels at full size, but "
-                f"the network has {shape.size} px and {shape.channels(shape.size)}. {network_options(config)}"
+                f"{source}: a discriminator of {config.size} px with {config.channels(config.features)} channels at full "
+                f"size, but the network has {shape.size} px and {shape.channels(shape.features)}. {network_options(config)}"
             ) from error
     return net
 
 
 def count(net: nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in net.parameters())

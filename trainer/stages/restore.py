@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import save_discriminator, save_model
 from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.support.device import memory_format
 
 from .. import losses
 from ..data.components import COMPONENTS, cut
@@ -29,8 +30,6 @@ from .base import Phase, Stage, Terms, start_discriminator
 from .prior import PATH_DECAY, scores
 
 log = logging.getLogger(__name__)
-
-NEARLY_OFF = 0.01
 
 
 class RestoreStage(Stage):
@@ -74,13 +73,6 @@ class RestoreStage(Stage):
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
         self._add_discriminators()
         self.path_mean = 0.0
-        smallest = self.terms_of_weights()["G/noise_smallest"].item()
-        if smallest < NEARLY_OFF:
-            log.warning(
-                "a noise branch starts at %.4f: the decoder is nearly cut off there until training has opened it (lr_noise; "
-                "watch G/noise_smallest).",
-                smallest,
-            )
 
     def _add_discriminators(self) -> None:
         config = self.config
@@ -123,7 +115,7 @@ class RestoreStage(Stage):
 
     def _generator(self, batch: Batch) -> tuple[Tensor, Terms]:
         config, truth = self.config, to_unit(batch["truth"])
-        degraded = to_unit(batch["degraded"]).contiguous(memory_format=torch.channels_last)
+        degraded = to_unit(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
         with self.autocast():
             output, pyramid = self.run("g", self.g.forward_with_pyramid)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
