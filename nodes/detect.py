@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.faces.align import to_float, to_uint8
 from ..pfr_core.faces.annotate import annotate
 from ..pfr_core.faces.detect import DetectorName
 from ..pfr_core.faces.face import Face
 from ..pfr_core.find import Found, find_faces
-from ..pfr_core.photo.arrays import Array
+from ..pfr_core.photo.arrays import Array, to_float, to_uint8
 from . import inputs, runtime
 from .images import Batch, Frames, preview
 from .model import CATEGORY

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .faces.align import to_uint8
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
 from .options import RestoreOptions
-from .photo.arrays import Array
+from .photo.arrays import Array, to_uint8
 from .support.notice import Notice
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,6 @@ from PIL import Image
 
 from .compose import stacked
 from .errors import InputError
-from .faces.align import FloatImage
 from .faces.detect import Detector, DetectorName
 from .faces.face import Face
 from .faces.mask import Parser
@@ -26,9 +25,8 @@ from .models.weights import locate
 from .network import PFR, inference
 from .network.config import PRESETS
 from .options import Changes, RestoreOptions
-from .photo.arrays import Array, ImageLike, unpack
-from .photo.io import Photo
-from .photo.metadata import Provenance
+from .photo.arrays import Array, FloatImage, ImageLike, unpack
+from .photo.photo import Photo, Provenance
 from .session import (
     Done,
     PhotoSession,

@@ -18,16 +18,15 @@ import torch
 
 from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cut_whole, paste_faces, paste_whole, stacked
 from .errors import Cancelled, InputError
-from .faces.align import FloatImage
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import Parser
 from .find import Found, choose_faces, find_candidates
 from .network import inference
 from .options import FINDING, Changes, RestoreOptions, changed
-from .photo.arrays import Array, ImageLike, unpack
-from .photo.io import Photo, read_photo
-from .photo.metadata import Provenance
+from .photo.arrays import Array, FloatImage, ImageLike, unpack
+from .photo.photo import Photo, Provenance
+from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .support.notice import Notice
 

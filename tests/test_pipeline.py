@@ -22,7 +22,8 @@ from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
 from pfr_core.faces import align as alignment
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
-from pfr_core.faces.mask import PARSE_SIZE, Parser, make_mask
+from pfr_core.faces.color import ColorMatch
+from pfr_core.faces.mask import PARSE_SIZE, MaskKind, Parser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored
 from pfr_core.support.device import resolve_device, resolve_dtype
@@ -203,7 +204,7 @@ FACES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(KINDS), faces=FACES, mask=st.sampled_from(["box", "oval"]), feather=st.floats(0, 0.5))
-def test_outside_the_mask_every_pixel_is_the_same(kind: str, faces: list[Face], mask: str, feather: float) -> None:
+def test_outside_the_mask_every_pixel_is_the_same(kind: str, faces: list[Face], mask: MaskKind, feather: float) -> None:
     image = as_kind(kind, photo())
     result = wild().restore(image, faces=faces, mask=mask, feather=feather)
     assert same_type(result.image, image)
@@ -225,7 +226,7 @@ def test_inside_the_mask_something_changes(kind: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(kind=st.sampled_from(KINDS), faces=FACES, mask=st.sampled_from(["box", "oval"]))
-def test_an_unchanged_crop_changes_nothing(kind: str, faces: list[Face], mask: str) -> None:
+def test_an_unchanged_crop_changes_nothing(kind: str, faces: list[Face], mask: MaskKind) -> None:
     """Whatever the size of the face: what is pasted is a difference."""
     image = as_kind(kind, photo())
     result = identity().restore(image, faces=faces, mask=mask)
@@ -405,7 +406,7 @@ def test_overlapping_faces_do_not_add_up() -> None:
 
 @pytest.mark.parametrize("method", ["adain", "wavelet"])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "chw"])
-def test_color_match_takes_a_cast_away(kind: str, method: str) -> None:
+def test_color_match_takes_a_cast_away(kind: str, method: ColorMatch) -> None:
     cast = torch.tensor([0.2, -0.2, 0.1]).view(1, 3, 1, 1)
     image, faces = as_kind(kind, photo()), [face_for(60, 45, 64, 10)]
     restorer = restorer_of(lambda x: x + cast)

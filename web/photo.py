@@ -12,9 +12,8 @@ from typing import Any
 import gradio as gr
 
 from pfr_core import Face, FaceRestorer, PhotoSession, RestoreOptions
-from pfr_core.faces.align import FloatImage
-from pfr_core.photo.arrays import Array
-from pfr_core.photo.io import Photo
+from pfr_core.photo.arrays import Array, FloatImage
+from pfr_core.photo.photo import Photo
 from pfr_core.session import RestoredArray
 
 from . import pictures

@@ -10,12 +10,12 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
-from ..compose import resize
 from ..errors import InputError
-from ..faces.align import to_uint8
 from ..options import FINDING, RestoreOptions
-from ..photo.io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
-from ..photo.metadata import Provenance
+from ..photo.arrays import resize, to_uint8
+from ..photo.photo import FORMAT_OF_SUFFIX, Photo, Provenance
+from ..photo.read import read_photo
+from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import add_options, chosen

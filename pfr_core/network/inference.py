@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 
 from ..errors import Cancelled, CheckpointError
-from ..faces.align import FloatImage
+from ..photo.arrays import FloatImage
 from ..support.device import memory_format
 from . import PFR
 

@@ -27,6 +27,8 @@ from trainer.detector.spoil import spoil
 from trainer.detector.targets import BEND, BOX_WEIGHT, MATCH_IOU, Targets, label, multibox_loss, stack
 from trainer.detector.train import train
 
+pytestmark = pytest.mark.slow
+
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
 POINTS = np.array([[96, 120], [160, 120], [128, 155], [100, 190], [156, 190]], np.float32)
 BOX = np.array([70, 70, 186, 220], np.float32)

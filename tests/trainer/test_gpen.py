@@ -18,6 +18,8 @@ from trainer.cli import main as trainer
 from trainer.run.config import load_config
 from trainer.run.loop import Clock, Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

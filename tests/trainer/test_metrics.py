@@ -30,6 +30,8 @@ from trainer.run.config import PriorConfig, RestoreConfig
 from trainer.run.loop import Run, train
 from trainer.stages import build
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 

@@ -31,6 +31,8 @@ from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import Clock, Run, train
 from trainer.run.run_state import checkpoints, load_state, save_state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMON: dict[str, Any] = {
     "network": "pfr-256-lite",

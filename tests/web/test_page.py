@@ -30,15 +30,16 @@ from PIL import Image
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.cli import main as pfr
-from pfr_core.photo.io import read_photo, write_photo
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 pytest.importorskip("gradio")
 pytest.importorskip("av")
 from gradio_client import Client, handle_file
 
-from .test_web_parts import make_clip, make_zip, pictures
+from .test_parts import make_clip, make_zip, pictures
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples" / "astronaut.jpg"

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
-from pfr_core.photo.io import IMAGE_SUFFIXES
+from pfr_core.photo.photo import images_below
 
 from ..run.config import RunConfig
 from ..run.randomness import counters_of, sample_seed
@@ -113,8 +113,8 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
         elif tars := sorted(folder.glob("*.tar")):
             rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
         else:
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            rows = [{"file": path.relative_to(folder).as_posix(), "split": split, "native_px": FULL_SIZE} for path in paths]
+            paths = [path.relative_to(folder).as_posix() for path in images_below(folder)]
+            rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
     faces = [
         _face(row, root)
         for row in rows
