@@ -53,6 +53,7 @@ class Photo:
         jpeg: how a JPEG was encoded.
         lossless: whether the file was neither a JPEG nor a lossy WebP.
         extras: further blocks, (name, content), that only the same format can hold.
+        notices: what was noticed in reading.
 
     Example:
         >>> photo = read_photo("me.jpg")  # doctest: +SKIP
@@ -70,6 +71,7 @@ class Photo:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     extras: tuple[tuple[str, bytes], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)

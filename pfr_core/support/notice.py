@@ -10,6 +10,14 @@ NoticeKind = Literal[
     "no_face",  # in a picture so large that small ones may have been missed
     "missing_face",  # an index that no face has
     "magnified",  # a face much larger than the network's crop
+    "cmyk",  # converted to RGB in reading
+    "further_pictures",  # in the file, beside the first
+    "damaged_exif",  # left out
+    "sixteen_bits",  # reduced to the 8 that the format has
+    "not_kept",  # blocks that the format cannot hold
+    "long_exif",  # left out of a JPEG
+    "baseline",  # a JPEG that could not be progressive
+    "damaged_xmp",  # replaced by the record of restoration
 ]
 
 
