@@ -24,7 +24,7 @@ from .models.checkpoint import load_model
 from .models.weights import locate
 from .network import PFR, inference
 from .network.config import PRESETS
-from .options import Changes, RestoreOptions
+from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .session import (
@@ -36,7 +36,6 @@ from .session import (
     RestoredFile,
     ShouldStop,
     Work,
-    options_of_call,
     restore_all,
     unpack_backgrounds,
 )
@@ -216,7 +215,7 @@ class FaceRestorer:
         if not (isinstance(image, torch.Tensor) and image.ndim == 4):
             session = PhotoSession[Any, Any](self, image, faces=faces, aligned=aligned)
             return session.restore(options, background=background, progress=progress, should_stop=should_stop, **changes)
-        chosen = options_of_call(options or self.options, changes, given=faces is not None, aligned=aligned)
+        chosen = changed(options or self.options, changes, aligned=aligned, faces=faces is not None)
         frames, repack = unpack(image)
         if faces is not None and len(frames) != 1:
             raise InputError(f"faces were given for a batch of {len(frames)} images; pass the images one by one.")

@@ -23,12 +23,13 @@ from .faces.face import Face
 from .faces.mask import Parser
 from .find import Found, choose_faces, find_candidates
 from .network import inference
-from .options import FINDING, Changes, RestoreOptions, changed
+from .options import CHOOSE, FIND, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .support.notice import Notice
+from .support.schema import names
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -146,7 +147,7 @@ class Work:
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options))
             return choose_faces(found, (pixels.shape[1], pixels.shape[0]), options)
 
-        return self._found.get(tuple(getattr(options, name) for name in FINDING), choose)
+        return self._found.get(tuple(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), choose)
 
     def cut(self, faces: Sequence[Face]) -> list[Layer]:
         """Cut the faces out that have not been yet; the whole frame if it is aligned."""
@@ -404,7 +405,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         self, options: RestoreOptions | None, changes: Mapping[str, Any], faces: Sequence[Face] | None = None
     ) -> RestoreOptions:
         given = self._given or faces is not None
-        return options_of_call(options or self.models.options, changes, given=given, aligned=self._work.aligned)
+        return changed(options or self.models.options, changes, aligned=self._work.aligned, faces=given)
 
     def _restored(self, done: Done, seconds: dict[str, float]) -> Restored[ImageT_co, MaskT_co, list[Face]]:
         mask: Any = done.pasted.mask if self._device is None else torch.from_numpy(done.pasted.mask).to(self._device)
@@ -418,23 +419,6 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             crops_after=done.crops(self.models.crop_size, after=True),
             seconds=seconds,
         )
-
-
-def options_of_call(options: RestoreOptions, changes: Mapping[str, Any], *, given: bool, aligned: bool) -> RestoreOptions:
-    """Return the options of one call.
-
-    Args:
-        options: what they are without the changes.
-        changes: fields that differ.
-        given: whether the faces are given, so that none is looked for.
-        aligned: whether the image is itself an aligned face, so that nothing is masked either.
-
-    Raises:
-        InputError: a change that is unknown, out of range or without effect.
-    """
-    if aligned:
-        return changed(options, changes, (*FINDING, "mask", "feather"), "the image is aligned")
-    return changed(options, changes, FINDING if given else (), "faces are given")
 
 
 def unpack_backgrounds(background: ImageLike | None, frames: Sequence[Array], options: RestoreOptions) -> list[Array | None]:

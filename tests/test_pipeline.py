@@ -19,7 +19,6 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.compose import Canvas, cut_face, paste_faces, stacked
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
-from pfr_core.faces import align as alignment
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.color import ColorMatch
@@ -245,7 +244,7 @@ def test_cost_does_not_grow_with_the_photo(monkeypatch: pytest.MonkeyPatch) -> N
             touched.append(max(*image.shape[:2], *result.shape[:2]))
             return result
 
-        monkeypatch.setattr(alignment.cv2, name, watched)
+        monkeypatch.setattr(cv2, name, watched)
     wild().restore(np.zeros((1500, 2000, 3), np.uint8), faces=[face_for(x, 700, 60, 30) for x in range(100, 1900, 200)])
     assert touched and max(touched) < 130
 

@@ -11,14 +11,15 @@ from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..find import find_faces
-from ..options import FINDING, RestoreOptions
+from ..options import CHOOSE, FIND, RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..support.arguments import add_options, chosen
 from ..support.device import resolve_device
-from .common import add_detector_options, for_each, tell
+from ..support.schema import names
+from .common import add_setup, for_each, tell
 from .inputs import list_inputs, plan_outputs
 
 
@@ -28,8 +29,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
     parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
-    add_detector_options(parser)
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=FINDING)
+    add_setup(parser, only=("detector", "device"))
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
     parser.set_defaults(run=run)
 
 
@@ -40,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
         raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
-    detector = Detector(arguments.detector, resolve_device(arguments.device))
+    setup = Setup(**chosen(arguments, Setup))
+    detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 
     def work(source: Path, _: Path) -> None:

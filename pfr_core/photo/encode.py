@@ -8,7 +8,6 @@ written here, because neither of the two writes 16-bit RGB together with profile
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from typing import Any
@@ -17,18 +16,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .photo import JpegCoding
 from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
-
-log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95  # our choice where there is no source to follow, without chroma subsampling; lossy WebP likewise
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
 
 
-def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
-    """With ``like`` and no ``quality``, the tables, subsampling and scan order of ``like``."""
+def encode_jpeg(
+    pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None, notices: list[Notice]
+) -> bytes:
+    """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
     options: dict[str, Any] = {"progressive": like is not None and like.progressive}
     if like is not None and quality is None:
         options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
@@ -40,7 +40,7 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if len(metadata.exif) + 6 <= JPEG_SEGMENT:
             options["exif"] = b"Exif\0\0" + metadata.exif
         else:
-            log.warning("The EXIF data is too long for a JPEG (64 kB) and is left out.")
+            notices.append(Notice("long_exif", "The EXIF data is too long for a JPEG (64 kB) and is left out."))
     if metadata.dpi:
         options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
     options["extra"] = jpeg_segments(metadata)
@@ -50,11 +50,13 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if not options["progressive"]:
             raise
         # Pillow guesses the size of a progressive file beforehand and fails where noise at top quality exceeds it.
-        log.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
+        text = "Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG."
+        notices.append(Notice("baseline", text))
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
 
 
 def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG"), metadata)
     channels = pixels.shape[2]
@@ -66,6 +68,7 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
 
 
 def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
+    """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
     options: dict[str, Any] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
@@ -76,11 +79,12 @@ def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, los
 
 
 def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a BMP file; of the metadata it can hold the resolution."""
     return _pillow(pixels, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
 
 
 def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
-    """Deflate with horizontal differencing, in the byte order of the EXIF data, which is copied field by field."""
+    """Return a TIFF file: deflate, horizontal differencing, byte order of the EXIF data, which is copied field by field."""
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
     order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"

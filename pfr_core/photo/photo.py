@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..support.notice import Notice
+
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     ".png": "PNG",
@@ -56,8 +58,10 @@ class Photo:
         notices: what was noticed in reading.
 
     Example:
-        >>> photo = read_photo("me.jpg")  # doctest: +SKIP
-        >>> write_photo("me_restored.jpg", restore(photo.pixels), like=photo)  # doctest: +SKIP
+        >>> from pfr_core.photo.read import read_photo
+        >>> photo = read_photo("examples/astronaut.jpg")
+        >>> photo.format, photo.pixels.shape, photo.pixels.dtype
+        ('JPEG', (512, 512, 3), dtype('uint8'))
     """
 
     pixels: np.ndarray

@@ -141,7 +141,7 @@ def refused(call: Callable[[], Any], *words: str) -> None:
 
 
 def by_command(server: Server, source: Path, target: Path, *options: str) -> bytes:
-    """What `pfr restore` makes of a photo."""
+    """Return what `pfr restore` makes of a photo."""
     assert pfr(["restore", str(source), "-o", str(target), "--model", str(server.model), "--device", "cpu", *options]) == 0
     return target.read_bytes()
 
@@ -195,8 +195,8 @@ def test_the_endpoints_take_every_option_with_its_default(client: Client) -> Non
         assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name
 
 
-def test_the_readmes_lines_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_lines_of_the_documentation_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     names: dict[str, Any] = {}
@@ -299,7 +299,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    """The page in a window of desktop size. It asks no other server for anything, and reports no error."""
+    """Yield the page in a window of desktop size. It asks no other server for anything, and reports no error."""
     made = browser.new_page(viewport={"width": 1280, "height": 900})
     made.set_default_timeout(60_000)
     hosts, errors = set[str](), list[str]()
@@ -312,7 +312,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
 
 
 def text_of(page: Any, place: str, *words: str) -> str:
-    """The text at ``place`` once it holds all the words."""
+    """Return the text at ``place`` once it holds all the words."""
     there = "([place, words]) => words.every(word => document.querySelector(place).innerText.includes(word))"
     page.wait_for_function(there, arg=[place, words])
     return page.inner_text(place)
