@@ -281,6 +281,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         self.models = models
         photo = read_photo(source) if isinstance(source, (str, os.PathLike)) else source
         self._photo = photo if isinstance(photo, Photo) else None
+        self._noticed = photo.notices if isinstance(photo, Photo) else ()
         self._path = photo.path if isinstance(photo, Photo) else None
         image = photo.pixels if isinstance(photo, Photo) else photo
         if isinstance(image, torch.Tensor) and image.ndim == 4:
@@ -393,8 +394,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         if path.is_dir():
             path = path / f"{photo.path.stem}_restored{own_suffix(photo)}"
         mark = self.models.provenance if provenance and restored.changed else None
-        write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
-        return RestoredFile(path, restored, restored.changed, restored.notices)
+        noticed = write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
+        return RestoredFile(path, restored, restored.changed, (*restored.notices, *noticed))
 
     def release(self) -> None:
         """Give back what is as large as the photograph. Faces and crops stay; a file is read again when it is needed."""
@@ -414,7 +415,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             faces=done.faces,
             mask=mask,
             changed=done.pasted.changed,
-            notices=done.notices,
+            notices=(*self._noticed, *done.notices),
             crops_before=done.crops(self.models.crop_size),
             crops_after=done.crops(self.models.crop_size, after=True),
             seconds=seconds,

@@ -152,7 +152,7 @@ class PhotoTab:
             same = before is not None and before.path == Path(path)
             photo = self._read(before) if before is not None and same else self.context.read(path)
             found = self.context.engine.find(photo.pixels, RestoreOptions(**search))
-            notices = self.context.told(found.notices)
+            notices = self.context.told((*photo.notices, *found.notices))
             faces = found.faces
             session.photo = state = OpenPhoto(Path(path), photo, faces, set(range(len(faces))))
             self._read(state)

@@ -46,10 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     listed: list[dict[str, Any]] = []
 
     def work(source: Path, _: Path) -> None:
-        pixels = read_photo(source).pixels
+        photo = read_photo(source)
+        pixels = photo.pixels
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
-        tell(found.notices)
+        tell((*photo.notices, *found.notices))
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:

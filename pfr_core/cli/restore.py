@@ -100,4 +100,4 @@ def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: P
     """Write before | after."""
     before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
     pair = to_uint8(np.concatenate([before, restored.image], axis=1))
-    write_photo(path, pair, replace(photo, extras=()), provenance=provenance)
+    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
+from ..support.notice import Notice
 from .photo import JpegCoding
 from .tiff import Tag
 
@@ -66,9 +67,7 @@ def is_lossless_webp(data: bytes) -> bool:
     return False
 
 
-def decode_pixels(
-    path: Path, data: bytes, image: Image.Image, kind: str, notices: list[Notice]
-) -> tuple[np.ndarray, bool]:
+def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notices: list[Notice]) -> tuple[np.ndarray, bool]:
     """Return RGB or RGBA pixels, and whether the file is gray.
 
     ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.

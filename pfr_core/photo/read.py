@@ -8,7 +8,6 @@ in length decodes as its library makes of it, which nothing here notices.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import struct
 from pathlib import Path
@@ -17,13 +16,12 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..support.notice import Notice
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
 from .photo import Photo
 from .tiff import Tag, descriptive_fields, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
-
-log = logging.getLogger(__name__)
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
