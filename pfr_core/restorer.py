@@ -17,13 +17,14 @@ from PIL import Image
 
 from .compose import stacked
 from .errors import InputError
-from .faces.detect import Detector, DetectorName
+from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import Parser
 from .models.checkpoint import load_model
 from .models.weights import locate
-from .network import PFR, inference
+from .network import inference
 from .network.config import PRESETS
+from .network.pfr import PFR
 from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
@@ -39,7 +40,8 @@ from .session import (
     restore_all,
     unpack_backgrounds,
 )
-from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
+from .support.choices import DetectorName, DTypeName
+from .support.device import keep_memory, memory_format, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import save_discriminator, save_model
-from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.network.discriminator import LocalDiscriminator
+from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
 
 from .. import losses
@@ -24,7 +25,7 @@ from ..data.components import COMPONENTS, cut, places, squares
 from ..data.dataset import Batch, to_unit
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
-from ..run.initialise import pass_through, warm_start
+from ..run.initialise import pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
@@ -48,8 +49,7 @@ class RestoreStage(Stage):
     def __init__(self, config: RestoreConfig) -> None:
         super().__init__(config)
         self.g = PFR(config.shape)
-        if config.init_from:
-            warm_start(self.g, config.init_from)
+        start = warm_start(self.g, config.init_from) if config.init_from else None
         if config.pass_through:
             pass_through(self.g)
         self.ema = PFR(config.shape).requires_grad_(False).eval()
@@ -74,6 +74,8 @@ class RestoreStage(Stage):
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
         self._add_discriminators()
+        if start is not None:
+            take_over_discriminators(self.networks, start)
         self.path_mean = 0.0
 
     def _add_discriminators(self) -> None:
