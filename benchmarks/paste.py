@@ -76,9 +76,7 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
 
 
 def ours(photo: Image, faces: list[Face], restored: Crops) -> tuple[float, float]:
-    """Return seconds for the photograph (its copies, its mask, the test for gray; measured with a face outside of it), and for
-    each face beside that.
-    """
+    """Return seconds for the photograph (its copies and mask, measured with a face outside of it), and for each face beside."""
     layers = [cut_face(photo, face, CROP) for face in faces]
     for layer, crop in zip(layers, restored, strict=True):
         layer.restored = crop

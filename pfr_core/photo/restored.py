@@ -41,6 +41,7 @@ def write_restored(
         >>> from pfr_core.photo.read import read_photo
         >>> photo = read_photo("examples/astronaut.jpg")
         >>> write_restored(Path("restored.jpg"), photo, photo.pixels, changed=False)
+        ()
     """
     ending = target.suffix.lower()
     same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)

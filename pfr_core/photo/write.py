@@ -65,6 +65,7 @@ def write_photo(
 
     Example:
         >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
+        ()
     """
     target = Path(path)
     kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
