@@ -22,7 +22,7 @@ from facexlib.utils.face_restoration_helper import FaceRestoreHelper
 from pfr_core import Face, RestoreOptions
 from pfr_core.compose import Canvas, Layer, Pasted, cut_face, paste_faces
 from pfr_core.faces.align import alignment_matrix, template
-from pfr_core.faces.mask import Parser
+from pfr_core.faces.mask import FaceParser
 
 CROP = 512
 SMALLEST, LARGEST = 120, 700  # width of a face in px of the photograph
@@ -84,7 +84,7 @@ def ours(photo: Image, faces: list[Face], restored: Crops) -> tuple[float, float
     outside = Layer(layers[0].face, away, layers[0].crop, layers[0].restored)
 
     def paste(chosen: list[Layer]) -> Pasted:
-        return paste_faces(Canvas(photo), chosen, options=RestoreOptions(), parser=Parser())
+        return paste_faces(Canvas(photo), chosen, options=RestoreOptions(), parser=FaceParser())
 
     alone, together = seconds(lambda: paste([outside]), repeats=3), seconds(lambda: paste(layers), repeats=3)
     return alone, (together - alone) / len(faces)

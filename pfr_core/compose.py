@@ -17,7 +17,7 @@ from .errors import InputError
 from .faces.align import Matrix, align, alignment_matrix, scale_of, scaled, warp
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
-from .faces.mask import Parser, make_mask
+from .faces.mask import FaceParser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
 from .photo.arrays import Array, FloatImage, from_float, resize, to_float
@@ -110,7 +110,7 @@ class Layer:
 
         return self._finished.get((self.restored is None, gray, options.color_match), finish)
 
-    def parsed(self, gray: bool, options: RestoreOptions, parser: Parser) -> FloatImage:
+    def parsed(self, gray: bool, options: RestoreOptions, parser: FaceParser) -> FloatImage:
         """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
         key = (self.restored is None, gray, options.color_match, options.feather)
         return self._parsed.get(key, lambda: parser.mask(self.finished(gray, options), options.feather))
@@ -150,7 +150,7 @@ def stacked(crops: Sequence[FloatImage], size: int) -> FloatImage:
     return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
 
 
-def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOptions, parser: Parser) -> Pasted:
+def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOptions, parser: FaceParser) -> Pasted:
     """Put restored faces back, the later ones on top where they overlap.
 
     Args:

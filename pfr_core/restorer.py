@@ -19,9 +19,8 @@ from .compose import stacked
 from .errors import InputError
 from .faces.detect import Detector
 from .faces.face import Face
-from .faces.mask import Parser
-from .models.checkpoint import load_model
-from .models.weights import locate
+from .faces.mask import FaceParser
+from .models.checkpoint import load_model, model_file
 from .network import inference
 from .network.config import PRESETS
 from .network.pfr import PFR
@@ -94,7 +93,7 @@ class FaceRestorer:
         dtype: DTypeName = "auto",
         batch_size: int = 8,
         options: RestoreOptions | None = None,
-        parser: Parser | None = None,
+        parser: FaceParser | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
@@ -105,7 +104,7 @@ class FaceRestorer:
         self.batch_size = batch_size
         self.options = options or RestoreOptions()
         self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)
-        self.parser = parser or Parser(self.device)
+        self.parser = parser or FaceParser(self.device)
         self._model = model
         self._net: PFR | None = None
         self._size = self.net.config.size
@@ -129,7 +128,7 @@ class FaceRestorer:
             for value in self.net.state_dict().values():
                 digest.update(value.detach().float().cpu().numpy().tobytes())
             return Provenance(name, digest.hexdigest())
-        path = locate("default") if name == "default" else Path(name)
+        path = model_file(name)
         return Provenance(Path(name).name, hashlib.sha256(path.read_bytes()).hexdigest())
 
     @property

@@ -20,7 +20,7 @@ from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cu
 from .errors import Cancelled, InputError
 from .faces.detect import Detector
 from .faces.face import Face
-from .faces.mask import Parser
+from .faces.mask import FaceParser
 from .find import Found, choose_faces, find_candidates
 from .network import inference
 from .options import CHOOSE, FIND, Changes, RestoreOptions, changed
@@ -98,7 +98,7 @@ class Models(Protocol):
     @property
     def detector(self) -> Detector: ...
     @property
-    def parser(self) -> Parser: ...
+    def parser(self) -> FaceParser: ...
     @property
     def crop_size(self) -> int: ...
     @property

@@ -16,7 +16,7 @@ import pytest
 from pfr_core import Face, RestoreOptions
 from pfr_core.compose import Canvas, Layer, Pasted, cut_face, paste_faces
 from pfr_core.faces.align import alignment_matrix, scale_of, template
-from pfr_core.faces.mask import Parser, make_mask
+from pfr_core.faces.mask import FaceParser, make_mask
 from pfr_core.faces.paste import paste_face
 
 CROP = 32
@@ -43,7 +43,7 @@ def negatives(photo: np.ndarray, faces: list[Face]) -> list[Layer]:
 
 
 def paste(photo: np.ndarray, layers: list[Layer]) -> Pasted:
-    return paste_faces(Canvas(photo), layers, options=RestoreOptions(), parser=Parser())
+    return paste_faces(Canvas(photo), layers, options=RestoreOptions(), parser=FaceParser())
 
 
 @pytest.fixture
