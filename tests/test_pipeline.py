@@ -21,10 +21,10 @@ from pfr_core.compose import Canvas, cut_face, paste_faces, stacked
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
-from pfr_core.faces.color import ColorMatch
-from pfr_core.faces.mask import PARSE_SIZE, FaceParser, MaskKind, make_mask
+from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored
+from pfr_core.support.choices import ColorMatch, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
 
 SIZE = 64
