@@ -65,7 +65,7 @@ class PFR(nn.Module):
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
             image = image + repeated(passing, patch) * finer_than(x, patch)
-            image = torch.lerp(x.float(), image, self.need(z)[:, :, None, None])
+            image = torch.lerp(x.float(), image, self.need(z).clamp(0, 1)[:, :, None, None])
         return image, clean
 
 
