@@ -93,6 +93,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     size_help = "judge at this size in px, that of a network trained small (default: %(default)s)"
     judge.add_argument("--size", type=int, default=512, help=size_help)
     judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
+    denoiser_help = "leave out the row of a classical denoiser, which takes longer than the models"
+    judge.add_argument("--no-denoiser", dest="denoiser", action="store_false", help=denoiser_help)
     judge.add_argument("--perceptual", choices=get_args(PerceptualName), default="squeezenet", help="(default: %(default)s)")
     judge.add_argument("--identity", choices=get_args(IdentityName), default="mobilefacenet", help="(default: %(default)s)")
     judge.add_argument("--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)")

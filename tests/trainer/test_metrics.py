@@ -142,6 +142,8 @@ def test_evaluate_prints_a_table_and_a_grid(
     table = capsys.readouterr().out
     for row in ("degraded input", "non-local means", "model", "MMRB zeroed", "decoder's skips zeroed", "truth"):
         assert f"| {row} |" in table
+    assert main(["evaluate", str(model), data, "--limit", "2", "--no-denoiser"]) == 0
+    assert "non-local means" not in (again := capsys.readouterr().out) and "| degraded input |" in again
     assert "| identity ↑ * |" in table and "optimised for" in table and "| perceptual ↓ |" in table
     assert Image.open(grid).size == (3 * 512, 2 * 512)
 

@@ -57,6 +57,7 @@ def evaluate_command(
     limit: int = 0,
     size: int = FULL_SIZE,
     ablate: bool = False,
+    denoiser: bool = True,
     perceptual: PerceptualName = "squeezenet",
     identity: IdentityName = "mobilefacenet",
     device: str = "cpu",
@@ -71,7 +72,9 @@ def evaluate_command(
     place = resolve_device(device)
     pairs = degraded_pairs(data, limit, DRAWS, size)
     names = {model: model if len(models) > 1 else "model" for model in models}
-    methods: dict[str, Method] = {"degraded input": lambda image: image, "non-local means": denoise}
+    methods: dict[str, Method] = {"degraded input": lambda image: image}
+    if denoiser:
+        methods["non-local means"] = denoise
     labelled = set()
     for model, name in names.items():
         methods[name] = restore_with(load_model(model), place)
