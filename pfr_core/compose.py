@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import InputError
-from .faces.align import Matrix, align, alignment_matrix, scale_of, scaled, warp
+from .faces.align import align, alignment_matrix
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
+from .faces.geometry import rescaling, scale_of, scaled, warp
 from .faces.mask import FaceParser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
@@ -38,7 +39,7 @@ def crop_whole(image: Array, size: int) -> FloatImage:
     height, width = image.shape[:2]
     if height != width:
         raise InputError(f"An aligned face must be square, this is {width}x{height}. Leave aligned off for photographs.")
-    return np.clip(warp(to_float(image[..., :3]), _resize_matrix(size / width), size, size), 0, 1)
+    return np.clip(warp(to_float(image[..., :3]), rescaling(size / width, size / width), size, size), 0, 1)
 
 
 def paste_faces(
@@ -111,7 +112,7 @@ def paste_whole(
     gray = options.keep_gray and is_gray(image if background is None else background)
     size = before.shape[0]
     change = _finish(after, before, gray, options) - crop_whole(target, size)
-    change = warp(change, _resize_matrix(width / size), width, height)
+    change = warp(change, rescaling(width / size, width / size), width, height)
     target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
     return target, np.ones((height, width), np.float32)
 
@@ -148,8 +149,3 @@ def _target(image: Array, background: Array | None, options: RestoreOptions) -> 
 def _finish(new: FloatImage, old: FloatImage, gray: bool, options: RestoreOptions) -> FloatImage:
     new = match_color(new, old, options.color_match)
     return to_gray(new) if gray else new
-
-
-def _resize_matrix(factor: float) -> Matrix:
-    """Pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
-    return np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])

@@ -19,8 +19,9 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
-from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
+from pfr_core.faces.align import TEMPLATE, alignment_matrix, template
 from pfr_core.faces.annotate import annotate
+from pfr_core.faces.geometry import invert
 from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.restorer import Restored
@@ -442,7 +443,7 @@ def parsenet(path: Path, favourite: int) -> Path:
 @pytest.mark.parametrize(("favourite", "head"), [(1, True), (16, False)])
 def test_parse_mask_with_facexlib_s_network(favourite: int, head: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parsenet(tmp_path / "parsenet.pth", favourite)
-    monkeypatch.setattr("pfr_core.faces.mask.locate", {"parsenet": path}.__getitem__)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", {"parsenet": path}.__getitem__)
     restorer = restorer_of(lambda x: x + 0.2)
     image, face = photo(), face_for(60, 45, 60)
     result = restorer.restore(image, faces=[face], mask="parse")
@@ -479,7 +480,7 @@ def test_parse_mask_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("facexlib")
     wrong = tmp_path / "parsing_parsenet.pth"
     torch.save({"weight": torch.zeros(3)}, wrong)
-    monkeypatch.setattr("pfr_core.faces.mask.locate", lambda name: wrong)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", lambda name: wrong)
     with pytest.raises(WeightsError, match=r"parsing_parsenet\.pth"):
         restorer_of(lambda x: x).restore(photo(), faces=[face_for(60, 45, 60)], mask="parse")
 

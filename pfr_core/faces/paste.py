@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..photo.arrays import FloatImage, from_float, to_float
-from .align import Matrix, invert, region, shifted, warp
+from .geometry import Matrix, invert, region, shifted, warp
 
 
 def paste_face(

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
-from pfr_core.faces.align import alignment_matrix, scale_of, template
+from pfr_core.faces.align import alignment_matrix, template
+from pfr_core.faces.geometry import scale_of
 from pfr_core.faces.mask import make_mask
 from pfr_core.faces.paste import paste_face
 

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
+from pfr_core.faces.geometry import rescale
 from pfr_core.photo.photo import images_below
 
 from .. import program
@@ -241,11 +242,11 @@ class FaceDataset(Dataset[Batch]):
         pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
         face, truth, skipped = self._read(pool, int(place * len(pool)))
         factor = self.size / face.size
-        boxes, points = face.boxes * factor, (face.points + 0.5) * factor - 0.5
+        boxes, points = face.boxes * factor, rescale(face.points, factor)
         mask = np.ones((self.size, self.size), np.uint8)
         if face.photo is not None:
             mask[:] = 0
-            cv2.fillConvexPoly(mask, np.rint((face.photo + 0.5) * factor - 0.5).astype(np.int32), 1)
+            cv2.fillConvexPoly(mask, np.rint(rescale(face.photo, factor)).astype(np.int32), 1)
         if flip:
             truth, mask = np.ascontiguousarray(truth[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
             boxes = flip_boxes(boxes, self.size)
