@@ -91,9 +91,9 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
     return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
 
 
-def to_input(bgr: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_input(bgr: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """[H,W,3] or [B,H,W,3] BGR uint8 -> [B,3,H,W] float32, mean subtracted, channels last in memory."""
-    batch = torch.from_numpy(bgr if bgr.ndim == 4 else bgr[None]).to(device)
+    batch = torch.as_tensor(bgr if bgr.ndim == 4 else bgr[None]).to(device)
     mean = torch.tensor(MEAN_BGR, device=device).view(1, 3, 1, 1)
     return batch.permute(0, 3, 1, 2) - mean
 
@@ -180,8 +180,16 @@ def suppress(rows: Floats, iou: float) -> Floats:
     return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
 
 
-def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mapping[str, Any], licence: str) -> None:
-    """Write ``network``'s weights as float16 safetensors, atomically, with what is to be known of them as metadata.
+def save(
+    network: nn.Module,
+    path: Path,
+    *,
+    largest_face: int,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``network``'s weights as safetensors, atomically, with what is to be known of them as metadata.
 
     Variances of a first layer that sees 0 to 255 would overflow float16: each convolution takes over the scale of the
     batch normalisation behind it, which computes the same.
@@ -197,11 +205,11 @@ def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mappi
             state[kernel] *= scale.view(-1, 1, 1, 1)
             state[f"{behind}.running_mean"] *= scale
             state[f"{behind}.running_var"].fill_(1 - norm.eps)
-    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
     try:
         with replacing(path) as temporary:
-            safetensors.torch.save_file(half, temporary, metadata)
+            safetensors.torch.save_file(stored, temporary, metadata)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error
 

@@ -24,7 +24,8 @@ from PIL import Image
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
-from trainer.data.dataset import FaceDataset, FaceFile, batches, list_faces, read_face
+from trainer.data.dataset import FaceDataset, FaceFile, list_faces, read_face
+from trainer.data.loader import batches
 from trainer.data.pack import pack
 from trainer.data.prepare import PrepareOptions, prepare, sharpness
 from trainer.data.shards import Stored

@@ -11,9 +11,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pfr_core.network import PFR
 from trainer.data.components import COMPONENTS, cut
-from trainer.data.dataset import Batch, to_unit
+from trainer.data.dataset import FaceBatch, to_unit
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
-from trainer.run.loop import Run
+from trainer.run.steps import Run
 
 COMMON: dict[str, Any] = {
     "network": "pfr-256-lite",
@@ -30,7 +30,7 @@ COMMON: dict[str, Any] = {
 }
 
 
-def started(config: RunConfig) -> tuple[Any, Batch, Run]:
+def started(config: RunConfig) -> tuple[Any, FaceBatch, Run]:
     torch.manual_seed(0)
     run = Run(config)
     batch = next(run.batches)

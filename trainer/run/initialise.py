@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TypeVar
 
@@ -74,6 +75,16 @@ def read_start(source: str) -> Checkpoint:
         return read_part(source, "prior")
     except CheckpointError:
         return read_checkpoint(source)
+
+
+def origin(source: str) -> str:
+    """Return provenance and licence of a prior's or a model's file, as JSON.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    given = read_start(source)
+    return json.dumps({**given.provenance, "licence": given.licence})
 
 
 @torch.no_grad()

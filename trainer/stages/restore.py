@@ -6,7 +6,6 @@ With the adversarial, feature and identity weights at 0 it is plain reconstructi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,21 @@ from pfr_core.network import PFR, LocalDiscriminator
 
 from .. import losses
 from ..data.components import COMPONENTS, cut
-from ..data.dataset import Batch, to_unit
+from ..data.dataset import FaceBatch, to_unit
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import pass_through, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
-from .base import Phase, Stage, Terms, start_discriminator
-from .prior import PATH_DECAY, scores
+from .base import Phase, Terms
+from .faces import FaceStage, scores, start_discriminator
 
 log = logging.getLogger(__name__)
 
 NEARLY_OFF = 0.01
 
 
-class RestoreStage(Stage):
+class RestoreStage(FaceStage):
     """See the module.
 
     Raises:
@@ -42,7 +41,6 @@ class RestoreStage(Stage):
     """
 
     config: RestoreConfig
-    needs_degraded = True
 
     def __init__(self, config: RestoreConfig) -> None:
         super().__init__(config)
@@ -67,13 +65,13 @@ class RestoreStage(Stage):
         lazy_g = dict.fromkeys(groups, config.path_every if config.path_weight else 0)
         g = trainable([parameter for group in groups.values() for parameter in group])
         self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
-        self.phases = [Phase("Gmain", "g", g)]
+        norm = "G/gradient" if config.grad_clip else ""
+        self.phases = [Phase("Gmain", "g", g, norm=norm)]
         if config.path_weight:
             # What lies before w has no part in it.
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
-            self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
+            self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
         self._add_discriminators()
-        self.path_mean = 0.0
         smallest = self.terms_of_weights()["G/noise_smallest"].item()
         if smallest < NEARLY_OFF:
             log.warning(
@@ -109,7 +107,7 @@ class RestoreStage(Stage):
     def generator(self) -> nn.Module:
         return self.g
 
-    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+    def loss(self, phase: str, batch: FaceBatch) -> tuple[Tensor, Terms]:
         if phase == "Gmain":
             return self._generator(batch)
         if phase == "Greg":
@@ -121,11 +119,11 @@ class RestoreStage(Stage):
         loss = losses.r1(self.d(images), images)
         return self.config.r1_weight * loss, {"D/r1": loss.detach()}
 
-    def _generator(self, batch: Batch) -> tuple[Tensor, Terms]:
+    def _generator(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         config, truth = self.config, to_unit(batch["truth"])
         degraded = to_unit(batch["degraded"]).contiguous(memory_format=torch.channels_last)
         with self.autocast():
-            output, pyramid = self.run("g", self.g.forward_with_pyramid)(degraded)
+            output, pyramid = self.compiled_if_asked("g", self.g.forward_with_pyramid)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
         mask = batch["mask"].float()
         output = torch.lerp(truth, output.float(), mask)
@@ -136,7 +134,7 @@ class RestoreStage(Stage):
             weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truth)
         if config.global_weight:
             with self.autocast():
-                logits = self.run("d", self.d)(output)
+                logits = self.compiled_if_asked("d", self.d)(output)
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
         if config.local_weight:
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
@@ -153,7 +151,7 @@ class RestoreStage(Stage):
         total = torch.stack(list(weighted.values())).sum()  # Eq. 16
         return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
 
-    def _path_length(self, batch: Batch) -> tuple[Tensor, Terms]:
+    def _path_length(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
         with torch.no_grad():
             z, features = self.g.encoder(to_unit(batch["degraded"]))
@@ -169,7 +167,7 @@ class RestoreStage(Stage):
         total, terms = truth.new_zeros(()), {}
         if self.config.global_weight:
             with self.autocast():
-                discriminate = self.run("d", self.d)
+                discriminate = self.compiled_if_asked("d", self.d)
                 real_logits, fake_logits = discriminate(truth), discriminate(fake)
             loss = losses.discriminator_adversarial(real_logits, fake_logits)
             total, terms = total + loss, {"D/adversarial": loss.detach(), **scores(real_logits, fake_logits)}
@@ -187,18 +185,8 @@ class RestoreStage(Stage):
         with self.autocast():
             return [self.local[name](part) for name, part in zip(COMPONENTS, parts, strict=True)]
 
-    def update(self, terms: Mapping[str, float], faces: int) -> None:
-        if "G/path_length" in terms:
-            self.path_mean += PATH_DECAY * (terms["G/path_length"] - self.path_mean)
-
-    def steered(self) -> dict[str, float]:
-        return {"path_mean": self.path_mean}
-
-    def steer(self, values: Mapping[str, float]) -> None:
-        self.path_mean = values["path_mean"]
-
     @torch.no_grad()
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: FaceBatch) -> dict[str, Tensor]:
         """``faces``: input, output, truth; and for each component output and truth, as the local discriminators see them."""
         degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
         output = self.ema(degraded)
