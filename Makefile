@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: example test lint types clean
+# One thread for each process: the tests' tensors are small, and threads that wait for each other make times unsteady.
+test test-fast: export OMP_NUM_THREADS ?= 1
+
+.PHONY: example test test-fast lint types docs clean
 
 example: $(VENV)/.installed
 	$(BIN)/python examples/restore_example.py
@@ -11,14 +14,23 @@ example: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	@# The nodes import the core relatively, as part of the folder that ComfyUI loads: checked under a name that Python allows.
 	ln -sfn "$(CURDIR)" $(VENV)/pfr_pack
 	MYPYPATH=$(VENV):tests/comfy_stand_ins $(BIN)/mypy -p pfr_pack.nodes
+
+# The API reference, from the docstrings, into build/api; and the tables of docs/ that are made from the code.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/tools/options.py
+	$(BIN)/python docs/tools/reference.py build/api
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from pfr_core.errors import PFRError
-from pfr_core.faces.align import to_uint8
 from pfr_core.faces.detect import NMS_IOU, Detector
 from pfr_core.faces.retinaface import read_network
 from pfr_core.models.weights import locate
-from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo
+from pfr_core.photo.arrays import to_uint8
+from pfr_core.photo.photo import images_below
+from pfr_core.photo.read import read_photo
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1280, help="longer side in px")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = images_below(options.photos)
     if not paths:
         print(f"error: {options.photos}: no photographs there", file=sys.stderr)
         return 1

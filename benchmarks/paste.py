@@ -33,7 +33,7 @@ Crops = npt.NDArray[np.float32]
 
 
 def make_photo(megapixels: float, rng: np.random.Generator) -> Image:
-    """A 3:2 photograph of smooth noise, [H,W,3] uint8."""
+    """Yield a 3:2 photograph of smooth noise, [H,W,3] uint8."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     small = rng.integers(0, 256, (height // 50, height * 3 // 100, 3), dtype=np.uint8)
     return cv2.resize(small, (height * 3 // 2, height), interpolation=cv2.INTER_LINEAR)
@@ -65,7 +65,7 @@ def facexlib_helper(photo: Image, faces: list[Face], restored: Crops) -> FaceRes
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """The fastest of so many runs."""
+    """Return the fastest of so many runs."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -16,7 +16,8 @@ import numpy as np
 from pfr_core import FaceRestorer
 from pfr_core.degradation import DegradationParameters, degrade
 from pfr_core.errors import PFRError
-from pfr_core.photo.io import read_photo, write_photo
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 HERE = Path(__file__).resolve().parent
 PHOTO = HERE / "astronaut.jpg"

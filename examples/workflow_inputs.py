@@ -14,7 +14,7 @@ from PIL import Image
 from restore_example import DEGRADATION, HERE, PHOTO
 
 from pfr_core.degradation import degrade
-from pfr_core.photo.io import read_photo
+from pfr_core.photo.read import read_photo
 
 SIDE, FRAMES, RATE = 256, 16, 8
 

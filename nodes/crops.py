@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pfr_core.compose import crop_faces, crop_whole, paste_faces, resize
+from ..pfr_core.compose import crop_faces, crop_whole, paste_faces
 from ..pfr_core.errors import InputError
-from ..pfr_core.faces.align import FloatImage
+from ..pfr_core.photo.arrays import FloatImage, resize
 from . import inputs, runtime
 from .detect import Faces
 from .images import Batch, Frames, before_after, no_crops

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..pfr_core import Degradation
-from ..pfr_core.faces.align import to_float, to_uint8
+from ..pfr_core.photo.arrays import to_float, to_uint8
 from . import runtime
 from .images import Batch, Frames
 from .model import CATEGORY

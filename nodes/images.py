@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.faces.align import FloatImage, to_uint8
-from ..pfr_core.photo.arrays import Array
+from ..pfr_core.photo.arrays import Array, FloatImage, to_uint8
 
 PREVIEW_SIDE = 1024
 """Longest side in px of a picture shown on a node."""

@@ -6,17 +6,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from .errors import InputError
-from .faces.align import FloatImage, Matrix, align, alignment_matrix, from_float, scale_of, scaled, to_float, warp
+from .faces.align import Matrix, align, alignment_matrix, scale_of, scaled, warp
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
 from .faces.mask import Parser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
-from .photo.arrays import Array
+from .photo.arrays import Array, FloatImage, from_float, resize, to_float
 
 log = logging.getLogger(__name__)
 
@@ -115,15 +114,6 @@ def paste_whole(
     change = warp(change, _resize_matrix(width / size), width, height)
     target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
     return target, np.ones((height, width), np.float32)
-
-
-def resize(image: Array, width: int, height: int) -> Array:
-    """[H,W,C] enlarged by Lanczos; a copy."""
-    if image.shape[:2] == (height, width):
-        return image.copy()
-    if np.issubdtype(image.dtype, np.integer):
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
 
 
 def check_background(image: Array, background: Array, options: RestoreOptions) -> None:

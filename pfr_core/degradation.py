@@ -141,7 +141,7 @@ class Degradation:
 
 
 def blur_kernel(parameters: DegradationParameters) -> npt.NDArray[np.float32]:
-    """The kernel k of Eq. 17: [41,41] float32, non-negative, sums to 1."""
+    """Return the kernel k of Eq. 17: [41,41] float32, non-negative, sums to 1."""
     if parameters.blur is None:
         raise InputError("blur_kernel: these parameters have no blur.")
     radius = KERNEL_SIZE // 2
@@ -183,7 +183,7 @@ def degrade(image: UInt8Image, parameters: DegradationParameters) -> UInt8Image:
 
 
 def bicubic_downsample(image: UInt8Image, factor: int = 4) -> UInt8Image:
-    """The input of the paper's 4x super-resolution task (Table 2): shrunk and enlarged back.
+    """Return the input of the paper's 4x super-resolution task (Table 2): shrunk and enlarged back.
 
     Bicubic both ways, with a low-pass filter when shrinking. [H,W,3] RGB uint8 -> the same shape and type.
 

@@ -20,7 +20,6 @@ import torch
 
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .errors import Cancelled, InputError
-from .faces.align import FloatImage, to_uint8
 from .faces.detect import Detector, DetectorName
 from .faces.face import Face
 from .faces.mask import Parser
@@ -30,10 +29,10 @@ from .models.weights import locate
 from .network import PFR, inference
 from .network.config import PRESETS
 from .options import FINDING, RestoreOptions
-from .photo.arrays import Array, ImageLike, unpack
-from .photo.io import read_photo
-from .photo.metadata import Provenance
-from .support.device import DTypeName, resolve_device, resolve_dtype
+from .photo.arrays import Array, FloatImage, ImageLike, to_uint8, unpack
+from .photo.photo import Provenance
+from .photo.read import read_photo
+from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,9 @@ class FaceRestorer:
         self.parser = Parser(self.device)
         self._model = model
         net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)
-        self.net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        if self.device.type == "cpu":
+            keep_memory()
+        self.net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
 
     @property
     def provenance(self) -> Provenance:

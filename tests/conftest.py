@@ -28,7 +28,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain folder of three small images that training takes for faces."""
+    """Return a plain folder of three small images that training takes for faces."""
     folder = tmp_path_factory.mktemp("faces")
     rng = np.random.default_rng(0)
     for i in range(3):
@@ -39,7 +39,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The ComfyUI nodes as ComfyUI loads them: by absolute path, from an oddly named copy, beside small stand-ins."""
+    """Yield the ComfyUI nodes as ComfyUI loads them: by absolute path, from an oddly named copy, beside small stand-ins."""
     from pfr_core import PFR, PFRConfig, save_model
 
     folder = tmp_path_factory.mktemp("custom_nodes") / "ComfyUI-PFR.v1 copy"

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pfr_core import Face, FaceRestorer, load_model
-from pfr_core.photo.io import read_photo
+from pfr_core.photo.read import read_photo
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "astronaut.jpg"

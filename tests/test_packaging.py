@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,18 +32,29 @@ def run_python(code: str, *args: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built offline from a copy of the sources that also has the folders which must stay out of it."""
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sources that also has the folders which must stay out of what is built from it."""
     source = tmp_path_factory.mktemp("source") / "pfr"
     shutil.copytree(ROOT, source, ignore=not_source)
     for name in ("nodes", "web", "tests", "examples"):
         (source / name).mkdir(exist_ok=True)
         (source / name / "__init__.py").touch()
+    return source
+
+
+@pytest.fixture(scope="module", params=["clone", "sdist"])
+def wheel(request: pytest.FixtureRequest, clone: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Return the wheel, built offline: straight from the sources, or from the sdist that is built from them."""
     out = tmp_path_factory.mktemp("wheel")
+    source = clone
+    if request.param == "sdist":
+        build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", build, str(out)], cwd=clone, check=True, capture_output=True)
+        (source,) = out.iterdir()
     pip = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
     done = subprocess.run([*pip, "--wheel-dir", str(out), str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = out.iterdir()
+    (path,) = out.glob("*.whl")
     return zipfile.ZipFile(path)
 
 
@@ -52,10 +66,32 @@ def test_wheel_installs_only_our_names(wheel: zipfile.ZipFile) -> None:
 
 @pytest.mark.parametrize(("folder", "package"), [("pfr_core", "pfr_core"), ("trainer", "pfr_trainer"), ("web", "pfr_demo")])
 def test_wheel_has_every_module_and_shipped_model(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
-    files = [path for pattern in ("*.py", "*.safetensors", "examples/*.jpg") for path in (ROOT / folder).rglob(pattern)]
+    files = [
+        path for pattern in ("*.py", "py.typed", "*.safetensors", "examples/*.jpg") for path in (ROOT / folder).rglob(pattern)
+    ]
     assert files
     expected = {f"{package}/{path.relative_to(ROOT / folder).as_posix()}" for path in files}
     assert expected - set(wheel.namelist()) == set()
+
+
+def test_wheel_runs_outside_the_clone(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    target = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(target), str(wheel.filename)]
+    subprocess.run(pip, check=True, capture_output=True)
+    code = """
+import importlib.metadata, sys
+import pfr_core, pfr_demo.cli, pfr_trainer.cli
+for module in (pfr_core, pfr_demo, pfr_trainer):
+    assert module.__file__.startswith(sys.argv[1]), module.__file__
+for script in importlib.metadata.distribution("pfr").entry_points.select(group="console_scripts"):
+    assert callable(script.load())
+pfr_core.load_model("default")
+"""
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def closure(names: list[str]) -> set[str]:

@@ -19,7 +19,6 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
-from pfr_core.faces import align as alignment
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.mask import PARSE_SIZE, Parser, make_mask
@@ -57,7 +56,7 @@ def identity() -> FaceRestorer:
 
 @functools.cache
 def brighter() -> FaceRestorer:
-    """Adds 0.1 (in [0,1]) to every pixel."""
+    """Return a restorer that adds 0.1 (in [0,1]) to every pixel."""
     return restorer_of(lambda x: x + 0.2)
 
 
@@ -75,7 +74,7 @@ def real() -> FaceRestorer:
 
 
 def face_for(x: float, y: float, side: float, degrees: float = 0, score: float = 0.9) -> Face:
-    """A face whose crop has its middle at (x, y) and is ``side`` pixels of the photograph wide."""
+    """Return a face whose crop has its middle at (x, y) and is ``side`` pixels of the photograph wide."""
     unit = ((TEMPLATE + 0.5) / 512 - 0.5) @ (1, 1j)
     points = unit * np.exp(1j * np.radians(degrees)) * side + complex(x, y)
     half = 0.3 * side
@@ -244,7 +243,7 @@ def test_cost_does_not_grow_with_the_photo(monkeypatch: pytest.MonkeyPatch) -> N
             touched.append(max(*image.shape[:2], *result.shape[:2]))
             return result
 
-        monkeypatch.setattr(alignment.cv2, name, watched)
+        monkeypatch.setattr(cv2, name, watched)
     wild().restore(np.zeros((1500, 2000, 3), np.uint8), faces=[face_for(x, 700, 60, 30) for x in range(100, 1900, 200)])
     assert touched and max(touched) < 130
 
@@ -253,7 +252,7 @@ def test_cost_does_not_grow_with_the_photo(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def blob(size: int, point: int) -> torch.Tensor:
-    """A soft dot at one of the five points of the crop."""
+    """Return a soft dot at one of the five points of the crop."""
     x, y = template(size)[point]
     yy, xx = np.mgrid[:size, :size]
     return torch.from_numpy(np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * (size / 20) ** 2)).astype(np.float32))
@@ -431,7 +430,7 @@ def test_the_result_s_mask_is_the_one_asked_for() -> None:
 
 
 def parsenet(path: Path, favourite: int) -> Path:
-    """A ParseNet file with random weights, ``favourite`` being the class it always sees."""
+    """Return a ParseNet file with random weights, ``favourite`` being the class it always sees."""
     module = pytest.importorskip("facexlib.parsing.parsenet")
     torch.manual_seed(0)
     state = module.ParseNet(in_size=PARSE_SIZE, out_size=PARSE_SIZE, parsing_ch=19).state_dict()

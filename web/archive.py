@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pfr_core.errors import ImageError
-from pfr_core.photo.io import IMAGE_SUFFIXES
+from pfr_core.photo.photo import IMAGE_SUFFIXES
 
 from .limits import Limits
 

@@ -135,7 +135,7 @@ class BatchTab:
     def _restore(
         self, session: Session, entry: Entry, folder: Path, model: str, options: RestoreOptions
     ) -> tuple[str, Path | None, str]:
-        """What to report, the restored file, and a preview of it."""
+        """Return what to report, the restored file, and a preview of it."""
         if entry.path is None:
             return entry.problem, None, ""
         target = None
@@ -160,7 +160,7 @@ class BatchTab:
         return f"{count} face{'s' * (count != 1)}" if count else "no face found, unchanged", target, str(preview)
 
     def _entries(self, uploads: Sequence[str], folder: Path) -> Iterator[Entry]:
-        """The photos of all uploads; those from a zip file are deleted as soon as they are done."""
+        """Yield the photos of all uploads; those from a zip file are deleted as soon as they are done."""
         count, limit = 0, self.context.limits.max_files
         for index, upload in enumerate(map(Path, uploads)):
             inside: Iterator[Entry]
@@ -182,7 +182,7 @@ class BatchTab:
                 yield Entry(upload.name, problem=self._about(upload.name, error))
 
     def _about(self, name: str, error: Exception) -> str:
-        """The message without the name, which stands beside it."""
+        """Return the message without the name, which stands beside it."""
         return self.context.without_folders(str(error)).removeprefix(f"{name}: ")
 
     @staticmethod
@@ -199,7 +199,7 @@ class BatchTab:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """A name that no other result in the zip file has; remembers it."""
+    """Return a name that no other result in the zip file has; remembers it."""
     path, number, new = PurePosixPath(name), 1, name
     while new.lower() in taken:
         number += 1

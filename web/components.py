@@ -10,7 +10,7 @@ Component = TypeVar("Component", bound=gr.components.Component)
 
 
 def photo_input(**settings: Any) -> gr.Image:
-    """A photo by upload, paste or webcam: the function gets the path of the uploaded file, whatever is in it."""
+    """Return a photo by upload, paste or webcam: the function gets the path of the uploaded file, whatever is in it."""
     component = gr.Image(type="filepath", image_mode=None, format="png", **settings)
     # gr.Image would open the file, and speak of a non-image in words that help nobody. Replaced on the object: Gradio writes a
     # .pyi file beside every module that subclasses a component.

@@ -13,7 +13,8 @@ import gradio as gr
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.network.inference import is_out_of_memory
-from pfr_core.photo.io import Photo, read_photo
+from pfr_core.photo.photo import Photo
+from pfr_core.photo.read import read_photo
 
 from .engine import Engine
 from .limits import Limits
@@ -70,7 +71,7 @@ class Context:
         return valid if len(valid) > 1 else valid[0]
 
     def read(self, path: str | Path | None) -> Photo:
-        """:func:`pfr_core.photo.io.read_photo` within the limits of the page; programs may send no photo at all."""
+        """:func:`pfr_core.photo.read.read_photo` within the limits of the page; programs may send no photo at all."""
         if path is None:
             raise InputError("There is no photo. Send one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)

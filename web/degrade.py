@@ -13,8 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pfr_core.compose import crop_faces
 from pfr_core.degradation import Blur, Degradation
 from pfr_core.errors import InputError
-from pfr_core.faces.align import to_uint8
 from pfr_core.options import RestoreOptions
+from pfr_core.photo.arrays import to_uint8
 
 from . import pictures
 from .components import photo_input

@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 
 from pfr_core.compose import paste_faces
 from pfr_core.errors import InputError
-from pfr_core.faces.align import FloatImage
 from pfr_core.faces.detect import Detector, DetectorName
 from pfr_core.faces.face import Face
 from pfr_core.faces.mask import Parser
@@ -16,8 +15,8 @@ from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.weights import locate
 from pfr_core.network import PRESETS
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.arrays import Array
-from pfr_core.photo.metadata import Provenance
+from pfr_core.photo.arrays import Array, FloatImage
+from pfr_core.photo.photo import Provenance
 from pfr_core.restorer import FaceRestorer, find_faces
 from pfr_core.support.device import DTypeName, resolve_device, resolve_dtype
 

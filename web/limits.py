@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pfr_core.errors import InputError
 from pfr_core.options import check_fields, option
-from pfr_core.photo.io import Photo
+from pfr_core.photo.photo import Photo
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ CSS = """
 
 
 def build_page(context: Context) -> gr.Blocks:
-    """The page, not yet served."""
+    """Return the page, not yet served."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         Api(context)  # first, so that the endpoints get their names, which events of the page would take otherwise
         gr.Markdown(f"# {TITLE}")

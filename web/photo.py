@@ -11,10 +11,10 @@ import gradio as gr
 import numpy as np
 
 from pfr_core.compose import crop_faces
-from pfr_core.faces.align import FloatImage
 from pfr_core.faces.face import Face
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.io import Photo
+from pfr_core.photo.arrays import FloatImage
+from pfr_core.photo.photo import Photo
 from pfr_core.photo.restored import own_suffix, write_restored
 
 from . import pictures

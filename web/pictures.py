@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pfr_core.compose import crop_faces, resize
-from pfr_core.faces.align import FloatImage, to_uint8
+from pfr_core.compose import crop_faces
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.face import Face
-from pfr_core.photo.arrays import Array
-from pfr_core.photo.io import Photo, write_photo
+from pfr_core.photo.arrays import Array, FloatImage, resize, to_uint8
+from pfr_core.photo.photo import Photo
+from pfr_core.photo.write import write_photo
 
 PREVIEW, THUMBNAIL = 1600, 256
 """Longer side of a preview, side of a thumbnail, in px."""

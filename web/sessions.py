@@ -54,7 +54,7 @@ class Session:
     last_used: float = field(default_factory=time.time)
 
     def new_folder(self) -> Path:
-        """A fresh folder for the files of one result."""
+        """Return a fresh folder for the files of one result."""
         path = self.folder / secrets.token_hex(4)
         path.mkdir(parents=True)
         return path
@@ -82,7 +82,7 @@ class Sessions:
 
     @contextmanager
     def use(self, key: str | None) -> Iterator[Session]:
-        """The visitor's session, kept at least until the end of the block."""
+        """Yield the visitor's session, kept at least until the end of the block."""
         with self._lock:
             session = self._get(key)
             session.busy += 1
@@ -111,12 +111,12 @@ class Sessions:
                 session.uploads.add(path)
 
     def page_opened(self, key: str | None) -> None:
-        """The page was loaded: its state stays until it is closed."""
+        """Keep the state of a page that was loaded until it is closed."""
         with self._lock:
             self._get(key).has_page = True
 
     def page_closed(self, key: str | None) -> None:
-        """The page or client was closed, or the connection lost: its jobs end. If it is used again, ``keep`` starts anew."""
+        """End the jobs of a page or client that was closed or lost. If it is used again, ``keep`` starts anew."""
         with self._lock:
             session = self._get(key)
             session.closed = True

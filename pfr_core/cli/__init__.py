@@ -17,7 +17,7 @@ from . import degrade, detect, models, restore
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the ``pfr`` command."""
+    """Return the parser of the ``pfr`` command."""
     parser = argparse.ArgumentParser(
         prog="pfr",
         description="Restore faces in photographs. A restored face is synthesised detail: it is no evidence of identity.",

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from ..degradation import Blur, Degradation, bicubic_downsample
 from ..errors import InputError
-from ..faces.align import to_uint8
-from ..photo.io import read_photo, write_photo
+from ..photo.arrays import to_uint8
+from ..photo.read import read_photo
+from ..photo.write import write_photo
 from .common import for_each
 from .inputs import list_inputs, plan_outputs
 

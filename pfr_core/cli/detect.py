@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..faces.align import to_uint8
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..faces.select import select_faces
 from ..options import FINDING, RestoreOptions
-from ..photo.io import IMAGE_SUFFIXES, read_photo, write_file, write_photo
+from ..photo.arrays import to_uint8
+from ..photo.photo import IMAGE_SUFFIXES
+from ..photo.read import read_photo
+from ..photo.write import write_file, write_photo
 from ..restorer import find_faces
 from ..support.arguments import add_options, chosen
 from ..support.device import resolve_device

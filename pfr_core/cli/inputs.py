@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..photo.io import IMAGE_SUFFIXES
+from ..photo.photo import IMAGE_SUFFIXES, images_below
 
 Pairs = list[tuple[Path, Path]]
 
@@ -30,7 +30,8 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            below = _images_below(path, [folder.resolve() for folder in results if folder is not None])
+            within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
+            below = images_below(path, skip=within)
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
             found |= {file: file.relative_to(path) for file in below if file not in found}
@@ -78,15 +79,3 @@ def _is_picture(path: Path) -> bool:
     """By its name; also of the formats that cannot be written, so that the error says this."""
     kind, _ = mimetypes.guess_type(path.name)
     return path.suffix.lower() in IMAGE_SUFFIXES or (kind or "").startswith("image/")
-
-
-def _images_below(folder: Path, results: Sequence[Path]) -> list[Path]:
-    top = folder.resolve()
-    skipped = [result for result in results if top in result.parents]
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(path.resolve().is_relative_to(result) for result in skipped)
-    )

@@ -10,12 +10,13 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
-from ..compose import resize
 from ..errors import InputError
-from ..faces.align import to_uint8
 from ..options import FINDING, RestoreOptions
-from ..photo.io import FORMAT_OF_SUFFIX, Photo, read_photo, write_photo
+from ..photo.arrays import resize, to_uint8
+from ..photo.photo import FORMAT_OF_SUFFIX, Photo
+from ..photo.read import read_photo
 from ..photo.restored import write_restored
+from ..photo.write import write_photo
 from ..restorer import FaceRestorer, Restored
 from ..support.arguments import add_options, chosen
 from ..support.device import DTypeName

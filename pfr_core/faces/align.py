@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..photo.arrays import FloatImage, to_float
 from .face import Face
 
 Matrix = npt.NDArray[np.float64]
-FloatImage = npt.NDArray[np.float32]
 
 TEMPLATE_SIZE = 512
 TEMPLATE = np.array(
@@ -133,28 +133,3 @@ def align(image: npt.NDArray[np.generic], matrix: Matrix, size: int) -> FloatIma
         raise InputError("A face lies outside the photograph; it cannot be cropped.")
     part = to_float(image[top:bottom, left:right, :3])
     return np.clip(warp(part, shifted(matrix, left, top), size, size), 0, 1)
-
-
-def to_float(image: npt.NDArray[np.generic]) -> FloatImage:
-    """uint8, uint16 or float -> float32 in [0,1]; a copy."""
-    if np.issubdtype(image.dtype, np.integer):
-        return image.astype(np.float32) / _maximum(image.dtype)
-    return image.astype(np.float32)
-
-
-def from_float(image: FloatImage, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
-    """The inverse of :func:`to_float`, rounded and clipped."""
-    image = np.clip(image, 0, 1)
-    if np.issubdtype(dtype, np.integer):
-        image *= _maximum(dtype)  # np.clip made a copy
-        return np.rint(image, out=image).astype(dtype)
-    return image.astype(dtype)
-
-
-def to_uint8(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Any depth of the pipeline -> uint8, rounded."""
-    return np.asarray(image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8), np.uint8)
-
-
-def _maximum(dtype: npt.DTypeLike) -> np.float32:
-    return np.float32(np.iinfo(np.dtype(dtype).str).max)

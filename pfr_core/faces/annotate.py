@@ -14,7 +14,7 @@ BOX, POINT, TEXT = (0, 220, 90), (255, 60, 60), (0, 0, 0)
 
 
 def annotate(image: npt.NDArray[np.uint8], faces: Sequence[Face], numbers: Sequence[int] | None = None) -> npt.NDArray[np.uint8]:
-    """A copy of [H,W,3+] RGB uint8 with every face drawn: [H,W,3].
+    """Return a copy of [H,W,3+] RGB uint8 with every face drawn: [H,W,3].
 
     Args:
         image: the photograph.

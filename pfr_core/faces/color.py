@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .align import FloatImage
+from ..photo.arrays import FloatImage
 
 ColorMatch = Literal["none", "adain", "wavelet"]
 

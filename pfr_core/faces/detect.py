@@ -81,7 +81,7 @@ class Detector:
     def detect(
         self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
     ) -> list[Face]:
-        """The faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
+        """Return the faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
 
         Args:
             image: the photograph.
@@ -148,7 +148,7 @@ class Detector:
 
 
 def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:
-    """A row of :meth:`Detector._run`, found after ``turns`` quarter turns of the shrunk photograph, in photograph pixels."""
+    """Return a row of :meth:`Detector._run`, found after ``turns`` quarter turns of the shrunk photo, in photograph pixels."""
     xy = np.concatenate([row[:4], row[5:]]).astype(np.float64).reshape(-1, 2)  # two corners, five points
     height, width = small[:2]
     for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
@@ -181,7 +181,7 @@ def _suppress(faces: list[Face]) -> list[Face]:
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """What two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
+    """Return what two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0

@@ -51,7 +51,7 @@ class Face:
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
     def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
-        """The face in the photograph resized by ``scale`` and then put at ``shift`` px of another; pixel centres are kept."""
+        """Return the face in the photograph resized by ``scale``, then put at ``shift`` px of another; pixel centres are kept."""
         (left, top), (right, bottom), *points = (
             ((x + 0.5) * scale - 0.5 + shift[0], (y + 0.5) * scale - 0.5 + shift[1])
             for x, y in (self.box[:2], self.box[2:], *self.points)

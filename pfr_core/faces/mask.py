@@ -11,7 +11,7 @@ import torch
 
 from ..errors import InputError, WeightsError
 from ..models.weights import find, locate
-from .align import FloatImage
+from ..photo.arrays import FloatImage
 from .retinaface import INSTALL_FACEXLIB
 
 MaskKind = Literal["box", "oval", "parse"]

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .align import FloatImage, Matrix, from_float, invert, region, shifted, to_float, warp
+from ..photo.arrays import FloatImage, from_float, to_float
+from .align import Matrix, invert, region, shifted, warp
 
 
 def paste_face(

@@ -77,7 +77,7 @@ def anchors(height: int, width: int) -> Floats:
 
 
 def encode(boxes: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]:
-    """What the network should say at the anchors ``at`` [N,3] of the boxes [N,4] and points [N,10]: offsets [N,4], [N,10]."""
+    """Return what the network should say at anchors ``at`` [N,3] of boxes [N,4] and points [N,10]: offsets [N,4], [N,10]."""
     centre, side = at[:, :2], at[:, 2:]
     middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     offsets = np.concatenate([(middle - centre) / (CENTRE * side), np.log(extent / side) / EXTENT], axis=1)
@@ -85,7 +85,7 @@ def encode(boxes: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]:
 
 
 def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]:
-    """The inverse of :func:`encode`: boxes (left, top, right, bottom) [N,4] and points (x, y, x, y, ...) [N,10] in px."""
+    """Return the inverse of :func:`encode`: boxes (left, top, right, bottom) [N,4] and points (x, y, x, y, ...) [N,10] in px."""
     centre, side = at[:, :2], at[:, 2:]
     middle, extent = centre + offsets[:, :2] * (CENTRE * side), side * np.exp(offsets[:, 2:] * EXTENT)
     return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
@@ -215,7 +215,7 @@ def save(
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a file that :func:`save` wrote says of itself.
+    """Return what a file that :func:`save` wrote says of itself.
 
     Raises:
         WeightsError: not such a file.

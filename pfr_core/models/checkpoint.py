@@ -111,7 +111,7 @@ def save_prior(
 
 
 def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator"]) -> Checkpoint:
-    """The content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+    """Return the content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
 
     Raises:
         CheckpointError: missing, damaged, or not a file of this kind.
@@ -135,7 +135,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> PFR:
-    """A PFR network in eval mode, ready for ``forward(x: [B,3,S,S] in [-1,1])``.
+    """Return a PFR network in eval mode, ready for ``forward(x: [B,3,S,S] in [-1,1])``.
 
     Args:
         source: a file (our safetensors; GPEN's ``.pth`` or safetensors), ``"default"`` for the model that comes with
@@ -202,7 +202,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a pickled state dict (``weights_only``), by name.
+    """Return the tensors of a safetensors file or of a pickled state dict (``weights_only``), by name.
 
     Raises:
         CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.

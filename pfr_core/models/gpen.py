@@ -31,7 +31,7 @@ def is_gpen_discriminator(state: StateDict) -> bool:
 
 
 def generator_config(state: StateDict) -> PFRConfig:
-    """The configuration that a GPEN generator's shapes imply.
+    """Return the configuration that a GPEN generator's shapes imply.
 
     Ours: below 64 px the channel multiplier has no effect and is taken as 1.
 
@@ -132,7 +132,7 @@ def _squeezed(shape: torch.Size) -> list[int]:
 
 
 def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]:
-    """A GPEN generator's state dict -> configuration (``mmrb`` and ``decoder`` off) and our state dict.
+    """Return a GPEN generator's state dict -> configuration (``mmrb`` and ``decoder`` off) and our state dict.
 
     Raises:
         CheckpointError: not a GPEN generator, or an incomplete one.
@@ -146,7 +146,7 @@ def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]
 
 
 def discriminator_from_gpen(state: StateDict, config: PFRConfig) -> dict[str, Tensor]:
-    """A GPEN discriminator's state dict -> that of our Discriminator of the same configuration.
+    """Return a GPEN discriminator's state dict -> that of our Discriminator of the same configuration.
 
     Raises:
         CheckpointError: not a GPEN discriminator, or of another size than ``config``.
@@ -159,7 +159,7 @@ def discriminator_from_gpen(state: StateDict, config: PFRConfig) -> dict[str, Te
 
 
 def initialise_from_gpen(state: StateDict) -> PFR:
-    """A full PFR (MMRB and decoder on) that starts out returning GPEN's own output.
+    """Return a full PFR (MMRB and decoder on) that starts out returning GPEN's own output.
 
     Section 4.2: fine-tuning starts from GPEN. GPEN's prior, mapping network and encoder are taken over; a new MMRB is
     the identity, and zeroing the decoder's convolutions leaves the encoder's features, which are GPEN's noise.

@@ -178,7 +178,7 @@ def add_search_folder(path: str | os.PathLike[str]) -> None:
 
 
 def cache_folder() -> Path:
-    """The folder downloads go to, absolute, not created here.
+    """Return the folder downloads go to, absolute, not created here.
 
     ``PFR_CACHE_DIR``, else ``XDG_CACHE_HOME/pfr``, else ``~/.cache/pfr`` (Windows: ``LOCALAPPDATA/pfr``).
     Raises :class:`WeightsError` when none of these is set and the user has no home folder.
@@ -198,7 +198,7 @@ def cache_folder() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The checked file of weights ``name``, or None if it is not on this machine. Never touches the network.
+    """Return the checked file of weights ``name``, or None if it is not on this machine. Never touches the network.
 
     A damaged file in the cache counts as absent, since it is ours to replace. Raises :class:`WeightsError` for an
     unknown name, and for a file of that name elsewhere that is not the published one: it is neither used nor touched.
@@ -227,7 +227,7 @@ def locate(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
-    """The checked file of weights ``name``: found as by :func:`find`, else downloaded into :func:`cache_folder`.
+    """Return the checked file of weights ``name``: found as by :func:`find`, else downloaded into :func:`cache_folder`.
 
     ``progress(done, total)`` gets bytes; ``done`` never goes back, not even when a mirror starts again from nothing.
     ``should_stop()`` is asked before each address and between pieces; on a connection that has gone silent it is not
@@ -367,7 +367,7 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
 
 
 def _pieces(url: str) -> Generator[bytes, None, None]:
-    """What ``url`` sends, as it arrives; every failure of the network is an :class:`_AddressFailed`."""
+    """Yield what ``url`` sends, as it arrives; every failure of the network is an :class:`_AddressFailed`."""
     request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:

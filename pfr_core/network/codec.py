@@ -14,20 +14,20 @@ Features = dict[int, Tensor]
 
 
 class Encoder(nn.Module):
-    """[B,3,S,S] -> z [B,style_dim] and one feature map for every resolution from S to 4."""
+    """[B,3,S,S] -> z [B,style_dim] and one feature map for every resolution from S (with a patch P: S/P) to 4."""
 
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
         down = config.resolutions[-2::-1]  # S/2 ... 4
-        self.stem = ConvLayer(3, config.channels(config.size), 1)
+        self.stem = ConvLayer(3 * config.patch**2, config.channels(config.features), 1)
         self.convs = nn.ModuleDict({str(r): ConvLayer(config.channels(2 * r), config.channels(r), 3, down=True) for r in down})
         self.mmrb = nn.ModuleDict({str(r): MMRB(config.channels(r)) for r in config.mmrb_resolutions})
         self.to_z = EqualLinear(config.channels(SMALLEST) * SMALLEST**2, config.style_dim, activate=True)
-        self.size = config.size
+        self.finest, self.patch = config.features, config.patch
 
     def forward(self, x: Tensor) -> tuple[Tensor, Features]:
-        x = self.stem(x)  # [B,C_S,S,S]
-        features = {self.size: x}
+        x = self.stem(F.pixel_unshuffle(x, self.patch))  # [B,C_S,S,S]
+        features = {self.finest: x}
         for resolution, conv in self.convs.items():
             x = conv(x)  # [B,C_r,r,r]
             if resolution in self.mmrb:
@@ -49,7 +49,10 @@ class Decoder(nn.Module):
             {str(r): ConvLayer(config.channels(r // 2), config.channels(r), 3) for r in config.resolutions[1:]}
         )
         # Only for training: "L1 restoration loss for each resolution scale of the reconstructed feature maps" (3.1).
-        self.to_rgb = nn.ModuleDict({str(r): ConvLayer(config.channels(r), 3, 1, activate=False) for r in config.resolutions})
+        self.to_rgb = nn.ModuleDict(
+            {str(r): ConvLayer(config.channels(r), 3 * config.patch_at(r) ** 2, 1, activate=False) for r in config.resolutions}
+        )
+        self.patch_at = config.patch_at
 
     def forward(self, features: Features) -> Features:
         y = features[SMALLEST]
@@ -61,5 +64,6 @@ class Decoder(nn.Module):
         return clean
 
     def pyramid(self, clean: Features) -> Features:
-        """The RGB image [B,3,r,r] that each clean feature holds, for the L1 pyramid loss of training."""
-        return {r: self.to_rgb[str(r)](y) for r, y in clean.items()}
+        """Return the RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,s,s] by its side s."""
+        images = (F.pixel_shuffle(self.to_rgb[str(r)](y), self.patch_at(r)) for r, y in clean.items())
+        return {image.shape[-1]: image for image in images}

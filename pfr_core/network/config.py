@@ -27,6 +27,8 @@ class PFRConfig:
         n_mlp: layers of the mapping network (section 3.1: eight).
         mmrb: an MMRB after the encoder's convolutions, the paper's network. Off: row (a) of Table 5.
         decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
+        patch: pixels of the image, across, to one of the finest feature map: 1 (Figure 2), 2 or 4. Ours, for speed: above 1 the
+            network lies between a pixel-unshuffle and a pixel-shuffle, and what is finer than its features is passed around it.
 
     Raises:
         InputError: a value is out of its range.
@@ -43,13 +45,16 @@ class PFRConfig:
     n_mlp: int = 8
     mmrb: bool = True
     decoder: bool = True
+    patch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("size", "channel_multiplier", "style_dim", "n_mlp"):
+        for name in ("size", "channel_multiplier", "style_dim", "n_mlp", "patch"):
             if not isinstance(getattr(self, name), int):  # 512.0 from a file would fail only in the middle of building
                 raise InputError(f"PFRConfig.{name} is {getattr(self, name)!r}; it must be a whole number.")
         if self.size not in {2**i for i in range(4, 12)}:
             raise InputError(f"PFRConfig.size is {self.size}; it must be a power of two from 16 to 2048.")
+        if self.patch not in (1, 2, 4) or self.features < 16:
+            raise InputError(f"PFRConfig.patch is {self.patch}; it must be 1, 2 or 4, and leave at least 16 px of {self.size}.")
         if self.channel_multiplier < 1 or self.style_dim < 1 or self.n_mlp < 1:
             raise InputError("PFRConfig: channel_multiplier, style_dim and n_mlp must be at least 1.")
         if not 0 < self.narrow <= 4:
@@ -61,9 +66,18 @@ class PFRConfig:
             )
 
     @property
+    def features(self) -> int:
+        """Side of the finest feature map: ``size``, or less with a ``patch``."""
+        return self.size // self.patch
+
+    def patch_at(self, resolution: int) -> int:
+        """Pixels of the image, across, to one of the feature map at ``resolution``: ``patch`` at the finest, 1 below."""
+        return self.patch if resolution == self.features else 1
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
-        """All feature resolutions, 4 first, ``size`` last."""
-        return tuple(2**i for i in range(int(math.log2(SMALLEST)), int(math.log2(self.size)) + 1))
+        """All feature resolutions, 4 first, ``features`` last."""
+        return tuple(2**i for i in range(int(math.log2(SMALLEST)), int(math.log2(self.features)) + 1))
 
     @property
     def mmrb_resolutions(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class ResBlock(nn.Module):
 
 
 def minibatch_stddev(x: Tensor, group: int | None) -> Tensor:
-    """Appends one channel, the mean standard deviation over groups of ``group`` samples (None: the whole batch).
+    """Append one channel, the mean standard deviation over groups of ``group`` samples (None: the whole batch).
 
     Raises:
         InputError: the batch is no multiple of ``group``.
@@ -55,9 +56,10 @@ class Discriminator(nn.Module):
     def __init__(self, config: PFRConfig, *, stddev_group: int | None = None) -> None:
         super().__init__()
         down = config.resolutions[:0:-1]  # S ... 8
+        self.patch = config.patch
         self.convs = nn.ModuleList(
             [
-                ConvLayer(3, config.channels(config.size), 1),
+                ConvLayer(3 * config.patch**2, config.channels(config.features), 1),
                 *(ResBlock(config.channels(r), config.channels(r // 2)) for r in down),
             ]
         )
@@ -67,6 +69,7 @@ class Discriminator(nn.Module):
         self.stddev_group = stddev_group
 
     def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(x, self.patch)
         for layer in self.convs:
             x = layer(x)
         x = self.final_conv(minibatch_stddev(x, self.stddev_group))  # [B,C,4,4]

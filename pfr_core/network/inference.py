@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 
 from ..errors import Cancelled, CheckpointError
-from ..faces.align import FloatImage
+from ..photo.arrays import FloatImage
+from ..support.device import memory_format
 from . import PFR
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def restore_crops(
         batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
         try:
             with torch.inference_mode():
-                x = batch.to(parameter.device, parameter.dtype, memory_format=torch.channels_last) * 2 - 1
+                x = batch.to(parameter.device, parameter.dtype, memory_format=memory_format(parameter.device)) * 2 - 1
                 y = net(x).float()
                 if not y.isfinite().all():
                     raise CheckpointError(

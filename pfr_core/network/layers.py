@@ -21,7 +21,7 @@ GAIN = math.sqrt(2.0)
 
 @lru_cache(maxsize=64)
 def _filter(channels: int, gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The [1, 3, 3, 1] low-pass filter as a depthwise kernel [C,1,4,4] that sums to ``gain``."""
+    """Return the [1, 3, 3, 1] low-pass filter as a depthwise kernel [C,1,4,4] that sums to ``gain``."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = torch.outer(taps, taps) * (gain / 64.0)
     return kernel.to(device, dtype).expand(channels, 1, 4, 4).contiguous()
@@ -44,7 +44,7 @@ def upsample2(x: Tensor) -> Tensor:
 
 
 def normal_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:
-    """A parameter drawn from a normal distribution around 0.
+    """Return a parameter drawn from a normal distribution around 0.
 
     On the meta device, where there is nothing to draw, it stays empty: torch's meta version of a draw would import two
     seconds' worth of compiler before the first model is loaded.
@@ -87,7 +87,7 @@ class EqualLinear(nn.Module):
             moved = fn(value)
             return value.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
 
-        return super()._apply(without_rounding, recurse)
+        return super()._apply(without_rounding, recurse)  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
 class ConvLayer(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -52,4 +53,11 @@ class PFR(nn.Module):
         x = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
         z, features = self.encoder(x)  # Eq. 1
         clean = features if self.decoder is None else self.decoder(features)
-        return self.prior(z, clean), clean  # Eq. 2, 3
+        image = self.prior(z, clean)  # Eq. 2, 3
+        return image + finer_than(x, self.config.patch) if self.config.patch > 1 else image, clean
+
+
+def finer_than(x: Tensor, patch: int) -> Tensor:
+    """Return what the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
+    x = x.float()
+    return x - F.interpolate(F.avg_pool2d(x, patch), scale_factor=patch, mode="nearest")

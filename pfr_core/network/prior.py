@@ -87,19 +87,24 @@ class StyleBlock(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Style block feature -> RGB, added to the up-sampled RGB of the scale below. Accumulates in float32."""
+    """Style block feature -> RGB, added to the up-sampled RGB of the scale below. Accumulates in float32.
 
-    def __init__(self, in_channels: int, style_dim: int) -> None:
+    With ``patch`` P each pixel of the feature gives P x P of the image, and each of the skip is repeated as often (ours).
+    """
+
+    def __init__(self, in_channels: int, style_dim: int, patch: int = 1) -> None:
         super().__init__()
-        self.conv = ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.conv = ModulatedConv(in_channels, 3 * patch**2, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3 * patch**2))
+        self.patch = patch
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        rgb = self.conv(x, w).float() + self.bias.float()[None, :, None, None]
+        rgb = F.pixel_shuffle(self.conv(x, w).float() + self.bias.float()[None, :, None, None], self.patch)
         if skip is None:
             return rgb
         with torch.autocast(x.device.type, enabled=False):
-            return rgb + upsample2(skip)
+            skip = upsample2(skip)
+            return rgb + (F.interpolate(skip, scale_factor=self.patch, mode="nearest") if self.patch > 1 else skip)
 
 
 class StyleGAN2Prior(nn.Module):
@@ -120,7 +125,7 @@ class StyleGAN2Prior(nn.Module):
                 blocks.append(StyleBlock(2 * config.channels(r // 2), channels, config.style_dim, up=True))
             blocks.append(StyleBlock(2 * channels if r > SMALLEST else channels, channels, config.style_dim))
             self.blocks[str(r)] = blocks
-            self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim)
+            self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim, config.patch_at(r))
 
     def map(self, z: Tensor) -> Tensor:
         """w = MLP(z), Eq. 2; z is normalised to unit mean square first."""

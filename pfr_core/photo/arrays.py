@@ -1,4 +1,6 @@
-"""What callers hand in and get back: NumPy arrays, PIL images, tensors; inside everything is an [H,W,C] array.
+"""Pictures in memory: the layouts that callers hand in and get back, the depths of their numbers, their size.
+
+Inside everything is an [H,W,C] array; NumPy arrays, PIL images and tensors come in and go out.
 
 NumPy: HWC, RGB or RGBA, uint8, uint16 or float in [0,1]. Tensors: [B]CHW float in [0,1]. A fourth channel is alpha.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,6 +19,7 @@ from PIL import Image
 from ..errors import InputError
 
 Array = npt.NDArray[np.generic]
+FloatImage = npt.NDArray[np.float32]
 ImageLike = Array | Image.Image | torch.Tensor
 Repack = Callable[[Sequence[Array]], Any]
 
@@ -23,7 +27,7 @@ TOLERANCE = 1e-3  # resampled floats overshoot a little
 
 
 def unpack(image: ImageLike) -> tuple[list[Array], Repack]:
-    """Any supported image -> a list of [H,W,3 or 4] arrays (one, or one for each of a batch) and the way back.
+    """Convert any supported image to a list of [H,W,3 or 4] arrays (one, or one for each of a batch); return it and the way back.
 
     Raises:
         InputError: unsupported type, shape, range, or numbers that are not finite; the message says which.
@@ -76,3 +80,37 @@ def _check(array: Array, layout: str) -> None:
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         remedy = "Divide by 255 or 65535?" if high > 1 + TOLERANCE else "If it lies in [-1,1], take (x + 1) / 2."
         raise InputError(f"A float image of range [{low:.4g}, {high:.4g}]; floats must lie in [0,1]. {remedy}")
+
+
+def to_float(image: Array) -> FloatImage:
+    """Convert uint8, uint16 or float to float32 in [0,1]; a copy."""
+    if np.issubdtype(image.dtype, np.integer):
+        return image.astype(np.float32) / _white(image.dtype)
+    return image.astype(np.float32)
+
+
+def from_float(image: FloatImage, dtype: npt.DTypeLike) -> Array:
+    """Invert :func:`to_float`: rounded and clipped."""
+    image = np.clip(image, 0, 1)
+    if np.issubdtype(dtype, np.integer):
+        image *= _white(dtype)  # np.clip made a copy
+        return np.rint(image, out=image).astype(dtype)
+    return image.astype(dtype)
+
+
+def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
+    """Convert any depth of the pipeline to uint8, rounded."""
+    return np.asarray(image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8), np.uint8)
+
+
+def _white(dtype: npt.DTypeLike) -> np.float32:
+    return np.float32(np.iinfo(np.dtype(dtype).str).max)
+
+
+def resize(image: Array, width: int, height: int) -> Array:
+    """Resize [H,W] or [H,W,C] by Lanczos, for enlarging, in its own depth; a copy."""
+    if image.shape[:2] == (height, width):
+        return image.copy()
+    if np.issubdtype(image.dtype, np.integer):
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
+    return from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)

@@ -1,6 +1,6 @@
 """The bytes of a photo file to RGB pixels, by Pillow, and for 16 bits by OpenCV; nothing here touches the disk.
 
-Metadata is in ``image_metadata``, what is refused and why in ``image_io``.
+Metadata is in ``metadata``, what is refused and why in ``read``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
-from .encode import JpegCoding
+from .photo import JpegCoding
+from .tiff import Tag
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PILLOW_LOCK = threading.Lock()
 
@@ -73,16 +74,16 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tup
         return np.asarray(_cmyk_to_rgb(path, image)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
         return _sixteen_bit_pixels(data), data[25] in (0, 4)
-    if kind == "TIFF" and set(_tiff_tag(image, 258, (1,))) == {16}:
-        if _tiff_tag(image, 284, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
+    if kind == "TIFF" and set(_tiff_tag(image, Tag.BITS_PER_SAMPLE, (1,))) == {16}:
+        if _tiff_tag(image, Tag.PLANAR_CONFIGURATION, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
             raise ValueError("16-bit TIFF with separate colour planes")
         gray = image.mode.startswith("I;16")
         pixels = _sixteen_bit_pixels(data)
-        if gray and _tiff_tag(image, 262, (1,))[0] == 0:
+        if gray and _tiff_tag(image, Tag.PHOTOMETRIC, (1,))[0] == 0:
             pixels = 65535 - pixels  # white is zero
         if image.mode == "RGB":
             pixels = pixels[..., :3]  # a fourth channel that is not said to be alpha
-        return (_straight_alpha(pixels) if _tiff_tag(image, 338, (0,))[0] == 1 else pixels), gray
+        return (_straight_alpha(pixels) if _tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray
     gray = image.mode in ("1", "L", "LA", "La")
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode == "La":
@@ -90,7 +91,7 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tup
     return np.asarray(image.convert("RGBA" if transparent else "RGB")), gray
 
 
-def _tiff_tag(image: Image.Image, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
+def _tiff_tag(image: Image.Image, tag: Tag, default: tuple[int, ...]) -> tuple[int, ...]:
     value = getattr(image, "tag_v2", {}).get(tag, default)
     return value if isinstance(value, tuple) else (value,)
 
@@ -112,7 +113,7 @@ def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
 
 def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
-    logger.warning("%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile")
+    log.warning("%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile")
     if not profile:
         return image.convert("RGB")
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -11,40 +11,20 @@ import io
 import logging
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from .metadata import (
-    JPEG_SEGMENT,
-    ORIENTATION,
-    XMP_TIFF_TAG,
-    Directory,
-    Metadata,
-    TiffField,
-    descriptive_fields,
-    jpeg_segments,
-    pack_directory,
-    with_png_chunks,
-)
+from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
+from .photo import JpegCoding
+from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95  # our choice where there is no source to follow, without chroma subsampling; lossy WebP likewise
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
-
-
-@dataclass(frozen=True)
-class JpegCoding:
-    """How a JPEG was encoded: one quantisation table of 64 numbers per component kind, Pillow's subsampling code
-    (0: 4:4:4, 1: 4:2:2, 2: 4:2:0), progressive or not."""
-
-    tables: tuple[tuple[int, ...], ...]
-    subsampling: int
-    progressive: bool
 
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
@@ -60,7 +40,7 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if len(metadata.exif) + 6 <= JPEG_SEGMENT:
             options["exif"] = b"Exif\0\0" + metadata.exif
         else:
-            logger.warning("The EXIF data is too long for a JPEG (64 kB) and is left out.")
+            log.warning("The EXIF data is too long for a JPEG (64 kB) and is left out.")
     if metadata.dpi:
         options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
     options["extra"] = jpeg_segments(metadata)
@@ -70,7 +50,7 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if not options["progressive"]:
             raise
         # Pillow guesses the size of a progressive file beforehand and fails where noise at top quality exceeds it.
-        logger.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
+        log.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
 
 
@@ -106,47 +86,47 @@ def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
     order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"
 
     def shorts(*values: int) -> TiffField:
-        return TiffField(3, struct.pack(f"{order}{len(values)}H", *values))
+        return TiffField(Kind.SHORT, struct.pack(f"{order}{len(values)}H", *values))
 
     def longs(*values: int) -> TiffField:
-        return TiffField(4, struct.pack(f"{order}{len(values)}I", *values))
+        return TiffField(Kind.LONG, struct.pack(f"{order}{len(values)}I", *values))
 
     rows = max(1, _STRIP_BYTES // (width * channels * pixels.itemsize))
     strips = [_tiff_strip(pixels[top : top + rows], order) for top in range(0, height, rows)]
     fields |= {
-        256: longs(width),
-        257: longs(height),
-        258: shorts(*[8 * pixels.itemsize] * channels),
-        259: shorts(8),  # Deflate
-        262: shorts(2 if channels >= 3 else 1),
-        ORIENTATION: shorts(1),
-        277: shorts(channels),
-        278: longs(rows),
-        279: longs(*map(len, strips)),
-        284: shorts(1),
-        317: shorts(2),  # horizontal differencing
+        Tag.IMAGE_WIDTH: longs(width),
+        Tag.IMAGE_LENGTH: longs(height),
+        Tag.BITS_PER_SAMPLE: shorts(*[8 * pixels.itemsize] * channels),
+        Tag.COMPRESSION: shorts(8),  # Deflate
+        Tag.PHOTOMETRIC: shorts(2 if channels >= 3 else 1),  # RGB; gray, black is zero
+        Tag.ORIENTATION: shorts(1),
+        Tag.SAMPLES_PER_PIXEL: shorts(channels),
+        Tag.ROWS_PER_STRIP: longs(rows),
+        Tag.STRIP_BYTE_COUNTS: longs(*map(len, strips)),
+        Tag.PLANAR_CONFIGURATION: shorts(1),  # a pixel's channels side by side
+        Tag.PREDICTOR: shorts(2),  # horizontal differencing
     }
     if channels in (2, 4):
-        fields[338] = shorts(2)  # straight alpha
+        fields[Tag.EXTRA_SAMPLES] = shorts(2)  # straight alpha
     if metadata.dpi:
-        for tag, value in zip((282, 283), metadata.dpi, strict=True):
-            fields[tag] = TiffField(5, struct.pack(order + "II", round(value * 1000), 1000))
-        fields[296] = shorts(2)  # inches
+        for tag, value in zip((Tag.X_RESOLUTION, Tag.Y_RESOLUTION), metadata.dpi, strict=True):
+            fields[tag] = TiffField(Kind.RATIONAL, struct.pack(order + "II", round(value * 1000), 1000))
+        fields[Tag.RESOLUTION_UNIT] = shorts(2)  # inches
     if metadata.icc:
-        fields[34675] = TiffField(7, metadata.icc)
+        fields[Tag.ICC_PROFILE] = TiffField(Kind.UNDEFINED, metadata.icc)
     if metadata.xmp:
-        fields[XMP_TIFF_TAG] = TiffField(1, metadata.xmp)
-    fields |= {int(tag): TiffField(7, block) for tag, block in metadata.extras}
+        fields[Tag.XMP] = TiffField(Kind.BYTE, metadata.xmp)
+    fields |= {int(tag): TiffField(Kind.UNDEFINED, block) for tag, block in metadata.extras}
 
     offsets = [0] * len(strips)
-    fields[273] = longs(*offsets)
+    fields[Tag.STRIP_OFFSETS] = longs(*offsets)
     start = 8 + len(pack_directory(fields, order, 8))
     for i, strip in enumerate(strips):
         offsets[i] = start
         start += len(strip)
     if start >= 1 << 32:
         raise OverflowError("more than 4 GB, the limit of TIFF")
-    fields[273] = longs(*offsets)
+    fields[Tag.STRIP_OFFSETS] = longs(*offsets)
     head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
     return b"".join([head, pack_directory(fields, order, 8), *strips])
 

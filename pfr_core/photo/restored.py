@@ -1,4 +1,4 @@
-"""Writing what became of a photo file: in its own format, marked as synthesised; copied if nothing changed."""
+"""What becomes of a photo file: named after it, in its own format, marked as synthesised; copied if nothing changed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import Array
-from .io import FORMAT_OF_SUFFIX, Photo, copy_file, write_photo
-from .metadata import Provenance
+from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
+from .write import copy_file, write_photo
 
 
 def write_restored(
@@ -45,7 +45,7 @@ def write_restored(
 
 
 def own_suffix(photo: Photo) -> str:
-    """The file ending for a result in the photo's own format; ``.png`` where that cannot be written (GIF).
+    """Return the file ending for a result in the photo's own format; ``.png`` where that cannot be written (GIF).
 
     The file's own ending is kept where it tells the truth.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path beside ``target``, for the block to write a file to; that file then takes ``target``'s place.
+    """Yield a temporary path beside ``target``, for the block to write a file to; that file then takes ``target``'s place.
 
     ``target`` appears whole or not at all: if the block fails, the temporary file goes and what was there stays. Missing
     folders are made; an existing file's permissions are kept; through a symbolic link, as an ordinary ``open`` would.
@@ -45,7 +45,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remedy(error: OSError) -> str:
-    """What a person can do about a file that could not be written."""
+    """Return what a person can do about a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
         return "free some space or choose a folder on another disk"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

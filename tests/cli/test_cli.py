@@ -29,7 +29,8 @@ from pfr_core import PFR, Degradation, FaceRestorer, PFRConfig, RestoreOptions, 
 from pfr_core.cli import main
 from pfr_core.degradation import bicubic_downsample
 from pfr_core.models import weights as W
-from pfr_core.photo.io import read_photo, write_photo
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 32

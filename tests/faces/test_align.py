@@ -18,19 +18,17 @@ from pfr_core.faces.align import (
     Matrix,
     align,
     alignment_matrix,
-    from_float,
     invert,
     region,
     resemblance,
     scale_of,
     scaled,
     template,
-    to_float,
-    to_uint8,
     warp,
 )
 from pfr_core.faces.color import is_gray, match_color, to_gray
 from pfr_core.faces.mask import make_mask
+from pfr_core.photo.arrays import from_float, to_float, to_uint8
 
 Array = npt.NDArray[Any]
 

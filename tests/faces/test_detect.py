@@ -296,7 +296,7 @@ def test_builtin_takes_odd_shapes(builtin: Detector, shape: tuple[int, int]) -> 
 
 @pytest.fixture(scope="module")
 def detector(shared_dir: Path) -> Detector:
-    """The small published detector."""
+    """Return the small published detector."""
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pfr_core.faces.detect.locate", lambda name: path)
@@ -353,7 +353,7 @@ def test_yunet_s_points_come_in_their_order(detector: Detector, shared_dir: Path
 
 @pytest.fixture(scope="module")
 def judged_on(shared_dir: Path) -> list[JudgedPhoto]:
-    """The photographs for testing, with the published detector's faces."""
+    """Return the photographs for testing, with the published detector's faces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
         return load_photos(shared_dir / "data" / "wild")

@@ -25,7 +25,7 @@ MARGIN = 1.5  # the bounding box of a turned square, and the low-pass filter's s
 
 
 def face(side: float, angle: float = 0.3) -> Face:
-    """A turned face whose crop covers ``side`` px around (300, 200)."""
+    """Return a turned face whose crop covers ``side`` px around (300, 200)."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     points = ((template(CROP) + 0.5) / CROP - 0.5) @ turn * side + (300, 200)
     half = side / 4

@@ -47,7 +47,7 @@ def saved(net: PFR, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], object]) -> Path:
-    """The same file with its tensors or metadata changed."""
+    """Return the same file with its tensors or metadata changed."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     state = {name: value.clone() for name, value in load_file(path).items()}
@@ -66,6 +66,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], ob
         TINY,
         PFRConfig(size=32, channel_multiplier=1, narrow=1 / 16, style_dim=5, n_mlp=3, mmrb=False),
         PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1, mmrb=False, decoder=False),
+        PFRConfig(size=32, narrow=1 / 64, style_dim=8, n_mlp=1, patch=2),
     ],
 )
 def test_the_file_alone_is_enough(config: PFRConfig, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SMALL = PFRConfig(size=64, narrow=1 / 16, style_dim=16, n_mlp=2, mmrb=False, dec
 
 
 def in_gpen_layout(net: PFR | Discriminator) -> dict[str, Tensor]:
-    """The state dict that GPEN would have written for this network, with its extra dimensions and blur kernels."""
+    """Return the state dict that GPEN would have written for this network, with its extra dimensions and blur kernels."""
     keys = gpen._generator_keys(net.config) if isinstance(net, PFR) else gpen._discriminator_keys(SMALL)
     state = {}
     for ours, value in net.state_dict().items():

@@ -123,7 +123,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder (not yet made), no other search folder, no proxy."""
+    """Return an empty cache folder (not yet made), no other search folder, no proxy."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("PFR_OFFLINE", "PFR_WEIGHTS_DIR"):
             monkeypatch.delenv(name)

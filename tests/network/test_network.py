@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def delta_mmrb(weights: Any = "plain") -> MMRB:
 
 
 def by_hand(x1: npt.NDArray[np.float64], x2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What ``delta_mmrb`` must give, Eq. 4-10 pixel by pixel on plain numbers."""
+    """Return what ``delta_mmrb`` must give, Eq. 4-10 pixel by pixel on plain numbers."""
     height, width = x1.shape
 
     def at(image: npt.NDArray[np.float64], i: int, j: int) -> float:
@@ -347,6 +348,27 @@ def test_shapes_of_every_variant(size: int, mmrb: bool, decoder: bool) -> None:
     assert image.shape == net(x).shape == x.shape
     expected = {r: (2, 3, r, r) for r in config.resolutions} if decoder else {}
     assert {r: tuple(rgb.shape) for r, rgb in pyramid.items()} == expected
+
+
+def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_passes_around() -> None:
+    """512 px at the features of 128: the same body, and what the network adds to a face does not touch its finest detail."""
+    plain, patched = PFR(TINY), PFR(replace(TINY, size=128, patch=4))
+    shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (plain, patched)]
+    other = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
+    last = [f"prior.to_rgb.32.{name}" for name in ("conv.weight", "bias")] + [
+        f"decoder.to_rgb.32.{name}" for name in ("weight", "bias")
+    ]
+    assert shapes[0].keys() == shapes[1].keys() and other == {"encoder.stem.weight", *last}
+    image, pyramid = patched.forward_with_pyramid(torch.rand(2, 3, 128, 128))
+    assert image.shape == (2, 3, 128, 128) and list(pyramid) == [4, 8, 16, 128]
+    assert all(tuple(rgb.shape[2:]) == (side, side) for side, rgb in pyramid.items())
+    stripes = torch.ones(1, 3, 128, 128)
+    stripes[..., ::2] = -1.0  # nothing is left of them in the mean over a patch
+    patched.get_parameter("prior.to_rgb.32.conv.weight").data.zero_()
+    with torch.no_grad():
+        left = patched(stripes) - patched(torch.zeros_like(stripes)) - stripes
+    assert left[..., ::2].mean().isclose(left[..., 1::2].mean(), atol=1e-5)
+    assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
 
 
 def test_the_decoders_features_match_the_noise_branches() -> None:

@@ -104,14 +104,14 @@ class Server:
                 self.process.wait()
 
     def request(self, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-        """The answer to GET, or to POST if there is a body. Raises urllib's errors, which are OSErrors."""
+        """Return the answer to GET, or to POST if there is a body. Raises urllib's errors, which are OSErrors."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if body is not None else {})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=120) as answer:
             return answer.read()
 
     def get(self, path: str) -> Any:
-        """A JSON answer."""
+        """Return a JSON answer."""
         return json.loads(self.request(path))
 
     def post(self, path: str, value: Any) -> Any:
@@ -139,7 +139,7 @@ class Server:
             raise NodeError(error.read().decode()) from error
 
     def wait(self, number: str, seconds: float = 600) -> dict[str, Any]:
-        """The history entry of a run that is over, well or not."""
+        """Return the history entry of a run that is over, well or not."""
         deadline = time.monotonic() + seconds
         while number not in (history := self.get(f"/history/{number}")):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -161,11 +161,11 @@ class Server:
         return outputs
 
     def file(self, reference: dict[str, str]) -> bytes:
-        """A file that an output names."""
+        """Return a file that an output names."""
         return self.request("/view?" + urllib.parse.urlencode(reference))
 
     def peak_memory(self, *, reset: bool = False) -> int:
-        """The most memory the server has held, in bytes, since the start or the last reset (Linux)."""
+        """Return the most memory the server has held, in bytes, since the start or the last reset (Linux)."""
         proc = Path(f"/proc/{self.process.pid}")
         if reset:
             (proc / "clear_refs").write_text("5")
@@ -174,7 +174,7 @@ class Server:
 
 
 def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
-    """A workflow as the page saves it -> the API format that ``/prompt`` takes, as the page itself makes it."""
+    """Return a workflow as the page saves it -> the API format that ``/prompt`` takes, as the page itself makes it."""
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt: Prompt = {}
     for node in workflow["nodes"]:
@@ -196,12 +196,12 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
 
 
 def python_with_comfyui() -> str:
-    """The interpreter named by ``COMFYUI_PYTHON``, else the one that runs the tests."""
+    """Return the interpreter named by ``COMFYUI_PYTHON``, else the one that runs the tests."""
     return os.environ.get("COMFYUI_PYTHON", sys.executable)
 
 
 def saved(outputs: dict[str, Any]) -> list[dict[str, str]]:
-    """The files in the output folder that a run made."""
+    """Return the files in the output folder that a run made."""
     return [
         item
         for shown in outputs.values()

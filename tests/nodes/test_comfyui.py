@@ -50,7 +50,7 @@ WIDTH, HEIGHT = 1280, 720  # of the long video
 comfyui_only = pytest.mark.skipif(
     not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH is not set; see the top of tests/nodes/test_comfyui.py"
 )
-pytestmark = comfyui_only
+pytestmark = [comfyui_only, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

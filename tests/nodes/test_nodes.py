@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run(pack: Any) -> Any:
-    """Runs a node by name; widgets that are not given hold what they hold when nobody touches them. Gives its outputs."""
+    """Run a node by name, untouched widgets holding what they hold when nobody touches them, and return its outputs."""
 
     def run(name: str, **inputs: Any) -> tuple[Any, ...]:
         result = show(name, **inputs)

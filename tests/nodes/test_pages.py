@@ -24,7 +24,7 @@ def declared(node: Any) -> dict[str, Any]:
 
 
 def ours(path: Path, nodes: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The nodes of a workflow that are ours, with their classes."""
+    """Yield the nodes of a workflow that are ours, with their classes."""
     for node in json.loads(path.read_text())["nodes"]:
         assert not node["type"].startswith("PFR") or node["type"] in nodes, f"{node['type']} does not exist any more"
         if node["type"] in nodes:

@@ -30,8 +30,10 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, PngImageP
 from PIL.TiffImagePlugin import IFDRational
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.photo.io import IMAGE_SUFFIXES, Photo, Provenance, copy_file, read_photo, write_photo
-from pfr_core.photo.metadata import with_provenance
+from pfr_core.photo.photo import IMAGE_SUFFIXES, Photo, Provenance
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import copy_file, write_photo
+from pfr_core.photo.xmp import with_provenance
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
@@ -801,7 +803,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     program = (
         "import resource, sys, numpy as np\n"
         "from pfr_core.errors import ImageError\n"
-        "from pfr_core.photo.io import write_photo, copy_file\n"
+        "from pfr_core.photo.write import write_photo, copy_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)\n"
         "for call in (lambda: write_photo(sys.argv[1], noise), lambda: copy_file(sys.executable, sys.argv[1])):\n"

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pfr_core.degradation import Degradation, DegradationParameters
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
@@ -34,7 +35,7 @@ from trainer.run.config import PriorConfig
 
 @pytest.fixture
 def faces(faces: Path, tmp_path: Path) -> Path:
-    """A copy of its own for each test, which may spoil it."""
+    """Return a copy of its own for each test, which may spoil it."""
     return Path(shutil.copytree(faces, tmp_path / "faces"))
 
 
@@ -68,6 +69,49 @@ def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for i in range(400):
         data[i]
     assert 0.68 < seen.count("0") / len(seen) < 0.82
+
+
+def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once both drew from one stream: real faces never met motion blur, and each face had one angle for ever."""
+    face = list_faces(faces, "train")[0]
+    files = [dataclasses.replace(face, stored=Stored(str(i)), real=i < 20) for i in range(40)]
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, :8] = 255
+    chosen: list[int] = []
+    drawn: list[DegradationParameters] = []
+
+    def read(stored: Stored) -> np.ndarray:
+        chosen.append(int(stored.place))
+        return image
+
+    def degrade(truth: np.ndarray, seed: tuple[int, ...]) -> tuple[np.ndarray, DegradationParameters]:
+        drawn.append(Degradation().draw(seed))
+        return 255 - truth, drawn[-1]
+
+    monkeypatch.setattr("trainer.data.dataset.read_face", read)
+    data = FaceDataset(files, 16, seed=7, real_share=0.5, degrade=True)
+    monkeypatch.setattr(data, "degradation", degrade)
+    samples = [data[i] for i in range(3000)]
+    number = np.array(chosen)
+    choices = {"real": number < 20, "index": number % 20, "flip": [sample["truth"][0, 0, 0] == 0 for sample in samples]}
+    degradations = {
+        "motion": [p.blur == "motion" for p in drawn],
+        "isotropic": [p.blur == "isotropic" for p in drawn],
+        "sigma": [p.sigma[0] if p.blur != "motion" else 5.0 for p in drawn],
+        **{name: [getattr(p, name) for p in drawn] for name in ("angle", "scale", "noise", "quality")},
+    }
+    for choice, a in choices.items():
+        for what, b in degradations.items():
+            # 0.018 is one standard deviation for independent numbers
+            assert abs(np.corrcoef(np.asarray(a, float), np.asarray(b, float))[0, 1]) < 0.08, (choice, what)
+    angles = {face: np.std([p.angle for p, n in zip(drawn, chosen, strict=True) if n == face]) for face in range(40)}
+    assert min(angles.values()) > 0.5  # uniform in [0, pi): 0.9
+
+    clean = FaceDataset(files, 16, seed=7, real_share=0.5, degrade=True, clean_share=0.125)
+    monkeypatch.setattr(clean, "degradation", degrade)
+    kept = [torch.equal(sample["truth"], sample["degraded"]) for sample in map(clean.__getitem__, range(3000))]
+    assert 0.1 < np.mean(kept) < 0.15
+    assert all(abs(np.corrcoef(np.asarray(a, float), kept)[0, 1]) < 0.08 for a in choices.values())
 
 
 def test_a_flip_moves_landmarks_boxes_and_mask_along(tmp_path: Path) -> None:
@@ -174,7 +218,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def photos(shared_dir: Path, folder: Path) -> Path:
-    """A group photograph, a single one, one without a face, one that is no image."""
+    """Return a group photograph, a single one, one without a face, one that is no image."""
     folder.mkdir()
     for name in ("facerec__test_images__obama.jpg", "facerec__test__obama_and_biden.jpg", "faceapi__images__white.png"):
         shutil.copy(shared_dir / "data" / "wild" / "whole" / name, folder / name)

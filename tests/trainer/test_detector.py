@@ -32,6 +32,8 @@ from trainer.run.config import DetectorConfig, load_config
 from trainer.run.loop import train
 from trainer.stages.detector import BEND, BOX_WEIGHT, Targets, multibox_loss
 
+pytestmark = pytest.mark.slow
+
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
 POINTS = np.array([[96, 120], [160, 120], [128, 155], [100, 190], [156, 190]], np.float32)
 BOX = np.array([70, 70, 186, 220], np.float32)

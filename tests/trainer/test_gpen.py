@@ -19,6 +19,8 @@ from trainer.run.clock import Clock
 from trainer.run.config import RestoreConfig, load_config
 from trainer.run.steps import Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -31,6 +31,8 @@ from trainer.run.loop import train
 from trainer.run.steps import Run
 from trainer.stages import build
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 

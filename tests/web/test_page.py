@@ -30,15 +30,16 @@ from PIL import Image
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.cli import main as pfr
-from pfr_core.photo.io import read_photo, write_photo
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 pytest.importorskip("gradio")
 pytest.importorskip("av")
 from gradio_client import Client, handle_file
 
-from .test_web_parts import make_clip, make_zip, pictures
+from .test_parts import make_clip, make_zip, pictures
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "examples" / "astronaut.jpg"
@@ -194,8 +195,8 @@ def test_the_endpoints_take_every_option_with_its_default(client: Client) -> Non
         assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name
 
 
-def test_the_readmes_lines_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_lines_of_the_documentation_work(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     names: dict[str, Any] = {}

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from pfr_core.errors import Cancelled, ImageError, InputError
-from pfr_core.photo.io import read_photo, write_photo
-from pfr_core.photo.metadata import Provenance
+from pfr_core.photo.photo import Provenance
+from pfr_core.photo.read import read_photo
 from pfr_core.photo.restored import own_suffix, write_restored
+from pfr_core.photo.write import write_photo
 
 av = pytest.importorskip("av")
 

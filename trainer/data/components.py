@@ -48,7 +48,7 @@ def component_boxes(points: npt.ArrayLike, size: int) -> Boxes:
 
 
 def flip_boxes(boxes: Boxes, size: int) -> Boxes:
-    """The boxes [3,4] of the mirrored face: the eyes change places."""
+    """Return the boxes [3,4] of the mirrored face: the eyes change places."""
     left, top, right, bottom = boxes.T
     return np.stack([size - right, top, size - left, bottom], axis=1)[[1, 0, 2]]
 
@@ -60,7 +60,7 @@ def patch_size(component: int, size: int) -> int:
 
 
 def cut(images: Tensor, boxes: Tensor) -> list[Tensor]:
-    """The three components of each face by ROI-align.
+    """Return the three components of each face by ROI-align.
 
     Args:
         images: [B,3,S,S].

@@ -25,8 +25,9 @@ from torch import Tensor
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
-from pfr_core.photo.io import IMAGE_SUFFIXES
+from pfr_core.photo.photo import images_below
 
+from ..run.randomness import sample_seed
 from .components import Boxes, component_boxes, flip_boxes
 from .loader import TrainingSet
 from .shards import Stored, fetch, is_url, scan_tar
@@ -136,8 +137,8 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
         elif tars := sorted(folder.glob("*.tar")):
             rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
         else:
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            rows = [{"file": path.relative_to(folder).as_posix(), "split": split, "native_px": FULL_SIZE} for path in paths]
+            paths = [path.relative_to(folder).as_posix() for path in images_below(folder)]
+            rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
     faces = [
         _face(row, root)
         for row in rows
@@ -235,12 +236,23 @@ class FaceDataset(TrainingSet):
         seed: the run's seed.
         real_share: probability that a sample is a real photograph, if there are both kinds.
         degrade: whether to degrade.
+        clean_share: share of samples whose degraded face is the truth itself.
     """
 
     unit = "faces"
 
-    def __init__(self, faces: Sequence[FaceFile], size: int, *, seed: int, real_share: float, degrade: bool) -> None:
+    def __init__(
+        self,
+        faces: Sequence[FaceFile],
+        size: int,
+        *,
+        seed: int,
+        real_share: float,
+        degrade: bool,
+        clean_share: float = 0.0,
+    ) -> None:
         self.faces, self.size, self.seed, self.real_share, self.degrade = faces, size, seed, real_share, degrade
+        self.clean_share = clean_share
         licences = Counter(face.licence for face in faces)
         self.facts = {
             "faces": len(faces),
@@ -259,7 +271,7 @@ class FaceDataset(TrainingSet):
         return FaceDataset(self.faces, self.size, seed=self.seed, real_share=1.0, degrade=self.degrade)
 
     def __getitem__(self, counter: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, counter))
+        rng = self._random("face", counter)
         pick_real, place, flip = rng.random(), rng.random(), rng.random() < 0.5
         pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
         face, truth, skipped = self._read(pool, int(place * len(pool)))
@@ -282,9 +294,13 @@ class FaceDataset(TrainingSet):
             "skipped": torch.tensor(skipped),
         }
         if self.degradation is not None:
-            degraded, _ = self.degradation(truth, seed=(self.seed, counter))
+            clean = self._random("clean", counter).random() < self.clean_share
+            degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
             sample["degraded"] = _channels_first(resize(degraded, self.size))
         return sample
+
+    def _random(self, purpose: str, counter: int) -> np.random.Generator:
+        return np.random.default_rng(sample_seed(self.seed, purpose, counter))
 
     def _read(self, pool: list[FaceFile], first: int) -> tuple[FaceFile, RGB8, int]:
         """The first readable face from number ``first`` on, and how many were not."""

@@ -26,10 +26,13 @@ import torch
 from tqdm import tqdm
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of, to_uint8
+from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
 from pfr_core.faces.detect import Detector, DetectorName
 from pfr_core.options import check_fields, option
-from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo, write_photo
+from pfr_core.photo.arrays import to_uint8
+from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 from pfr_core.support.files import remedy, replacing
 
 from .components import component_boxes
@@ -104,12 +107,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
 def _images(photos: Path, out: Path) -> list[Path]:
     if not photos.is_dir():
         raise InputError(f"{photos}: no such folder.")
-    inside = out.resolve()
-    paths = sorted(
-        path
-        for path in photos.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and inside not in path.resolve().parents
-    )
+    paths = images_below(photos, skip=[out])
     if not paths:
         raise InputError(f"{photos}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return paths

@@ -37,7 +37,7 @@ class Stored:
     length: int | None = None
 
     def read(self) -> bytes:
-        """The bytes.
+        """Return the bytes.
 
         Raises:
             InputError: they cannot be read; the message names the place.
@@ -59,7 +59,7 @@ class Stored:
 
 
 def fetch(url: str, offset: int = 0, length: int | None = None) -> bytes:
-    """The bytes of ``url``, or a range of them; passing trouble is tried again.
+    """Return the bytes of ``url``, or a range of them; passing trouble is tried again.
 
     Raises:
         OSError: still not to be had after some tries.
@@ -82,7 +82,7 @@ def fetch(url: str, offset: int = 0, length: int | None = None) -> bytes:
 
 
 def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
-    """The samples of a WebDataset tar without an index: ``shard``, ``offset``, ``length``, ``file``, and what its JSON says.
+    """Yield the samples of a WebDataset tar without an index: ``shard``, ``offset``, ``length``, ``file``, its JSON's content.
 
     Raises:
         InputError: not a tar file.

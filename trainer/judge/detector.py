@@ -20,10 +20,13 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
-from pfr_core.faces.align import align, alignment_matrix, to_uint8
+from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector, DetectorName
 from pfr_core.faces.face import Face
-from pfr_core.photo.io import IMAGE_SUFFIXES, read_photo, write_photo
+from pfr_core.photo.arrays import to_uint8
+from pfr_core.photo.photo import images_below
+from pfr_core.photo.read import read_photo
+from pfr_core.photo.write import write_photo
 
 from ..data.dataset import RGB8
 from ..data.detector.split import is_test
@@ -121,8 +124,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
         InputError: no such folder, or no photographs in it.
         WeightsError: the reference's weights are not to be had.
     """
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    paths = [path for path in paths if everything or is_test(path)]
+    paths = [path for path in images_below(Path(folder)) if everything or is_test(path)]
     if not paths:
         raise InputError(f"{folder}: no such folder, or no photographs for testing in it.")
     reference = Detector(REFERENCE)

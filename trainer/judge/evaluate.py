@@ -22,7 +22,7 @@ from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.weights import locate
-from pfr_core.photo.io import write_photo
+from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
 from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize

@@ -43,7 +43,7 @@ SUPPLIED = {"squeezenet": "squeezenet1_0_features_fp16.safetensors", "mobileface
 
 
 def find_supplied(file: str) -> Path:
-    """A file that only the user can supply.
+    """Return a file that only the user can supply.
 
     Raises:
         WeightsError: it is in none of the folders.
@@ -162,7 +162,7 @@ def arcface_crop(images: Tensor, points: Tensor) -> Tensor:
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The similarity that takes points ``source`` to ``target`` [B,N,2] by least squares: matrices [B,2,2], offsets [B,2]."""
+    """Return the similarity that takes ``source`` to ``target`` [B,N,2] by least squares: matrices [B,2,2], offsets [B,2]."""
     source_mean, target_mean = source.mean(dim=1), target.mean(dim=1)
     s, t = source - source_mean[:, None], target - target_mean[:, None]
     norm = s.square().sum(dim=(1, 2))

@@ -85,7 +85,7 @@ class Judge:
 
     @torch.no_grad()
     def unpaired(self, images: Sequence[RGB8], real: Sequence[RGB8]) -> Scores:
-        """What needs no pairs: KID of the images against the real ones, and NIQE if they are large enough for it."""
+        """Return what needs no pairs: KID of the images against the real ones, and NIQE if they are large enough for it."""
         found: Scores = {}
         if self.features is not None:
             fake, true = (torch.cat([self.features(self._tensor(i)) for i in each]) for each in (images, real))
@@ -129,7 +129,7 @@ def kid(a: Tensor, b: Tensor) -> float:
 
 
 def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Metric]:
-    """The metrics that a loss of this training optimised; ``training`` is the configuration in a model's provenance."""
+    """Return the metrics that a loss of this training optimised; ``training`` is the configuration in a model's provenance."""
 
     def used(weight: str) -> bool:
         return float(training.get(weight) or 0) > 0
@@ -145,7 +145,7 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
 
 
 def table(rows: Mapping[str, Scores], caption: str, labelled: set[Metric]) -> str:
-    """A Markdown table; the columns in ``labelled`` carry a star that is explained below it."""
+    """Return a Markdown table; the columns in ``labelled`` carry a star that is explained below it."""
     columns = [name for name in TITLES if any(name in scores for scores in rows.values())]
     head = [TITLES[name] + (" *" if name in labelled else "") for name in columns]
     digits = {"psnr": 2, "ssim": 4, "perceptual": 4, "identity": 3, "kid": 2, "niqe": 2}

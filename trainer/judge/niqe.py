@@ -102,7 +102,7 @@ def _features(block: Values) -> list[float]:
 
 
 def _fit(values: Values) -> tuple[float, float, float]:
-    """An asymmetric generalised Gaussian by moments: shape, left and right scale."""
+    """Return an asymmetric generalised Gaussian by moments: shape, left and right scale."""
     with np.errstate(all="ignore"):
         left = np.sqrt(np.mean(values[values < 0] ** 2)) if (values < 0).any() else np.nan
         right = np.sqrt(np.mean(values[values > 0] ** 2)) if (values > 0).any() else np.nan

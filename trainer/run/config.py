@@ -15,7 +15,7 @@ from pfr_core.network import PRESETS, Preset
 from pfr_core.options import check_fields, option
 from pfr_core.support.files import replacing
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 ExportType = Literal["fp16", "fp32"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
@@ -52,7 +52,7 @@ class RunConfig(ABC):
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
-    precision: Precision = option("bf16", "autocast precision; regularisers are always fp32")
+    precision: Precision = option("auto", "autocast (auto: bf16 where the device computes in it); regularisers are always fp32")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(8, "data worker processes (of each process)", 0, 1024)
     seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
@@ -86,6 +86,7 @@ class FaceConfig(RunConfig):
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
     network: Preset = option("pfr-512", "the network")
     size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
+    patch: int = option(1, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster)", 1, 4)
     discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
     batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
     beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
@@ -119,9 +120,9 @@ class FaceConfig(RunConfig):
 
     @property
     def shape(self) -> PFRConfig:
-        """Return the network's configuration: the preset, at ``size`` if that is given."""
+        """Return the network's configuration: the preset with ``patch``, at ``size`` if that is given."""
         config = PRESETS[self.network]
-        return replace(config, size=self.size) if self.size else config
+        return replace(config, size=self.size or config.size, patch=self.patch)
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class RestoreConfig(FaceConfig):
     """
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
+    clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
     mmrb: bool = option(True, "the encoder's MMRBs")
     fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
     freeze_d: int = option(5, "FreezeD: entries of the global discriminator's convolutions that stay as they are", 0, 16)
@@ -221,6 +223,37 @@ class DetectorConfig(RunConfig):
 
 STAGES: dict[str, type[RunConfig]] = {"prior": PriorConfig, "restore": RestoreConfig, "detector": DetectorConfig}
 
+# Ours: no adversary and no feature network, one learning rate, warm-up and cosine decay; runs without any prior.
+# Started as the identity, small batches with a large rate learn most in a given time on a CPU.
+RECONSTRUCTION: dict[str, Any] = {
+    "network": "pfr-256-lite",
+    "pass_through": True,
+    "iterations": 10_000,
+    "min_native": 256,
+    "clean_share": 0.125,
+    "batch": 2,
+    "stddev_group": 0,
+    "global_weight": 0.0,
+    "local_weight": 0.0,
+    "fm_weight": 0.0,
+    "fp_weight": 0.0,
+    "lr_codec": 3e-3,
+    "lr_prior": 3e-3,
+    "lr_noise": 3e-3,
+    "schedule": "cosine",
+    "warmup": 100,
+    "beta1": 0.9,
+    "grad_clip": 1.0,
+    "device": "cpu",
+    "workers": 1,
+    "perceptual": "squeezenet",
+    "identity": "mobilefacenet",
+    "checkpoint_every": 250,
+    "image_every": 0,
+    "validate_every": 0,
+    "best_by": "psnr",
+}
+
 TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "prior": {
         "paper": {},
@@ -235,7 +268,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "r1_weight": 0.5,  # StyleGAN2-ADA's rule of thumb falls with resolution squared
             "path_every": 16,
             "ema": 0.995,
-            "min_native": 200,
+            "min_native": 64,
             "workers": 1,
             "checkpoint_every": 500,
             "image_every": 500,
@@ -250,7 +283,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "size": 64,
             "iterations": 5000,
             "batch": 8,
-            "min_native": 200,
+            "min_native": 64,
             "freeze_d": 3,  # of five entries; the paper freezes five of eight
             # The paper's values are for 700,000 steps at 512 px. Here the discriminators have 5,000, and an eye is 14 px: with
             # those values the generator fools them sooner than they learn, and all logits stay at 0.
@@ -270,33 +303,21 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "image_every": 500,
             "validate_every": 2500,
         },
-        # Ours: no adversary and no feature network, one learning rate, warm-up and cosine decay; runs without any prior.
-        # Started as the identity, small batches with a large rate learn most in a given time on a CPU.
-        "reconstruction": {
-            "network": "pfr-256-lite",
-            "pass_through": True,
-            "iterations": 10_000,
-            "batch": 2,
-            "stddev_group": 0,
-            "global_weight": 0.0,
-            "local_weight": 0.0,
-            "fm_weight": 0.0,
-            "fp_weight": 0.0,
-            "lr_codec": 3e-3,
-            "lr_prior": 3e-3,
-            "lr_noise": 3e-3,
-            "schedule": "cosine",
-            "warmup": 100,
-            "beta1": 0.9,
-            "grad_clip": 1.0,
-            "device": "cpu",
-            "workers": 1,
-            "perceptual": "squeezenet",
-            "identity": "mobilefacenet",
-            "checkpoint_every": 250,
-            "image_every": 0,
-            "validate_every": 0,
-            "best_by": "psnr",
+        "reconstruction": RECONSTRUCTION,
+        # Ours: 512 px at the cost of 256, to be started from a model of 256 px. The rate stays, for days if need be; the average
+        # stands for its decay, and the end of a leg is a short run of its own (--schedule cosine) from what it gave.
+        "reconstruction-512": {
+            **RECONSTRUCTION,
+            "size": 512,
+            "patch": 2,
+            "min_native": 400,
+            "pass_through": False,
+            "iterations": 1_000_000,
+            "lr_codec": 1e-3,
+            "lr_prior": 1e-3,
+            "lr_noise": 1e-3,
+            "schedule": "piecewise",
+            "decay_at": (),
         },
     },
 }

@@ -8,6 +8,7 @@ the rest, and what many processes compute is what one would.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Iterable, Mapping
 
@@ -16,9 +17,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pfr_core.errors import InputError
-from pfr_core.support.device import resolve_device
+from pfr_core.support.device import keep_memory, resolve_device
 
-from .config import RunConfig
+from .config import Precision, RunConfig
+
+log = logging.getLogger(__name__)
 
 
 def start(config: RunConfig) -> Fabric:
@@ -33,6 +36,10 @@ def start(config: RunConfig) -> Fabric:
         raise InputError(f"{local} processes, but this machine has {torch.cuda.device_count()} GPUs. Lower --nproc-per-node.")
     if world > 1 and device.index is not None:
         raise InputError(f"--device {config.device} names one device, but there are {world} processes. Say --device cuda.")
+    if device.type == "cpu":
+        keep_memory()
+        torch.set_num_threads(1)
+        log.info("one thread, for threads wait for each other: torchrun --nproc-per-node N uses N cores.")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
@@ -41,13 +48,20 @@ def start(config: RunConfig) -> Fabric:
         devices=local if world > 1 or device.index is None else [device.index],
         num_nodes=max(1, world // local),
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if uses_bf16(config.precision, device) else "32-true",
     )
     fabric.launch()
     if world > 1:
         # Fabric does so for NCCL only; gloo's threads, still running when the interpreter ends, can abort the process.
         atexit.register(torch.distributed.destroy_process_group)
     return fabric
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Return whether to compute in bfloat16; ``auto``: not on a CPU without AVX-512, which only emulates it, 20 times slower."""
+    if precision != "auto":
+        return precision == "bf16"
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig
 from pfr_core.errors import CheckpointError, InputError
-from pfr_core.models.checkpoint import Checkpoint, read_checkpoint, read_part
+from pfr_core.models.checkpoint import PRIOR_FORMAT, Checkpoint, read_checkpoint, read_part
 from pfr_core.models.gpen import silence_decoder
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
@@ -19,6 +20,9 @@ from pfr_core.network.prior import StyleBlock, ToRGB
 from .config import network_options
 
 log = logging.getLogger(__name__)
+
+OPEN = 0.1
+"""Where noise scalars start (ours): StyleGAN2's and GPEN's 0 is slow to leave, 1 buries the first faces of a prior."""
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -34,12 +38,26 @@ def warm_start(net: PFR, source: str) -> None:
         CheckpointError: the file cannot be read.
     """
     start = take_over(net, net.config, source)
+    if start.source == PRIOR_FORMAT:
+        open_noise(net)
     if net.decoder is not None and not start.config.decoder:
         silence_decoder(net)
-    half = net.config.size // 2
-    if start.config.size == half and "encoder.stem.weight" in start.state:
+    half = net.config.features // 2
+    if start.config.features == half and net.config.patch == 1 and "encoder.stem.weight" in start.state:
         grow(net, start.state["encoder.stem.weight"].float(), start.state["encoder.stem.bias"].float())
         log.info("grown from %d to %d px", half, net.config.size)
+
+
+@torch.no_grad()
+def open_noise(net: PFR) -> None:
+    """Raise the prior's noise scalars that training took near 0 to :data:`OPEN` (ours).
+
+    There the prior's noise meant nothing, and the decoder's features, which take its place, would be cut off until training had
+    opened the branch again.
+    """
+    for name, scalar in net.prior.named_parameters():
+        if name.endswith("noise.weight") and scalar.abs() < OPEN:
+            scalar.fill_(OPEN)
 
 
 def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
@@ -54,19 +72,39 @@ def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
     start = read_start(source)
     given = start.config
     common = set(config.resolutions) & set(given.resolutions)
+    if given.patch not in (1, config.patch):
+        raise InputError(
+            f"{source}: its network has a patch of {given.patch}, this one of {config.patch}. Use --patch {given.patch}."
+        )
     if (config.style_dim, config.n_mlp) != (given.style_dim, given.n_mlp) or any(
         config.channels(r) != given.channels(r) for r in common
     ):
         raise InputError(f"{source}: its network has other channels than this one. {network_options(given)}")
     own = net.state_dict()
-    fitting = {name: value for name, value in start.state.items() if name in own and own[name].shape == value.shape}
+    state = start.state if config.patch == given.patch else spread(start.state, config)
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict({**own, **fitting})
     log.info("took %d of %d tensors from %s", len(fitting), len(own), source)
     return start
 
 
+def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
+    """Return the tensors of a network without a patch for ``config``, which has one.
+
+    Its stem takes the mean of each patch, all of whose pixels the last ToRGB gives the same value. With as many features
+    across, that is the smaller network between a shrinking and an enlarging.
+    """
+    found, pixels = dict(state), config.patch**2
+    for name, value in state.items():
+        if f"to_rgb.{config.features}." in name and "modulation" not in name:
+            found[name] = value.repeat_interleave(pixels, dim=0)
+        elif name == "encoder.stem.weight":
+            found[name] = value.repeat_interleave(pixels, dim=1) / config.patch  # scaled at run time by 1 / sqrt(3 patch^2)
+    return found
+
+
 def read_start(source: str) -> Checkpoint:
-    """A prior's or a model's file.
+    """Return a prior's or a model's file.
 
     Raises:
         CheckpointError: neither.
@@ -125,7 +163,7 @@ def pass_through(net: PFR) -> None:
     Raises:
         InputError: the network has no decoder, or fewer than six channels at full size.
     """
-    size, channels = net.config.size, net.config.channels(net.config.size)
+    size, channels = net.config.features, net.config.channels(net.config.features)
     if net.decoder is None:
         raise InputError("pass_through needs a network with a decoder.")
     keep_colours(net)
@@ -141,13 +179,14 @@ def pass_through(net: PFR) -> None:
     last.conv.modulation.weight[noise] = 0.0
     last.conv.modulation.bias[noise] = 1.0
     gain = GAIN * GAIN * block.noise.weight * (1.0 + SLOPE**2)  # of the two activations and the noise branch
+    pixels = net.config.patch**2
     for colour in range(3):
         for i, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):
-            last.conv.weight[colour, channels + i] = sign / (last.conv.scale * gain)
+            last.conv.weight[colour * pixels : (colour + 1) * pixels, channels + i] = sign / (last.conv.scale * gain)
 
 
 def keep_colours(net: PFR) -> None:
-    """The stem's first six channels become lrelu(r), lrelu(-r), lrelu(g), ...; called without gradients.
+    """Make the stem's first six channels lrelu(r), lrelu(-r), lrelu(g), ... (means over the patch); called without gradients.
 
     Raises:
         InputError: it has fewer than six channels.
@@ -156,19 +195,20 @@ def keep_colours(net: PFR) -> None:
     if stem.weight.shape[0] < 6:
         raise InputError("A network that is to start from what it sees needs at least 6 channels at its full size.")
     stem.weight[:6] = 0.0
+    pixels = net.config.patch**2
     for colour in range(3):
-        stem.weight[2 * colour, colour] = 1.0 / stem.scale
-        stem.weight[2 * colour + 1, colour] = -1.0 / stem.scale
+        for i, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):
+            stem.weight[i, colour * pixels : (colour + 1) * pixels] = sign / (stem.scale * pixels)
     bias(stem)[:6] = 0.0
 
 
 def layer(kind: type[Layer], module: nn.Module | Tensor) -> Layer:
-    """``module`` with the type that a ModuleDict hides."""
+    """Return ``module`` with the type that a ModuleDict hides."""
     assert isinstance(module, kind)
     return module
 
 
 def bias(conv: ConvLayer) -> Tensor:
-    """The bias of a layer that has one."""
+    """Return the bias of a layer that has one."""
     assert conv.bias is not None
     return conv.bias

@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look")
+PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look", "face", "degradation", "clean", "picture")
+
+
+def sample_seed(seed: int, purpose: str, counter: int) -> tuple[int, int, int]:
+    """Return the seed of what sample ``counter`` draws for ``purpose``, one of ``PURPOSES``: no two share a stream."""
+    return seed, PURPOSES.index(purpose), counter
 
 
 class SampleRandom:
@@ -29,7 +34,7 @@ class SampleRandom:
         self.device = device
         self.generators = []
         for counter in counters:
-            key = np.random.SeedSequence((seed, PURPOSES.index(purpose), int(counter))).generate_state(1, np.uint64)[0]
+            key = np.random.SeedSequence(sample_seed(seed, purpose, int(counter))).generate_state(1, np.uint64)[0]
             self.generators.append(torch.Generator(device).manual_seed(int(key >> np.uint64(1))))
 
     def normal(self, *shape: int) -> Tensor:

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from pfr_core.photo.io import write_photo
+from pfr_core.photo.write import write_photo
 from pfr_core.support.files import replacing
 
 from ..data.dataset import RGB8, to_bytes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core.errors import CheckpointError
+from pfr_core.support.device import memory_format
 
 from ..run.config import RunConfig
 
@@ -103,10 +104,10 @@ class Stage(ABC, Generic[Batch]):
         """Write the average (and what the next stage needs) to safetensors; return the files."""
 
     def to(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
-        """Move everything to ``device``, channels last; before the optimisers have a state."""
+        """Move everything to ``device``, in its layout; before the optimisers have a state."""
         self.device, self.autocast = device, autocast
         for module in (self.networks, self.fixed, self.ema):
-            module.to(device).to(memory_format=torch.channels_last)
+            module.to(device).to(memory_format=memory_format(device))
 
     @torch.no_grad()
     def average(self, step: int) -> None:

@@ -82,8 +82,8 @@ def start_discriminator(shape: PFRConfig, stddev_group: int, source: str) -> Dis
             net.load_state_dict(given.state)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{source}: a discriminator of {config.size} px with {config.channels(config.size)} channels at full size, but "
-                f"the network has {shape.size} px and {shape.channels(shape.size)}. {network_options(config)}"
+                f"{source}: a discriminator of {config.size} px with {config.channels(config.features)} channels at full "
+                f"size, but the network has {shape.size} px and {shape.channels(shape.features)}. {network_options(config)}"
             ) from error
     return net
 

@@ -21,14 +21,11 @@ from .. import losses
 from ..data.augment import augment, steer
 from ..data.dataset import FaceBatch, to_unit
 from ..run.config import PriorConfig
-from ..run.initialise import take_over
+from ..run.initialise import OPEN, take_over
 from ..run.optim import adam
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
-
-QUIET = 0.1
-"""Where the noise branches' scalars start (ours; GPEN's and StyleGAN2's 0 is slow to leave, 1 buries the first faces)."""
 
 
 class PriorStage(FaceStage):
@@ -45,7 +42,7 @@ class PriorStage(FaceStage):
         shape = config.shape
         self.g = StyleGAN2Prior(shape)
         for scalar in self.noise_scalars():
-            nn.init.constant_(scalar, QUIET)
+            nn.init.constant_(scalar, OPEN)
         if config.init_from:
             take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from)
         self.d = start_discriminator(shape, config.stddev_group, config.discriminator)
@@ -125,7 +122,7 @@ class PriorStage(FaceStage):
         return self.ema(z, self._noise(random))
 
     def look(self, batch: FaceBatch) -> dict[str, Tensor]:
-        """``samples``: z and noise varied; ``noise``: the same z in each row with other noise."""
+        """Return ``samples``, z and noise varied, and ``noise``, the same z in each row with other noise."""
         rows = [self.sample(list(range(8 * i, 8 * i + 8))) for i in range(6)]
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
         return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_unit(batch["truth"])[None]}

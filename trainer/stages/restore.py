@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import save_discriminator, save_model
 from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.support.device import memory_format
 
 from .. import losses
 from ..data.components import COMPONENTS, cut
@@ -28,8 +29,6 @@ from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
 
 log = logging.getLogger(__name__)
-
-NEARLY_OFF = 0.01
 
 
 class RestoreStage(FaceStage):
@@ -72,13 +71,6 @@ class RestoreStage(FaceStage):
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
         self._add_discriminators()
-        smallest = self.terms_of_weights()["G/noise_smallest"].item()
-        if smallest < NEARLY_OFF:
-            log.warning(
-                "a noise branch starts at %.4f: the decoder is nearly cut off there until training has opened it (lr_noise; "
-                "watch G/noise_smallest).",
-                smallest,
-            )
 
     def _add_discriminators(self) -> None:
         config = self.config
@@ -121,7 +113,7 @@ class RestoreStage(FaceStage):
 
     def _generator(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         config, truth = self.config, to_unit(batch["truth"])
-        degraded = to_unit(batch["degraded"]).contiguous(memory_format=torch.channels_last)
+        degraded = to_unit(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
         with self.autocast():
             output, pyramid = self.compiled_if_asked("g", self.g.forward_with_pyramid)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.

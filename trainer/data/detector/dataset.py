@@ -12,6 +12,7 @@ from torch import Tensor
 from pfr_core.faces.retinaface import RetinaFace
 
 from ...run.config import DetectorConfig
+from ...run.randomness import sample_seed
 from ..loader import TrainingSet
 from .photographs import load_material
 from .pictures import LabelledPicture, composite, piece
@@ -64,7 +65,7 @@ class PictureDataset(TrainingSet):
         return f"{len(self.material.faces)} faces, {len(self.material.photos)} photographs"
 
     def __getitem__(self, counter: int) -> dict[str, Tensor]:
-        picture = self._picture(np.random.default_rng((self.config.seed, counter)))
+        picture = self._picture(np.random.default_rng(sample_seed(self.config.seed, "picture", counter)))
         score, offsets, points = label(self.config.side, picture.boxes, picture.points, picture.ignored)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(picture.image[:, :, ::-1])),

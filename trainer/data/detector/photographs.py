@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pfr_core.errors import InputError
 from pfr_core.faces.retinaface import RetinaFace
 from pfr_core.models.weights import locate
-from pfr_core.photo.io import IMAGE_SUFFIXES
+from pfr_core.photo.photo import images_below
 
 from ..dataset import CSV_POINTS, RGB8
 from .split import is_test
@@ -127,7 +127,7 @@ def _index(folder: Path) -> list[dict[str, str]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = images_below(folder)
     if not found:
         raise InputError(f"{folder}: no such folder, or no pictures in it.")
     return found

@@ -44,7 +44,7 @@ class LabelledPicture:
 
 
 def composite(material: Material, size: int, rng: np.random.Generator) -> LabelledPicture:
-    """A composite of ``size`` px."""
+    """Return a composite of ``size`` px."""
     canvas = _background(material, size, rng)
     boxes: list[npt.NDArray[np.float32]] = []
     points: list[npt.NDArray[np.float32]] = []
@@ -83,7 +83,7 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Labell
 
 
 def piece(photo: Picture, size: int, rng: np.random.Generator) -> LabelledPicture:
-    """A piece of a photograph at a random scale, mostly around one of its faces."""
+    """Return a piece of a photograph at a random scale, mostly around one of its faces."""
     height, width = photo.levels[0].shape[:2]
     angle = rng.normal(0, 12) if rng.random() < 0.4 else 0.0
     if len(photo.boxes) and rng.random() < 0.75:
@@ -212,7 +212,7 @@ def _occlude(canvas: RGB8, box: npt.NDArray[np.float32], material: Material, rng
 
 
 def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8:
-    """A piece of a face-free picture, a page of writing, or a made texture."""
+    """Yield a piece of a face-free picture, a page of writing, or a made texture."""
     draw = rng.random()
     if material.negatives and draw < 0.75:
         picture = _choose(material.negatives, rng)

@@ -1,0 +1,164 @@
+"""Writes the pages of options from the dataclasses that define them; `tests/test_docs.py` holds them fresh.
+
+python docs/tools/options.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from pfr_core import RestoreOptions  # noqa: E402
+from trainer.data.prepare import PrepareOptions  # noqa: E402
+from trainer.detector.config import DetectorConfig  # noqa: E402
+from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, RunConfig  # noqa: E402
+from web.limits import Limits  # noqa: E402
+
+MADE = "<!-- Written by docs/tools/options.py from the code; change the code, then run `make docs`. -->"
+OF_THE_MACHINE: dict[tuple[type, str], str] = {(PrepareOptions, "workers"): "half the processors"}
+"""Defaults that differ from machine to machine."""
+MANY = 100_000
+"""An upper limit from here on only keeps typing errors out, and is not shown."""
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page by its file."""
+    docs = ROOT / "docs"
+    return {docs / "options.md": restoring(), docs / "training" / "options.md": training()}
+
+
+def restoring() -> str:
+    """Return the page on options of a restoration and limits of the page."""
+    return "\n\n".join([
+        "# Options of a restoration",
+        MADE,
+        "One list for every door: fields of `pfr_core.RestoreOptions`, options of `pfr restore` (with `--` and dashes), widgets "
+        "of the nodes, controls of the page and arguments of its endpoint. An option that would have no effect is refused.",
+        table(RestoreOptions, flag=False),
+        "## Limits of the web page",
+        "Options of `python -m web` and `pfr-demo`.",
+        table(Limits),
+        "",
+    ])  # fmt: skip
+
+
+def training() -> str:
+    """Return the page on options of the trainer."""
+    common = [item.name for item in fields(RunConfig)]
+    prior, restore = (own(kind, common) for kind in (PriorConfig, RestoreConfig))
+    return "\n\n".join([
+        "# Options of the trainer",
+        MADE,
+        "A preset gives the defaults (`--preset`), options that are typed replace them, `--config FILE` takes them from a saved "
+        "run. An empty cell is the value of the column `paper`. Values that the paper does not state are marked in "
+        "[paper.md](../paper.md).",
+        "## Both stages",
+        table(RunConfig, common),
+        "Presets of `prior` set of these:",
+        presets("prior", PriorConfig, common),
+        "Presets of `restore` set of these:",
+        presets("restore", RestoreConfig, common),
+        "## `prior`",
+        table(PriorConfig, prior, TRAINING_PRESETS["prior"]),
+        "## `restore`",
+        table(RestoreConfig, restore, TRAINING_PRESETS["restore"]),
+        "## `prepare`",
+        table(PrepareOptions),
+        "## `detector`",
+        table(DetectorConfig),
+        "",
+    ])  # fmt: skip
+
+
+def own(kind: type, common: list[str]) -> list[str]:
+    """Return the fields that a stage adds, or whose default it changes."""
+    base = {item.name: item for item in fields(RunConfig)}
+    return [i.name for i in fields(kind) if i.name not in common or i.default != base[i.name].default]
+
+
+def table(kind: type, names: Iterable[str] | None = None, columns: Mapping[str, Any] | None = None, flag: bool = True) -> str:
+    """Return a Markdown table of a dataclass's options.
+
+    Args:
+        kind: the dataclass.
+        names: which fields; all by default.
+        columns: presets, each with a column of the values it sets; the first one sets none, its values are the defaults.
+        flag: name them as on the command line.
+    """
+    wanted = None if names is None else set(names)
+    presets = list(columns or {"default": {}})
+    lines = [row("option", *presets, "what it is"), row(*["---"] * (len(presets) + 2))]
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        if wanted is None or item.name in wanted:
+            others = (
+                [text(columns[name][item.name]) if item.name in columns[name] else "" for name in presets[1:]] if columns else []
+            )
+            value = OF_THE_MACHINE.get((kind, item.name)) or text(item.default)
+            lines.append(row(code(item.name, flag), value, *others, describe(item, hints[item.name])))
+    return "\n".join(lines)
+
+
+def presets(stage: str, kind: type, names: list[str]) -> str:
+    """Return a Markdown table: which of the fields ``names`` the presets of ``stage`` set."""
+    found = TRAINING_PRESETS[stage]
+    set_by_some = [name for name in names if any(name in values for values in found.values())]
+    defaults = {item.name: item.default for item in fields(kind)}
+    lines = [row("option", *found), row(*["---"] * (len(found) + 1))]
+    for name in set_by_some:
+        lines.append(
+            row(code(name), text(defaults[name]), *(text(v[name]) if name in v else "" for v in list(found.values())[1:]))
+        )
+    return "\n".join(lines)
+
+
+def describe(item: Field[Any], hint: Any) -> str:
+    """Return the help text with choices and limits."""
+    said = item.metadata["help"]
+    choices = [choice for choice in get_args(hint) if isinstance(choice, str)]
+    if choices:
+        said += ": " + ", ".join(f"`{choice}`" for choice in choices)
+    low, high = item.metadata["low"], item.metadata["high"]
+    if low is None:
+        return said
+    return f"{said}; from {low:g}" if high >= MANY else f"{said}; {low:g} to {high:g}"
+
+
+def code(name: str, flag: bool = True) -> str:
+    """Return an option's name as it is typed."""
+    return f"`--{name.replace('_', '-')}`" if flag else f"`{name}`"
+
+
+def text(value: Any) -> str:
+    """Return a default as it is typed."""
+    if value is None or value == "" or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return (
+        f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}" if isinstance(value, float) else str(value)
+    )
+
+
+def row(*cells: str) -> str:
+    """Return a line of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> None:
+    """Write both pages."""
+    for path, content in pages().items():
+        path.write_text(content, encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Makes the pictures of the README from the example photograph (NASA, public domain) and from the running page.
+
+python docs/tools/pictures.py [--graph SCREENSHOT]
+
+Needs the `dev` and `demo` extras and a `chromium` command. The screenshot of a graph is one that `tests/nodes/test_comfyui.py`
+keeps (`before_after.png` in the folder that `PFR_COMFYUI_OUT` names); it is cut and stored as JPEG here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "docs" / "pictures"
+HEAD = (104, 10, 344, 250)  # of the example photograph
+SIDE, GAP = 320, 10
+VIEW = {"width": 1280, "height": 1160}
+
+
+def front(target: Path) -> None:
+    """Write degraded | restored | original, as `make example` makes them, cut to the head and enlarged."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, ROOT / "examples" / "restore_example.py", "--out", folder], check=True)
+        parts = [Image.open(Path(folder) / f"{name}.png") for name in ("degraded", "restored")]
+        parts.append(Image.open(ROOT / "examples" / "astronaut.jpg"))
+        whole = Image.new("RGB", (3 * SIDE + 2 * GAP, SIDE), "white")
+        for number, part in enumerate(parts):
+            whole.paste(part.crop(HEAD).resize((SIDE, SIDE), Image.Resampling.LANCZOS), (number * (SIDE + GAP), 0))
+    whole.save(target, quality=88)
+
+
+def page(target: Path) -> None:
+    """Write a screenshot of the web page with the degraded example photograph restored."""
+    from playwright.sync_api import sync_playwright
+
+    command = [sys.executable, "-m", "web", "--port", "7861", "--device", "cpu"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            view = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
+            view.set_default_timeout(180_000)
+            view.goto(address)
+            view.set_input_files("#photo input[type=file]", ROOT / "web" / "examples" / "astronaut_degraded.jpg")
+            view.get_by_text("face found").first.wait_for()
+            view.click("#restore")
+            view.wait_for_function("document.querySelector('#told').innerText.includes('restored')")
+            view.wait_for_timeout(2000)  # for the slider's pictures
+            shot = Path(folder) / "page.png"
+            view.screenshot(path=shot)
+            browser.close()
+            store(shot, target)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def store(screenshot: Path, target: Path) -> None:
+    """Write a screenshot as JPEG of moderate size."""
+    with Image.open(screenshot) as picture:
+        picture.convert("RGB").save(target, quality=82, optimize=True)
+
+
+def main() -> None:
+    """Write the pictures into docs/pictures."""
+    parser = argparse.ArgumentParser(description="Make the pictures of the README.")
+    parser.add_argument("--graph", type=Path, metavar="SCREENSHOT", help="also store this screenshot of ComfyUI")
+    screenshot: Path | None = parser.parse_args().graph
+    front(PICTURES / "front.jpg")
+    page(PICTURES / "page.jpg")
+    if screenshot is not None:
+        store(screenshot, PICTURES / "graph.jpg")
+    for path in sorted(PICTURES.iterdir()):
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()

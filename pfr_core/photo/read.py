@@ -1,0 +1,182 @@
+"""Reading a photo file: refused by what is wrong with it, or decoded with everything that belongs to it.
+
+Reads JPEG (an MPO's first picture), PNG, TIFF, WebP, BMP and still GIF. Not read: moving and multi-page files,
+floating-point and Lab pictures, HEIC, AVIF, raw. Files cut short are refused; a JPEG that is damaged in the middle but whole
+in length decodes as its library makes of it, which nothing here notices.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from ..errors import ImageError
+from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
+from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
+from .photo import Photo
+from .tiff import Tag, descriptive_fields, exif_of_tiff, upright, upright_tiff, without_thumbnail
+from .xmp import upright_xmp
+
+log = logging.getLogger(__name__)
+
+MAX_PIXELS = 250_000_000
+"""Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
+20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
+
+_READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"BM", b"GIF8")
+
+
+def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode a photo file. CMYK is converted to sRGB, with a warning; nothing else is converted.
+
+    Args:
+        path: the file.
+        max_pixels: largest width x height that is taken, known before anything is decoded.
+
+    Raises:
+        ImageError: missing, empty, cut short, damaged, not a picture, a folder, not readable, moving or multi-page, floating
+            point, or too large; the message names the file and the remedy.
+
+    Example:
+        >>> read_photo("group.png", max_pixels=50_000_000).pixels.shape  # doctest: +SKIP
+        (3000, 4000, 3)
+    """
+    path = Path(path)
+    data = read_bytes(path, magic=True)
+    try:
+        with strict_pillow(), Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
+            _refuse_unsuitable(path, image, max_pixels)
+            return _decode(path, data, image)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can make the decoders raise nearly anything
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ImageError(
+            f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
+            "open it in an image editor and save it as an 8- or 16-bit PNG, TIFF or JPEG."
+        ) from error
+
+
+def read_bytes(path: Path, *, magic: bool = False) -> bytes:
+    """Return the whole file; with ``magic`` only if it begins like a picture, so that a video is not pulled into memory.
+
+    Raises:
+        ImageError: it cannot be read, or does not begin like a picture.
+    """
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: this is a folder; name the picture files in it.")
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path}: this is not an ordinary file; copy the picture to one.")
+        with open(path, "rb") as file:
+            head = file.read(8)
+            if magic and not head:
+                raise ImageError(f"{path}: the file is empty; fetch or export it again.")
+            if magic and not head.startswith(_MAGIC):
+                raise ImageError(
+                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF); convert it to one of "
+                    "these first."
+                )
+            return head + file.read()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: there is no such file; check the path.") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: no permission to read it; change its permissions or copy it elsewhere.") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it to a healthy disk.") from error
+
+
+def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
+    """By what the header says, before any pixel is decoded."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; scale the picture down, or "
+            "raise max_pixels if it is really that large."
+        )
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        if image.format == "TIFF":
+            raise ImageError(f"{path}: a TIFF with several pages; save the page you want as a file of its own.")
+        raise ImageError(f"{path}: a moving picture; extract its frames as PNG files with a video tool and use those.")
+    if image.mode in ("F", "I", "LAB") and not _is_deep_png(image):
+        kind = "Lab" if image.mode == "LAB" else "floating-point or 32-bit"
+        raise ImageError(f"{path}: {kind} pixels are not supported; save it as 8- or 16-bit RGB in an image editor.")
+
+
+def _is_deep_png(image: Image.Image) -> bool:
+    # Old versions of Pillow open 16-bit gray PNG files as 32-bit integers.
+    return image.format == "PNG" and image.mode == "I"
+
+
+def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    if "mp" in image.info:
+        log.warning("%s: holds further pictures (depth, HDR gain or stereo); only the first is used.", path)
+    in_file: int | None = None
+    if kind == "TIFF":
+        in_file, data = upright_tiff(data)
+        image = Image.open(io.BytesIO(data), formats=("TIFF",))
+    image.load()  # before its info is looked at: PNG may state things behind the pixels
+    in_exif, exif = _exif(path, data, image)
+    in_xmp, xmp = upright_xmp(_xmp(image))
+    pixels, gray = decode_pixels(path, data, image, kind)
+    return Photo(
+        pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
+        path=path,
+        format=kind,
+        gray=gray,
+        icc=None if image.mode == "CMYK" else image.info.get("icc_profile") or None,
+        exif=exif,
+        xmp=xmp or None,
+        dpi=resolution(image),
+        jpeg=jpeg_coding(image) if kind == "JPEG" else None,
+        lossless=kind != "JPEG" and (kind != "WEBP" or is_lossless_webp(data)),
+        extras=_extras(data, image, kind),
+    )
+
+
+def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, bytes | None]:
+    """The orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
+    try:
+        if image.format == "TIFF":
+            return None, exif_of_tiff(data)
+        exif: bytes | None = image.info.get("exif")
+        raw_profile = image.info.get("Raw profile type exif")  # how ImageMagick puts EXIF into PNG
+        if exif is None and raw_profile:
+            exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
+        if not exif:
+            return None, None
+        orientation, exif = upright(without_thumbnail(exif.removeprefix(b"Exif\0\0")))
+        descriptive_fields(exif)  # so that damage in a sub-directory shows here and not when writing
+    except struct.error:
+        log.warning("%s: its EXIF data is damaged and is left out.", path)
+        return None, None
+    return orientation, exif
+
+
+def _xmp(image: Image.Image) -> bytes:
+    xmp = image.info.get("xmp") or image.info.get(XMP_PNG_KEYWORD.decode())
+    if xmp is None and isinstance(image, JpegImagePlugin.JpegImageFile):  # Pillow before 11 leaves it there
+        packets = (block for _, block in image.applist if block.startswith(XMP_JPEG_HEADER))
+        xmp = next(packets, b"")[len(XMP_JPEG_HEADER) :]
+    if xmp is None and image.format == "TIFF":
+        xmp = getattr(image, "tag_v2", {}).get(Tag.XMP)
+    return xmp.encode() if isinstance(xmp, str) else xmp or b""
+
+
+def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, bytes], ...]:
+    if kind == "PNG":
+        return png_extras(data)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        return jpeg_extras(image.applist)
+    if kind == "TIFF":
+        blocks = ((str(int(tag)), getattr(image, "tag_v2", {}).get(tag)) for tag in TIFF_EXTRAS)
+        return tuple((name, block) for name, block in blocks if isinstance(block, bytes))
+    return ()

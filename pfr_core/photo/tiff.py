@@ -1,0 +1,241 @@
+"""TIFF directories, of which EXIF blocks consist as well as TIFF files: read, changed in place, packed.
+
+Numbers are changed in place, because a rewritten block would break maker notes, which point at absolute offsets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Union
+
+from .xmp import upright_xmp
+
+
+class Tag(IntEnum):
+    """Tags by their names in the specifications: TIFF 6.0, EXIF, Adobe's supplements, Windows (``XP``, ``RATING``)."""
+
+    IMAGE_WIDTH = 256
+    IMAGE_LENGTH = 257
+    BITS_PER_SAMPLE = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    DESCRIPTION = 270
+    MAKE = 271
+    MODEL = 272
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES_PER_PIXEL = 277
+    ROWS_PER_STRIP = 278
+    STRIP_BYTE_COUNTS = 279
+    X_RESOLUTION = 282
+    Y_RESOLUTION = 283
+    PLANAR_CONFIGURATION = 284
+    RESOLUTION_UNIT = 296
+    SOFTWARE = 305
+    DATE_TIME = 306
+    ARTIST = 315
+    HOST_COMPUTER = 316
+    PREDICTOR = 317
+    EXTRA_SAMPLES = 338
+    XMP = 700
+    RATING = 18246
+    RATING_PERCENT = 18249
+    COPYRIGHT = 33432
+    IPTC = 33723
+    PHOTOSHOP = 34377
+    EXIF_IFD = 34665
+    ICC_PROFILE = 34675
+    GPS_IFD = 34853
+    XP_TITLE = 40091
+    XP_COMMENT = 40092
+    XP_AUTHOR = 40093
+    XP_KEYWORDS = 40094
+    XP_SUBJECT = 40095
+    EXIF_WIDTH = 40962
+    EXIF_HEIGHT = 40963
+    INTEROP_IFD = 40965
+
+
+class Kind(IntEnum):
+    """Types of the values that are written here."""
+
+    BYTE = 1
+    SHORT = 3
+    LONG = 4
+    RATIONAL = 5
+    UNDEFINED = 7
+
+
+_DESCRIPTIVE = frozenset(
+    {
+        Tag.DESCRIPTION, Tag.MAKE, Tag.MODEL, Tag.SOFTWARE, Tag.DATE_TIME, Tag.ARTIST, Tag.HOST_COMPUTER, Tag.RATING,
+        Tag.RATING_PERCENT, Tag.XP_TITLE, Tag.XP_COMMENT, Tag.XP_AUTHOR, Tag.XP_KEYWORDS, Tag.XP_SUBJECT, Tag.COPYRIGHT,
+    }
+)  # fmt: skip
+"""What describes the photo rather than the layout of its file."""
+_POINTERS = frozenset({Tag.EXIF_IFD, Tag.GPS_IFD, Tag.INTEROP_IFD})
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each type, those of BigTIFF from 16 on."""
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""The unsigned integers among the types, as ``struct`` calls them."""
+
+
+@dataclass(frozen=True)
+class TiffField:
+    """One directory entry: TIFF type code, raw bytes, and where in the file they lie (``None`` if newly made)."""
+
+    kind: int
+    data: bytes
+    position: int | None = None
+
+
+Directory = Mapping[int, Union[TiffField, "Directory"]]
+
+
+@dataclass(frozen=True)
+class TiffReader:
+    """Reads the directories of a TIFF structure (classic or BigTIFF); raises ``struct.error`` on a damaged one."""
+
+    data: bytes
+
+    @property
+    def order(self) -> str:
+        if self.data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise struct.error("not a TIFF structure")
+        return "<" if self.data[:2] == b"II" else ">"
+
+    @property
+    def big(self) -> bool:
+        return b"+" in self.data[2:4]
+
+    def first(self) -> int:
+        """Offset of the first directory."""
+        return int(struct.unpack_from(self.order + ("Q" if self.big else "I"), self.data, 8 if self.big else 4)[0])
+
+    def directory(self, offset: int) -> tuple[dict[int, TiffField], int]:
+        """The fields of the directory at ``offset`` and the position of its pointer to the next one."""
+        count_format, entry_format, inline = ("Q", "HHQ8s", 8) if self.big else ("H", "HHI4s", 4)
+        (count,) = struct.unpack_from(self.order + count_format, self.data, offset)
+        position = offset + struct.calcsize(self.order + count_format)
+        fields: dict[int, TiffField] = {}
+        for _ in range(count):
+            tag, kind, number, value = struct.unpack_from(self.order + entry_format, self.data, position)
+            position += struct.calcsize(self.order + entry_format)
+            size = number * _SIZES.get(kind, 0)
+            start = position - inline
+            if size > inline:
+                (start,) = struct.unpack(self.order + ("Q" if self.big else "I"), value)
+            if 0 < size <= len(self.data) - start:  # a field of unknown type or out of bounds is left out
+                fields[tag] = TiffField(kind, self.data[start : start + size], start)
+        return fields, position
+
+    def number(self, field: TiffField | None) -> int | None:
+        """The first number of an unsigned integer field, None for any other."""
+        code = _NUMBERS.get(field.kind) if field else None
+        return int(struct.unpack_from(self.order + code, field.data)[0]) if field and code else None
+
+    def subdirectory(self, fields: Mapping[int, TiffField], tag: int) -> dict[int, TiffField]:
+        offset = self.number(fields.get(tag))
+        return self.directory(offset)[0] if offset else {}
+
+    def with_number(self, field: TiffField, value: int) -> bytes:
+        """The whole structure with the first number of ``field`` changed in place."""
+        packed = struct.pack(self.order + _NUMBERS[field.kind], value)
+        assert field.position is not None
+        return self.data[: field.position] + packed + self.data[field.position + len(packed) :]
+
+
+def pack_directory(fields: Directory, order: str, offset: int) -> bytes:
+    """A classic TIFF directory to be placed at ``offset``, sub-directories and long values behind it."""
+    table, tail = b"", b""
+    tail_at = offset + 2 + 12 * len(fields) + 4
+    for tag in sorted(fields):
+        field = fields[tag]
+        if isinstance(field, TiffField):
+            kind, count, data = field.kind, len(field.data) // _SIZES[field.kind], field.data
+        else:
+            position = tail_at + len(tail)
+            block = pack_directory(field, order, position)
+            tail += block + b"\0" * (len(block) % 2)
+            kind, count, data = Kind.LONG, 1, struct.pack(order + "I", position)
+        if len(data) > 4:
+            position = tail_at + len(tail)
+            tail += data + b"\0" * (len(data) % 2)
+            data = struct.pack(order + "I", position)
+        table += struct.pack(order + "HHI", tag, kind, count) + data.ljust(4, b"\0")
+    return struct.pack(order + "H", len(fields)) + table + b"\0" * 4 + tail
+
+
+def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
+    """What a TIFF file or an EXIF block says about the photo, without what describes the layout of the file."""
+    reader = TiffReader(data)
+    fields, _ = reader.directory(reader.first())
+    kept: dict[int, TiffField | Directory] = {**_classic({tag: fields[tag] for tag in _DESCRIPTIVE & fields.keys()})}
+    for tag in (Tag.EXIF_IFD, Tag.GPS_IFD):
+        found = reader.subdirectory(fields, tag)
+        children: dict[int, TiffField | Directory] = {**_classic(found)}
+        interop = _classic(reader.subdirectory(found, Tag.INTEROP_IFD))
+        if interop:
+            children[Tag.INTEROP_IFD] = interop
+        if children:
+            kept[tag] = children
+    return kept
+
+
+def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
+    """Without pointers, which are made anew, and without the 8-byte types of BigTIFF."""
+    return {tag: field for tag, field in fields.items() if tag not in _POINTERS and field.kind < 16}
+
+
+def exif_of_tiff(data: bytes) -> bytes | None:
+    """An EXIF block with the descriptive fields of a TIFF file, None if it has none."""
+    fields = descriptive_fields(data)
+    order = TiffReader(data).order
+    head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+    return head + pack_directory(fields, order, 8) if fields else None
+
+
+def upright(data: bytes) -> tuple[int | None, bytes]:
+    """The orientation in a TIFF file or EXIF block (None if not stated), and the same bytes stating 1."""
+    reader = TiffReader(data)
+    field = reader.directory(reader.first())[0].get(Tag.ORIENTATION)
+    orientation = reader.number(field)
+    if field is None or orientation is None or orientation == 1:
+        return orientation, data
+    return orientation, reader.with_number(field, 1)
+
+
+def upright_tiff(data: bytes) -> tuple[int, bytes]:
+    """The orientation of a TIFF file, by its tag or else its XMP, and the file with both stating 1.
+
+    Some versions of Pillow and OpenCV turn TIFF pixels by themselves; given the changed file they have no reason to.
+    """
+    stated, data = upright(data)
+    reader = TiffReader(data)
+    field = reader.directory(reader.first())[0].get(Tag.XMP)
+    if field is not None and field.position is not None:
+        in_xmp, xmp = upright_xmp(field.data)
+        stated = in_xmp if stated is None else stated
+        if xmp != field.data:
+            data = data[: field.position] + xmp + data[field.position + len(xmp) :]
+    return stated or 1, data
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """The block with its second directory unlinked: the preview there shows the photo before restoration."""
+    reader = TiffReader(exif)
+    position = reader.directory(reader.first())[1]
+    return exif[:position] + b"\0" * len(exif[position : position + 4]) + exif[position + 4 :]
+
+
+def exif_for_size(exif: bytes, width: int, height: int) -> bytes:
+    """The block with its pixel dimensions, where it states any, set to those of the picture about to be written."""
+    for tag, value in ((Tag.EXIF_WIDTH, width), (Tag.EXIF_HEIGHT, height)):
+        reader = TiffReader(exif)
+        field = reader.subdirectory(reader.directory(reader.first())[0], Tag.EXIF_IFD).get(tag)
+        if field is not None and field.kind in (3, 4) and (field.kind == 4 or value < 65536):
+            exif = reader.with_number(field, value)
+    return exif

@@ -1,0 +1,170 @@
+"""Writing a photo file: in the format of its ending, with all of the source's metadata that the format can hold.
+
+Writes JPEG, PNG, TIFF, WebP and BMP. Not kept, in any format: embedded previews (they show the photo before restoration),
+palettes (written as RGB), the second picture of an MPO, C2PA manifests. TIFF keeps the descriptive tags, EXIF, GPS, IPTC and
+Photoshop blocks, not private ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import ImageError, InputError
+from ..support.files import remedy, replacing
+from .encode import encode_bmp, encode_jpeg, encode_png, encode_tiff, encode_webp
+from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
+from .photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, Photo, Provenance
+from .read import read_bytes
+from .tiff import exif_for_size
+from .xmp import with_provenance
+
+log = logging.getLogger(__name__)
+
+_SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
+_ALPHA = frozenset({"PNG", "TIFF", "WEBP"})
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "BMP": 2**31 - 1, "PNG": 2**31 - 1, "TIFF": 2**31 - 1}
+# PNG colour chunks that say "sRGB" or nearly so in practice; losing them on the way to another format changes nothing.
+_HARMLESS_EXTRAS = frozenset({"gAMA", "cHRM", "sRGB", "pHYs", "tIME"})
+
+
+def write_photo(
+    path: str | os.PathLike[str],
+    pixels: np.ndarray,
+    like: Photo | None = None,
+    *,
+    quality: int | None = None,
+    provenance: Provenance | None = None,
+) -> None:
+    """Encode ``pixels`` in the format of the path's ending; missing folders are made. An existing file is only replaced by a
+    whole one.
+
+    16 bits become 8, rounded and with a warning, where the format has no more.
+
+    Args:
+        path: the file; its ending decides the format.
+        pixels: [H,W,3] RGB or [H,W,4] RGBA, uint8 or uint16.
+        like: the photo the pixels came from. Its profile, EXIF, XMP and resolution are kept where the format can hold them
+            (what is dropped is logged as a warning), a gray photo stays single-channel if the pixels are still gray, and a
+            JPEG written as JPEG keeps its quantisation tables, chroma subsampling and scan order.
+        quality: 1 to 100 for JPEG (then 4:4:4) and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
+            out, JPEG follows ``like`` or else is 95, 4:4:4; WebP is lossless unless ``like`` was a lossy WebP (then 95).
+        provenance: the model that synthesised detail, recorded as XMP.
+
+    Raises:
+        InputError: pixels or a quality that are not as said.
+        ImageError: an unknown ending, transparency that the format cannot hold, a picture too large for it, or a file that
+            cannot be written.
+
+    Example:
+        >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))  # doctest: +SKIP
+    """
+    target = Path(path)
+    kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
+    if kind is None:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
+    _check_arguments(pixels, quality)
+    pixels = _fitting(target, pixels, kind, like)
+    metadata = _metadata(target, pixels, kind, like, provenance)
+    try:
+        if kind == "JPEG":
+            data = encode_jpeg(pixels, metadata, quality, like.jpeg if like else None)
+        elif kind == "PNG":
+            data = encode_png(pixels, metadata)
+        elif kind == "TIFF":
+            data = encode_tiff(pixels, metadata)
+        elif kind == "WEBP":
+            lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
+            data = encode_webp(pixels, metadata, quality, lossless=not lossy)
+        else:
+            data = encode_bmp(pixels, metadata)
+    except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
+        raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
+    write_file(target, data)
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file byte for byte, for a photo in which nothing changed; as safely as :func:`write_photo`.
+
+    Raises:
+        ImageError: the source cannot be read or the target not be written.
+
+    Example:
+        >>> copy_file("landscape.jpg", "out/landscape.jpg")  # doctest: +SKIP
+    """
+    write_file(Path(target), read_bytes(Path(source)))
+
+
+def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or 0 in pixels.shape:
+        shape = getattr(pixels, "shape", type(pixels).__name__)
+        raise InputError(f"pixels: expected an array [H,W,3] RGB or [H,W,4] RGBA, got {shape}.")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"pixels: expected uint8 or uint16, got {pixels.dtype}; scale and round them first.")
+    if quality is not None and (isinstance(quality, bool) or not (isinstance(quality, int) and 1 <= quality <= 100)):
+        raise InputError(f"quality: expected a whole number from 1 to 100, got {quality!r}.")
+
+
+def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) -> np.ndarray:
+    """The channels and depth that go into the file; refuses what the format cannot hold."""
+    if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
+        raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
+    if pixels.shape[2] == 4 and kind not in _ALPHA:
+        if (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
+            raise ImageError(f"{target}: {kind} cannot hold transparency; write .png, .tif or .webp instead.")
+        pixels = pixels[..., :3]  # wholly opaque: nothing is lost
+    if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
+        log.warning("%s: 16 bits are reduced to the 8 of %s; write .png or .tif to keep them.", target, kind)
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    deep_alpha = pixels.dtype == np.uint16 and pixels.shape[2] == 4  # gray + alpha in 16 bits: no encoder here
+    if like is not None and like.gray and kind != "WEBP" and not deep_alpha:
+        gray = pixels[..., :1]
+        if (gray == pixels[..., 1:2]).all() and (gray == pixels[..., 2:3]).all():
+            pixels = np.concatenate([gray, pixels[..., 3:]], axis=2)
+    return pixels
+
+
+def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None) -> Metadata:
+    """What the target format can hold of the source's metadata; the rest is named in one warning."""
+    if like is None:
+        kept, dropped = Metadata(), []
+    else:
+        kept = Metadata(like.icc, like.exif, like.xmp, like.dpi, like.extras if like.format == kind else ())
+        dropped = sorted({TIFF_EXTRAS.get(int(name), name) if name.isdigit() else name for name, _ in like.extras})
+        dropped = [] if kept.extras else [name for name in dropped if name not in _HARMLESS_EXTRAS]
+    if kept.exif:
+        kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
+    if provenance is not None:
+        kept = replace(kept, xmp=with_provenance(kept.xmp, provenance))
+    if kept.icc and kept.icc[16:20] == b"GRAY" and pixels.shape[2] >= 3:
+        dropped.append("gray ICC profile")
+        kept = replace(kept, icc=None)
+    if kind == "JPEG" and kept.xmp and len(XMP_JPEG_HEADER) + len(kept.xmp) > JPEG_SEGMENT:
+        dropped.append("XMP (over 64 kB)")
+        kept = replace(kept, xmp=with_provenance(None, provenance) if provenance else None)
+    if kind == "BMP":
+        dropped += [name for name in ("icc", "exif", "xmp") if getattr(kept, name)]
+        kept = Metadata(dpi=kept.dpi)
+    if dropped:
+        log.warning("%s: not kept in this %s file: %s.", target, kind, ", ".join(dropped))
+    return kept
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write ``data``; the file appears whole or not at all.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    try:
+        with replacing(target) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise ImageError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error

@@ -1,0 +1,68 @@
+"""Imports go one way, from a later part to an earlier one, also inside functions: docs/architecture.md draws the order."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# First to last. A file belongs to the longest entry that begins its dotted name: `run.loop` is not in `run`.
+ORDER = {
+    "pfr_core": (
+        "errors support photo network models faces degradation options find compose session restorer __init__ cli __main__"
+    ),
+    "trainer": (
+        "__init__ run.config run.randomness data losses run judge stages"
+        " judge.validate run.loop run.export judge.benchmark detector cli __main__"
+    ),
+}
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the dotted name, in parts, of everything that a file imports, relative ones from the root of the repository."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (tuple(each.name.split(".")) for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            yield from ((*base, *(node.module or "").split("."), each.name) for each in node.names)
+
+
+def entry(name: tuple[str, ...], order: list[str]) -> str | None:
+    """Return the longest entry of the order that begins the name."""
+    found = [each for each in order if name[: each.count(".") + 1] == tuple(each.split("."))]
+    return max(found, key=len, default=None)
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_go_one_way(package: str) -> None:
+    order = ORDER[package].split()
+    upwards = set()
+    for path in sorted((ROOT / package).rglob("*.py")):
+        file = path.relative_to(ROOT)
+        own = entry(file.with_suffix("").parts[1:], order)
+        assert own, f"say in ORDER where {file} belongs"
+        for top, *rest in imports(path):
+            other = entry(tuple(part for part in rest if part), order) if top == package else None
+            if other and order.index(other) > order.index(own):
+                upwards.add((file.as_posix(), other))
+    assert not upwards
+
+
+@pytest.mark.parametrize(
+    ("package", "strangers"),
+    [
+        ("pfr_core", {"trainer", "web", "nodes", "pfr_trainer", "pfr_demo"}),
+        ("trainer", {"web", "nodes", "pfr_demo"}),
+        ("web", {"trainer", "nodes", "pfr_trainer"}),
+        ("nodes", {"trainer", "web", "pfr_trainer", "pfr_demo"}),
+    ],
+)
+def test_doors_know_the_core_and_not_each_other(package: str, strangers: set[str]) -> None:
+    found = {(path.name, name[0]) for path in (ROOT / package).rglob("*.py") for name in imports(path) if name[0] in strangers}
+    assert found == set()
