@@ -16,8 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from pfr_core import RestoreOptions  # noqa: E402
 from trainer.data.prepare import PrepareOptions  # noqa: E402
-from trainer.detector.config import DetectorConfig  # noqa: E402
-from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, RunConfig  # noqa: E402
+from trainer.run.config import TRAINING_PRESETS, DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
 from web.limits import Limits  # noqa: E402
 
 MADE = "<!-- Written by docs/tools/options.py from the code; change the code, then run `make docs`. -->"
@@ -50,7 +49,7 @@ def restoring() -> str:
 
 def training() -> str:
     """Return the page on options of the trainer."""
-    common = [item.name for item in fields(RunConfig)]
+    common = [item.name for item in fields(FaceConfig)]
     prior, restore = (own(kind, common) for kind in (PriorConfig, RestoreConfig))
     return "\n\n".join([
         "# Options of the trainer",
@@ -59,7 +58,7 @@ def training() -> str:
         "run. An empty cell is the value of the column `paper`. Values that the paper does not state are marked in "
         "[paper.md](../paper.md).",
         "## Both stages",
-        table(RunConfig, common),
+        table(FaceConfig, common),
         "Presets of `prior` set of these:",
         presets("prior", PriorConfig, common),
         "Presets of `restore` set of these:",
@@ -78,7 +77,7 @@ def training() -> str:
 
 def own(kind: type, common: list[str]) -> list[str]:
     """Return the fields that a stage adds, or whose default it changes."""
-    base = {item.name: item for item in fields(RunConfig)}
+    base = {item.name: item for item in fields(FaceConfig)}
     return [i.name for i in fields(kind) if i.name not in common or i.default != base[i.name].default]
 
 
