@@ -31,7 +31,7 @@ def is_zip(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
-    """The photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
+    """Yield the photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
 
     The caller may delete a file before asking for the next. Entries that are no photos, or unsafe, are reported, not written.
 

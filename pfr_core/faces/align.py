@@ -28,12 +28,12 @@ TEMPLATE = np.array(
 
 
 def template(size: int) -> Matrix:
-    """The five points in a crop of ``size`` px: [5,2]. Pixel centres are kept, so a crop of 256 is a crop of 512 halved."""
+    """Return the five points in a crop of ``size`` px, [5,2]; pixel centres are kept, so 256 px are 512 px halved."""
     return (TEMPLATE + 0.5) * (size / TEMPLATE_SIZE) - 0.5
 
 
 def alignment_matrix(face: Face, size: int) -> Matrix:
-    """The similarity [2,3] that takes photograph pixels to pixels of a crop of ``size``: least squares over five points.
+    """Return the similarity [2,3] that takes photograph pixels to pixels of a crop of ``size``: least squares over five points.
 
     Raises:
         InputError: the points coincide.
@@ -122,7 +122,7 @@ def shifted(matrix: Matrix, left: int, top: int) -> Matrix:
 
 
 def align(image: npt.NDArray[np.generic], matrix: Matrix, size: int) -> FloatImage:
-    """The aligned crop [size,size,3] float32 in [0,1] of a photograph [H,W,3+] uint8, uint16 or float.
+    """Return the aligned crop [size,size,3] float32 in [0,1] of a photograph [H,W,3+] uint8, uint16 or float.
 
     Only the face's own surroundings are touched; beyond the photograph's edge its border is repeated.
     """

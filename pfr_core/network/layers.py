@@ -43,6 +43,11 @@ def upsample2(x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, _depthwise(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
+def repeated(x: Tensor, times: int) -> Tensor:
+    """[B,C,H,W] -> [B,C,times*H,times*W], each pixel a square of its value."""
+    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="nearest")
+
+
 def normal_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:
     """Return a parameter drawn from a normal distribution around 0.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .codec import Features
 from .config import SMALLEST, PFRConfig
-from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, upsample2
+from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, repeated, upsample2
 
 
 class ModulatedConv(nn.Module):
@@ -103,8 +103,7 @@ class ToRGB(nn.Module):
         if skip is None:
             return rgb
         with torch.autocast(x.device.type, enabled=False):
-            skip = upsample2(skip)
-            return rgb + (F.interpolate(skip, scale_factor=self.patch, mode="nearest") if self.patch > 1 else skip)
+            return rgb + repeated(upsample2(skip), self.patch)
 
 
 class StyleGAN2Prior(nn.Module):

@@ -27,8 +27,10 @@ _PILLOW_LOCK = threading.Lock()
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Two switches of Pillow are process-wide: its own pixel limit (ours is checked instead) and tolerance for files
-    cut short, which other packages turn on. Both are set for the block and put back; the lock keeps two readers apart.
+    """Keep Pillow, for the block, from its own pixel limit and from tolerance for files cut short.
+
+    Ours is checked instead of its limit, and other packages turn that tolerance on. Both switches are process-wide: they are
+    put back after the block, and the lock keeps two readers apart.
     """
     with _PILLOW_LOCK:
         saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
@@ -68,8 +70,10 @@ def is_lossless_webp(data: bytes) -> bool:
 
 
 def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tuple[np.ndarray, bool]:
-    """RGB or RGBA pixels, and whether the file is gray. ``image`` has been loaded, 16 bits or not: Pillow notices files
-    that are cut short, OpenCV does not always."""
+    """Return RGB or RGBA pixels, and whether the file is gray.
+
+    ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.
+    """
     if image.mode == "CMYK":
         return np.asarray(_cmyk_to_rgb(path, image)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray

@@ -55,7 +55,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
-    """A PNG file with ``metadata`` inserted behind its header chunk."""
+    """Return a PNG file with ``metadata`` inserted behind its header chunk."""
     chunks = [(name.encode(), content) for name, content in metadata.extras]
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))

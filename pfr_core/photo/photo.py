@@ -55,8 +55,10 @@ class Photo:
         extras: further blocks, (name, content), that only the same format can hold.
 
     Example:
-        >>> photo = read_photo("me.jpg")  # doctest: +SKIP
-        >>> write_photo("me_restored.jpg", restore(photo.pixels), like=photo)  # doctest: +SKIP
+        >>> from pfr_core.photo.read import read_photo
+        >>> photo = read_photo("examples/astronaut.jpg")
+        >>> photo.format, photo.pixels.shape, photo.pixels.dtype
+        ('JPEG', (512, 512, 3), dtype('uint8'))
     """
 
     pixels: np.ndarray

@@ -42,10 +42,10 @@ def write_photo(
     quality: int | None = None,
     provenance: Provenance | None = None,
 ) -> None:
-    """Encode ``pixels`` in the format of the path's ending; missing folders are made. An existing file is only replaced by a
-    whole one.
+    """Encode ``pixels`` in the format of the path's ending.
 
-    16 bits become 8, rounded and with a warning, where the format has no more.
+    Missing folders are made, and an existing file is only replaced by a whole one. 16 bits become 8, rounded and with a
+    warning, where the format has no more.
 
     Args:
         path: the file; its ending decides the format.
@@ -63,7 +63,7 @@ def write_photo(
             cannot be written.
 
     Example:
-        >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))  # doctest: +SKIP
+        >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
     """
     target = Path(path)
     kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
@@ -97,7 +97,7 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         ImageError: the source cannot be read or the target not be written.
 
     Example:
-        >>> copy_file("landscape.jpg", "out/landscape.jpg")  # doctest: +SKIP
+        >>> copy_file("examples/astronaut.jpg", "copies/astronaut.jpg")
     """
     write_file(Path(target), read_bytes(Path(source)))
 
@@ -113,7 +113,7 @@ def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
 
 
 def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) -> np.ndarray:
-    """The channels and depth that go into the file; refuses what the format cannot hold."""
+    """Return the channels and depth that go into the file; refuses what the format cannot hold."""
     if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
         raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
     if pixels.shape[2] == 4 and kind not in _ALPHA:
@@ -132,7 +132,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
 
 
 def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None) -> Metadata:
-    """What the target format can hold of the source's metadata; the rest is named in one warning."""
+    """Return what the target format can hold of the source's metadata; the rest is named in one warning."""
     if like is None:
         kept, dropped = Metadata(), []
     else:

@@ -99,6 +99,7 @@ def pixels(path: Path) -> np.ndarray:
 # --- restore: where results go, and what they keep --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_file_to_file_in_a_process_without_stdin(tmp_path: Path, model: Path) -> None:
     source, target = photo(tmp_path / "a.png"), tmp_path / "new" / "b.png"
     process = start("restore", "--aligned", source, "-o", target, "--model", model, "--device", "cpu")
@@ -317,6 +318,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, restore: Callable[..., in
     assert files(tmp_path) == ["a.png", "file"]
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path, model: Path) -> None:
     source = tmp_path / "a.png"
     write_photo(source, np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))
@@ -417,6 +419,7 @@ def test_a_photo_too_large_for_the_memory_does_not_stop_the_rest(
     assert files(tmp_path / "out") == ["small.png"]
 
 
+@pytest.mark.slow
 def test_interrupted_run(tmp_path: Path, model: Path) -> None:
     first = photo(tmp_path / "in" / "0000.png", 300, 300)
     for i in range(1, 600):
@@ -504,6 +507,7 @@ def test_detect_replaces_no_photo(tmp_path: Path, capsys: pytest.CaptureFixture[
 # --- degrade ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_degrade_is_the_same_in_every_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = photo(tmp_path / "a.png", 96, 64)
     assert pfr("degrade", source, "-o", tmp_path / "here.png", "--seed", 3) == 0

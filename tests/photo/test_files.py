@@ -51,14 +51,14 @@ XMP = (
 
 
 def smooth(height: int = 24, width: int = 40, channels: int = 3, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
-    """A soft picture, as photos are: JPEG keeps it nearly, and every value range is used."""
+    """Return a soft picture, as photos are: JPEG keeps it nearly, and every value range is used."""
     coarse = np.random.default_rng(seed).random((4, 5, channels)).astype(np.float32)
     fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.rint(fine * np.iinfo(dtype).max).astype(dtype)
 
 
 def gray_of(pixels: np.ndarray) -> np.ndarray:
-    """The same with its three colours equal; alpha, if any, stays."""
+    """Return the same with its three colours equal; alpha, if any, stays."""
     return np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 3:]], axis=2)
 
 
@@ -78,7 +78,7 @@ def exif_block(orientation: int = 1, size: tuple[int, int] = (40, 24)) -> bytes:
 
 
 def check_exif(path: Path, size: tuple[int, int] = (40, 24)) -> None:
-    """The tags of ``exif_block`` as Pillow, not we, reads them; ``size`` is width, height."""
+    """Check the tags of ``exif_block`` as Pillow, not we, reads them; ``size`` is width, height."""
     with Image.open(path) as image:
         exif = image.getexif()
         assert exif[ExifTags.Base.Make] == "Voigtl" and exif[ExifTags.Base.Artist] == "A. Photographer"
@@ -95,7 +95,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png_bytes(samples: np.ndarray, colour_type: int, behind_pixels: bytes = b"") -> bytes:
-    """A PNG written by hand: neither Pillow nor OpenCV writes 16-bit gray with alpha."""
+    """Return a PNG written by hand: neither Pillow nor OpenCV writes 16-bit gray with alpha."""
     height, width = samples.shape[:2]
     raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
@@ -511,7 +511,7 @@ def test_sixteen_bit_tiff_layouts(tmp_path: Path, kind: str) -> None:
 
 
 def cmyk_profile() -> bytes:
-    """A minimal CMYK input profile: a two-point table whose colours differ from the plain formula's (all are grays)."""
+    """Return a minimal CMYK input profile: a two-point table whose colours differ from the plain formula's (all are grays)."""
     corners = b"".join(
         bytes([max(0, 255 - 60 * (c + m + y) - 200 * k), 128, 128])
         for c in (0, 1)

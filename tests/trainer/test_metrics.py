@@ -173,7 +173,14 @@ def test_the_full_objective_is_alive_and_the_best_is_kept(shared_dir: Path, tmp_
         assert f'"G/{term}"' in first
     best = read_checkpoint(tmp_path / "run" / "best.safetensors").provenance
     # Judged at the network's size, or 64 px if that is smaller; NIQE says nothing there.
-    assert best["best_by"] == "perceptual" and set(best["scores"]) == {"psnr", "ssim", "perceptual", "identity", "kid"}
+    assert best["best_by"] == "perceptual" and set(best["scores"]) == {
+        "psnr",
+        "ssim",
+        "sharpness",
+        "perceptual",
+        "identity",
+        "kid",
+    }
     grids = {path.name.split("-")[1]: Image.open(path).size for path in (tmp_path / "run" / "grids").glob("000000002-*")}
     assert set(grids) == {"faces.png", "left_eye.png", "right_eye.png", "mouth.png"}
     assert list((tmp_path / "run" / "tensorboard").iterdir())

@@ -9,7 +9,7 @@ The baseline is OpenCV's non-local means, a classical denoiser: what can be gain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pfr_core.support.device import resolve_device
 
 from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize
 from ..run.config import IdentityName, PerceptualName
-from .metrics import Judge, Points, optimised_for, table
+from .metrics import Judge, Points, optimised_for, psnr, sharpness, table
 
 SEED, DRAWS = 2023, 3
 """Face number i is degraded with the seeds (SEED, i, 0), (SEED, i, 1), ...: one draw a face would leave the mean severity to
@@ -100,7 +100,30 @@ def evaluate_command(
         "kid": "KID: pooled features of RetinaFace's MobileNet body",
     }
     used = "; ".join(text for name, text in networks.items() if name in scores["degraded input"])
-    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip()
+    harmed = harm({name: (methods[name], outputs[name]) for name in names.values()}, pairs)
+    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip() + f"\n\n{harmed}"
+
+
+def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair]) -> str:
+    """Return a Markdown table of what models do to good faces, and of how many faces they make worse than they came (by PSNR).
+
+    Args:
+        restored: for each model its method and what it made of ``pairs``.
+        pairs: ``DRAWS`` of each face in a row; a face counts by its mean over them.
+    """
+    whole = [pair.truth for pair in pairs[::DRAWS]]
+    lines = [
+        f"| {len(whole)} faces | undegraded: PSNR ↑ | undegraded: sharpness → 1 | worse than its input ↓ | largest loss (dB) ↓ |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, (method, outputs) in restored.items():
+        again = [method(face) for face in whole]
+        kept = np.mean([psnr(a, b) for a, b in zip(whole, again, strict=True)])
+        sharp = np.mean([sharpness(b) / sharpness(a) for a, b in zip(whole, again, strict=True)])
+        gains = [psnr(p.truth, output) - psnr(p.truth, p.degraded) for p, output in zip(pairs, outputs, strict=True)]
+        gain = np.reshape(gains, (-1, DRAWS)).mean(axis=1)
+        lines.append(f"| {name} | {kept:.2f} | {sharp:.2f} | {(gain < 0).sum()} | {max(0.0, -gain.min()):.2f} |")
+    return "\n".join(lines)
 
 
 def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE) -> list[Pair]:

@@ -20,7 +20,7 @@ ExportType = Literal["fp16", "fp32"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
 IdentityName = Literal["arcface", "mobilefacenet"]
-Metric = Literal["psnr", "ssim", "perceptual", "identity", "kid", "niqe"]
+Metric = Literal["psnr", "ssim", "sharpness", "perceptual", "identity", "kid", "niqe"]
 Config = TypeVar("Config", bound="RunConfig")
 
 

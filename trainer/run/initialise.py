@@ -167,6 +167,9 @@ def pass_through(net: PFR) -> None:
     if net.decoder is None:
         raise InputError("pass_through needs a network with a decoder.")
     keep_colours(net)
+    if net.config.patch > 1:
+        net.gate.weight.zero_()
+        bias(net.gate).zero_()
     conv, last = layer(ConvLayer, net.decoder.convs[str(size)]), layer(ToRGB, net.prior.to_rgb[str(size)])
     block = layer(StyleBlock, layer(nn.ModuleList, net.prior.blocks[str(size)])[-1])
     for head in (layer(ToRGB, head) for head in net.prior.to_rgb.values()):
