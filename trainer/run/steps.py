@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Run:
         steered = {f"steered/{name}": value for name, value in self.stage.steered().items()}
         return {**told, **{f"lr/{name}": rate for name, rate in rates.items()}, **steered}
 
-    def gradients(self, phase: Phase, drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def gradients(self, phase: Phase, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Put the phase's gradient, the mean over all forward passes and processes, into its parameters; return its terms."""
         _forget_gradients(phase)
         reported: dict[str, Tensor] = {}

@@ -37,12 +37,11 @@ def open_data(config: RunConfig, device: torch.device) -> TrainingSet:
         return PictureDataset(config, load_teacher(device))
     assert isinstance(config, FaceConfig)
     faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
-    restored = isinstance(config, RestoreConfig)
     return FaceDataset(
         faces,
         config.shape.size,
         seed=config.seed,
         real_share=config.real_share,
-        degrade=restored,
-        clean_share=config.clean_share if restored else 0.0,
+        degrade=isinstance(config, RestoreConfig),
+        clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
     )
