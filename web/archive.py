@@ -26,7 +26,7 @@ class Entry:
 
 
 def is_zip(path: Path) -> bool:
-    """By its name; a broken zip file is reported as one."""
+    """Judge by the name; a broken zip file is reported as one."""
     return path.suffix.lower() == ".zip"
 
 
@@ -79,6 +79,6 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _is_clutter(member: zipfile.ZipInfo) -> bool:
-    """Folders, and what macOS and Windows put into zip files."""
+    """Tell folders, and what macOS and Windows put into zip files."""
     name = _name(member)
     return member.is_dir() or "__MACOSX" in name.parts or name.name.startswith(".") or name.name.lower() == "thumbs.db"

@@ -77,7 +77,7 @@ class Sessions:
         threading.Thread(target=self._sweep_regularly, name="pfr-demo-sweeper", daemon=True).start()
 
     def keep_forever(self, paths: Iterable[Path]) -> None:
-        """Files that belong to the page itself, such as examples."""
+        """Keep files that belong to the page itself, such as examples."""
         self._permanent |= set(paths)
 
     @contextmanager

@@ -6,27 +6,19 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
-from ..faces.detect import DetectorName
 from ..network.inference import is_out_of_memory
+from ..options import Setup
+from ..support.arguments import add_options
 
-DEFAULT_DETECTOR = get_args(DetectorName)[0]
 
-
-def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """``--detector``, ``--device``, ``--verbose``."""
-    parser.add_argument(
-        "--detector",
-        choices=get_args(DetectorName),
-        default=DEFAULT_DETECTOR,
-        help="face detector; auto and builtin download nothing (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
+def add_setup(parser: argparse.ArgumentParser, *, only: Sequence[str] | None = None) -> None:
+    """Add the options of :class:`Setup`, or those that are named, and ``--verbose``."""
+    add_options(parser, Setup, only=only)
     parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")
 
 

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
 from ..photo.write import write_photo
+from ..support.arguments import flag
 from .common import for_each
 from .inputs import list_inputs, plan_outputs
 
@@ -58,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed is {seed}; it cannot be negative.")
     useless = [*stages, *([] if arguments.seed is None else ["seed"])]
     if arguments.bicubic and useless:
-        raise InputError(f"--bicubic is a task of its own; {_flag(useless[0])} has no effect with it.")
+        raise InputError(f"--bicubic is a task of its own; {flag(useless[0])} has no effect with it.")
     parsed: dict[str, Any] = {name: _parse(name, values) for name, values in stages.items()}
     degradation = Degradation(**parsed)
     for name, kinds in {"sigma": {"isotropic", "anisotropic"}, "motion_length": {"motion"}}.items():
         if name in parsed and not kinds & set(degradation.blur or ()):
-            raise InputError(f"{_flag(name)} has no effect: --blur leaves out {' and '.join(sorted(kinds))}.")
+            raise InputError(f"{flag(name)} has no effect: --blur leaves out {' and '.join(sorted(kinds))}.")
     plan = plan_outputs(list_inputs(arguments.input, [arguments.output]), arguments.output)
     numbers = {source: number for number, (source, _) in enumerate(plan)}
 
@@ -83,21 +84,17 @@ def run(arguments: argparse.Namespace) -> int:
     return for_each(plan, work, "degraded")
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _parse(name: str, values: list[str]) -> object:
     if values == [OFF]:
         if name in ("sigma", "motion_length"):
-            raise InputError(f"{_flag(name)} cannot be off; leave the kind out of --blur.")
+            raise InputError(f"{flag(name)} cannot be off; leave the kind out of --blur.")
         return None
     if name == "blur":
         return tuple(values)
     try:
         numbers = [float(value) for value in values]
     except ValueError as error:
-        raise InputError(f"{_flag(name)} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
+        raise InputError(f"{flag(name)} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
     if len(numbers) > 2:
-        raise InputError(f"{_flag(name)} takes one or two numbers.")
+        raise InputError(f"{flag(name)} takes one or two numbers.")
     return numbers[0], numbers[-1]

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..faces.select import select_faces
-from ..options import FINDING, RestoreOptions
+from ..options import CHOOSE, FIND, RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
@@ -20,7 +20,8 @@ from ..photo.write import write_file, write_photo
 from ..restorer import find_faces
 from ..support.arguments import add_options, chosen
 from ..support.device import resolve_device
-from .common import add_detector_options, for_each
+from ..support.schema import names
+from .common import add_setup, for_each
 from .inputs import list_inputs, plan_outputs
 
 
@@ -30,8 +31,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
     parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
-    add_detector_options(parser)
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=FINDING)
+    add_setup(parser, only=("detector", "device"))
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
     parser.set_defaults(run=run)
 
 
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
     every = replace(options, select="all", indices=(), count=None)
-    detector = Detector(arguments.detector, resolve_device(arguments.device))
+    setup = Setup(**chosen(arguments, Setup))
+    detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 
     def work(source: Path, _: Path) -> None:

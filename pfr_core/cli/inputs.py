@@ -14,7 +14,7 @@ Pairs = list[tuple[Path, Path]]
 
 
 def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -> Pairs:
-    """Files, folders (with everything below) and globs -> pairs of a file and the path its result has in an output folder.
+    """Turn files, folders (with everything below) and globs into pairs of a file and the path its result has in a folder.
 
     A name that is not there stays in the list: reading it reports the error, and the other files are still done.
 
@@ -46,7 +46,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
 
 
 def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
-    """Pairs of input and output file. ``output`` is a file if it ends like a picture and is no folder, else a folder.
+    """Return pairs of input and output file; ``output`` is a file if it ends like a picture and is no folder, else a folder.
 
     Args:
         inputs: from :func:`list_inputs`.
@@ -76,6 +76,6 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
 
 
 def _is_picture(path: Path) -> bool:
-    """By its name; also of the formats that cannot be written, so that the error says this."""
+    """Judge by the name; also of the formats that cannot be written, so that the error says this."""
     kind, _ = mimetypes.guess_type(path.name)
     return path.suffix.lower() in IMAGE_SUFFIXES or (kind or "").startswith("image/")

@@ -117,7 +117,7 @@ def import_gpen(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors about tensors do not know which file these came from."""
+    """Name the file in errors about tensors, which do not know where these came from."""
     try:
         yield
     except CheckpointError as error:

@@ -45,10 +45,10 @@ def match_color(restored: FloatImage, original: FloatImage, method: ColorMatch) 
 
 
 def is_gray(image: npt.NDArray[np.generic]) -> bool:
-    """Whether red, green and blue of [H,W,3+] agree in every pixel."""
+    """Return whether red, green and blue of [H,W,3+] agree in every pixel."""
     return bool(np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2]))
 
 
 def to_gray(image: FloatImage) -> FloatImage:
-    """[S,S,3] -> [S,S,3] with equal channels, the luma."""
+    """Turn [S,S,3] into [S,S,3] with equal channels, the luma."""
     return np.repeat((image @ LUMA)[..., None], 3, axis=2)

@@ -24,7 +24,7 @@ NOT_HEAD = (0, 14, 16, 17, 18)
 
 
 def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
-    """The ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1].
+    """Return the ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1].
 
     Args:
         kind: which shape.

@@ -44,7 +44,7 @@ class PFR(nn.Module):
         return self._run(x)[0].to(x.dtype)
 
     def forward_with_pyramid(self, x: Tensor) -> tuple[Tensor, Features]:
-        """For training: also the decoder's RGB image at every scale. Empty if the network has no decoder."""
+        """Return, for training, also the decoder's RGB image at every scale; none if the network has no decoder."""
         image, clean = self._run(x)
         return image, {} if self.decoder is None else self.decoder.pyramid(clean)
 

@@ -42,7 +42,7 @@ def strict_pillow() -> Iterator[None]:
 
 
 def jpeg_coding(image: Image.Image) -> JpegCoding | None:
-    """How an RGB or gray JPEG was encoded, to encode another like it; None for CMYK."""
+    """Return how an RGB or gray JPEG was encoded, to encode another like it; None for CMYK."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
         return None
     tables = [image.quantization[layer[3]] for layer in image.layer]
@@ -53,13 +53,13 @@ def jpeg_coding(image: Image.Image) -> JpegCoding | None:
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:
-    """Dots per inch across and down, if the file states them sensibly."""
+    """Return dots per inch across and down, if the file states them sensibly."""
     x, y = (float(value) for value in image.info.get("dpi", (0, 0)))
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
 
 
 def is_lossless_webp(data: bytes) -> bool:
-    """By the first picture chunk in the RIFF container."""
+    """Judge by the first picture chunk in the RIFF container."""
     position = 12
     while position + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, position)
@@ -127,7 +127,7 @@ def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
+    """Return pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -28,7 +28,7 @@ _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a read
 
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
-    """With ``like`` and no ``quality``, the tables, subsampling and scan order of ``like``."""
+    """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
     options: dict[str, Any] = {"progressive": like is not None and like.progressive}
     if like is not None and quality is None:
         options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
@@ -55,6 +55,7 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
 
 
 def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG"), metadata)
     channels = pixels.shape[2]
@@ -66,6 +67,7 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
 
 
 def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
+    """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
     options: dict[str, Any] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
@@ -76,11 +78,12 @@ def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, los
 
 
 def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a BMP file; of the metadata it can hold the resolution."""
     return _pillow(pixels, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
 
 
 def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
-    """Deflate with horizontal differencing, in the byte order of the EXIF data, which is copied field by field."""
+    """Return a TIFF file: deflate, horizontal differencing, byte order of the EXIF data, which is copied field by field."""
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
     order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"

@@ -94,7 +94,7 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
 
 
 def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
-    """By what the header says, before any pixel is decoded."""
+    """Refuse by what the header says, before any pixel is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(

@@ -112,7 +112,7 @@ class TiffReader:
         return b"+" in self.data[2:4]
 
     def first(self) -> int:
-        """Offset of the first directory."""
+        """Return offset of the first directory."""
         return int(struct.unpack_from(self.order + ("Q" if self.big else "I"), self.data, 8 if self.big else 4)[0])
 
     def directory(self, offset: int) -> tuple[dict[int, TiffField], int]:
@@ -186,7 +186,7 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
 
 
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
-    """Without pointers, which are made anew, and without the 8-byte types of BigTIFF."""
+    """Leave out pointers, which are made anew, and the 8-byte types of BigTIFF."""
     return {tag: field for tag, field in fields.items() if tag not in _POINTERS and field.kind < 16}
 
 

@@ -24,8 +24,9 @@ from trainer.cli import main
 from trainer.data.dataset import RGB8, list_faces, read_face, to_unit
 from trainer.judge.evaluate import degraded_pairs
 from trainer.judge.features import IdentityNetwork, PerceptualNetwork
-from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for, perceptual_distance
+from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for
 from trainer.judge.validate import Validation
+from trainer.losses import unit_distance
 from trainer.run.config import PriorConfig, RestoreConfig
 from trainer.run.loop import train
 from trainer.run.steps import Run
@@ -82,7 +83,7 @@ def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
         to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
     ]
     features = [network(x) for x in inputs]
-    distances = [perceptual_distance(f, features[0]) for f in features]
+    distances = [unit_distance(f, features[0]).item() for f in features]
     assert distances[0] == 0 and distances == sorted(distances)
 
 

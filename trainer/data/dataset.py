@@ -61,6 +61,8 @@ class FaceBatch(TypedDict):
         counter: [B] numbers of the samples.
         skipped: [B] numbers of unreadable images met on the way.
         fake: [B,3,S,S] in [-1,1], what the generator made of them in this step.
+        fake_features: features of ``fake``, layer by layer, for the heads that judge them.
+        real_features: those of ``truth``.
     """
 
     truth: Tensor
@@ -71,6 +73,8 @@ class FaceBatch(TypedDict):
     counter: Tensor
     skipped: Tensor
     fake: NotRequired[Tensor]
+    fake_features: NotRequired[list[Tensor]]
+    real_features: NotRequired[list[Tensor]]
 
 
 @dataclass(frozen=True)

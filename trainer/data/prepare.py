@@ -28,12 +28,12 @@ from tqdm import tqdm
 from pfr_core.errors import ImageError, InputError
 from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
 from pfr_core.faces.detect import Detector, DetectorName
-from pfr_core.options import check_fields, option
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 from pfr_core.support.files import remedy, replacing
+from pfr_core.support.schema import check_fields, option
 
 from .components import component_boxes
 from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
@@ -175,7 +175,7 @@ class _Worker:
         self.detector = Detector(options.detector)
 
     def __call__(self, path: Path) -> dict[str, Any]:
-        """The journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
+        """Return the journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
         name = path.relative_to(self.photos).as_posix()
         entry: dict[str, Any] = {"photo": name, "faces": [], "dropped": {}, "error": ""}
         dropped: Counter[str] = Counter()
@@ -236,26 +236,26 @@ class _Worker:
 
     @staticmethod
     def _whole(side: int) -> Matrix:
-        """The whole square image as the crop."""
+        """Return the whole square image as the crop."""
         factor = FULL_SIZE / side
         shift = (factor - 1) / 2  # pixel centres
         return np.array([[factor, 0, shift], [0, factor, shift]])
 
 
 def sharpness(crop: RGB8) -> float:
-    """Variance of the Laplacian of the luma at 256 px, in 8-bit units squared: of the middle half, where the face is."""
+    """Return the variance of the luma's Laplacian at 256 px, in 8-bit units squared: of the middle half, where the face is."""
     grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
     quarter = SHARPNESS_SIZE // 4
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
 
 
 def index_lines(rows: Iterable[dict[str, Any]]) -> str:
-    """The text of ``index.jsonl``."""
+    """Return the text of ``index.jsonl``."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomic: never half a file.
+    """Write atomically: never half a file.
 
     Raises:
         InputError: it cannot be written.

@@ -61,7 +61,7 @@ def evaluate_command(
     identity: IdentityName = "mobilefacenet",
     device: str = "cpu",
 ) -> str:
-    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
+    """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
 
     Raises:
         InputError: ``size`` is out of range, or there are no held-out faces.
@@ -138,19 +138,21 @@ def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE)
 
 
 def denoise(image: RGB8) -> RGB8:
-    """The baseline: non-local means with OpenCV's customary strengths."""
+    """Return the baseline: non-local means with OpenCV's customary strengths."""
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
 def restore_with(net: PFR, device: torch.device) -> Method:
-    """The product's own way from an aligned crop to a restored one."""
+    """Return the product's own way from an aligned crop to a restored one."""
     restorer = FaceRestorer(net, device=device, dtype="fp32")
     return lambda image: restorer.restore(image, aligned=True).image
 
 
 def ablations(model: str) -> dict[str, PFR]:
-    """The model with a part switched off, to show that the part works: every MMRB the identity; no encoder feature added in
-    the decoder."""
+    """Return the model with a part switched off, to show that the part works.
+
+    Every MMRB is the identity; or no encoder feature is added in the decoder.
+    """
     no_mmrb, no_skips = load_model(model), load_model(model)
     for block in no_mmrb.encoder.mmrb.values():
         torch.nn.init.zeros_(block.conv1.weight)  # type: ignore[union-attr, arg-type]  # an MMRB's parameters

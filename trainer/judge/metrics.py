@@ -22,6 +22,7 @@ from torch import Tensor
 from pfr_core.errors import WeightsError
 
 from ..data.dataset import RGB8, to_unit
+from ..losses import unit_distance
 from ..run.config import IdentityName, Metric, PerceptualName
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork, find_supplied
 from .niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
@@ -70,7 +71,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
-        """Means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
+        """Return means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
         found: Scores = {
             "psnr": _mean(psnr(t, i) for i, t in zip(images, truths, strict=True)),
             "ssim": _mean(
@@ -80,7 +81,7 @@ class Judge:
         }
         pairs = [(self._tensor(i), self._tensor(t)) for i, t in zip(images, truths, strict=True)]
         if self.perceptual is not None:
-            found["perceptual"] = _mean(perceptual_distance(self.perceptual(i), self.perceptual(t)) for i, t in pairs)
+            found["perceptual"] = _mean(unit_distance(self.perceptual(i), self.perceptual(t)).item() for i, t in pairs)
         if self.identity is not None:
             places = [torch.from_numpy(p)[None].float().to(self.device) for p in points]
             cosines = [(self.identity(i, p) * self.identity(t, p)).sum().item() for (i, t), p in zip(pairs, places, strict=True)]
@@ -119,21 +120,11 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def perceptual_distance(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
-    """Squared distance of features of unit length over the channels, mean over places, sum over layers.
-
-    Not LPIPS: there are no learned weights.
-    """
-
-    def unit(x: Tensor) -> Tensor:
-        return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
-
-    return sum((unit(x) - unit(y)).square().sum(dim=1).mean().item() for x, y in zip(a, b, strict=True))
-
-
 def kid(a: Tensor, b: Tensor) -> float:
-    """Kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D]: unbiased MMD² with the kernel
-    (x·y / D + 1)³. May be slightly negative."""
+    """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
+
+    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+    """
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -154,7 +145,7 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
     found: set[Metric] = set()
     if used("l1_weight"):
         found.add("psnr")
-    if used("fm_weight") and training.get("perceptual") == perceptual:
+    if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
         found.add("perceptual")
     if used("fp_weight") and training.get("identity") == identity:
         found.add("identity")

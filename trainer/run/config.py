@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pfr_core import PFRConfig
 from pfr_core.errors import InputError
 from pfr_core.network import PRESETS, Preset
-from pfr_core.options import check_fields, option
 from pfr_core.support.files import replacing
+from pfr_core.support.schema import check_fields, option
 
 Precision = Literal["auto", "fp32", "bf16"]
 ExportType = Literal["fp16", "fp32"]
@@ -29,7 +29,8 @@ class RunConfig(ABC):
     """What every run has. Defaults are the paper's where it states a value.
 
     Attributes:
-        DATA: options that say where the data lie; a resumed run may find them elsewhere.
+        DATA: options that say where the data lie.
+        MOVABLE: options that a resumed run may take anew: they change none of its numbers, or only what is exported at its end.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
 
@@ -38,6 +39,7 @@ class RunConfig(ABC):
     """
 
     DATA: ClassVar[tuple[str, ...]]
+    MOVABLE: ClassVar[tuple[str, ...]]
     STARTS: ClassVar[tuple[str, ...]] = ("init_from",)
     EXPORTED: ClassVar[str] = "model.safetensors"
 
@@ -81,6 +83,7 @@ class FaceConfig(RunConfig):
     """What the stages on aligned faces have in common."""
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
     STARTS: ClassVar[tuple[str, ...]] = ("init_from", "discriminator")
 
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
@@ -91,7 +94,7 @@ class FaceConfig(RunConfig):
     batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
     beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
     beta2: float = option(0.99, "Adam's second beta (StyleGAN2's)", 0, 0.9999)
-    r1_weight: float = option(10.0, "weight of R1 on the global discriminator (0: off)", 0, 1e6)
+    r1_weight: float = option(10.0, "weight of R1 on the discriminators of whole faces and of details (0: off)", 0, 1e6)
     r1_every: int = option(16, "steps between lazy R1", 1, 10**6)
     path_weight: float = option(2.0, "weight of the path-length regularisation (0: off)", 0, 1e6)
     path_every: int = option(4, "steps between lazy path-length regularisations", 1, 10**6)
@@ -160,9 +163,27 @@ class RestoreConfig(FaceConfig):
     pyramid_weight: float = option(1.0, "weight of the decoder's loss at each scale (ours; GFPGAN's value)", 0, 1e6)
     fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
+    low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
+    unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)
+    projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
+    detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)
+    lr_texture: float = option(1e-3, "learning rate of those two adversaries", 0, 1)
+    crop: int = option(0, "side in px of the random piece that features and those two see (0: the whole face)", 0, 2048)
     local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
     path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)
     best_by: Metric = option("perceptual", "which metric decides what is kept as the best")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop % 8 or self.crop > self.shape.size:
+            raise InputError(
+                f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."
+            )
+
+    @property
+    def sees_features(self) -> bool:
+        """Return whether a loss compares features of the perceptual network."""
+        return bool(self.fm_weight or self.unit_weight or self.projected_weight)
 
     @property
     def shape(self) -> PFRConfig:
@@ -175,6 +196,7 @@ class DetectorConfig(RunConfig):
     """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named."""
 
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "photos", "negatives")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "largest_face", "score_shift")
     EXPORTED: ClassVar[str] = "detector.safetensors"
 
     faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
@@ -254,6 +276,43 @@ RECONSTRUCTION: dict[str, Any] = {
     "best_by": "psnr",
 }
 
+# Ours: 512 px at the cost of 256, to be started from a model of 256 px. The rate stays, for days if need be; the average stands
+# for its decay, and the end of a leg is a short run of its own (--schedule cosine) from what it gave.
+RECONSTRUCTION_512: dict[str, Any] = {
+    **RECONSTRUCTION,
+    "size": 512,
+    "patch": 2,
+    "min_native": 400,
+    "pass_through": False,
+    "iterations": 1_000_000,
+    "lr_codec": 1e-3,
+    "lr_prior": 1e-3,
+    "lr_noise": 1e-3,
+    "schedule": "piecewise",
+    "decay_at": (),
+}
+
+# Ours, from what reconstruction gave: adversaries that few faces can feed, photographs only for them to take as real.
+TEXTURE_512: dict[str, Any] = {
+    **RECONSTRUCTION_512,
+    "l1_weight": 4.0,
+    "low_weight": 4.0,
+    "pyramid_weight": 0.5,
+    "unit_weight": 1.0,
+    "projected_weight": 0.15,
+    "detail_weight": 0.05,
+    "crop": 256,
+    "r1_weight": 0.05,
+    "r1_every": 4,
+    "real_share": 1.0,
+    "beta1": 0.0,
+    "grad_clip": 2.0,
+    "lr_codec": 5e-4,
+    "lr_prior": 5e-4,
+    "lr_noise": 5e-4,
+    "best_by": "kid",
+}
+
 TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "prior": {
         "paper": {},
@@ -304,21 +363,8 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "validate_every": 2500,
         },
         "reconstruction": RECONSTRUCTION,
-        # Ours: 512 px at the cost of 256, to be started from a model of 256 px. The rate stays, for days if need be; the average
-        # stands for its decay, and the end of a leg is a short run of its own (--schedule cosine) from what it gave.
-        "reconstruction-512": {
-            **RECONSTRUCTION,
-            "size": 512,
-            "patch": 2,
-            "min_native": 400,
-            "pass_through": False,
-            "iterations": 1_000_000,
-            "lr_codec": 1e-3,
-            "lr_prior": 1e-3,
-            "lr_noise": 1e-3,
-            "schedule": "piecewise",
-            "decay_at": (),
-        },
+        "reconstruction-512": RECONSTRUCTION_512,
+        "texture-512": TEXTURE_512,
     },
 }
 

@@ -109,7 +109,7 @@ class DetectorStage(Stage[PictureBatch]):
             self._start(Path(config.init_from))
         self.ema.load_state_dict(self.net.state_dict())
         self.ema.requires_grad_(False).eval()
-        self.networks = nn.ModuleDict({"detector": self.net})
+        self.networks = nn.ModuleDict({"detector": self.net.train()})  # facexlib builds it in eval mode
         parameters, rate = list(self.net.parameters()), config.learning_rate
         group = {"params": parameters, "name": "detector", "lr": rate, "base_lr": rate}
         # Fused: the network is so small that the ordinary update of each tensor would cost a tenth of the step.
