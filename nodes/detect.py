@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..pfr_core.errors import InputError
 from ..pfr_core.faces.annotate import annotate
-from ..pfr_core.faces.detect import DetectorName
 from ..pfr_core.faces.face import Face
 from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, to_float, to_uint8
 from ..pfr_core.restorer import choose_faces, find_candidates
+from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview

@@ -6,7 +6,7 @@ import os
 from typing import Any, get_args
 
 from ..pfr_core.options import Setup
-from ..pfr_core.support.device import DTypeName
+from ..pfr_core.support.choices import DTypeName
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pfr_core.faces.detect import DetectorName
+from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
 from .detect import DETECTOR

@@ -9,11 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import InputError
-from .faces.color import ColorMatch
-from .faces.detect import DetectorName
-from .faces.mask import MaskKind
-from .faces.select import Order, Select
-from .support.device import DTypeName
+from .support.choices import ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
 from .support.schema import check_fields, names, option
 
 FIND, CHOOSE, PASTE = "find", "choose", "paste"

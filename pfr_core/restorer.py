@@ -20,19 +20,21 @@ import torch
 
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .errors import Cancelled, InputError
-from .faces.detect import Detector, DetectorName
+from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import Parser
 from .faces.select import filter_by_size, select_faces, sort_faces
 from .models.checkpoint import load_model
 from .models.weights import locate
-from .network import PFR, inference
+from .network import inference
 from .network.config import PRESETS
+from .network.pfr import PFR
 from .options import RestoreOptions, without_effect
 from .photo.arrays import Array, FloatImage, ImageLike, to_uint8, unpack
 from .photo.photo import Provenance
 from .photo.read import read_photo
-from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
+from .support.choices import DetectorName, DTypeName
+from .support.device import keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,8 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.support.arguments import add_options, chosen
 from pfr_core.support.files import remedy
 
+from . import program
+from .data.options import PrepareOptions
 from .run.config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .run.resume import resumed
 
@@ -29,8 +31,8 @@ STAGE_HELP = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``python -m trainer``."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train and evaluate PFR.")
+    """Return the parser of the trainer."""
+    parser = argparse.ArgumentParser(prog=program(), description="Train and evaluate PFR.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_prepare(commands)
     for stage, config in STAGES.items():
@@ -55,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, metavar="OUT.safetensors")
     export.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
+    training_help = "one file to go on from elsewhere (--init-from): the average and all discriminators, float16"
+    export.add_argument("--training", action="store_true", help=training_help)
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
@@ -71,8 +75,6 @@ def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from .data.prepare import PrepareOptions
-
     prepare = commands.add_parser("prepare", help="photographs in, training set out")
     prepare.add_argument("photos", type=Path, help="folder with photographs, or with aligned faces (--aligned)")
     prepare.add_argument("out", type=Path, help="folder of the training set; an interrupted run goes on")
@@ -182,7 +184,7 @@ def run(options: argparse.Namespace) -> str:
         from .run.export import export_command
 
         return "\n".join(map(str, export_command(**values)))
-    from .data.prepare import PrepareOptions, prepare
+    from .data.prepare import prepare
 
     return prepare(options.photos, options.out, PrepareOptions(**chosen(options, PrepareOptions)))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.options import Setup
-from pfr_core.support.arguments import add_options, chosen
+from pfr_core.support.arguments import add_options, chosen, program
 
 from .limits import Limits
 
@@ -23,7 +23,7 @@ from .limits import Limits
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="pfr-demo",
+        prog=program("pfr-demo", __package__ or ""),
         description="A web page that restores faces in photos and clips. "
         "A restored face is synthesised detail: it is no evidence of identity.",
     )

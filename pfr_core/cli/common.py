@@ -1,8 +1,7 @@
-"""Options that several commands share, and a loop over files in which one bad file does not stop the rest."""
+"""A loop over files in which one bad file does not stop the rest."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +11,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
 from ..network.inference import is_out_of_memory
-from ..options import Setup
-from ..support.arguments import add_options
-
-
-def add_setup(parser: argparse.ArgumentParser, *, only: Sequence[str] | None = None) -> None:
-    """Add the options of :class:`Setup`, or those that are named, and ``--verbose``."""
-    add_options(parser, Setup, only=only)
-    parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:

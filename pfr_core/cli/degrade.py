@@ -6,12 +6,12 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..degradation import Blur, Degradation, bicubic_downsample
+from ..degradation import Degradation, bicubic_downsample
 from ..errors import InputError
 from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
@@ -19,32 +19,7 @@ from ..photo.write import write_photo
 from ..support.arguments import flag
 from .common import for_each
 from .inputs import list_inputs, plan_outputs
-
-OFF = "off"
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``degrade``."""
-    parser = commands.add_parser(
-        "degrade",
-        help="degrade pictures by the paper's model (Eq. 17), for tests and comparisons",
-        description="Degrade pictures by Eq. 17: blur, down-sampling, noise, JPEG, back to the input's size. Ranges are two "
-        "numbers, a fixed value is one, 'off' leaves the stage out. The drawn parameters are printed as JSON.",
-    )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same result (default: 0)")
-    parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
-    parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
-    for name, text in (
-        ("sigma", "standard deviation of the Gaussian in px"),
-        ("motion-length", "length of motion blur in px"),
-        ("scale", "s, shrink by this factor"),
-        ("noise", "delta, standard deviation of the noise in 8-bit units"),
-        ("quality", "q, JPEG quality"),
-    ):
-        parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
-    parser.set_defaults(run=run)
+from .parser import OFF
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,28 +12,16 @@ from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..faces.select import select_faces
-from ..options import CHOOSE, FIND, RestoreOptions, Setup
+from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..restorer import find_faces
-from ..support.arguments import add_options, chosen
+from ..support.arguments import chosen
 from ..support.device import resolve_device
-from ..support.schema import names
-from .common import add_setup, for_each
+from .common import for_each
 from .inputs import list_inputs, plan_outputs
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``detect``."""
-    parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
-    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
-    add_setup(parser, only=("detector", "device"))
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,34 +18,9 @@ from ..photo.read import read_photo
 from ..photo.restored import write_restored
 from ..photo.write import write_photo
 from ..restorer import FaceRestorer, Restored
-from ..support.arguments import add_options, chosen, flag
-from .common import add_setup, for_each
+from ..support.arguments import chosen, flag
+from .common import for_each
 from .inputs import Pairs, list_inputs, plan_outputs
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``restore``."""
-    parser = commands.add_parser(
-        "restore",
-        help="restore the faces of photographs",
-        description="Restore the faces of photographs; everything else stays as it is. Format, bit depth, EXIF, ICC profile "
-        "and transparency are kept. Outputs that exist are skipped.",
-    )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
-    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
-    parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
-    parser.add_argument(
-        "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
-    )
-    parser.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, instead of the input's own")
-    parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
-    parser.add_argument(
-        "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
-    )
-    add_setup(parser)
-    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..photo.arrays import FloatImage
-
-ColorMatch = Literal["none", "adain", "wavelet"]
+from ..support.choices import ColorMatch
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 BROAD = 128

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 from ..errors import InputError
 from ..models.weights import find, locate
+from ..support.choices import DetectorName
 from .align import resemblance
 from .face import Face
 from .retinaface import Backbone, RetinaFace, suppress
@@ -23,8 +24,6 @@ from .yunet import YuNet
 
 log = logging.getLogger(__name__)
 
-DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
-"""``auto``: the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with PFR."""
 
 NMS_IOU = 0.4
 # The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs

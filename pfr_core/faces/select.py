@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
+from ..support.choices import Order, Select
 from .face import Face
-
-Select = Literal["all", "largest", "center", "index"]
-Order = Literal["left-to-right", "top-to-bottom", "size", "score"]
 
 
 def filter_by_size(faces: Sequence[Face], minimum: float = 0, maximum: float | None = None) -> list[Face]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..network import PFR, Discriminator, PFRConfig
+from ..network.config import PFRConfig
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 
 StateDict = Mapping[str, Tensor]
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from ..errors import Cancelled, CheckpointError
 from ..photo.arrays import FloatImage
 from ..support.device import memory_format
-from . import PFR
+from .pfr import PFR
 
 log = logging.getLogger(__name__)
 

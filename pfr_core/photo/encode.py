@@ -11,7 +11,6 @@ import io
 import logging
 import struct
 import zlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +28,7 @@ _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a read
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
     """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
-    options: dict[str, Any] = {"progressive": like is not None and like.progressive}
+    options: dict[str, object] = {"progressive": like is not None and like.progressive}
     if like is not None and quality is None:
         options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
     else:
@@ -68,7 +67,7 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
 
 def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
     """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
-    options: dict[str, Any] = {"lossless": True}
+    options: dict[str, object] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
     for name, block in (("icc_profile", metadata.icc), ("exif", metadata.exif), ("xmp", metadata.xmp)):
@@ -140,7 +139,7 @@ def _tiff_strip(rows: np.ndarray, order: str) -> bytes:
     return zlib.compress(difference.astype(f"{order}u{rows.itemsize}").tobytes(), 3)  # 6 is no smaller here, 4 x slower
 
 
-def _pillow(pixels: np.ndarray, format_name: str, **options: Any) -> bytes:
+def _pillow(pixels: np.ndarray, format_name: str, **options: object) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     stream = io.BytesIO()
     image.save(stream, format_name, **options)

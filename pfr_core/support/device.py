@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from ..errors import InputError
-
-DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
+from .choices import DTypeName
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -15,9 +15,10 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.errors import InputError, WeightsError
-from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.faces.detect import Detector
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.models.weights import locate
+from pfr_core.support.choices import DetectorName
 from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]

@@ -25,7 +25,7 @@ from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.models import checkpoint, gpen, weights
 from pfr_core.models.checkpoint import read_checkpoint, read_state_dict
-from pfr_core.network import PRESETS
+from pfr_core.network.config import PRESETS
 
 TINY = PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1)
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pfr_core import MMRB, PFR, PFRConfig
 from pfr_core.errors import InputError
-from pfr_core.network import PRESETS, Discriminator, LocalDiscriminator
 from pfr_core.network.codec import Decoder, Encoder
-from pfr_core.network.discriminator import minibatch_stddev
+from pfr_core.network.config import PRESETS
+from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
 from pfr_core.network.layers import ConvLayer, EqualLinear, blur, upsample2
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
 

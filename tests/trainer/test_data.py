@@ -27,8 +27,9 @@ from pfr_core.faces.align import template
 from trainer.cli import main
 from trainer.data.dataset import FaceDataset, FaceFile, list_faces, read_face
 from trainer.data.loader import batches
+from trainer.data.options import PrepareOptions
 from trainer.data.pack import pack
-from trainer.data.prepare import PrepareOptions, prepare, sharpness
+from trainer.data.prepare import prepare, sharpness
 from trainer.data.shards import Stored
 from trainer.run.config import PriorConfig
 

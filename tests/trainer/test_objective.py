@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from pfr_core.network import PFR
+from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_unit
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig

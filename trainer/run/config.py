@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pfr_core import PFRConfig
 from pfr_core.errors import InputError
-from pfr_core.network import PRESETS, Preset
+from pfr_core.network.config import PRESETS, PFRConfig, Preset
 from pfr_core.support.files import replacing
 from pfr_core.support.schema import check_fields, option
 

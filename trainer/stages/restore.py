@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import save_discriminator, save_model
-from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.network.discriminator import LocalDiscriminator
+from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
 
 from .. import losses
@@ -23,7 +24,7 @@ from ..data.components import COMPONENTS, cut, places, squares
 from ..data.dataset import FaceBatch, to_unit
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
-from ..run.initialise import pass_through, warm_start
+from ..run.initialise import pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
@@ -46,8 +47,7 @@ class RestoreStage(FaceStage):
     def __init__(self, config: RestoreConfig) -> None:
         super().__init__(config)
         self.g = PFR(config.shape)
-        if config.init_from:
-            warm_start(self.g, config.init_from)
+        start = warm_start(self.g, config.init_from) if config.init_from else None
         if config.pass_through:
             pass_through(self.g)
         self.ema = PFR(config.shape).requires_grad_(False).eval()
@@ -73,6 +73,8 @@ class RestoreStage(FaceStage):
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
         self._add_discriminators()
+        if start is not None:
+            take_over_discriminators(self.networks, start)
 
     def _add_discriminators(self) -> None:
         config = self.config
