@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from pfr_core import PFRConfig, load_model
 from pfr_core.models.checkpoint import read_checkpoint, read_part
-from pfr_core.network import PRESETS, Discriminator
+from pfr_core.network.config import PRESETS
+from pfr_core.network.discriminator import Discriminator
 from pfr_core.network.prior import StyleGAN2Prior
 from trainer.cli import main
 from trainer.data.dataset import FaceFile, list_faces, read_face
