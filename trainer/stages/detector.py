@@ -207,9 +207,9 @@ class DetectorStage(Stage[PictureBatch]):
 
 
 def drawn(images: Tensor, faces: Targets) -> Tensor:
-    """Return ``images`` [B,S,S,3] BGR uint8 with boxes and points of ``faces`` drawn in, as [B,3,S,S] RGB in [-1,1]."""
+    """Return ``images`` [B,S,S,3] RGB uint8 with boxes and points of ``faces`` drawn in, as [B,3,S,S] RGB in [-1,1]."""
     at = anchors(images.shape[1], images.shape[2])
-    canvases = np.ascontiguousarray(images.cpu().numpy()[..., ::-1])
+    canvases = images.cpu().numpy().copy()
     for canvas, *said in zip(canvases, faces.score, faces.offsets, faces.points, strict=True):
         score, offsets, points = (part.float().cpu().numpy() for part in said)
         kept = score >= SHOWN

@@ -26,7 +26,7 @@ class PictureBatch(TypedDict):
     """B pictures of S px and what their N anchors should say.
 
     Attributes:
-        image: [B,S,S,3] BGR uint8.
+        image: [B,S,S,3] RGB uint8.
         exact: [B] whether the labels are known; else the teacher has to look at the picture.
         score: [B,N] probability of a face; below 0 where the anchor does not count.
         offsets: [B,N,4] coded boxes.
@@ -68,7 +68,7 @@ class PictureDataset(TrainingSet):
         picture = self._picture(np.random.default_rng(sample_seed(self.config.seed, "picture", counter)))
         score, offsets, points = label(self.config.side, picture.boxes, picture.points, picture.ignored)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(picture.image[:, :, ::-1])),
+            "image": torch.from_numpy(np.ascontiguousarray(picture.image)),
             "exact": torch.tensor(picture.exact),
             "score": torch.from_numpy(score),
             "offsets": torch.from_numpy(offsets),

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pfr_core.errors import InputError
 from pfr_core.faces.retinaface import RetinaFace
-from pfr_core.models.weights import locate
+from pfr_core.models.download import obtain
 from pfr_core.photo.photo import images_below
 
 from ..dataset import CSV_POINTS, RGB8
@@ -81,7 +81,7 @@ def load_teacher(device: torch.device) -> RetinaFace:
     Raises:
         WeightsError: its weights are not to be had.
     """
-    return RetinaFace.load("mobile0.25", locate(TEACHER), device)
+    return RetinaFace.load("mobile0.25", obtain(TEACHER), device)
 
 
 def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tuple[str, ...], teacher: RetinaFace) -> Material:
@@ -152,7 +152,7 @@ def _halves(image: RGB8) -> list[RGB8]:
 
 
 def _rows(image: RGB8, teacher: RetinaFace, threshold: float) -> npt.NDArray[np.float32]:
-    return teacher.detect_faces(np.ascontiguousarray(image[:, :, ::-1]), threshold, 0.4)
+    return teacher.detect_faces(image, threshold, 0.4)
 
 
 def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:
