@@ -8,7 +8,6 @@ in length decodes as its library makes of it, which nothing here notices.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import struct
 from pathlib import Path
@@ -17,13 +16,12 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..support.notice import Notice
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
 from .photo import Photo
 from .tiff import Tag, descriptive_fields, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
-
-log = logging.getLogger(__name__)
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
@@ -34,7 +32,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a photo file. CMYK is converted to sRGB, with a warning; nothing else is converted.
+    """Decode a photo file. CMYK is converted to sRGB, with a notice; nothing else is converted.
 
     Args:
         path: the file.
@@ -117,16 +115,18 @@ def _is_deep_png(image: Image.Image) -> bool:
 
 def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
+    notices: list[Notice] = []
     if "mp" in image.info:
-        log.warning("%s: holds further pictures (depth, HDR gain or stereo); only the first is used.", path)
+        text = f"{path}: holds further pictures (depth, HDR gain or stereo); only the first is used."
+        notices.append(Notice("further_pictures", text))
     in_file: int | None = None
     if kind == "TIFF":
         in_file, data = upright_tiff(data)
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
     image.load()  # before its info is looked at: PNG may state things behind the pixels
-    in_exif, exif = _exif(path, data, image)
+    in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(_xmp(image))
-    pixels, gray = decode_pixels(path, data, image, kind)
+    pixels, gray = decode_pixels(path, data, image, kind, notices)
     return Photo(
         pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
         path=path,
@@ -139,10 +139,11 @@ def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
         jpeg=jpeg_coding(image) if kind == "JPEG" else None,
         lossless=kind != "JPEG" and (kind != "WEBP" or is_lossless_webp(data)),
         extras=_extras(data, image, kind),
+        notices=tuple(notices),
     )
 
 
-def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, bytes | None]:
+def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) -> tuple[int | None, bytes | None]:
     """Return the orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
     try:
         if image.format == "TIFF":
@@ -156,7 +157,7 @@ def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, byte
         orientation, exif = upright(without_thumbnail(exif.removeprefix(b"Exif\0\0")))
         descriptive_fields(exif)  # so that damage in a sub-directory shows here and not when writing
     except struct.error:
-        log.warning("%s: its EXIF data is damaged and is left out.", path)
+        notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
         return None, None
     return orientation, exif
 
