@@ -8,6 +8,7 @@ import torch
 
 from ..run.clock import Clock, peak_memory
 from ..run.config import RunConfig
+from ..run.engine import uses_bf16
 from ..run.steps import Run
 from .validate import open_validation
 
@@ -56,8 +57,9 @@ def benchmark(config: RunConfig, steps: int) -> str:
     for _ in range(steps):
         run.take_step(clock)
     total = sum(clock.seconds.values())
+    precision = "bf16" if uses_bf16(config.precision, run.device) else "fp32"
     lines = [
-        f"{run.stage.title}, batch {config.samples} x {config.accumulate}, {config.precision}, "
+        f"{run.stage.title}, batch {config.samples} x {config.accumulate}, {precision}, "
         f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
         "",
         f"{steps * run.samples_per_step / total:.3g} {run.data.unit} a second, peak memory {peak_memory(run.device):.2f} GiB",
