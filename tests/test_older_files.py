@@ -28,7 +28,7 @@ OLDER = Path(__file__).parent / "fixtures" / "older"
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> PFRConfig:
-    """The network that the older runs had under the name of a preset."""
+    """Give the network that the older runs had under the name of a preset."""
     config = PFRConfig(size=16, narrow=1 / 256, style_dim=4, n_mlp=1)
     monkeypatch.setitem(PRESETS, "pfr-256-lite", config)
     return config
@@ -69,7 +69,7 @@ def test_a_configuration_keeps_its_values(name: str, kind: type) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The folder of the ``restore`` run, stopped after 4 steps."""
+    """Unpack the folder of the ``restore`` run, stopped after 4 steps."""
     with tarfile.open(OLDER / "run-restore.tar.gz") as tar:
         tar.extractall(tmp_path, filter="data")
     return tmp_path / "run-restore"
