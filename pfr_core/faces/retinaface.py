@@ -91,7 +91,7 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
 
 def to_input(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     """Convert [H,W,3] or [B,H,W,3] RGB uint8 to what the network takes: [B,3,H,W] float32, channels last in memory."""
-    batch = torch.from_numpy(rgb if rgb.ndim == 4 else rgb[None]).to(device)
+    batch = torch.tensor(rgb if rgb.ndim == 4 else rgb[None], device=device)  # a copy: a photo may be read-only
     return centred(batch.permute(0, 3, 1, 2))
 
 
