@@ -11,7 +11,7 @@ from torch import nn
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from .config import RunConfig
+from .config import FaceConfig, RunConfig
 
 Groups = dict[str, list[nn.Parameter]]
 
@@ -50,7 +50,7 @@ def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
+def adam(groups: Groups, rates: Mapping[str, float], config: FaceConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
     """Adam with a named group for each non-empty entry of ``groups``.
 
     A network that also takes a step of its own for a regulariser every k steps takes k + 1 steps where it would take k;
