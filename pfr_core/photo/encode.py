@@ -54,10 +54,10 @@ def encode_jpeg(
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
 
 
-def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+def encode_png(pixels: np.ndarray, metadata: Metadata, fast: bool) -> bytes:
     """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
-        return with_png_chunks(_pillow(pixels, "PNG"), metadata)
+        return with_png_chunks(_pillow(pixels, "PNG", **({"compress_level": 1} if fast else {})), metadata)
     to_bgr = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(pixels.shape[2])
     done, data = cv2.imencode(".png", pixels if to_bgr is None else cv2.cvtColor(pixels, to_bgr))
     if not done:

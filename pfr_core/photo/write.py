@@ -39,6 +39,7 @@ def write_photo(
     *,
     quality: int | None = None,
     provenance: Provenance | None = None,
+    fast: bool = False,
 ) -> tuple[Notice, ...]:
     """Encode ``pixels`` in the format of the path's ending.
 
@@ -54,6 +55,7 @@ def write_photo(
         quality: 1 to 100 for JPEG (then 4:4:4) and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
             out, JPEG follows ``like`` or else is 95, 4:4:4; WebP is lossless unless ``like`` was a lossy WebP (then 95).
         provenance: the model that synthesised detail, recorded as XMP.
+        fast: 8-bit PNG files are written in less time and become larger, for pictures that are looked at once.
 
     Returns:
         What was noticed in writing.
@@ -80,7 +82,7 @@ def write_photo(
         if kind == "JPEG":
             data = encode_jpeg(pixels, metadata, quality, like.jpeg if like else None, notices)
         elif kind == "PNG":
-            data = encode_png(pixels, metadata)
+            data = encode_png(pixels, metadata, fast)
         elif kind == "TIFF":
             data = encode_tiff(pixels, metadata)
         elif kind == "WEBP":
