@@ -1,6 +1,6 @@
-"""From a photograph and its restored crops to the restored photograph. Needs no network, so strength, masks, colours or the
-choice of faces can be changed at little cost once the crops are restored.
+"""From a photograph and its restored crops to the restored photograph.
 
+Needs no network, so strength, masks, colours or the choice of faces can be changed at little cost once the crops are restored.
 What a change of the options leaves as it was is kept between two calls: see :class:`Canvas` and :class:`Layer`.
 """
 

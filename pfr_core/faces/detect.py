@@ -61,7 +61,9 @@ class Detector:
         WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
 
     Example:
-        >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP
+        >>> from pfr_core.photo.read import read_photo
+        >>> len(Detector("builtin").detect(read_photo("examples/two_faces.jpg").pixels, threshold=0.8))
+        2
     """
 
     def __init__(

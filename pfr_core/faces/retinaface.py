@@ -89,9 +89,9 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
     return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
 
 
-def to_input(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_input(rgb: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """Convert [H,W,3] or [B,H,W,3] RGB uint8 to what the network takes: [B,3,H,W] float32, channels last in memory."""
-    batch = torch.from_numpy(rgb if rgb.ndim == 4 else rgb[None]).to(device)
+    batch = torch.as_tensor(rgb if rgb.ndim == 4 else rgb[None]).to(device)
     return centred(batch.permute(0, 3, 1, 2))
 
 
@@ -178,8 +178,16 @@ def suppress(rows: Floats, iou: float) -> Floats:
     return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
 
 
-def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mapping[str, Any], licence: str) -> None:
-    """Write ``network``'s weights as float16 safetensors, atomically, with what is to be known of them as metadata.
+def save(
+    network: nn.Module,
+    path: Path,
+    *,
+    largest_face: int,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``network``'s weights as safetensors, atomically, with what is to be known of them as metadata.
 
     Variances of a first layer that sees 0 to 255 would overflow float16: each convolution takes over the scale of the
     batch normalisation behind it, which computes the same.
@@ -195,9 +203,9 @@ def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mappi
             state[kernel] *= scale.view(-1, 1, 1, 1)
             state[f"{behind}.running_mean"] *= scale
             state[f"{behind}.running_var"].fill_(1 - norm.eps)
-    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
-    write_tensors(path, half, metadata)
+    write_tensors(path, stored, metadata)
 
 
 def describe(path: Path) -> dict[str, Any]:

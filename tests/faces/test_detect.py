@@ -19,8 +19,7 @@ from pfr_core.faces.detect import Detector
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.models.download import obtain
 from pfr_core.support.choices import DetectorName
-from trainer.detector.evaluate import Photo, load_photos
-from trainer.detector.evaluate import run as judge
+from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]
 
@@ -356,7 +355,7 @@ def test_yunet_s_points_come_in_their_order(detector: Detector, shared_dir: Path
 
 
 @pytest.fixture(scope="module")
-def judged_on(shared_dir: Path) -> list[Photo]:
+def judged_on(shared_dir: Path) -> list[JudgedPhoto]:
     """Return the photographs for testing, with the published detector's faces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
@@ -366,7 +365,7 @@ def judged_on(shared_dir: Path) -> list[Photo]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["builtin", "yunet"])
 def test_most_faces_of_the_published_detector_are_found(
-    name: DetectorName, judged_on: list[Photo], shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+    name: DetectorName, judged_on: list[JudgedPhoto], shared_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the photographs for testing; docs/detector.md has the figures."""
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))

@@ -35,7 +35,7 @@ def face(side: float, angle: float = 0.3) -> Face:
 
 
 def negatives(photo: np.ndarray, faces: list[Face]) -> list[Layer]:
-    """The faces cut out, and restored to their negatives."""
+    """Return the faces cut out, and restored to their negatives."""
     layers = [cut_face(photo, each, CROP) for each in faces]
     for layer in layers:
         layer.restored = 1 - layer.crop

@@ -11,9 +11,9 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
-from trainer.data.dataset import Batch, to_unit
+from trainer.data.dataset import FaceBatch, to_unit
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
-from trainer.run.loop import Run
+from trainer.run.steps import Run
 from trainer.stages.texture import haar
 
 COMMON: dict[str, Any] = {
@@ -31,7 +31,7 @@ COMMON: dict[str, Any] = {
 }
 
 
-def started(config: RunConfig) -> tuple[Any, Batch, Run]:
+def started(config: RunConfig) -> tuple[Any, FaceBatch, Run]:
     torch.manual_seed(0)
     run = Run(config)
     batch = next(run.batches)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from pfr_core import PFR
+from pfr_core.errors import InputError
 
-from .config import RunConfig
+from .config import FaceConfig, RunConfig
 
 Groups = dict[str, list[nn.Parameter]]
 
@@ -31,7 +32,15 @@ def generator_groups(net: PFR) -> Groups:
 
 
 def freeze_first(convs: nn.ModuleList, count: int) -> None:
-    """FreezeD: the first ``count`` entries never get a gradient again."""
+    """FreezeD: the first ``count`` entries never get a gradient again.
+
+    The paper's "first five convolution layers" are, in our reading, the first five entries: stem and four residual blocks.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    if count > len(convs):
+        raise InputError(f"freeze_d is {count}, but this discriminator has {len(convs)} entries. Choose at most {len(convs)}.")
     for entry in list(convs)[:count]:
         entry.requires_grad_(False)
 
@@ -41,7 +50,7 @@ def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
+def adam(groups: Groups, rates: Mapping[str, float], config: FaceConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
     """Adam with a named group for each non-empty entry of ``groups``.
 
     A network that also takes a step of its own for a regulariser every k steps takes k + 1 steps where it would take k;

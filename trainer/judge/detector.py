@@ -30,7 +30,7 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.choices import DetectorName
 
 from ..data.dataset import RGB8
-from .split import is_test
+from ..data.detector.split import is_test
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 THRESHOLD, FULL = 0.8, 8192
@@ -46,7 +46,7 @@ CROWD_FACE, CROWD_SIDE, LARGE = 30, 1280, 3000
 
 
 @dataclass(frozen=True)
-class Photo:
+class JudgedPhoto:
     """A photograph with the faces of the reference."""
 
     path: Path
@@ -71,6 +71,40 @@ class Result:
     seconds: float
 
 
+def evaluate_detector_command(
+    photos: Path,
+    *,
+    everything: bool = False,
+    detectors: Sequence[str] = ("builtin",),
+    threshold: float = THRESHOLD,
+    size: int = 1280,
+    sizes: Sequence[int] = (),
+    curve: Path | None = None,
+    extras: Path | None = None,
+    crops: Path | None = None,
+) -> str:
+    """Return a Markdown table for ``python -m trainer evaluate-detector``; its options say what is drawn beside it.
+
+    Raises:
+        InputError: a name that is no detector, or no photographs.
+        WeightsError: a detector's weights are not to be had.
+    """
+    opened = {name: open_detector(name) for name in detectors}
+    first = next(iter(opened.values()))
+    labelled = load_photos(photos, everything=everything)
+    if sizes:
+        return size_table(first, labelled, sizes)
+    results = {name: judge(detector, labelled, threshold=threshold, size=size) for name, detector in opened.items()}
+    if extras:
+        write_extras(next(iter(results.values())), labelled, extras)
+    if crops:
+        write_crops(first, labelled, crops, size=size)
+    if curve:
+        low = {name: judge(detector, labelled, threshold=LOW, size=size) for name, detector in opened.items()}
+        draw_curves(low, labelled, curve)
+    return table(results.items(), labelled)
+
+
 def open_detector(name: str) -> Detector:
     """A detector by name, or the built-in one with the weights of a file that training wrote.
 
@@ -84,7 +118,7 @@ def open_detector(name: str) -> Detector:
     return Detector("builtin", weights=Path(name))
 
 
-def load_photos(folder: str | Path, *, everything: bool = False) -> list[Photo]:
+def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedPhoto]:
     """The photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
 
     Raises:
@@ -98,11 +132,11 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[Photo]:
     photos = []
     for path in tqdm(paths, desc="reference"):
         image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
-        photos.append(Photo(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
+        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
     return photos
 
 
-def run(detector: Detector, photos: Sequence[Photo], *, threshold: float, size: int) -> Result:
+def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> Result:
     """Detect on every photograph and compare with the reference, best score first, each face at most once."""
     result = Result([], [], [], 0.0)
     for number, photo in enumerate(photos):
@@ -122,7 +156,7 @@ def run(detector: Detector, photos: Sequence[Photo], *, threshold: float, size: 
     return result
 
 
-def table(results: Iterable[tuple[str, Result]], photos: Sequence[Photo]) -> str:
+def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
     """Markdown: recall by size with intervals, false positives, points, photographs a second."""
     widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
@@ -143,7 +177,7 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[Photo]) -> str
     return "\n".join(lines)
 
 
-def size_table(detector: Detector, photos: Sequence[Photo], sizes: Sequence[int]) -> str:
+def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
     """Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
     group, large = crowd(photos), portraits(photos)
     lines = [
@@ -152,13 +186,13 @@ def size_table(detector: Detector, photos: Sequence[Photo], sizes: Sequence[int]
         "| --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        small, big = (run(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
+        small, big = (judge(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
         cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in (small, big)]
         lines.append(f"| {size} | {' | '.join(cells)} | {len(small.extras) + len(big.extras)} | {small.seconds:.2f} |")
     return "\n".join(lines)
 
 
-def crowd(photos: Sequence[Photo]) -> list[Photo]:
+def crowd(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
     """One picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
     canvas, faces = np.full((CROWD_SIDE * 3 // 4, CROWD_SIDE, 3), 128, np.uint8), []
     x = y = lowest = 0
@@ -175,17 +209,17 @@ def crowd(photos: Sequence[Photo]) -> list[Photo]:
         canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
         faces += [face.moved(scale, (x, y)) for face in photo.faces]
         x, lowest = x + small.shape[1], max(lowest, y + small.shape[0])
-    return [Photo(Path("crowd"), canvas, faces)]
+    return [JudgedPhoto(Path("crowd"), canvas, faces)]
 
 
-def portraits(photos: Sequence[Photo]) -> list[Photo]:
+def portraits(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
     """The photographs of one large face, enlarged to :data:`LARGE` px."""
     chosen = []
     for photo in photos:
         scale = LARGE / max(photo.image.shape[:2])
         if len(photo.faces) == 1 and (photo.faces[0].box[2] - photo.faces[0].box[0]) * scale > LARGE / 3:
             image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            chosen.append(Photo(photo.path, image, [photo.faces[0].moved(scale)]))
+            chosen.append(JudgedPhoto(photo.path, image, [photo.faces[0].moved(scale)]))
     return chosen
 
 
@@ -214,7 +248,7 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
     return true / total, true / np.arange(1, len(scored) + 1)
 
 
-def draw_curves(curves: dict[str, Result], photos: Sequence[Photo], path: Path) -> None:
+def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
     """Precision over recall of each detector, one PNG; a dot marks :data:`THRESHOLD`."""
     try:
         from matplotlib.figure import Figure
@@ -241,7 +275,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[Photo], path: Path) 
     figure.savefig(path, dpi=120)
 
 
-def write_extras(result: Result, photos: Sequence[Photo], folder: Path) -> None:
+def write_extras(result: Result, photos: Sequence[JudgedPhoto], folder: Path) -> None:
     """A picture of each detection that is not in the reference, with its surroundings, to be looked at."""
     for count, (number, face) in enumerate(result.extras):
         image = photos[number].image.copy()
@@ -252,7 +286,9 @@ def write_extras(result: Result, photos: Sequence[Photo], folder: Path) -> None:
         write_photo(folder / f"{count:03d}_{face.score:.2f}_{photos[number].path.stem}.png", np.ascontiguousarray(part))
 
 
-def write_crops(detector: Detector, photos: Sequence[Photo], path: Path, *, size: int, crop: int = 128, most: int = 40) -> None:
+def write_crops(
+    detector: Detector, photos: Sequence[JudgedPhoto], path: Path, *, size: int, crop: int = 128, most: int = 40
+) -> None:
     """Aligned crops side by side, the reference's above the detector's: do they look the same?"""
     columns: list[RGB8] = []
     for photo in photos:
