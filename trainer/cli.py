@@ -114,7 +114,7 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
 
 
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
-    """The values that a preset or a saved configuration sets."""
+    """Return the values that a preset or a saved configuration sets."""
     if config is None:
         return TRAINING_PRESETS.get(stage, {PRESET: {}})[preset]
     found, values = read_config(config)
@@ -153,14 +153,14 @@ def run_stage(options: argparse.Namespace) -> str:
 
 
 def run_benchmark(options: argparse.Namespace) -> str:
-    """``benchmark``."""
+    """Run ``benchmark``."""
     from .judge.benchmark import benchmark
 
     return benchmark(stage_config(build_parser().parse_args([options.stage, *options.options])), options.steps)
 
 
 def run(options: argparse.Namespace) -> str:
-    """The text that a command prints."""
+    """Run a command and return the text that it prints."""
     command = options.command
     if command in STAGES:
         return run_stage(options)

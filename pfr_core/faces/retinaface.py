@@ -24,12 +24,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import WeightsError
 from ..models.tensors import read_tensors, weights_of, write_tensors
+from .detections import Detections, Floats
 
 if TYPE_CHECKING:
     from facexlib.detection.retinaface import RetinaFace as Network
 
 Backbone = Literal["mobile0.25", "resnet50"]
-Floats = npt.NDArray[np.float32]
 
 STRIDES = (8, 16, 32)
 SIZES = ((16, 32), (64, 128), (256, 512))
@@ -158,8 +158,8 @@ class RetinaFace:
         fold_norms(network)
         return cls(network, largest_face)
 
-    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
-        """Return [N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8.
+    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Detections:
+        """Return the faces of ``rgb`` [H,W,3] with at least that score.
 
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
@@ -167,16 +167,9 @@ class RetinaFace:
             offsets, scores, points = (out[0] for out in self.network(to_input(rgb, self.network.device)))
             kept = (scores[:, 1] > conf_threshold).nonzero()[:, 0]
             kept = kept[scores[kept, 1].argsort(descending=True)]
-            rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1:], points)]
+            rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1], points)]
         boxes, xy = decode(rows[0], rows[2], anchors(*rgb.shape[:2])[kept.cpu().numpy()])
-        return suppress(np.concatenate([boxes, rows[1], xy], axis=1).astype(np.float32), nms_threshold)
-
-
-def suppress(rows: Floats, iou: float) -> Floats:
-    """Keep, of rows [N,15] whose boxes overlap with an IoU above ``iou``, the one with the best score; best first."""
-    from torchvision.ops import nms
-
-    return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
+        return Detections(boxes, rows[1], xy.reshape(-1, 5, 2)).suppressed(nms_threshold)
 
 
 def save(

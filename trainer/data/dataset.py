@@ -25,6 +25,7 @@ from torch import Tensor
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
+from pfr_core.faces.geometry import rescale
 from pfr_core.photo.photo import images_below
 
 from .. import program
@@ -106,7 +107,7 @@ class FaceFile:
 
 
 def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0) -> list[FaceFile]:
-    """The faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
+    """Return the faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
 
     ``source`` is a folder with ``index.jsonl`` (written by ``prepare``) or ``index.csv``, or of tar shards, or of plain images
     in the FFHQ frame (all of them taken, with the template's landmarks), or the URL of a folder that ``prepare`` wrote.
@@ -197,7 +198,7 @@ def _face(row: dict[str, Any], root: str) -> FaceFile:
 
 
 def read_face(stored: Stored | Path) -> RGB8:
-    """An aligned face as [512,512,3] RGB uint8.
+    """Return an aligned face as [512,512,3] RGB uint8.
 
     Raises:
         InputError: the image cannot be read, or is not square; the message names it.
@@ -215,7 +216,7 @@ def read_face(stored: Stored | Path) -> RGB8:
 
 
 def resize(image: RGB8, size: int) -> RGB8:
-    """Square resize: averaging areas when shrinking, bicubic when enlarging."""
+    """Resize to a square: averaging areas when shrinking, bicubic when enlarging."""
     if image.shape[:2] == (size, size):
         return image
     smaller = size < image.shape[0]
@@ -223,12 +224,12 @@ def resize(image: RGB8, size: int) -> RGB8:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1,1]."""
+    """Convert uint8 to float32 in [-1,1]."""
     return images.float() / 127.5 - 1.0
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """[-1,1] -> uint8."""
+    """Convert [-1,1] to uint8."""
     return (images.detach().float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
 
 
@@ -281,11 +282,11 @@ class FaceDataset(TrainingSet):
         pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
         face, truth, skipped = self._read(pool, int(place * len(pool)))
         factor = self.size / face.size
-        boxes, points = face.boxes * factor, (face.points + 0.5) * factor - 0.5
+        boxes, points = face.boxes * factor, rescale(face.points, factor)
         mask = np.ones((self.size, self.size), np.uint8)
         if face.photo is not None:
             mask[:] = 0
-            cv2.fillConvexPoly(mask, np.rint((face.photo + 0.5) * factor - 0.5).astype(np.int32), 1)
+            cv2.fillConvexPoly(mask, np.rint(rescale(face.photo, factor)).astype(np.int32), 1)
         if flip:
             truth, mask = np.ascontiguousarray(truth[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
             boxes = flip_boxes(boxes, self.size)
@@ -308,7 +309,7 @@ class FaceDataset(TrainingSet):
         return np.random.default_rng(sample_seed(self.seed, purpose, counter))
 
     def _read(self, pool: list[FaceFile], first: int) -> tuple[FaceFile, RGB8, int]:
-        """The first readable face from number ``first`` on, and how many were not."""
+        """Return the first readable face from number ``first`` on, and how many were not."""
         for skipped in range(min(ATTEMPTS, len(pool))):
             face = pool[(first + skipped) % len(pool)]
             try:

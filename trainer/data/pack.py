@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
+from pfr_core.faces.geometry import rescale
 
 from .dataset import INDEX, FaceFile, list_faces, read_face, resize
 from .prepare import index_lines, write_text
@@ -69,7 +70,7 @@ def _samples(found: list[tuple[str, FaceFile]], size: int, quality: int) -> Iter
         factor = size / face.size
 
         def scaled(points: np.ndarray, factor: float = factor) -> list[list[float]]:
-            return np.round((points + 0.5) * factor - 0.5, 2).tolist()
+            return np.round(rescale(points, factor), 2).tolist()
 
         row: dict[str, Any] = {
             "file": f"{split}/{i:06d}.webp",

@@ -25,8 +25,9 @@ import torch
 from tqdm import tqdm
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
+from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector
+from pfr_core.faces.geometry import Matrix, corners, rescaling, scale_of
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
@@ -166,7 +167,8 @@ class _Worker:
         if not faces:
             dropped["image without a face"] = 1
         for i, face in enumerate(faces):
-            matrix = self._whole(len(pixels)) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
+            whole = rescaling(FULL_SIZE / len(pixels), FULL_SIZE / len(pixels))
+            matrix = whole if self.options.aligned else alignment_matrix(face, FULL_SIZE)
             row, crop, reason = self._face(pixels, matrix, np.asarray(face.points))
             if reason:
                 dropped[reason] += 1
@@ -186,8 +188,7 @@ class _Worker:
         if native < options.min_native:
             return {}, nothing, f"face smaller than {options.min_native} source pixels"
         height, width = pixels.shape[:2]
-        corners = np.array([[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5]])
-        photo = (matrix[:, :2] @ corners + matrix[:, 2:]).T  # [4,2] in the crop
+        photo = corners(matrix, width, height).T  # [4,2] in the crop
         inside = np.zeros((FULL_SIZE, FULL_SIZE), np.uint8)
         cv2.fillConvexPoly(inside, np.rint(photo).astype(np.int32), 1)
         outside = 1 - float(inside.mean())
@@ -208,13 +209,6 @@ class _Worker:
             "licence": options.licence,
         }
         return row, crop, ""
-
-    @staticmethod
-    def _whole(side: int) -> Matrix:
-        """Return the whole square image as the crop."""
-        factor = FULL_SIZE / side
-        shift = (factor - 1) / 2  # pixel centres
-        return np.array([[factor, 0, shift], [0, factor, shift]])
 
 
 def sharpness(crop: RGB8) -> float:

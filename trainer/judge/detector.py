@@ -106,7 +106,7 @@ def evaluate_detector_command(
 
 
 def open_detector(name: str) -> Detector:
-    """A detector by name, or the built-in one with the weights of a file that training wrote.
+    """Return a detector by name, or the built-in one with the weights of a file that training wrote.
 
     Raises:
         InputError: neither a known name nor a file.
@@ -119,7 +119,7 @@ def open_detector(name: str) -> Detector:
 
 
 def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedPhoto]:
-    """The photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
+    """Return the photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
 
     Raises:
         InputError: no such folder, or no photographs in it.
@@ -157,7 +157,7 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
 
 
 def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
-    """Markdown: recall by size with intervals, false positives, points, photographs a second."""
+    """Return Markdown: recall by size with intervals, false positives, points, photographs a second."""
     widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
     lines = [
@@ -178,7 +178,7 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) 
 
 
 def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
-    """Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
+    """Return Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
     group, large = crowd(photos), portraits(photos)
     lines = [
         f"| longer side | faces {CROWD_FACE} px wide in a crowd of {CROWD_SIDE} px | portraits of {LARGE} px "
@@ -193,7 +193,7 @@ def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequenc
 
 
 def crowd(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
-    """One picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
+    """Return one picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
     canvas, faces = np.full((CROWD_SIDE * 3 // 4, CROWD_SIDE, 3), 128, np.uint8), []
     x = y = lowest = 0
     for photo in photos:
@@ -213,7 +213,7 @@ def crowd(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
 
 
 def portraits(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
-    """The photographs of one large face, enlarged to :data:`LARGE` px."""
+    """Return the photographs of one large face, enlarged to :data:`LARGE` px."""
     chosen = []
     for photo in photos:
         scale = LARGE / max(photo.image.shape[:2])
@@ -224,7 +224,7 @@ def portraits(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
 
 
 def recall(hit: npt.NDArray[np.bool_]) -> str:
-    """Share of True with count and interval, as text."""
+    """Return the share of True with count and interval, as text."""
     if not len(hit):
         return "no such face"
     low, high = wilson(int(hit.sum()), len(hit))
@@ -232,7 +232,7 @@ def recall(hit: npt.NDArray[np.bool_]) -> str:
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927)."""
+    """Return the 95 % interval of a share (Wilson, 1927)."""
     z, share = 1.96, hits / total
     middle = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -240,7 +240,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
+    """Return (recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
     scored = [(score, True) for score in result.scores if score is not None]
     scored += [(face.score, False) for _, face in result.extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
     scored.sort(key=lambda item: -item[0])
@@ -249,7 +249,7 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
 
 
 def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
-    """Precision over recall of each detector, one PNG; a dot marks :data:`THRESHOLD`."""
+    """Draw precision over recall of each detector into one PNG; a dot marks :data:`THRESHOLD`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -276,7 +276,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: 
 
 
 def write_extras(result: Result, photos: Sequence[JudgedPhoto], folder: Path) -> None:
-    """A picture of each detection that is not in the reference, with its surroundings, to be looked at."""
+    """Write a picture of each detection that is not in the reference, with its surroundings, to be looked at."""
     for count, (number, face) in enumerate(result.extras):
         image = photos[number].image.copy()
         left, top, right, bottom = (int(value) for value in face.box)
@@ -289,7 +289,7 @@ def write_extras(result: Result, photos: Sequence[JudgedPhoto], folder: Path) ->
 def write_crops(
     detector: Detector, photos: Sequence[JudgedPhoto], path: Path, *, size: int, crop: int = 128, most: int = 40
 ) -> None:
-    """Aligned crops side by side, the reference's above the detector's: do they look the same?"""
+    """Write aligned crops side by side, the reference's above the detector's: do they look the same?"""
     columns: list[RGB8] = []
     for photo in photos:
         found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
@@ -305,7 +305,7 @@ def write_crops(
 
 
 def iou(a: Face, b: Face) -> float:
-    """Intersection over union of two faces' boxes."""
+    """Return the intersection over union of two faces' boxes."""
     width, height = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0]), min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
     shared = max(0.0, width) * max(0.0, height)
     areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (a, b))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.errors import InputError
+from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
 from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
@@ -130,7 +131,7 @@ def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE)
     found = []
     for i, face in enumerate(faces):
         truth = read_face(face.stored)
-        points = (face.points + 0.5) * (size / face.size) - 0.5
+        points = rescale(face.points, size / face.size)
         degraded = [Degradation()(truth, (SEED, i, k))[0] for k in range(draws)]
         found += [Pair(resize(image, size), resize(truth, size), points) for image in degraded]
     return found

@@ -369,7 +369,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def network_options(config: PFRConfig) -> str:
-    """Which options make a network of the size and channels of ``config``, as advice in an error."""
+    """Return which options make a network of the size and channels of ``config``, as advice in an error."""
     fitting = [
         name
         for name, preset in PRESETS.items()

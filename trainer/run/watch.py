@@ -76,7 +76,7 @@ class Watch:
 
 
 def grid(tiles: Tensor) -> RGB8:
-    """[rows, columns, 3, H, W] in [-1,1] -> one picture [rows*H, columns*W, 3] uint8."""
+    """Lay [rows, columns, 3, H, W] in [-1,1] out as one picture [rows*H, columns*W, 3] uint8."""
     image = np.ascontiguousarray(rearrange(to_bytes(tiles).cpu(), "r c d h w -> (r h) (c w) d").numpy())
     factor = -(-MINIMUM_TILE // tiles.shape[-1])
     return image if factor <= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -84,7 +84,7 @@ def grid(tiles: Tensor) -> RGB8:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM and SIGINT set a flag (returned as a callable) instead of killing the run."""
+    """Let SIGTERM and SIGINT set a flag within the block (returned as a callable) instead of killing the run."""
     received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:

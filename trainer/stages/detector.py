@@ -65,7 +65,7 @@ class Targets:
 def multibox_loss(
     output: tuple[Tensor, Tensor, Tensor], targets: Targets, negatives_per_face: int, points_weight: float
 ) -> dict[str, Tensor]:
-    """``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, all divided by the number of faces' anchors.
+    """Return ``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, divided by the number of faces' anchors.
 
     Args:
         output: the network's raw offsets [B,N,4], logits [B,N,2] and points [B,N,10].
@@ -165,7 +165,7 @@ class DetectorStage(Stage[PictureBatch]):
 
     @torch.no_grad()
     def look(self, batch: PictureBatch) -> dict[str, Tensor]:
-        """``pictures``: with the faces that should be found, and with those that the average finds."""
+        """Return ``pictures``: with the faces that should be found, and with those that the average finds."""
         images = to_input(batch["image"], self.device)
         wanted = self._targets(images, batch)
         offsets, logits, points = self.ema(images)

@@ -115,7 +115,7 @@ class PriorStage(FaceStage):
 
     @torch.no_grad()
     def sample(self, counters: list[int], *, noise_of: list[int] | None = None) -> Tensor:
-        """Faces of the average: z from ``counters``, noise from ``noise_of`` (the same if not given); [B,3,S,S]."""
+        """Return faces of the average [B,3,S,S]: z from ``counters``, noise from ``noise_of`` (the same if not given)."""
         z = SampleRandom(self.config.seed, "look", counters, self.device).normal(self.config.shape.style_dim)
         random = SampleRandom(self.config.seed, "Gmain", counters if noise_of is None else noise_of, self.device)
         assert isinstance(self.ema, StyleGAN2Prior)
@@ -135,7 +135,7 @@ class PriorStage(FaceStage):
         return [path, beside]
 
     def _styles(self, random: SampleRandom) -> Tensor:
-        """w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
+        """Return w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
         shape = self.config.shape
         count = len(shape.resolutions)
         first, second = self.g.map(random.normal(shape.style_dim)), self.g.map(random.normal(shape.style_dim))

@@ -19,6 +19,8 @@ import torch
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
+from pfr_core.faces.detect import NMS_IOU
+from pfr_core.faces.geometry import rescale
 from pfr_core.faces.retinaface import RetinaFace
 from pfr_core.models.download import obtain
 from pfr_core.photo.photo import images_below
@@ -151,22 +153,17 @@ def _halves(image: RGB8) -> list[RGB8]:
     return levels
 
 
-def _rows(image: RGB8, teacher: RetinaFace, threshold: float) -> npt.NDArray[np.float32]:
-    return teacher.detect_faces(image, threshold, 0.4)
-
-
 def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:
     image = _read(path, longest)
-    rows = _rows(image, teacher, threshold)
-    return Picture(_halves(image), rows[:, :4], rows[:, 5:].reshape(-1, 5, 2))
+    seen = teacher.detect_faces(image, threshold, NMS_IOU)
+    return Picture(_halves(image), seen.boxes, seen.points)
 
 
 def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
     """Return the face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
     image = _read(path, FACE_SIDE)
     scale = image.shape[0] / float(row["size"])
-    points = (np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5
-    rows = _rows(image, teacher, SURE)
-    middle = points.mean(axis=(0, 1))
-    boxes = np.array([r[:4] for r in rows if (r[:2] < middle).all() and (middle < r[2:4]).all()], np.float32).reshape(-1, 4)[:1]
-    return Picture(_halves(image), boxes, points)
+    points = rescale(np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2), scale)
+    boxes, middle = teacher.detect_faces(image, SURE, NMS_IOU).boxes, points.mean(axis=(0, 1))
+    around = (boxes[:, :2] < middle).all(axis=1) & (middle < boxes[:, 2:]).all(axis=1)
+    return Picture(_halves(image), boxes[around][:1], points)

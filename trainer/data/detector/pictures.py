@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pfr_core.faces.geometry import rescaling
+
 from ..dataset import RGB8
 from .photographs import Material, Picture
 from .spoil import spoil
@@ -136,8 +138,7 @@ def _transform(
         turn = turn @ np.diag([-1.0, 1.0])
     matrix = np.concatenate([turn, (shift - turn @ centre)[:, None]], axis=1)
     ratio = picture.levels[0].shape[1] / source.shape[1], picture.levels[0].shape[0] / source.shape[0]
-    to_first = np.array([[ratio[0], 0, 0.5 * ratio[0] - 0.5], [0, ratio[1], 0.5 * ratio[1] - 0.5], [0, 0, 1]])
-    return matrix @ to_first
+    return matrix @ np.vstack([rescaling(*ratio), [0, 0, 1]])
 
 
 def _paste(

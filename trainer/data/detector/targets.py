@@ -17,7 +17,7 @@ MINIMUM_IOU = 0.2
 
 
 def label(size: int, boxes: Floats, points: Floats, ignored: Floats) -> tuple[Floats, Floats, Floats]:
-    """Targets of one picture of ``size`` px with exact labels: boxes [M,4], points [M,5,2], doubtful boxes [K,4].
+    """Return targets of one picture of ``size`` px with exact labels: boxes [M,4], points [M,5,2], doubtful boxes [K,4].
 
     Returns (score [N], offsets [N,4], points [N,10]).
     """
@@ -40,7 +40,7 @@ def label(size: int, boxes: Floats, points: Floats, ignored: Floats) -> tuple[Fl
 
 
 def _iou(at: Floats, boxes: Floats) -> Floats:
-    """[N,M] between square anchors [N,3] and boxes [M,4]."""
+    """Return the IoU [N,M] between square anchors [N,3] and boxes [M,4]."""
     squares = np.concatenate([at[:, :2] - at[:, 2:] / 2, at[:, :2] + at[:, 2:] / 2], axis=1)
     sides = np.minimum(squares[:, None, 2:], boxes[None, :, 2:]) - np.maximum(squares[:, None, :2], boxes[None, :, :2])
     shared = np.clip(sides, 0, None).prod(axis=2)
