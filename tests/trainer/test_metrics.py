@@ -21,7 +21,7 @@ from pfr_core.errors import InputError, WeightsError
 from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
-from trainer.data.dataset import RGB8, list_faces, read_face, to_unit
+from trainer.data.dataset import RGB8, list_faces, read_face, to_signed
 from trainer.judge.evaluate import degraded_pairs
 from trainer.judge.features import IdentityNetwork, PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for
@@ -57,7 +57,7 @@ def test_identity_cosines_of_real_crops(shared_dir: Path) -> None:
 
     def embed(pictures: list[RGB8]) -> torch.Tensor:
         with torch.no_grad():
-            return network(to_unit(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)), points)
+            return network(to_signed(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)), points)
 
     truth, degraded = embed(images), embed([mild(image, i)[0] for i, image in enumerate(images)])
     same = (truth * degraded).sum(dim=1).mean().item()
@@ -80,7 +80,7 @@ def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
     network = PerceptualNetwork("squeezenet")
     image = read_face(list_faces(shared_dir / "data" / "faces", "val")[0].stored)[128:384, 128:384]
     inputs = [
-        to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
+        to_signed(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
     ]
     features = [network(x) for x in inputs]
     distances = [unit_distance(f, features[0]).item() for f in features]

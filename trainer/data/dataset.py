@@ -212,10 +212,10 @@ def read_face(stored: Stored | Path) -> RGB8:
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:
         raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
-    return resize(rgb, FULL_SIZE)
+    return resize_square(rgb, FULL_SIZE)
 
 
-def resize(image: RGB8, size: int) -> RGB8:
+def resize_square(image: RGB8, size: int) -> RGB8:
     """Resize to a square: averaging areas when shrinking, bicubic when enlarging."""
     if image.shape[:2] == (size, size):
         return image
@@ -223,7 +223,7 @@ def resize(image: RGB8, size: int) -> RGB8:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
-def to_unit(images: Tensor) -> Tensor:
+def to_signed(images: Tensor) -> Tensor:
     """Convert uint8 to float32 in [-1,1]."""
     return images.float() / 127.5 - 1.0
 
@@ -292,7 +292,7 @@ class FaceDataset(TrainingSet):
             boxes = flip_boxes(boxes, self.size)
             points = ((self.size - 1, 0) + points * (-1, 1))[[1, 0, 2, 4, 3]]
         sample = {
-            "truth": _channels_first(resize(truth, self.size)),
+            "truth": _channels_first(resize_square(truth, self.size)),
             "mask": torch.from_numpy(mask)[None],
             "boxes": torch.from_numpy(boxes.astype(np.float32)),
             "points": torch.from_numpy(points.astype(np.float32)),
@@ -302,7 +302,7 @@ class FaceDataset(TrainingSet):
         if self.degradation is not None:
             clean = self._random("clean", counter).random() < self.clean_share
             degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
-            sample["degraded"] = _channels_first(resize(degraded, self.size))
+            sample["degraded"] = _channels_first(resize_square(degraded, self.size))
         return sample
 
     def _random(self, purpose: str, counter: int) -> np.random.Generator:

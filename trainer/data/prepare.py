@@ -35,7 +35,7 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.files import replacing
 
 from .components import component_boxes
-from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
+from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize_square
 from .options import PrepareOptions
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class _Worker:
         outside = 1 - float(inside.mean())
         if outside > options.max_out_of_photo:
             return {}, nothing, f"face with more than {options.max_out_of_photo:.0%} beyond the photo's edge"
-        crop = resize(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
+        crop = resize_square(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
         if sharpness(crop) < options.min_sharpness:
             return {}, nothing, f"face with a sharpness below {options.min_sharpness:g}"
         placed = points @ matrix[:, :2].T + matrix[:, 2]
@@ -213,7 +213,7 @@ class _Worker:
 
 def sharpness(crop: RGB8) -> float:
     """Return the variance of the luma's Laplacian at 256 px, in 8-bit units squared: of the middle half, where the face is."""
-    grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(resize_square(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
     quarter = SHARPNESS_SIZE // 4
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
 

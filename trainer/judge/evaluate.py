@@ -26,7 +26,7 @@ from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
-from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize
+from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize_square
 from ..run.config import IdentityName, PerceptualName
 from .metrics import Judge, Points, optimised_for, psnr, sharpness, table
 
@@ -133,7 +133,7 @@ def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE)
         truth = read_face(face.stored)
         points = rescale(face.points, size / face.size)
         degraded = [Degradation()(truth, (SEED, i, k))[0] for k in range(draws)]
-        found += [Pair(resize(image, size), resize(truth, size), points) for image in degraded]
+        found += [Pair(resize_square(image, size), resize_square(truth, size), points) for image in degraded]
     return found
 
 

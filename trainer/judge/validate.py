@@ -14,7 +14,7 @@ import torch
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from ..data.dataset import FULL_SIZE, FaceDataset, FaceFile, list_faces, read_face, resize, to_bytes
+from ..data.dataset import FULL_SIZE, FaceDataset, FaceFile, list_faces, read_face, resize_square, to_bytes
 from ..data.loader import TrainingSet
 from ..run.config import FaceConfig, RunConfig
 from ..stages import PriorStage, Stage
@@ -73,7 +73,7 @@ class Validation:
         try:
             held_out = list_faces(config.data, "val")
             if prior:
-                self.real = [resize(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
+                self.real = [resize_square(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
             else:
                 self.pairs = degraded_pairs(held_out[: config.validate_faces], draws=1, size=self.size)
             train = {face.stored for face in trained_on}
@@ -90,7 +90,7 @@ class Validation:
             samples = torch.cat(
                 [stage.sample(list(numbers[i : i + SAMPLES_AT_ONCE])) for i in range(0, len(numbers), SAMPLES_AT_ONCE)]
             )
-            faces = [resize(face, self.size) for face in to_bytes(samples).permute(0, 2, 3, 1).cpu().numpy()]
+            faces = [resize_square(face, self.size) for face in to_bytes(samples).permute(0, 2, 3, 1).cpu().numpy()]
             return self.judge.unpaired(faces, self.real)
         assert isinstance(stage.ema, PFR)
         restore = restore_with(stage.ema, stage.device)

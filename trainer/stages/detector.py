@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pfr_core.errors import InputError
 from pfr_core.faces.retinaface import anchors, build, decode, describe, save, suppress, to_input
 
-from ..data.dataset import to_unit
+from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
 from ..data.detector.photographs import TEACHER, load_teacher
 from ..run.config import DetectorConfig
@@ -219,7 +219,7 @@ def drawn(images: Tensor, faces: Targets) -> Tensor:
             cv2.rectangle(canvas, (left, top), (right, bottom), (0, 255, 0))
             for x, y in row[5:].round().astype(int).reshape(5, 2).tolist():
                 cv2.circle(canvas, (x, y), 1, (255, 0, 0))
-    return to_unit(torch.from_numpy(canvases).permute(0, 3, 1, 2))
+    return to_signed(torch.from_numpy(canvases).permute(0, 3, 1, 2))
 
 
 def _shifted(net: Any, shift: float) -> Any:

@@ -19,7 +19,7 @@ from pfr_core.network.prior import StyleGAN2Prior
 
 from .. import losses
 from ..data.augment import augment, steer
-from ..data.dataset import FaceBatch, to_unit
+from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, take_over
 from ..run.optim import adam
@@ -87,7 +87,7 @@ class PriorStage(FaceStage):
             lengths = losses.path_lengths(images, w, random.normal(*images.shape[1:]))
             loss = losses.path_length(lengths, self.path_mean)
             return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
-        truth = to_unit(batch["truth"])
+        truth = to_signed(batch["truth"])
         if phase == "Dmain":
             with self.autocast():
                 discriminate = self.compiled_if_asked("d", self.d)
@@ -125,7 +125,7 @@ class PriorStage(FaceStage):
         """Return ``samples``, z and noise varied, and ``noise``, the same z in each row with other noise."""
         rows = [self.sample(list(range(8 * i, 8 * i + 8))) for i in range(6)]
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
-        return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_unit(batch["truth"])[None]}
+        return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_signed(batch["truth"])[None]}
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)

@@ -21,7 +21,7 @@ from pfr_core.support.device import memory_format
 
 from .. import losses
 from ..data.components import COMPONENTS, cut, places, squares
-from ..data.dataset import FaceBatch, to_unit
+from ..data.dataset import FaceBatch, to_signed
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import pass_through, take_over_discriminators, warm_start
@@ -124,7 +124,7 @@ class RestoreStage(FaceStage):
             return self._generator(batch)
         if phase == "Greg":
             return self._path_length(batch)
-        truth = to_unit(batch["truth"])
+        truth = to_signed(batch["truth"])
         if phase == "Dmain":
             return self._discriminators(truth, batch)
         terms: Terms = {}
@@ -132,14 +132,14 @@ class RestoreStage(FaceStage):
             images = truth.requires_grad_(True)
             terms["D/r1"] = losses.r1(self.d(images), images)
         if self.config.detail_weight:
-            bands = haar(self._piece(to_unit(batch["truth"]), batch)).requires_grad_(True)
+            bands = haar(self._piece(to_signed(batch["truth"]), batch)).requires_grad_(True)
             terms["D/r1_detail"] = losses.r1(self.detail(bands), bands)
         total = torch.stack(list(terms.values())).sum()
         return self.config.r1_weight * total, {name: term.detach() for name, term in terms.items()}
 
     def _generator(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
-        config, truth = self.config, to_unit(batch["truth"])
-        degraded = to_unit(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
+        config, truth = self.config, to_signed(batch["truth"])
+        degraded = to_signed(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
         with self.autocast():
             output, pyramid = self.compiled_if_asked("g", self.g.forward_with_pyramid)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
@@ -200,7 +200,7 @@ class RestoreStage(FaceStage):
     def _path_length(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
         with torch.no_grad():
-            z, features = self.g.encoder(to_unit(batch["degraded"]))
+            z, features = self.g.encoder(to_signed(batch["degraded"]))
             clean = features if self.g.decoder is None else self.g.decoder(features)
             w = self.g.prior.map(z)
         w.requires_grad_(True)
@@ -245,7 +245,7 @@ class RestoreStage(FaceStage):
     @torch.no_grad()
     def look(self, batch: FaceBatch) -> dict[str, Tensor]:
         """Return ``faces``: input, output, truth; and each component's output and truth, as the local discriminators see them."""
-        degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
+        degraded, truth = to_signed(batch["degraded"]), to_signed(batch["truth"])
         output = self.ema(degraded)
         found = {"faces": torch.stack([degraded, output, truth], dim=1)}
         for name, fake, real in zip(COMPONENTS, cut(output, batch["boxes"]), cut(truth, batch["boxes"]), strict=True):
