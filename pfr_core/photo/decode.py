@@ -46,8 +46,7 @@ def jpeg_coding(image: Image.Image) -> JpegCoding | None:
     tables = [image.quantization[layer[3]] for layer in image.layer]
     if len(tables) == 3 and tables[1] == tables[2]:
         tables.pop()
-    sampling = JpegImagePlugin.get_sampling(image)  # -1: gray, or a ratio Pillow cannot write; then lose no colour
-    return JpegCoding(tuple(tuple(table) for table in tables), max(sampling, 0), bool(image.info.get("progressive", False)))
+    return JpegCoding(tuple(tuple(table) for table in tables), bool(image.info.get("progressive", False)))
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:

@@ -11,11 +11,12 @@ import io
 import logging
 import struct
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .photo import JpegCoding
@@ -23,17 +24,23 @@ from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_dire
 
 log = logging.getLogger(__name__)
 
-JPEG_QUALITY = 95  # our choice where there is no source to follow, without chroma subsampling; lossy WebP likewise
+JPEG_QUALITY = 95
+"""Quality of a JPEG or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly compressed
+photo is finer than that photo's own steps, and would be lost in them again."""
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
 
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
-    """With ``like`` and no ``quality``, the tables, subsampling and scan order of ``like``."""
-    options: dict[str, Any] = {"progressive": like is not None and like.progressive}
+    """Encode without chroma subsampling. With ``like`` in its scan order, and, if no ``quality`` is given, in steps that are
+    nowhere coarser than its own or those of :data:`JPEG_QUALITY`."""
+    options: dict[str, Any] = {"progressive": like is not None and like.progressive, "subsampling": 0}
     if like is not None and quality is None:
-        options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
+        options["qtables"] = [
+            [min(steps) for steps in zip(own, ours, strict=True)]
+            for own, ours in zip(like.tables, _tables(len(like.tables)), strict=True)
+        ]
     else:
-        options |= {"quality": JPEG_QUALITY if quality is None else quality, "subsampling": 0}
+        options["quality"] = JPEG_QUALITY if quality is None else quality
     if metadata.icc:
         options["icc_profile"] = metadata.icc
     if metadata.exif:
@@ -52,6 +59,16 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         # Pillow guesses the size of a progressive file beforehand and fails where noise at top quality exceeds it.
         log.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
+
+
+@lru_cache
+def _tables(count: int) -> list[list[int]]:
+    """Return the quantisation tables of :data:`JPEG_QUALITY` for luma and, as often as needed, chroma."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG", quality=JPEG_QUALITY)
+    with Image.open(stream) as image:
+        assert isinstance(image, JpegImagePlugin.JpegImageFile)
+        return [image.quantization[min(number, 1)] for number in range(count)]
 
 
 def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:

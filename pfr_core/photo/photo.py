@@ -27,12 +27,10 @@ class JpegCoding:
 
     Attributes:
         tables: one quantisation table of 64 numbers for each kind of component.
-        subsampling: Pillow's code (0: 4:4:4, 1: 4:2:2, 2: 4:2:0).
         progressive: progressive or baseline.
     """
 
     tables: tuple[tuple[int, ...], ...]
-    subsampling: int
     progressive: bool
 
 

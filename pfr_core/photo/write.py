@@ -52,9 +52,10 @@ def write_photo(
         pixels: [H,W,3] RGB or [H,W,4] RGBA, uint8 or uint16.
         like: the photo the pixels came from. Its profile, EXIF, XMP and resolution are kept where the format can hold them
             (what is dropped is logged as a warning), a gray photo stays single-channel if the pixels are still gray, and a
-            JPEG written as JPEG keeps its quantisation tables, chroma subsampling and scan order.
-        quality: 1 to 100 for JPEG (then 4:4:4) and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
-            out, JPEG follows ``like`` or else is 95, 4:4:4; WebP is lossless unless ``like`` was a lossy WebP (then 95).
+            JPEG written as JPEG keeps its scan order.
+        quality: 1 to 100 for JPEG and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left out, JPEG is as
+            fine as 95 and nowhere coarser than ``like``; WebP is lossless unless ``like`` was a lossy WebP (then 95). JPEG is
+            4:4:4 always.
         provenance: the model that synthesised detail, recorded as XMP.
 
     Raises:
