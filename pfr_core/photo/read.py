@@ -18,9 +18,10 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
+from .mend import describe_damage, mend, mend_end
 from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
 from .photo import Photo
-from .tiff import Tag, descriptive_fields, exif_of_tiff, upright, upright_tiff, without_thumbnail
+from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
 
 log = logging.getLogger(__name__)
@@ -49,19 +50,29 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         (3000, 4000, 3)
     """
     path = Path(path)
-    data = read_bytes(path, magic=True)
+    data, mended = mend(read_bytes(path, magic=True))
     try:
-        with strict_pillow(), Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
-            _refuse_unsuitable(path, image, max_pixels)
-            return _decode(path, data, image)
+        with strict_pillow():
+            try:
+                photo = _decode(path, data, max_pixels)
+            except OSError:
+                data, missing = mend_end(data)
+                if not missing:
+                    raise
+                mended += missing
+                photo = _decode(path, data, max_pixels)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        reason = describe_damage(data) if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = f" ({reason})" if reason else ""
         raise ImageError(
             f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
             "open it in an image editor and save it as an 8- or 16-bit PNG, TIFF or JPEG."
         ) from error
+    for what in mended:
+        log.warning("%s: %s.", path, what)
+    return photo
 
 
 def read_bytes(path: Path, *, magic: bool = False) -> bytes:
@@ -115,7 +126,13 @@ def _is_deep_png(image: Image.Image) -> bool:
     return image.format == "PNG" and image.mode == "I"
 
 
-def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
+def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
+    with Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
+        _refuse_unsuitable(path, image, max_pixels)
+        return _photo(path, data, image)
+
+
+def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     if "mp" in image.info:
         log.warning("%s: holds further pictures (depth, HDR gain or stereo); only the first is used.", path)
@@ -153,8 +170,12 @@ def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, byte
             exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
         if not exif:
             return None, None
-        orientation, exif = upright(without_thumbnail(exif.removeprefix(b"Exif\0\0")))
-        descriptive_fields(exif)  # so that damage in a sub-directory shows here and not when writing
+        while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
+            exif = exif.removeprefix(b"Exif\0\0")
+        orientation, exif = upright(without_thumbnail(exif))
+        if cut := cut_directories(exif):
+            log.warning("%s: the %s part of its EXIF data is cut short; what can be read is kept.", path, " and ".join(cut))
+            exif = exif_of_tiff(exif)
     except struct.error:
         log.warning("%s: its EXIF data is damaged and is left out.", path)
         return None, None
