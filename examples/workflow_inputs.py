@@ -30,12 +30,12 @@ def main() -> None:
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """A JPEG that adds little damage of its own."""
+    """Write a JPEG that adds little damage of its own."""
     Image.fromarray(image).save(path, quality=92)
 
 
 def film(path: Path, photo: np.ndarray) -> None:
-    """The camera moves down from the face until it is out of sight; every frame has noise of its own."""
+    """Write a clip in which the camera moves down from the face until it is out of sight; every frame has noise of its own."""
     frames = []
     for number in range(FRAMES):
         top = round(number / (FRAMES - 1) * (photo.shape[0] - SIDE))

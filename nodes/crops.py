@@ -103,7 +103,7 @@ class PFRPasteFaces:
                 "image": ("IMAGE", {"tooltip": "The picture the faces were found in."}),
                 "faces": ("PFR_FACES", {"tooltip": "From Detect Faces."}),
                 "crops": ("IMAGE", {"tooltip": "One crop for every face, in the same order; any size, square."}),
-                **inputs.widgets(inputs.PASTE),
+                **inputs.widgets(inputs.PASTING),
             },
             "optional": {"upscaled": UPSCALED},
         }

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
 from ..pfr_core.faces.annotate import annotate
-from ..pfr_core.faces.detect import DetectorName
 from ..pfr_core.faces.face import Face
+from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, to_float, to_uint8
 from ..pfr_core.restorer import choose_faces, find_candidates
+from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview
 from .model import CATEGORY
 
-DETECTOR = (
-    list(get_args(DetectorName)),
-    {"default": get_args(DetectorName)[0], "tooltip": "Face detector; auto and builtin fetch nothing."},
-)
+DETECTOR = inputs.widget(specs(Setup)["detector"])
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class PFRDetectFaces:
             "required": {
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 "detector": DETECTOR,
-                **inputs.widgets(inputs.FIND),
+                **inputs.widgets(inputs.FINDING),
             }
         }
 

@@ -53,7 +53,7 @@ class Batch:
         self.tensor: Tensor | None = None
 
     def append(self, array: Array) -> None:
-        """The next frame: [H,W,C] for an IMAGE, [H,W] for a MASK."""
+        """Put the next frame in its place: [H,W,C] for an IMAGE, [H,W] for a MASK."""
         import comfy.model_management as management
 
         if self.tensor is None:
@@ -63,17 +63,17 @@ class Batch:
         self.done += 1
 
     def extend(self, arrays: Iterable[Array]) -> None:
-        """The next frames."""
+        """Put the next frames in their places."""
         for array in arrays:
             self.append(array)
 
     def result(self, empty: Tensor) -> Tensor:
-        """The whole batch, or ``empty`` if it has no frames."""
+        """Return the whole batch, or ``empty`` if it has no frames."""
         return empty.float() if self.tensor is None else self.tensor
 
 
 def no_crops(size: int) -> Tensor:
-    """What stands for the crops if there is no face: one black image, because ComfyUI's own nodes fail on an empty batch."""
+    """Return what stands for no crops: one black image, because ComfyUI's own nodes fail on an empty batch."""
     import comfy.model_management as management
 
     return torch.zeros(1, size, size, 3, device=management.intermediate_device())
@@ -93,5 +93,5 @@ def preview(array: Array) -> dict[str, Any]:
 
 
 def before_after(before: Array, after: Array) -> dict[str, Any]:
-    """What the before | after preview of a node shows."""
+    """Return what the before | after preview of a node shows."""
     return {"pfr_before": [preview(before)], "pfr_after": [preview(after)]}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, get_args
 
-from ..pfr_core.support.device import DTypeName
-from . import runtime
+from ..pfr_core.options import Setup
+from ..pfr_core.support.choices import DTypeName
+from ..pfr_core.support.schema import specs
+from . import inputs, runtime
 
 CATEGORY = "PFR"
 
@@ -31,12 +33,12 @@ class PFRLoadModel:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         names = runtime.model_names()
-        devices, dtypes = list(get_args(runtime.DeviceName)), list(get_args(DTypeName))
+        devices = list(get_args(runtime.DeviceName))
         return {
             "required": {
                 "model": (names, {"default": names[0], "tooltip": "default: the weights that ship with PFR."}),
                 "device": (devices, {"default": devices[0], "tooltip": "auto: the device that ComfyUI uses."}),
-                "dtype": (dtypes, {"default": dtypes[0], "tooltip": "Precision. auto: what suits the device."}),
+                "dtype": inputs.widget(specs(Setup)["dtype"]),
             }
         }
 
@@ -48,7 +50,7 @@ class PFRLoadModel:
 
     @classmethod
     def IS_CHANGED(cls, model: str, **_: Any) -> str:
-        """A file that was replaced is read again."""
+        """Return a file that was replaced is read again."""
         return model if model == runtime.DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
 
     def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> tuple[runtime.LoadedModel, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pfr_core.faces.detect import DetectorName
+from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
 from .detect import DETECTOR
@@ -41,7 +41,7 @@ class PFRRestoreFaces:
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 **inputs.widgets(("strength",)),
                 "detector": DETECTOR,
-                **inputs.widgets((*inputs.FIND, *(name for name in inputs.PASTE if name != "strength"))),
+                **inputs.widgets((*inputs.FINDING, *(name for name in inputs.PASTING if name != "strength"))),
             },
             "optional": {"upscaled": UPSCALED},
         }

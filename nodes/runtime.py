@@ -14,11 +14,12 @@ import torch
 
 from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.errors import PFRError
-from ..pfr_core.faces.detect import Detector, DetectorName
+from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import Parser
 from ..pfr_core.models.weights import add_search_folder
 from ..pfr_core.network.inference import is_out_of_memory
-from ..pfr_core.support.device import DTypeName, resolve_dtype
+from ..pfr_core.support.choices import DetectorName, DTypeName
+from ..pfr_core.support.device import resolve_dtype
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
@@ -42,7 +43,7 @@ class LoadedModel:
     dtype: DTypeName
 
     def restorer(self, detector: Detector | None = None) -> FaceRestorer:
-        """The pipeline around the network, which ComfyUI has moved to its device."""
+        """Return the pipeline around the network, which ComfyUI has moved to its device."""
         import comfy.model_management as management
 
         management.load_models_gpu([self.patcher])
@@ -69,7 +70,7 @@ def register_folders() -> None:
 
 
 def web_directory(pack: str) -> str | None:
-    """What ``WEB_DIRECTORY`` is for a pack in this folder. ComfyUI serves all of it and imports every script in it.
+    """Return what ``WEB_DIRECTORY`` is for a pack in this folder. ComfyUI serves all of it and imports every script in it.
 
     Under a folder name with a space, or anything else that a URL has to quote, ComfyUI serves nothing (its web server looks for
     the quoted name); the scripts are then registered under a plain name.
@@ -83,14 +84,14 @@ def web_directory(pack: str) -> str | None:
 
 
 def model_names() -> list[str]:
-    """The shipped model and every file in the model folder."""
+    """Return the shipped model and every file in the model folder."""
     import folder_paths
 
     return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER)]
 
 
 def model_path(name: str) -> str:
-    """The file of a model in the model folder, or the shipped model's name.
+    """Return the file of a model in the model folder, or the shipped model's name.
 
     Raises:
         FileNotFoundError: it is not there any more.
@@ -119,21 +120,21 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
 
 
 def detector(name: DetectorName) -> Detector:
-    """A face detector on ComfyUI's device. It is read again for every run (0.1 s), so that nothing stays on the card."""
+    """Return a face detector on ComfyUI's device, read again for every run (0.1 s), so that nothing stays on the card."""
     import comfy.model_management as management
 
     return Detector(name, management.get_torch_device())
 
 
 def parser() -> Parser:
-    """The face parser on ComfyUI's device, read when a mask needs it."""
+    """Return the face parser on ComfyUI's device, read when a mask needs it."""
     import comfy.model_management as management
 
     return Parser(management.get_torch_device())
 
 
 def core_has_type(name: str) -> bool:
-    """Whether this ComfyUI knows an input / output type, by its name in ``comfy_api.latest.io``."""
+    """Return whether this ComfyUI knows an input / output type, by its name in ``comfy_api.latest.io``."""
     try:
         from comfy_api.latest import io
     except ImportError:  # a core from before that module
@@ -157,7 +158,7 @@ class Steps:
 
     @contextmanager
     def frame(self, number: int) -> Iterator[None]:
-        """The work on one frame."""
+        """Name the frame in errors of the block, the work on it."""
         self.check()
         try:
             yield
@@ -173,13 +174,13 @@ class Steps:
         self.bar.update_absolute(self.done, self.whole)
 
     def check(self) -> bool:
-        """Raises ComfyUI's own exception if the user pressed stop; otherwise false, the answer to ``should_stop``."""
+        """Return false, the answer to ``should_stop``, or raise ComfyUI's own exception if the user pressed stop."""
         import comfy.model_management as management
 
         management.throw_exception_if_processing_interrupted()
         return False
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """``progress`` of the pipeline: a frame with many faces moves the bar face by face."""
+        """Take ``progress`` of the pipeline: a frame with many faces moves the bar face by face."""
         if stage == "restore" and total > 1:
             self.bar.update_absolute(self.done * total + done, self.whole * total)

@@ -1,14 +1,21 @@
 """PFR: restores faces in photographs.
 
-One pipeline, used by the command line, the ComfyUI nodes, the demo and by ``import pfr_core``.
+One pipeline, used by the command line, the ComfyUI nodes, the demo and by ``import pfr_core``. What it exports is imported
+when it is first asked for (PEP 562): ``pfr --help`` need not wait for torch.
 """
 
-from .degradation import Degradation
-from .faces.face import Face
-from .models.checkpoint import load_model, save_model
-from .network import MMRB, PFR, PFRConfig
-from .options import RestoreOptions
-from .restorer import FaceRestorer, Restored
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .degradation import Degradation
+    from .faces.face import Face
+    from .models.checkpoint import load_model, save_model
+    from .network.config import PFRConfig
+    from .network.mmrb import MMRB
+    from .network.pfr import PFR
+    from .options import RestoreOptions
+    from .restorer import FaceRestorer, Restored
 
 __version__ = "0.1.0"
 
@@ -25,3 +32,30 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+_HOMES = {
+    "MMRB": "network.mmrb",
+    "PFR": "network.pfr",
+    "Degradation": "degradation",
+    "Face": "faces.face",
+    "FaceRestorer": "restorer",
+    "PFRConfig": "network.config",
+    "RestoreOptions": "options",
+    "Restored": "restorer",
+    "load_model": "models.checkpoint",
+    "save_model": "models.checkpoint",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import an exported name from its module, once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the exported names too, imported or not."""
+    return sorted({*globals(), *__all__})

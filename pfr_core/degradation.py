@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .support.choices import Blur
 
-Blur = Literal["isotropic", "anisotropic", "motion"]
 Range = tuple[float, float]
 UInt8Image = npt.NDArray[np.uint8]
 

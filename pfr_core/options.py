@@ -1,38 +1,37 @@
-"""Every choice a user has for one restoration, defined once: command line, nodes and demo are derived from it."""
+"""Every choice a user has for one restoration, and which of them make others useless; told here only.
+
+Command line, nodes and demo are derived from it (``support/schema.py``).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from .errors import InputError
-from .faces.color import ColorMatch
-from .faces.mask import MaskKind
-from .faces.select import Order, Select
+from .support.choices import ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
+from .support.schema import check_fields, names, option
+
+FIND, CHOOSE, PASTE = "find", "choose", "paste"
+"""Groups of options: how faces are found, which of them are restored, and how they are put back."""
 
 
-def option(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with a help text and, for numbers, limits."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
-
-
-def check_fields(options: Any) -> None:
-    """Check every :func:`option` of a dataclass against its type, limits and choices.
+@dataclass(frozen=True)
+class Setup:
+    """Which networks are used, where and how precisely they run: what :class:`pfr_core.FaceRestorer` is made with.
 
     Raises:
-        InputError: a value has the wrong type, is out of range or none of the choices.
+        InputError: a value has the wrong type or is none of the choices.
     """
-    hints = get_type_hints(type(options))
-    for item in fields(options):
-        value, low, high = getattr(options, item.name), item.metadata["low"], item.metadata["high"]
-        choices = get_args(hints[item.name]) or (hints[item.name],)
-        if low is not None and not (value is None and type(None) in choices):
-            kind, words = (Integral, "a whole number") if int in choices else (Real, "a number")
-            if not isinstance(value, kind) or not low <= value <= high:
-                raise InputError(f"{item.name} is {value!r}; it must be {words} from {low:g} to {high:g}.")
-        if isinstance(choices[0], str) and value not in choices:
-            raise InputError(f"{item.name} is {value!r}; choose from {', '.join(choices)}.")
+
+    model: str = option("default", "model file, or 'default' (the one that comes with pfr)")
+    detector: DetectorName = option("auto", "face detector; auto and builtin download nothing")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
+    dtype: DTypeName = option("auto", "precision; auto: what suits the device")
+    batch_size: int = option(8, "faces at once")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,39 @@ class RestoreOptions:
         'box'
     """
 
-    threshold: float = option(0.8, "lowest detection score that counts as a face", 0.0, 1.0)
-    detection_size: int = option(1280, "longer side in px at which faces are looked for; photos are never enlarged", 64, 8192)
-    sideways: bool = option(False, "look for faces turned by 90, 180 and 270 degrees too")
-    min_face_size: int = option(0, "leave faces smaller than this alone (longer side of the box in px)", 0, 100000)
-    max_face_size: int | None = option(None, "leave faces larger than this alone (longer side of the box in px)", 1, 100000)
-    select: Select = option("all", "which faces")
-    order: Order = option("left-to-right", "order in which faces are listed, counted and numbered")
-    indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0")
-    count: int | None = option(None, "with select=all: at most so many faces", 1, 100000)
-    strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0)
-    mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own")
-    feather: float = option(0.1, "width of the mask's soft edge as a share of the crop", 0.0, 0.5)
-    color_match: ColorMatch = option("wavelet", "match the face's colours to the photo's; wavelet keeps the broad ones")
-    keep_gray: bool = option(True, "a gray photo stays gray")
-    scale: float = option(1.0, "enlarge the photo by this factor (Lanczos for everything but the faces)", 1.0, 4.0)
+    threshold: float = option(
+        0.8, "lowest detection score that counts as a face", 0.0, 1.0, group=FIND, label="Detection threshold", step=0.01
+    )
+    detection_size: int = option(
+        1280, "longer side in px at which faces are looked for; photos are never enlarged", 64, 8192, group=FIND, step=64
+    )
+    sideways: bool = option(False, "look for faces turned by 90, 180 and 270 degrees too", group=FIND, label="Sideways faces")
+    min_face_size: int = option(0, "leave faces smaller than this alone (longer side of the box in px)", 0, 100000, group=FIND)
+    max_face_size: int | None = option(
+        None, "leave faces larger than this alone (longer side of the box in px)", 1, 100000, group=FIND
+    )
+    select: Select = option("all", "which faces", group=CHOOSE)
+    order: Order = option("left-to-right", "order in which faces are listed, counted and numbered", group=CHOOSE)
+    indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0", group=CHOOSE)
+    count: int | None = option(None, "with select=all: at most so many faces", 1, 100000, group=CHOOSE)
+    strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0, group=PASTE, step=0.05)
+    mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own", group=PASTE)
+    feather: float = option(
+        0.1, "width of the mask's soft edge as a share of the crop", 0.0, 0.5, group=PASTE, label="Soft edge", step=0.01
+    )
+    color_match: ColorMatch = option(
+        "wavelet", "match the face's colours to the photo's; wavelet keeps the broad ones", group=PASTE, label="Colour match"
+    )
+    keep_gray: bool = option(True, "a gray photo stays gray", group=PASTE)
+    scale: float = option(
+        1.0,
+        "enlarge the photo by this factor (Lanczos for everything but the faces)",
+        1.0,
+        4.0,
+        group=PASTE,
+        label="Enlarge",
+        step=0.25,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -69,19 +86,23 @@ class RestoreOptions:
             raise InputError(f"max_face_size {self.max_face_size} is below min_face_size {self.min_face_size}.")
         if bool(self.indices) != (self.select == "index"):
             raise InputError("indices and select='index' go together: give both or neither.")
+        if any(index < 0 for index in self.indices):
+            raise InputError(f"indices are {self.indices}; they count from 0.")
         if self.count is not None and self.select != "all":
             raise InputError(f"count needs select='all'; select={self.select!r} says itself how many.")
 
 
-FINDING = (
-    "threshold",
-    "detection_size",
-    "sideways",
-    "min_face_size",
-    "max_face_size",
-    "select",
-    "order",
-    "indices",
-    "count",
-)
-"""The options that decide which faces are restored; they have no effect where the faces are given."""
+def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False) -> list[str]:
+    """Return those of the options ``given`` that do nothing, sorted.
+
+    Args:
+        given: names of options, ``"detector"`` among them.
+        aligned: the image is itself one aligned face: nothing is looked for, and all of it is restored.
+        faces: the faces are given.
+    """
+    useless: set[str] = set()
+    if aligned or faces:
+        useless |= {"detector", *names(RestoreOptions, FIND, CHOOSE)}
+    if aligned:
+        useless |= {"mask", "feather"}
+    return sorted(useless & set(given))

@@ -20,19 +20,21 @@ import torch
 
 from .compose import check_background, crop_faces, crop_whole, paste_faces, paste_whole
 from .errors import Cancelled, InputError
-from .faces.detect import Detector, DetectorName
+from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import Parser
 from .faces.select import filter_by_size, select_faces, sort_faces
 from .models.checkpoint import load_model
 from .models.weights import locate
-from .network import PFR, inference
+from .network import inference
 from .network.config import PRESETS
-from .options import FINDING, RestoreOptions
+from .network.pfr import PFR
+from .options import RestoreOptions, without_effect
 from .photo.arrays import Array, FloatImage, ImageLike, to_uint8, unpack
 from .photo.photo import Provenance
 from .photo.read import read_photo
-from .support.device import DTypeName, keep_memory, memory_format, resolve_device, resolve_dtype
+from .support.choices import DetectorName, DTypeName
+from .support.device import keep_memory, memory_format, resolve_device, resolve_dtype
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +166,7 @@ class FaceRestorer:
         """
         if aligned and faces is not None:
             raise InputError("faces have no effect when the image is aligned; give one or the other.")
-        options = self._options(changes, finding=faces is None and not aligned, aligned=aligned)
+        options = self._options(changes, aligned=aligned, faces=faces is not None)
         if isinstance(image, (str, os.PathLike)):
             image = read_photo(Path(image)).pixels
         frames, repack = unpack(image)
@@ -256,13 +258,13 @@ class FaceRestorer:
         self.detector.release()
         self.parser.release()
 
-    def _options(self, changes: dict[str, Any], *, finding: bool, aligned: bool) -> RestoreOptions:
+    def _options(self, changes: dict[str, Any], *, aligned: bool, faces: bool) -> RestoreOptions:
         unknown = set(changes) - set(RestoreOptions.__dataclass_fields__)
         if unknown:
             raise InputError(f"Unknown options {sorted(unknown)}; there are {sorted(RestoreOptions.__dataclass_fields__)}.")
-        useless = set(changes) & ({*FINDING, "mask", "feather"} if aligned else set() if finding else set(FINDING))
+        useless = without_effect(changes, aligned=aligned, faces=faces)
         if useless:
-            raise InputError(f"{sorted(useless)} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
+            raise InputError(f"{useless} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
         return replace(self.options, **changes)
 
     def _backgrounds(

@@ -81,8 +81,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the shared material or a browser is promised (``PFR_REQUIRE_SHARED=1``, ``PFR_REQUIRE_BROWSER=1``), a skipped test
-    that needs it is a failed one."""
+    """Fail a skipped test that needs what is promised.
+
+    ``PFR_REQUIRE_SHARED=1`` promises the shared material, ``PFR_REQUIRE_BROWSER=1`` a browser.
+    """
     report = yield
     for mark in ("shared", "browser"):
         promise = f"PFR_REQUIRE_{mark.upper()}"

@@ -290,6 +290,7 @@ def digest(seed: int) -> str:
     return hashlib.sha256(result.tobytes() + repr(parameters).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes() -> None:
     program = "from pathlib import Path; import runpy, sys; print(runpy.run_path(sys.argv[1])['digest'](123))"
     root = Path(__file__).parents[1]
@@ -383,6 +384,7 @@ def test_bicubic_refuses_what_cannot_be_shrunk(shape: tuple[int, int], factor: i
         bicubic_downsample(picture(*shape), factor)
 
 
+@pytest.mark.slow
 def test_not_milder_than_the_paper(shared_dir: Path) -> None:
     """On real faces at 512 px the degraded input is below 23.5 dB and 0.63 SSIM, on average over the full ranges.
 

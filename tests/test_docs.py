@@ -40,12 +40,12 @@ PROGRAMS = ("pfr", "pfr-train", "pfr-demo", "python -m trainer", "python -m web"
 
 
 def words(page: Path) -> str:
-    """A page without its blocks of code."""
+    """Return a page without its blocks of code."""
     return FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings; one that comes again gets a number."""
+    """Return the anchors that GitHub gives to a page's headings; one that comes again gets a number."""
     found: list[str] = []
     for heading in re.findall(r"^#+ +(.+?) *$", words(page), re.MULTILINE):
         anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -146,7 +146,7 @@ def blocks() -> list[Any]:
 
 
 def kind_of(called: ast.expr, names: dict[str, Any]) -> Any:
-    """What a call gives, of our classes and of functions and methods that say it."""
+    """Return what a call gives, of our classes and of functions and methods that say it."""
     found = None
     if isinstance(called, ast.Name):
         found = names.get(called.id)

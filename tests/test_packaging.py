@@ -161,6 +161,14 @@ def test_import_is_light() -> None:
     run_python("""
 import sys
 import pfr_core
+unwanted = {"gradio", "facexlib", "torchvision", "matplotlib", "torch", "cv2"} & set(sys.modules)
+assert not unwanted, unwanted
+for name in pfr_core.__all__:
+    assert getattr(pfr_core, name) is not None and name in dir(pfr_core)
 unwanted = {"gradio", "facexlib", "torchvision", "matplotlib"} & set(sys.modules)
 assert not unwanted, unwanted
+try:
+    pfr_core.nonsense
+except AttributeError as error:
+    assert "nonsense" in str(error)
 """)

@@ -5,3 +5,10 @@ StyleGAN2 prior is trained and then the restoration around it (:mod:`~trainer.st
 (:mod:`~trainer.run.loop`); the result is judged (:mod:`~trainer.judge.evaluate`) and exported. Nothing here is imported by
 ``pfr_core`` or by the ComfyUI nodes.
 """
+
+from pfr_core.support.arguments import program as _program
+
+
+def program() -> str:
+    """Return what the user typed to start the trainer, for usage and advice."""
+    return _program("pfr-train", __name__)

@@ -15,11 +15,17 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.support.arguments import add_options, chosen
 from pfr_core.support.files import remedy
 
+from . import program
+from .data.options import PrepareOptions
 from .detector.cli import add_commands as add_detector_commands
 from .run.config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .run.resume import resumed
 
 MOVABLE = ("data", "device", "workers")
 """What a resumed run may take from the command line: it changes none of its numbers."""
+
+PRESET = "paper"
+"""The preset of a run that names none."""
 
 STAGE_HELP = {
     "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
@@ -28,14 +34,13 @@ STAGE_HELP = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``python -m trainer``."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train and evaluate PFR.")
+    """Return the parser of the trainer."""
+    parser = argparse.ArgumentParser(prog=program(), description="Train and evaluate PFR.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_prepare(commands)
     for stage, config in STAGES.items():
-        run = commands.add_parser(
-            stage, help=STAGE_HELP[stage], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-        )
+        # Without defaults: `stage_config` and `resumed` ask what was typed.
+        run = commands.add_parser(stage, help=STAGE_HELP[stage], argument_default=argparse.SUPPRESS, allow_abbrev=False)
         _add_sources(run, stage)
         add_options(run, config)
         run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
@@ -55,6 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, metavar="OUT.safetensors")
     export.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
+    training_help = "one file to go on from elsewhere (--init-from): the average and all discriminators, float16"
+    export.add_argument("--training", action="store_true", help=training_help)
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
@@ -65,16 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
     names = list(TRAINING_PRESETS[stage])
-    parser.add_argument("--preset", default="paper", choices=names, help="where the options' defaults come from")
+    parser.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from .data.prepare import PrepareOptions
-
-    prepare = commands.add_parser(
-        "prepare", help="photographs in, training set out", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    prepare = commands.add_parser("prepare", help="photographs in, training set out")
     prepare.add_argument("photos", type=Path, help="folder with photographs, or with aligned faces (--aligned)")
     prepare.add_argument("out", type=Path, help="folder of the training set; an interrupted run goes on")
     add_options(prepare, PrepareOptions)
@@ -95,32 +98,6 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     judge.add_argument("--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Two passes: the preset or configuration file that the first one finds gives the defaults of the second. The names of the
-    options that were typed are in ``given``.
-
-    Raises:
-        InputError: a configuration file of another stage, or with a misspelt name.
-    """
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    if options.command not in STAGES:
-        return options
-    defaults = stage_defaults(options.command, options.preset, options.config)
-    _stage_parser(parser, options.command).set_defaults(**defaults)
-    options = parser.parse_args(argv)
-    bare = build_parser()
-    for action in _stage_parser(bare, options.command)._actions:
-        action.default = argparse.SUPPRESS
-    options.given = set(vars(bare.parse_args(argv)))
-    return options
-
-
-def _stage_parser(parser: argparse.ArgumentParser, stage: str) -> argparse.ArgumentParser:
-    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return subparsers.choices[stage]
-
-
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
     """The values that a preset or a saved configuration sets."""
     if config is None:
@@ -132,37 +109,39 @@ def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, ob
     return values
 
 
+def stage_config(options: argparse.Namespace) -> RunConfig:
+    """Return the configuration of a stage: what was typed, and for the rest the preset or the configuration file.
+
+    Raises:
+        InputError: a configuration file of another stage or with a misspelt name, or a value is out of range.
+    """
+    kind, source = STAGES[options.command], vars(options)
+    defaults = stage_defaults(options.command, source.get("preset", PRESET), source.get("config"))
+    return kind(**{**defaults, **chosen(options, kind)})
+
+
 def run_stage(options: argparse.Namespace) -> str:
     """``prior`` and ``restore``."""
     from .judge.benchmark import dry_run
     from .run.loop import CONFIG, train
 
-    kind = STAGES[options.command]
-    if options.resume:
-        if not options.out:
-            raise InputError("Say with --out which run to resume.")
+    if "resume" in options:
+        changes = resumed(options, MOVABLE)
         if not (Path(options.out) / CONFIG).is_file():
             raise InputError(f"{options.out}: holds no run to resume. Check --out, or start the run without --resume.")
-        if refused := options.given - {"command", "resume", "out", *MOVABLE}:
-            raise InputError(
-                f"--resume goes on with the run's own options, so --{min(refused).replace('_', '-')} cannot be given; "
-                f"only --{', --'.join(MOVABLE)} can."
-            )
         config: RunConfig = load_config(Path(options.out) / CONFIG)
-        if not isinstance(config, kind):
+        if not isinstance(config, STAGES[options.command]):
             raise InputError(f"{options.out}: is no {options.command} run.")
-        moved = {name: getattr(options, name) for name in MOVABLE if name in options.given}
-        return str(train(replace(config, out=options.out, **moved), resume=True))
-    config = kind(**chosen(options, kind))
-    return dry_run(config) if options.dry_run else str(train(config))
+        return str(train(replace(config, **changes), resume=True))
+    config = stage_config(options)
+    return dry_run(config) if "dry_run" in options else str(train(config))
 
 
 def run_benchmark(options: argparse.Namespace) -> str:
     """``benchmark``."""
     from .judge.benchmark import benchmark
 
-    stage = parse([options.stage, *options.options])
-    return benchmark(STAGES[options.stage](**chosen(stage, STAGES[options.stage])), options.steps)
+    return benchmark(stage_config(build_parser().parse_args([options.stage, *options.options])), options.steps)
 
 
 def run(options: argparse.Namespace) -> str:
@@ -188,7 +167,7 @@ def run(options: argparse.Namespace) -> str:
         from .run.export import export_command
 
         return "\n".join(map(str, export_command(**values)))
-    from .data.prepare import PrepareOptions, prepare
+    from .data.prepare import prepare
 
     return prepare(options.photos, options.out, PrepareOptions(**chosen(options, PrepareOptions)))
 
@@ -197,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        text = run(parse(argv))
+        text = run(build_parser().parse_args(argv))
         if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
             print(text)
         return 0

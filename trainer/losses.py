@@ -14,35 +14,37 @@ from torch import Tensor
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
-    """Eq. 11, the generator's side: StyleGAN2's non-saturating logistic loss, mean over [B,1] logits."""
+    """Return Eq. 11, the generator's side: StyleGAN2's non-saturating logistic loss, mean over [B,1] logits."""
     return F.softplus(-fake_logits.float()).mean()
 
 
 def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Eq. 11, the discriminator's side."""
+    """Return Eq. 11, the discriminator's side."""
     return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
 
 
 def generator_local(fake_logits: Sequence[Tensor]) -> Tensor:
-    """Eq. 12, the generator's side: cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed
-    over the components."""
+    """Return Eq. 12, the generator's side.
+
+    It is the cross-entropy of each component's logits [B,1,H,W] against "real", mean per logit, summed over the components.
+    """
     return torch.stack([F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in fake_logits]).sum()
 
 
 def discriminator_local(real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor]) -> Tensor:
-    """Eq. 12, the discriminators' side."""
+    """Return Eq. 12, the discriminators' side."""
     real = [F.binary_cross_entropy_with_logits(x.float(), torch.ones_like(x).float()) for x in real_logits]
     fake = [F.binary_cross_entropy_with_logits(x.float(), torch.zeros_like(x).float()) for x in fake_logits]
     return torch.stack([*real, *fake]).sum()
 
 
 def l1(output: Tensor, truth: Tensor) -> Tensor:
-    """Pixel loss, first term of Eq. 14: mean absolute difference per element."""
+    """Return the pixel loss, first term of Eq. 14: mean absolute difference per element."""
     return F.l1_loss(output.float(), truth.float())
 
 
 def l1_pyramid(pyramid: Mapping[int, Tensor], truth: Tensor) -> Tensor:
-    """Restoration loss of the decoder (section 3.1): the sum over scales r of the pixel loss at r.
+    """Return the decoder's restoration loss (section 3.1): the sum over scales r of the pixel loss at r.
 
     ``pyramid`` maps r to [B,3,r,r]; ``truth`` [B,3,S,S] is shrunk by averaging areas.
     """
@@ -50,7 +52,7 @@ def l1_pyramid(pyramid: Mapping[int, Tensor], truth: Tensor) -> Tensor:
 
 
 def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
-    """Second term of Eq. 14: for each layer the L2 norm (not squared) of the features' difference, summed over the layers.
+    """Return the second term of Eq. 14: the L2 norm (not squared) of each layer's features' difference, summed over the layers.
 
     Each layer's features are [B,C,H,W]. The norm is divided by the square root of the number of elements, mean over faces.
     """
@@ -61,13 +63,27 @@ def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tenso
     return total
 
 
+def low_pass(output: Tensor, truth: Tensor) -> Tensor:
+    """Return the pixel loss of what is left at a quarter of the size (ours): texture is free, shape and colour are not."""
+    return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
+
+
+def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Return the squared distance of features [B,C,H,W] of unit length, mean over places, sum over layers (ours).
+
+    LPIPS without its learned weights.
+    """
+    pairs = [(F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)) for a, b in zip(output, truth, strict=True)]
+    return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in pairs]).sum()
+
+
 def face_preserving(output: Tensor, truth: Tensor) -> Tensor:
-    """Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension."""
+    """Return Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension."""
     return F.l1_loss(output.float(), truth.float())
 
 
 def r1(logits: Tensor, images: Tensor) -> Tensor:
-    """R1: half the squared norm of the logits' gradient with respect to the real IMAGES, mean over faces.
+    """Return R1: half the squared norm of the logits' gradient with respect to the real IMAGES, mean over faces.
 
     ``images`` must require a gradient; the penalty is differentiable with respect to D's parameters.
     """
@@ -76,7 +92,7 @@ def r1(logits: Tensor, images: Tensor) -> Tensor:
 
 
 def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-    """StyleGAN2's path lengths [B]: norm of the gradient of (image * noise) with respect to w.
+    """Return StyleGAN2's path lengths [B]: norm of the gradient of (image * noise) with respect to w.
 
     Args:
         images: [B,3,S,S], computed from ``w``.
@@ -89,5 +105,5 @@ def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_length(lengths: Tensor, mean: float) -> Tensor:
-    """StyleGAN2's path-length regularisation: squared distance of the lengths [B] to their running mean."""
+    """Return StyleGAN2's path-length regularisation: squared distance of the lengths [B] to their running mean."""
     return (lengths - mean).square().mean()

@@ -26,12 +26,12 @@ class Entry:
 
 
 def is_zip(path: Path) -> bool:
-    """By its name; a broken zip file is reported as one."""
+    """Judge by the name; a broken zip file is reported as one."""
     return path.suffix.lower() == ".zip"
 
 
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
-    """The photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
+    """Yield the photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
 
     The caller may delete a file before asking for the next. Entries that are no photos, or unsafe, are reported, not written.
 
@@ -49,7 +49,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                 name = _name(member)
                 if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
                     yield Entry(member.filename, problem="refused: its name leads out of the zip file's folder.")
-                elif name.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}:
+                elif name.suffix.lower() not in IMAGE_SUFFIXES:
                     yield Entry(member.filename, problem="not a photo; left out.")
                 elif member.flag_bits & 1:
                     yield Entry(member.filename, problem="encrypted; pack it again without a password.")
@@ -79,6 +79,6 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _is_clutter(member: zipfile.ZipInfo) -> bool:
-    """Folders, and what macOS and Windows put into zip files."""
+    """Tell folders, and what macOS and Windows put into zip files."""
     name = _name(member)
     return member.is_dir() or "__MACOSX" in name.parts or name.name.startswith(".") or name.name.lower() == "thumbs.db"

@@ -12,32 +12,28 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
 from pfr_core.errors import InputError, PFRError
-from pfr_core.faces.detect import DetectorName
-from pfr_core.support.arguments import add_options, chosen
-from pfr_core.support.device import DTypeName
+from pfr_core.options import Setup
+from pfr_core.support.arguments import add_options, chosen, program
 
 from .limits import Limits
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
-        prog="pfr-demo",
+        prog=program("pfr-demo", __package__ or ""),
         description="A web page that restores faces in photos and clips. "
         "A restored face is synthesised detail: it is no evidence of identity.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--model", nargs="+", default=["default"], metavar="MODEL", help="model files to offer, or 'default'; the first is preset"
-    )
-    detectors = get_args(DetectorName)
-    parser.add_argument("--detector", choices=detectors, default=detectors[0], help="face detector (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
-    parser.add_argument("--dtype", choices=get_args(DTypeName), default="auto", help="precision (default: %(default)s)")
+        "--model", nargs="+", default=["default"], metavar="MODEL", dest="models",
+        help="model files to offer, or 'default'; the first is preset",
+    )  # fmt: skip
+    add_options(parser, Setup, only=("detector", "device", "dtype"))
     parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")
     parser.add_argument("--auth", type=Path, metavar="FILE", help="ask for a login; a line of FILE is user:password")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -72,8 +68,8 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
     from .page import CSS, THEME, build_page
     from .sessions import Sessions
 
-    models = {_model_name(source): source for source in arguments.model}
-    engine = Engine(models, detector=arguments.detector, device=arguments.device, dtype=arguments.dtype)
+    models = {_model_name(source): source for source in arguments.models}
+    engine = Engine(models, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60)
     page = build_page(Context(engine, sessions, limits))
     sessions.keep_forever(folder.rglob("*"))  # Gradio's copies of the examples
@@ -100,7 +96,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """Where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
+    """Yield where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder also goes when a service manager ends us
     folder = Path(tempfile.mkdtemp(prefix="pfr-demo-")).resolve()
     # Before Gradio is imported, which reads them then.
@@ -116,7 +112,7 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _model_name(source: str) -> str:
-    """What visitors see: not the folder."""
+    """Return what visitors see: not the folder."""
     return Path(source).stem if Path(source).suffix else source
 
 

@@ -189,7 +189,7 @@ def _picture_stream(result: Any, video: Any, frame: Frame) -> Any:
 
 
 def _upright(frame: Any) -> Frame:
-    """[H,W,3] RGB, turned as the file says."""
+    """Return [H,W,3] RGB, turned as the file says."""
     rgb = frame.reformat(
         format="rgb24", interpolation=EXACT, src_colorspace=frame.colorspace, src_color_range=frame.color_range
     ).to_ndarray()
@@ -197,7 +197,7 @@ def _upright(frame: Any) -> Frame:
 
 
 def _like(frame: Any, rgb: Frame) -> Any:
-    """RGB as the YUV frame that stands at the place of ``frame``, by the same matrix and range."""
+    """Turn RGB into the YUV frame that stands at the place of ``frame``, by the same matrix and range."""
     new = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
         format="yuv420p", interpolation=EXACT, dst_colorspace=frame.colorspace, dst_color_range=frame.color_range
     )
@@ -206,7 +206,7 @@ def _like(frame: Any, rgb: Frame) -> Any:
 
 
 def _even(frame: Frame) -> Frame:
-    """H.264 with 4:2:0 colour needs even sides: an odd one gets its last line twice."""
+    """Make sides even, as H.264 with 4:2:0 colour needs them: an odd one gets its last line twice."""
     height, width = frame.shape[:2]
     if height % 2 or width % 2:
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import gradio as gr
 
-from pfr_core.options import RestoreOptions
+from pfr_core.options import FIND, PASTE, RestoreOptions
+from pfr_core.support.schema import names, specs
 
-LABELS = {
-    "threshold": "Detection threshold",
-    "detection_size": "Detection size",
-    "sideways": "Sideways faces",
-    "mask": "Mask",
-    "feather": "Soft edge",
-    "color_match": "Colour match",
-    "scale": "Enlarge",
-}
-STEPS = {"strength": 0.05, "feather": 0.01, "threshold": 0.01, "scale": 0.25, "detection_size": 64}
-
-SEARCH = ("threshold", "detection_size", "sideways", "min_face_size")
-"""How faces are looked for."""
-BLEND = ("mask", "feather", "color_match", "keep_gray", "scale")
+SEARCH = tuple(name for name in names(RestoreOptions, FIND) if not specs(RestoreOptions)[name].optional)
+"""How faces are looked for. What may be None is left out: Gradio's endpoints would ask for it."""
+BLEND = tuple(name for name in names(RestoreOptions, PASTE) if name != "strength")
 """How restored faces are put back; with the strength, what can be changed without running the network again."""
 
 
 def control(name: str) -> Any:
-    """The component for one field of :class:`RestoreOptions`."""
-    (item,) = (each for each in fields(RestoreOptions) if each.name == name)
-    hint, low, high = get_type_hints(RestoreOptions)[name], item.metadata["low"], item.metadata["high"]
-    choices = [choice for choice in get_args(hint) if isinstance(choice, str)]
-    label = LABELS.get(name, name.replace("_", " ").capitalize())
-    common: dict[str, Any] = {"label": label, "info": item.metadata["help"], "value": item.default}
-    if choices:
-        return gr.Dropdown(choices, filterable=False, **common)
-    if hint is bool:
+    """Return the component for one field of :class:`RestoreOptions`."""
+    spec = specs(RestoreOptions)[name]
+    common: dict[str, Any] = {"label": spec.label, "info": spec.help, "value": spec.default}
+    if spec.kind == "choice":
+        return gr.Dropdown(list(spec.choices), filterable=False, **common)
+    if spec.kind == "flag":
         return gr.Checkbox(**common)
-    if name in STEPS:
-        return gr.Slider(low, high, step=STEPS[name], **common)
-    return gr.Number(precision=0, minimum=low, maximum=high, **common)
+    if spec.step is not None:
+        return gr.Slider(spec.low, spec.high, step=spec.step, **common)
+    return gr.Number(precision=0, minimum=spec.low, maximum=spec.high, **common)
 
 
 def controls(*names: str) -> dict[str, Any]:
-    """Several of them, by name."""
+    """Return several of them, by name."""
     return {name: control(name) for name in names}

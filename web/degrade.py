@@ -11,10 +11,11 @@ import numpy.typing as npt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pfr_core.compose import crop_faces
-from pfr_core.degradation import Blur, Degradation
+from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
+from pfr_core.support.choices import Blur
 
 from . import pictures
 from .components import photo_input

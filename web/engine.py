@@ -8,17 +8,18 @@ from contextlib import contextmanager, nullcontext
 
 from pfr_core.compose import paste_faces
 from pfr_core.errors import InputError
-from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
 from pfr_core.faces.mask import Parser
 from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.weights import locate
-from pfr_core.network import PRESETS
+from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Provenance
 from pfr_core.restorer import FaceRestorer, find_faces
-from pfr_core.support.device import DTypeName, resolve_device, resolve_dtype
+from pfr_core.support.choices import DetectorName, DTypeName
+from pfr_core.support.device import resolve_device, resolve_dtype
 
 
 class Engine:

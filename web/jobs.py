@@ -19,7 +19,7 @@ def connect_job(
     outputs: Sequence[Any],
     **settings: Any,
 ) -> None:
-    """``start`` runs ``run(request, *inputs, **inputs_kwargs)``; ``stop`` sets the session's ``stop``, which ``run`` heeds.
+    """Let ``start`` run ``run(request, *inputs, **inputs_kwargs)`` and ``stop`` set the session's ``stop``, which it heeds.
 
     A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
     """

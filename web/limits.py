@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pfr_core.errors import InputError
-from pfr_core.options import check_fields, option
-from pfr_core.photo.photo import Photo
+from pfr_core.support.schema import check_fields, option
+
+if TYPE_CHECKING:
+    from pfr_core.photo.photo import Photo
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Sessions:
         threading.Thread(target=self._sweep_regularly, name="pfr-demo-sweeper", daemon=True).start()
 
     def keep_forever(self, paths: Iterable[Path]) -> None:
-        """Files that belong to the page itself, such as examples."""
+        """Keep files that belong to the page itself, such as examples."""
         self._permanent |= set(paths)
 
     @contextmanager
@@ -127,7 +127,12 @@ class Sessions:
         now = time.time()
         with self._lock:
             for key, session in list(self._sessions.items()):
-                patience = self.keep if session.closed else math.inf if session.has_page else max(self.keep, SILENT)
+                if session.closed:
+                    patience = self.keep
+                elif session.has_page:
+                    patience = math.inf
+                else:
+                    patience = max(self.keep, SILENT)
                 if not session.busy and session.last_used < now - patience:
                     del self._sessions[key]
                     shutil.rmtree(session.folder, ignore_errors=True)

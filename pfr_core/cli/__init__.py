@@ -5,28 +5,14 @@ Exit status: 0 all done, 1 something failed (each failure is named), 2 wrong usa
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from .. import __version__
 from ..errors import InputError, PFRError
-from . import degrade, detect, models, restore
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the ``pfr`` command."""
-    parser = argparse.ArgumentParser(
-        prog="pfr",
-        description="Restore faces in photographs. A restored face is synthesised detail: it is no evidence of identity.",
-    )
-    parser.add_argument("--version", action="version", version=f"pfr {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (restore, detect, degrade, models):
-        module.add_commands(commands)
-    return parser
+from .parser import build_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # old archives hold file names that no encoding can print
     logging.basicConfig(level=logging.INFO if getattr(arguments, "verbose", False) else logging.WARNING, format="%(message)s")
     try:
-        return arguments.run(arguments)
+        module, work = arguments.work.split(".")
+        status: int = getattr(import_module(f".{module}", __package__), work)(arguments)
+        return status
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

@@ -1,33 +1,16 @@
-"""Options that several commands share, and a loop over files in which one bad file does not stop the rest."""
+"""A loop over files in which one bad file does not stop the rest."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
-from ..faces.detect import DetectorName
 from ..network.inference import is_out_of_memory
-
-DEFAULT_DETECTOR = get_args(DetectorName)[0]
-
-
-def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """``--detector``, ``--device``, ``--verbose``."""
-    parser.add_argument(
-        "--detector",
-        choices=get_args(DetectorName),
-        default=DEFAULT_DETECTOR,
-        help="face detector; auto and builtin download nothing (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu (default: auto)")
-    parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:

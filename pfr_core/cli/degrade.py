@@ -6,44 +6,20 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..degradation import Blur, Degradation, bicubic_downsample
+from ..degradation import Degradation, bicubic_downsample
 from ..errors import InputError
 from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
 from ..photo.write import write_photo
+from ..support.arguments import flag
 from .common import for_each
 from .inputs import list_inputs, plan_outputs
-
-OFF = "off"
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``degrade``."""
-    parser = commands.add_parser(
-        "degrade",
-        help="degrade pictures by the paper's model (Eq. 17), for tests and comparisons",
-        description="Degrade pictures by Eq. 17: blur, down-sampling, noise, JPEG, back to the input's size. Ranges are two "
-        "numbers, a fixed value is one, 'off' leaves the stage out. The drawn parameters are printed as JSON.",
-    )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same result (default: 0)")
-    parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
-    parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
-    for name, text in (
-        ("sigma", "standard deviation of the Gaussian in px"),
-        ("motion-length", "length of motion blur in px"),
-        ("scale", "s, shrink by this factor"),
-        ("noise", "delta, standard deviation of the noise in 8-bit units"),
-        ("quality", "q, JPEG quality"),
-    ):
-        parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
-    parser.set_defaults(run=run)
+from .parser import OFF
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,12 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed is {seed}; it cannot be negative.")
     useless = [*stages, *([] if arguments.seed is None else ["seed"])]
     if arguments.bicubic and useless:
-        raise InputError(f"--bicubic is a task of its own; {_flag(useless[0])} has no effect with it.")
+        raise InputError(f"--bicubic is a task of its own; {flag(useless[0])} has no effect with it.")
     parsed: dict[str, Any] = {name: _parse(name, values) for name, values in stages.items()}
     degradation = Degradation(**parsed)
     for name, kinds in {"sigma": {"isotropic", "anisotropic"}, "motion_length": {"motion"}}.items():
         if name in parsed and not kinds & set(degradation.blur or ()):
-            raise InputError(f"{_flag(name)} has no effect: --blur leaves out {' and '.join(sorted(kinds))}.")
+            raise InputError(f"{flag(name)} has no effect: --blur leaves out {' and '.join(sorted(kinds))}.")
     plan = plan_outputs(list_inputs(arguments.input, [arguments.output]), arguments.output)
     numbers = {source: number for number, (source, _) in enumerate(plan)}
 
@@ -83,21 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
     return for_each(plan, work, "degraded")
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _parse(name: str, values: list[str]) -> object:
     if values == [OFF]:
         if name in ("sigma", "motion_length"):
-            raise InputError(f"{_flag(name)} cannot be off; leave the kind out of --blur.")
+            raise InputError(f"{flag(name)} cannot be off; leave the kind out of --blur.")
         return None
     if name == "blur":
         return tuple(values)
     try:
         numbers = [float(value) for value in values]
     except ValueError as error:
-        raise InputError(f"{_flag(name)} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
+        raise InputError(f"{flag(name)} {' '.join(values)}: give one or two numbers, or '{OFF}'.") from error
     if len(numbers) > 2:
-        raise InputError(f"{_flag(name)} takes one or two numbers.")
+        raise InputError(f"{flag(name)} takes one or two numbers.")
     return numbers[0], numbers[-1]

@@ -12,27 +12,16 @@ from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..faces.select import select_faces
-from ..options import FINDING, RestoreOptions
+from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..restorer import find_faces
-from ..support.arguments import add_options, chosen
+from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import add_detector_options, for_each
+from .common import for_each
 from .inputs import list_inputs, plan_outputs
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``detect``."""
-    parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
-    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
-    add_detector_options(parser)
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=FINDING)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
     every = replace(options, select="all", indices=(), count=None)
-    detector = Detector(arguments.detector, resolve_device(arguments.device))
+    setup = Setup(**chosen(arguments, Setup))
+    detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 
     def work(source: Path, _: Path) -> None:

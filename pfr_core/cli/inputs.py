@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import glob
+import logging
 import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..photo.photo import IMAGE_SUFFIXES, images_below
+from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
+
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"""Files that are named of those left out."""
 
 Pairs = list[tuple[Path, Path]]
 
 
 def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -> Pairs:
-    """Files, folders (with everything below) and globs -> pairs of a file and the path its result has in an output folder.
+    """Turn files, folders (with everything below) and globs into pairs of a file and the path its result has in a folder.
 
     A name that is not there stays in the list: reading it reports the error, and the other files are still done.
 
@@ -31,7 +37,11 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
         path = Path(argument)
         if path.is_dir():
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
-            below = images_below(path, skip=within)
+            below, others = files_below(path, skip=within)
+            if others:
+                names = ", ".join(str(other.relative_to(path)) for other in others[:NAMED])
+                more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+                log.warning("%s: left out, being no photos: %s%s.", path, names, more)
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
             found |= {file: file.relative_to(path) for file in below if file not in found}
@@ -46,7 +56,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
 
 
 def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
-    """Pairs of input and output file. ``output`` is a file if it ends like a picture and is no folder, else a folder.
+    """Return pairs of input and output file; ``output`` is a file if it ends like a picture and is no folder, else a folder.
 
     Args:
         inputs: from :func:`list_inputs`.
@@ -58,7 +68,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
     if output.is_dir() or not _is_picture(output):
-        plan = [(source, output / f"{name}{ending}") for source, name in inputs]
+        plan = [(source, output / f"{_writable(name)}{ending}") for source, name in inputs]
     elif len(inputs) > 1:
         raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
     else:
@@ -75,7 +85,12 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
     return plan
 
 
+def _writable(name: Path) -> Path:
+    """Return the name that a result has: a PNG's where the format of the photo is only read (GIF)."""
+    return name.with_suffix(".png") if name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX) else name
+
+
 def _is_picture(path: Path) -> bool:
-    """By its name; also of the formats that cannot be written, so that the error says this."""
+    """Judge by the name; also of the formats that cannot be written, so that the error says this."""
     kind, _ = mimetypes.guess_type(path.name)
     return path.suffix.lower() in IMAGE_SUFFIXES or (kind or "").startswith("image/")

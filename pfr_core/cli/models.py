@@ -17,35 +17,8 @@ from ..faces.retinaface import describe
 from ..models.checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
 from ..models.gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
 from ..models.weights import REGISTRY, cache_folder, find, locate
-from ..network import PFR, Discriminator
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``weights``, ``import-gpen`` and ``info``."""
-    weights = commands.add_parser("weights", help="list, find or download weights")
-    actions = weights.add_subparsers(dest="action", required=True, metavar="list|path|download")
-    actions.add_parser("list", help="what there is, its licence, and whether it is on disk").set_defaults(run=list_weights)
-    path = actions.add_parser("path", help="where a file is; exit status 1 if it is not on disk")
-    path.add_argument("name", choices=REGISTRY)
-    path.set_defaults(run=show_path)
-    download = actions.add_parser("download", help="download a file, unless it is on disk")
-    download.add_argument("name", choices=REGISTRY)
-    download.set_defaults(run=download_weights)
-
-    gpen = commands.add_parser(
-        "import-gpen",
-        help="convert a GPEN checkpoint",
-        description="Convert a GPEN generator to safetensors. With a discriminator: make a PFR for training to start from, "
-        "which returns GPEN's own output until it is trained, and write the discriminator beside it. " + LICENCE,
-    )
-    gpen.add_argument("generator", type=Path, metavar="G.pth")
-    gpen.add_argument("--discriminator", type=Path, metavar="D.pth")
-    gpen.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
-    gpen.set_defaults(run=import_gpen)
-
-    info = commands.add_parser("info", help="what is in a model file")
-    info.add_argument("file", metavar="FILE", help="model file, 'default', or 'builtin' for the embedded face detector")
-    info.set_defaults(run=show_info)
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 
 
 def list_weights(_: argparse.Namespace) -> int:
@@ -117,7 +90,7 @@ def import_gpen(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors about tensors do not know which file these came from."""
+    """Name the file in errors about tensors, which do not know where these came from."""
     try:
         yield
     except CheckpointError as error:

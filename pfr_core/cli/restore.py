@@ -5,51 +5,22 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..options import FINDING, RestoreOptions
+from ..options import RestoreOptions, Setup, without_effect
 from ..photo.arrays import resize, to_uint8
-from ..photo.photo import FORMAT_OF_SUFFIX, Photo
+from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo
 from ..photo.read import read_photo
 from ..photo.restored import write_restored
 from ..photo.write import write_photo
 from ..restorer import FaceRestorer, Restored
-from ..support.arguments import add_options, chosen
-from ..support.device import DTypeName
-from .common import DEFAULT_DETECTOR, add_detector_options, for_each
+from ..support.arguments import chosen, flag
+from .common import for_each
 from .inputs import Pairs, list_inputs, plan_outputs
-
-
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``restore``."""
-    parser = commands.add_parser(
-        "restore",
-        help="restore the faces of photographs",
-        description="Restore the faces of photographs; everything else stays as it is. Format, bit depth, EXIF, ICC profile "
-        "and transparency are kept. Outputs that exist are skipped.",
-    )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
-    parser.add_argument("--model", default="default", help="model file, or 'default' (the one that comes with pfr)")
-    parser.add_argument("--dtype", choices=get_args(DTypeName), default="auto", help="precision (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="faces at once (default: %(default)s)")
-    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
-    parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
-    parser.add_argument(
-        "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
-    )
-    parser.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, instead of the input's own")
-    parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
-    parser.add_argument(
-        "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
-    )
-    add_detector_options(parser)
-    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,20 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     if clash:
         raise InputError(f"{clash.pop()}: --output and --compare would write the same file; give them different names.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
-    _refuse_useless(arguments, options, plan)
+    _refuse_useless(arguments, plan)
     todo = [(source, target) for source, target in plan if arguments.overwrite or not target.is_file()]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
     if not todo:
         return 0
-    restorer = FaceRestorer(
-        arguments.model,
-        arguments.detector,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        batch_size=arguments.batch_size,
-        options=options,
-    )
+    restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
@@ -90,22 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
     return for_each(todo, work, "restored")
 
 
-def _refuse_useless(arguments: argparse.Namespace, options: RestoreOptions, plan: Pairs) -> None:
+def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
     """Raise InputError for an option that would have no effect."""
     if arguments.background is not None and len(plan) != 1:
         raise InputError(f"--background goes with one input, there are {len(plan)}.")
     if arguments.quality is not None:
         if not 1 <= arguments.quality <= 100:
             raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
-        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & {"JPEG", "WEBP"}:
-            raise InputError("--quality has no effect: no output is a JPEG or WebP file.")
-    if arguments.aligned:
-        default = RestoreOptions()
-        given = [name for name in (*FINDING, "mask", "feather") if getattr(options, name) != getattr(default, name)]
-        if arguments.detector != DEFAULT_DETECTOR:
-            given.append("detector")
-        if given:
-            raise InputError(f"--{given[0].replace('_', '-')} has no effect with --aligned: nothing is looked for or masked.")
+        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & LOSSY:
+            raise InputError("--quality has no effect: no output is a JPEG, WebP, AVIF or HEIC file.")
+    useless = without_effect(vars(arguments), aligned=arguments.aligned)
+    if useless:
+        raise InputError(f"{flag(useless[0])} has no effect with --aligned: nothing is looked for or masked.")
 
 
 def _write(

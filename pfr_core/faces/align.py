@@ -28,12 +28,12 @@ TEMPLATE = np.array(
 
 
 def template(size: int) -> Matrix:
-    """The five points in a crop of ``size`` px: [5,2]. Pixel centres are kept, so a crop of 256 is a crop of 512 halved."""
+    """Return the five points in a crop of ``size`` px, [5,2]; pixel centres are kept, so 256 px are 512 px halved."""
     return (TEMPLATE + 0.5) * (size / TEMPLATE_SIZE) - 0.5
 
 
 def alignment_matrix(face: Face, size: int) -> Matrix:
-    """The similarity [2,3] that takes photograph pixels to pixels of a crop of ``size``: least squares over five points.
+    """Return the similarity [2,3] that takes photograph pixels to pixels of a crop of ``size``: least squares over five points.
 
     Raises:
         InputError: the points coincide.
@@ -51,7 +51,7 @@ def alignment_matrix(face: Face, size: int) -> Matrix:
 
 
 def resemblance(points: npt.ArrayLike) -> complex:
-    """How well five points fit the template whatever their place and size: magnitude 1 is a perfect fit, 0 none.
+    """Return how well five points fit the template whatever their place and size: magnitude 1 is a perfect fit, 0 none.
 
     The angle is by how much they would have to be turned; 0 is an upright face.
     """
@@ -63,22 +63,22 @@ def resemblance(points: npt.ArrayLike) -> complex:
 
 
 def scale_of(matrix: Matrix) -> float:
-    """By how much a similarity [2,3] enlarges."""
+    """Return by how much a similarity [2,3] enlarges."""
     return math.hypot(matrix[0, 0], matrix[1, 0])
 
 
 def scaled(matrix: Matrix, factor_x: float, factor_y: float) -> Matrix:
-    """``matrix`` for a photograph that was enlarged by the factors (pixel centres kept)."""
+    """Return ``matrix`` for a photograph that was enlarged by the factors (pixel centres kept)."""
     return matrix @ invert_3x3(np.array([[factor_x, 0, factor_x / 2 - 0.5], [0, factor_y, factor_y / 2 - 0.5], [0, 0, 1]]))
 
 
 def invert_3x3(matrix: Matrix) -> Matrix:
-    """Inverse of an affine map given as [2,3] or [3,3]; [3,3]."""
+    """Return the inverse [3,3] of an affine map [2,3] or [3,3]."""
     return np.linalg.inv(np.vstack([matrix[:2], [0, 0, 1]]))
 
 
 def invert(matrix: Matrix) -> Matrix:
-    """Inverse of a similarity [2,3]; [2,3]."""
+    """Return the inverse [2,3] of a similarity [2,3]."""
     return invert_3x3(matrix)[:2]
 
 
@@ -102,7 +102,7 @@ def warp(
 
 
 def region(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the part of a ``width`` x ``height`` photograph that a crop of ``size`` covers.
+    """Return left, top, right, bottom of the part of a ``width`` x ``height`` photograph that a crop of ``size`` covers.
 
     Half-open, clipped to the photograph; empty (left == right) if the crop lies outside.
     """
@@ -117,12 +117,12 @@ def region(matrix: Matrix, size: int, width: int, height: int, margin: int = 0) 
 
 
 def shifted(matrix: Matrix, left: int, top: int) -> Matrix:
-    """``matrix`` for the part of the photograph that begins at (left, top)."""
+    """Return ``matrix`` for the part of the photograph that begins at (left, top)."""
     return np.hstack([matrix[:, :2], (matrix[:, 2] + matrix[:, :2] @ (left, top))[:, None]])
 
 
 def align(image: npt.NDArray[np.generic], matrix: Matrix, size: int) -> FloatImage:
-    """The aligned crop [size,size,3] float32 in [0,1] of a photograph [H,W,3+] uint8, uint16 or float.
+    """Return the aligned crop [size,size,3] float32 in [0,1] of a photograph [H,W,3+] uint8, uint16 or float.
 
     Only the face's own surroundings are touched; beyond the photograph's edge its border is repeated.
     """

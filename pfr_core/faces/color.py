@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..photo.arrays import FloatImage
-
-ColorMatch = Literal["none", "adain", "wavelet"]
+from ..support.choices import ColorMatch
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 BROAD = 128
@@ -45,10 +44,10 @@ def match_color(restored: FloatImage, original: FloatImage, method: ColorMatch) 
 
 
 def is_gray(image: npt.NDArray[np.generic]) -> bool:
-    """Whether red, green and blue of [H,W,3+] agree in every pixel."""
+    """Return whether red, green and blue of [H,W,3+] agree in every pixel."""
     return bool(np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 1], image[..., 2]))
 
 
 def to_gray(image: FloatImage) -> FloatImage:
-    """[S,S,3] -> [S,S,3] with equal channels, the luma."""
+    """Turn [S,S,3] into [S,S,3] with equal channels, the luma."""
     return np.repeat((image @ LUMA)[..., None], 3, axis=2)

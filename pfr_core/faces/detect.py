@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 from ..errors import InputError
 from ..models.weights import find, locate
+from ..support.choices import DetectorName
 from .align import resemblance
 from .face import Face
 from .retinaface import Backbone, RetinaFace, suppress
@@ -23,8 +24,6 @@ from .yunet import YuNet
 
 log = logging.getLogger(__name__)
 
-DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
-"""``auto``: the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with PFR."""
 
 NMS_IOU = 0.4
 # The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
@@ -112,7 +111,7 @@ class Detector:
         self._network = None
 
     def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
-        """As :meth:`_run`, with the faces that are too large for the network found in ``image`` shrunk."""
+        """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk."""
         if self._network is None:
             self._network = self._load()
         rows, limit = self._run(image, threshold), self._network.largest_face
@@ -129,7 +128,7 @@ class Detector:
         return suppress(np.concatenate([rows[~np.array(parts, bool)], large]), NMS_IOU)
 
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
-        """[N,15]: box, score, five points, in pixels of ``image``."""
+        """Return [N,15]: box, score, five points, in pixels of ``image``."""
         height, width = image.shape[:2]
         bottom, right = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
         if bottom or right:
@@ -166,13 +165,13 @@ def _widths(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _is_upright(row: npt.NDArray[np.float32]) -> bool:
-    """Whether the points of a row of :meth:`Detector._run` look like a face that stands upright."""
+    """Return whether the points of a row of :meth:`Detector._run` look like a face that stands upright."""
     fit = resemblance(row[5:].reshape(5, 2))
     return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
 
 
 def _suppress(faces: list[Face]) -> list[Face]:
-    """Of faces found in several orientations keep the best; ``faces`` come best first."""
+    """Keep the best of faces found in several orientations; ``faces`` come best first."""
     kept: list[Face] = []
     for face in faces:
         if all(_overlap(face.box, other.box) <= OVERLAP for other in kept):

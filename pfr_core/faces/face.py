@@ -59,5 +59,5 @@ class Face:
         return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"box": list(self.box), "score": self.score, "points": [list(point) for point in self.points]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +12,8 @@ import torch
 from ..errors import InputError, WeightsError
 from ..models.weights import find, locate
 from ..photo.arrays import FloatImage
+from ..support.choices import MaskKind
 from .retinaface import INSTALL_FACEXLIB
-
-MaskKind = Literal["box", "oval", "parse"]
 
 # The oval and the facial part of the FFHQ frame, as shares of the crop: ours.
 OVAL_CENTER, OVAL_RADII = (0.5, 0.56), (0.36, 0.44)
@@ -24,7 +23,7 @@ NOT_HEAD = (0, 14, 16, 17, 18)
 
 
 def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
-    """The ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1].
+    """Return the ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1].
 
     Args:
         kind: which shape.
@@ -44,7 +43,7 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
 
 
 def _soften(depth: FloatImage, feather: float) -> FloatImage:
-    """Depth inside the shape, as a share of the crop -> a smooth step that is 0 at depth 0 and 1 at ``feather``."""
+    """Turn depth inside the shape, as a share of the crop, into a smooth step that is 0 at depth 0 and 1 at ``feather``."""
     t = np.clip(depth / max(feather, 1e-6), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
@@ -58,11 +57,11 @@ class Parser:
 
     @staticmethod
     def available() -> bool:
-        """Whether the weights are on disk, so that nothing would be downloaded."""
+        """Return whether the weights are on disk, so that nothing would be downloaded."""
         return find("parsenet") is not None
 
     def mask(self, crop: FloatImage, feather: float) -> FloatImage:
-        """[S,S,3] RGB in [0,1] -> [S,S] in [0,1], never beyond the feathered box.
+        """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
 
         Raises:
             WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed.

@@ -99,8 +99,9 @@ def to_input(bgr: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Any, int]:
-    """facexlib's network in eval mode with the weights of ``path``, as published or what :func:`save` wrote, and the width in px
-    up to which it finds faces reliably.
+    """Return facexlib's network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
+
+    The weights are as published, or what :func:`save` wrote.
 
     Raises:
         WeightsError: not such weights, or facexlib is not installed.

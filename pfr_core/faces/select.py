@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
-from ..errors import InputError
+from ..support.choices import Order, Select
 from .face import Face
-
-Select = Literal["all", "largest", "center", "index"]
-Order = Literal["left-to-right", "top-to-bottom", "size", "score"]
 
 
 def filter_by_size(faces: Sequence[Face], minimum: float = 0, maximum: float | None = None) -> list[Face]:
-    """The faces whose :attr:`Face.size` is within the limits (pixels)."""
+    """Return the faces whose :attr:`Face.size` is within the limits (pixels)."""
     return [face for face in faces if face.size >= minimum and (maximum is None or face.size <= maximum)]
 
 
 def sort_faces(faces: Sequence[Face], order: Order) -> list[Face]:
-    """Left to right and top to bottom by the boxes' centres; size and score largest first."""
+    """Sort left to right and top to bottom by the boxes' centres, size and score largest first."""
     keys = {
         "left-to-right": lambda face: face.center[0],
         "top-to-bottom": lambda face: face.center[1],
@@ -38,7 +34,7 @@ def select_faces(
     indices: Sequence[int] = (),
     count: int | None = None,
 ) -> list[Face]:
-    """Choose among ``faces``.
+    """Choose among ``faces``. Which options go together is known, and checked, by :class:`pfr_core.RestoreOptions`.
 
     Args:
         faces: candidates.
@@ -47,18 +43,7 @@ def select_faces(
         order: in which order they are listed, counted and numbered.
         indices: positions in that order, from 0, for ``"index"``; positions that are not there are left out.
         count: at most so many, for ``"all"``.
-
-    Raises:
-        InputError: unknown choice, or an option that would have no effect.
     """
-    if select not in get_args(Select) or order not in get_args(Order):
-        raise InputError(f"Unknown selection {select!r} or order {order!r}; choose from {get_args(Select)}, {get_args(Order)}.")
-    if bool(indices) != (select == "index"):
-        raise InputError("Face indices and select='index' go together: give both or neither.")
-    if count is not None and (select != "all" or count < 1):
-        raise InputError(f"count={count} needs select='all' and at least 1; select={select!r} says itself how many.")
-    if any(index < 0 for index in indices):
-        raise InputError("Face indices count from 0.")
     ordered = sort_faces(faces, order)
     if select == "index":
         return [face for position, face in enumerate(ordered) if position in indices]

@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..network import PFR, PRESETS, Discriminator, PFRConfig
+from ..network.config import PRESETS, PFRConfig
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from ..support.files import remedy, replacing
 from . import gpen
@@ -32,9 +34,14 @@ log = logging.getLogger(__name__)
 FORMAT = "pfr"
 DISCRIMINATOR_FORMAT = "pfr-discriminator"
 PRIOR_FORMAT = "pfr-prior"
+TRAINING_FORMAT = "pfr-training"
+DISCRIMINATORS = "discriminators"
+"""What the names of the discriminators' tensors begin with in a file of that layout."""
+
 PARTS = {
     DISCRIMINATOR_FORMAT: "a discriminator, for the trainer's --discriminator",
     PRIOR_FORMAT: "a prior without an encoder, for the trainer's --init-from",
+    TRAINING_FORMAT: "a run to be gone on from, for the trainer's --init-from",
 }
 FORMAT_VERSION = 1
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -110,7 +117,24 @@ def save_prior(
     _write(torch.nn.ModuleDict({"prior": net}), config, Path(path), PRIOR_FORMAT, provenance, licence, dtype)
 
 
-def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator"]) -> Checkpoint:
+def save_training(
+    net: PFR,
+    discriminators: Mapping[str, torch.nn.Module],
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any],
+    licence: str,
+) -> None:
+    """Write what a run of training is gone on from on another machine, in float16: the average and all discriminators, one file.
+
+    Raises:
+        CheckpointError: as :func:`save_model`.
+    """
+    parts = {**dict(net.named_children()), DISCRIMINATORS: torch.nn.ModuleDict(dict(discriminators))}
+    _write(torch.nn.ModuleDict(parts), net.config, Path(path), TRAINING_FORMAT, provenance, licence, torch.float16)
+
+
+def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator", "training"]) -> Checkpoint:
     """Return the content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
 
     Raises:
@@ -118,7 +142,8 @@ def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminato
     """
     path = Path(path)
     state, metadata = _read(path)
-    if metadata.get("format") != (PRIOR_FORMAT if part == "prior" else DISCRIMINATOR_FORMAT):
+    formats = {"prior": PRIOR_FORMAT, "discriminator": DISCRIMINATOR_FORMAT, "training": TRAINING_FORMAT}
+    if metadata.get("format") != formats[part]:
         hint = "Pass the right file."
         if gpen.is_gpen_discriminator(state):
             hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..network import PFR, Discriminator, PFRConfig
+from ..network.config import PFRConfig
+from ..network.discriminator import Discriminator
+from ..network.pfr import PFR
 
 StateDict = Mapping[str, Tensor]
 
@@ -21,12 +23,12 @@ LICENCE = "GPEN publishes no licence for its weights: no right to use, change or
 
 
 def is_gpen_generator(state: StateDict) -> bool:
-    """Whether the keys are those of a GPEN generator."""
+    """Return whether the keys are those of a GPEN generator."""
     return "generator.input.input" in state and "final_linear.0.weight" in state
 
 
 def is_gpen_discriminator(state: StateDict) -> bool:
-    """Whether the keys are those of a GPEN (StyleGAN2) discriminator."""
+    """Return whether the keys are those of a GPEN (StyleGAN2) discriminator."""
     return "final_linear.1.weight" in state and "convs.0.0.weight" in state
 
 
@@ -66,7 +68,7 @@ def generator_config(state: StateDict) -> PFRConfig:
 
 
 def _generator_keys(config: PFRConfig) -> dict[str, str]:
-    """Our parameter name -> GPEN's."""
+    """Map our parameters' names to GPEN's."""
     keys = {"prior.const": "generator.input.input"}
 
     def both(ours: str, theirs: str, bias: str) -> None:
@@ -95,7 +97,7 @@ def _generator_keys(config: PFRConfig) -> dict[str, str]:
 
 
 def _discriminator_keys(config: PFRConfig) -> dict[str, str]:
-    """Our parameter name -> GPEN's."""
+    """Map our parameters' names to GPEN's."""
     keys = {"convs.0.weight": "convs.0.0.weight", "convs.0.bias": "convs.0.1.bias"}
     for i in range(1, len(config.resolutions)):
         for part, (weight, bias) in {"conv1": ("0", "1"), "conv2": ("1", "2")}.items():
@@ -175,7 +177,7 @@ def initialise_from_gpen(state: StateDict) -> PFR:
 
 
 def silence_decoder(net: PFR) -> None:
-    """Zero the decoder's convolutions: the noise branches get the encoder's features, as in a network without a decoder."""
+    """Set the decoder's convolutions to zero: the noise branches get the encoder's features, as without a decoder."""
     assert net.decoder is not None
     for conv in net.decoder.convs.values():
         nn.init.zeros_(conv.weight)  # type: ignore[arg-type]  # a ConvLayer's parameter

@@ -303,7 +303,7 @@ def _sha256(path: str | os.PathLike[str]) -> str:
 
 
 class _AddressFailed(Exception):
-    """This address does not give the file; another one may."""
+    """An address does not give the file; another one may."""
 
 
 def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Path:

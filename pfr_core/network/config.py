@@ -71,7 +71,7 @@ class PFRConfig:
         return self.size // self.patch
 
     def patch_at(self, resolution: int) -> int:
-        """Pixels of the image, across, to one of the feature map at ``resolution``: ``patch`` at the finest, 1 below."""
+        """Return how many of the image's pixels, across, make one of the feature map at ``resolution``: ``patch``, below 1."""
         return self.patch if resolution == self.features else 1
 
     @property
@@ -85,12 +85,12 @@ class PFRConfig:
         return self.resolutions[1:-1] if self.mmrb else ()
 
     def channels(self, resolution: int) -> int:
-        """Channels of encoder, decoder and prior at ``resolution``."""
+        """Return channels of encoder, decoder and prior at ``resolution``."""
         full = 512 if resolution <= 32 else (16384 // resolution) * self.channel_multiplier
         return int(full * self.narrow)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as written into a checkpoint's metadata."""
+        """Return plain values, as written into a checkpoint's metadata."""
         return asdict(self)
 
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from ..errors import Cancelled, CheckpointError
 from ..photo.arrays import FloatImage
 from ..support.device import memory_format
-from . import PFR
+from .pfr import PFR
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ ShouldStop = Callable[[], bool]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that the batch was too large for the device."""
+    """Return whether an exception means that the batch was too large for the device."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and any(s in str(error).lower() for s in ("out of memory", "can't allocate memory"))
     )
@@ -35,7 +35,7 @@ def restore_crops(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> FloatImage:
-    """[N,S,S,3] float32 in [0,1] -> the restored crops, same shape and range.
+    """Restore crops [N,S,S,3] float32 in [0,1]: same shape and range.
 
     A batch that does not fit into memory is halved and tried again, down to one face.
 

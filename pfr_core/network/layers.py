@@ -34,13 +34,18 @@ def _depthwise(x: Tensor, gain: float) -> Tensor:
 
 
 def blur(x: Tensor, padding: int, *, gain: float = 1.0, stride: int = 1) -> Tensor:
-    """Low-pass filter [B,C,H,W] with zero padding; output side ``(H + 2 * padding - 4) // stride + 1``."""
+    """Filter [B,C,H,W] low-pass with zero padding; output side ``(H + 2 * padding - 4) // stride + 1``."""
     return F.conv2d(x, _depthwise(x, gain), padding=padding, stride=stride, groups=x.shape[1])
 
 
 def upsample2(x: Tensor) -> Tensor:
-    """[B,C,H,W] -> [B,C,2H,2W], zero insertion and the [1, 3, 3, 1] filter (StyleGAN2's skip connection)."""
+    """Enlarge [B,C,H,W] to [B,C,2H,2W]: zero insertion and the [1, 3, 3, 1] filter (StyleGAN2's skip connection)."""
     return F.conv_transpose2d(x, _depthwise(x, 4.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """Enlarge [B,C,H,W] to [B,C,times*H,times*W], each pixel a square of its value."""
+    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="nearest")
 
 
 def normal_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:

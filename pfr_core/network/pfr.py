@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
+from .layers import ConvLayer, repeated
 from .prior import StyleGAN2Prior
 
 
@@ -29,6 +30,10 @@ class PFR(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
+        if config.patch > 1:
+            # How much of what is finer than the features passes around the network at each place: all, to begin with.
+            self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
+            nn.init.zeros_(self.gate.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch.
@@ -39,7 +44,7 @@ class PFR(nn.Module):
         return self._run(x)[0].to(x.dtype)
 
     def forward_with_pyramid(self, x: Tensor) -> tuple[Tensor, Features]:
-        """For training: also the decoder's RGB image at every scale. Empty if the network has no decoder."""
+        """Return, for training, also the decoder's RGB image at every scale; none if the network has no decoder."""
         image, clean = self._run(x)
         return image, {} if self.decoder is None else self.decoder.pyramid(clean)
 
@@ -54,10 +59,13 @@ class PFR(nn.Module):
         z, features = self.encoder(x)  # Eq. 1
         clean = features if self.decoder is None else self.decoder(features)
         image = self.prior(z, clean)  # Eq. 2, 3
-        return image + finer_than(x, self.config.patch) if self.config.patch > 1 else image, clean
+        if (patch := self.config.patch) > 1:
+            passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
+            image = image + repeated(passing, patch) * finer_than(x, patch)
+        return image, clean
 
 
 def finer_than(x: Tensor, patch: int) -> Tensor:
     """Return what the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
     x = x.float()
-    return x - F.interpolate(F.avg_pool2d(x, patch), scale_factor=patch, mode="nearest")
+    return x - repeated(F.avg_pool2d(x, patch), patch)

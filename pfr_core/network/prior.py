@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .codec import Features
 from .config import SMALLEST, PFRConfig
-from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, upsample2
+from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, repeated, upsample2
 
 
 class ModulatedConv(nn.Module):
@@ -103,8 +103,7 @@ class ToRGB(nn.Module):
         if skip is None:
             return rgb
         with torch.autocast(x.device.type, enabled=False):
-            skip = upsample2(skip)
-            return rgb + (F.interpolate(skip, scale_factor=self.patch, mode="nearest") if self.patch > 1 else skip)
+            return rgb + repeated(upsample2(skip), self.patch)
 
 
 class StyleGAN2Prior(nn.Module):
@@ -128,7 +127,7 @@ class StyleGAN2Prior(nn.Module):
             self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim, config.patch_at(r))
 
     def map(self, z: Tensor) -> Tensor:
-        """w = MLP(z), Eq. 2; z is normalised to unit mean square first."""
+        """Compute w = MLP(z), Eq. 2; z is normalised to unit mean square first."""
         w = z.float()
         w = w * torch.rsqrt(w.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.mapping:
@@ -136,7 +135,7 @@ class StyleGAN2Prior(nn.Module):
         return w
 
     def synthesise(self, w: Tensor, noise: Features) -> Tensor:
-        """w [B,style_dim] and a noise feature for every resolution -> RGB [B,3,S,S].
+        """Make RGB [B,3,S,S] of w [B,style_dim] and a noise feature for every resolution.
 
         For style mixing in training, w may be [B,R,style_dim]: a style of its own for each of the R resolutions.
         """

@@ -28,8 +28,10 @@ _PILLOW_LOCK = threading.Lock()
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Two switches of Pillow are process-wide: its own pixel limit (ours is checked instead) and tolerance for files
-    cut short, which other packages turn on. Both are set for the block and put back; the lock keeps two readers apart.
+    """Keep Pillow, for the block, from its own pixel limit and from tolerance for files cut short.
+
+    Ours is checked instead of its limit, and other packages turn that tolerance on. Both switches are process-wide: they are
+    put back after the block, and the lock keeps two readers apart.
     """
     with _PILLOW_LOCK:
         saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
@@ -41,7 +43,7 @@ def strict_pillow() -> Iterator[None]:
 
 
 def jpeg_coding(image: Image.Image) -> JpegCoding | None:
-    """How an RGB or gray JPEG was encoded, to encode another like it; None for CMYK."""
+    """Return how an RGB or gray JPEG was encoded, to encode another like it; None for CMYK."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
         return None
     tables = [image.quantization[layer[3]] for layer in image.layer]
@@ -51,13 +53,13 @@ def jpeg_coding(image: Image.Image) -> JpegCoding | None:
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:
-    """Dots per inch across and down, if the file states them sensibly."""
+    """Return dots per inch across and down, if the file states them sensibly."""
     x, y = (float(value) for value in image.info.get("dpi", (0, 0)))
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
 
 
 def is_lossless_webp(data: bytes) -> bool:
-    """By the first picture chunk in the RIFF container."""
+    """Judge by the first picture chunk in the RIFF container."""
     position = 12
     while position + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, position)
@@ -68,8 +70,10 @@ def is_lossless_webp(data: bytes) -> bool:
 
 
 def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tuple[np.ndarray, bool]:
-    """RGB or RGBA pixels, and whether the file is gray. ``image`` has been loaded, 16 bits or not: Pillow notices files
-    that are cut short, OpenCV does not always."""
+    """Return RGB or RGBA pixels, and whether the file is gray.
+
+    ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.
+    """
     if image.mode == "CMYK":
         return np.asarray(_cmyk_to_rgb(path, image)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
@@ -109,7 +113,7 @@ def _sixteen_bit_pixels(data: bytes) -> np.ndarray:
 
 
 def _with_transparent_colour(pixels: np.ndarray, data: bytes) -> np.ndarray:
-    """A PNG without alpha may name one colour that is transparent; OpenCV does not look at it."""
+    """Add the alpha of the one colour that a PNG may name as transparent; OpenCV does not look at it."""
     stated = next((content for name, content in png_chunks(data) if name == b"tRNS"), b"")
     if pixels.shape[2] == 4 or len(stated) not in (2, 6):
         return pixels
@@ -136,7 +140,7 @@ def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
+    """Return pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

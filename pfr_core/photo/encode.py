@@ -1,4 +1,4 @@
-"""Pixels and metadata to the bytes of a JPEG, PNG, TIFF, WebP or BMP file; nothing here touches the disk.
+"""Pixels and metadata to the bytes of a JPEG, PNG, TIFF, WebP, AVIF, HEIF or BMP file; nothing here touches the disk.
 
 Each encoder takes pixels [H,W,C] as they go into the file: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; uint8, and for PNG
 (1, 3, 4 channels) and TIFF also uint16. Pillow encodes 8 bits; OpenCV 16-bit PNG, which Pillow cannot do; TIFF is
@@ -12,7 +12,6 @@ import logging
 import struct
 import zlib
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,15 +24,18 @@ from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_dire
 log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95
-"""Quality of a JPEG or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly compressed
-photo is finer than that photo's own steps, and would be lost in them again."""
+"""Quality of a JPEG, AVIF, HEIF or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly
+compressed photo is finer than that photo's own steps, and would be lost in them again."""
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
 
 
 def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
-    """Encode without chroma subsampling. With ``like`` in its scan order, and, if no ``quality`` is given, in steps that are
-    nowhere coarser than its own or those of :data:`JPEG_QUALITY`."""
-    options: dict[str, Any] = {"progressive": like is not None and like.progressive, "subsampling": 0}
+    """Return a JPEG file without chroma subsampling.
+
+    With ``like`` in its scan order and, if no ``quality`` is given, in steps nowhere coarser than its own or those of
+    :data:`JPEG_QUALITY`.
+    """
+    options: dict[str, object] = {"progressive": like is not None and like.progressive, "subsampling": 0}
     if like is not None and quality is None:
         options["qtables"] = [
             [min(steps) for steps in zip(own, ours, strict=True)]
@@ -72,6 +74,7 @@ def _tables(count: int) -> list[list[int]]:
 
 
 def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG"), metadata)
     channels = pixels.shape[2]
@@ -83,21 +86,36 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
 
 
 def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, lossless: bool) -> bytes:
-    options: dict[str, Any] = {"lossless": True}
+    """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
+    options: dict[str, object] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
-    for name, block in (("icc_profile", metadata.icc), ("exif", metadata.exif), ("xmp", metadata.xmp)):
-        if block:
-            options[name] = block
-    return _pillow(pixels, "WEBP", exact=True, **options)  # exact: colour under transparent pixels is kept
+    return _pillow(pixels, "WEBP", exact=True, **options, **_blocks(metadata))  # exact: colour under transparent pixels is kept
+
+
+def encode_avif(pixels: np.ndarray, metadata: Metadata, quality: int | None) -> bytes:
+    """Return an AVIF file of 8 bits, without chroma subsampling."""
+    return _pillow(pixels, "AVIF", quality=quality or JPEG_QUALITY, subsampling="4:4:4", **_blocks(metadata))
+
+
+def encode_heif(pixels: np.ndarray, metadata: Metadata, quality: int | None) -> bytes:
+    """Return a HEIF file of 8 bits, without chroma subsampling."""
+    return _pillow(pixels, "HEIF", quality=quality or JPEG_QUALITY, chroma=444, **_blocks(metadata))
+
+
+def _blocks(metadata: Metadata) -> dict[str, bytes]:
+    """Return profile, EXIF and XMP, as far as there are any, as Pillow calls them."""
+    blocks = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    return {name: block for name, block in blocks.items() if block}
 
 
 def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:
+    """Return a BMP file; of the metadata it can hold the resolution."""
     return _pillow(pixels, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
 
 
 def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
-    """Deflate with horizontal differencing, in the byte order of the EXIF data, which is copied field by field."""
+    """Return a TIFF file: deflate, horizontal differencing, byte order of the EXIF data, which is copied field by field."""
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
     order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"
@@ -154,7 +172,7 @@ def _tiff_strip(rows: np.ndarray, order: str) -> bytes:
     return zlib.compress(difference.astype(f"{order}u{rows.itemsize}").tobytes(), 3)  # 6 is no smaller here, 4 x slower
 
 
-def _pillow(pixels: np.ndarray, format_name: str, **options: Any) -> bytes:
+def _pillow(pixels: np.ndarray, format_name: str, **options: object) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     stream = io.BytesIO()
     image.save(stream, format_name, **options)

@@ -37,7 +37,7 @@ class Metadata:
 
 
 def png_extras(data: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Colour, text, resolution and time chunks of a PNG file; XMP and EXIF in text chunks are read elsewhere."""
+    """Return colour, text, resolution and time chunks of a PNG file; XMP and EXIF in text chunks are read elsewhere."""
     handled = (XMP_PNG_KEYWORD + b"\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
     return tuple(
         (name.decode("ascii"), content)
@@ -56,7 +56,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
-    """A PNG file with ``metadata`` inserted behind its header chunk."""
+    """Return a PNG file with ``metadata`` inserted behind its header chunk."""
     chunks = [(name.encode(), content) for name, content in metadata.extras]
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
@@ -75,13 +75,13 @@ def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
 
 
 def jpeg_extras(segments: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
-    """Of the (marker, content) segments of a JPEG: Photoshop / IPTC data, extended XMP and comments."""
+    """Return, of the (marker, content) segments of a JPEG, Photoshop / IPTC data, extended XMP and comments."""
     wanted = ((name, data, _JPEG_EXTRAS.get(name)) for name, data in segments)
     return tuple((name, data) for name, data, start in wanted if start is not None and data.startswith(start))
 
 
 def jpeg_segments(metadata: Metadata) -> bytes:
-    """XMP and extras as JPEG marker segments; the caller sees to it that the XMP fits (see ``JPEG_SEGMENT``)."""
+    """Return XMP and extras as JPEG marker segments; the caller sees to it that the XMP fits (see ``JPEG_SEGMENT``)."""
     segments = list(metadata.extras)
     if metadata.xmp:
         segments.insert(0, ("APP1", XMP_JPEG_HEADER + metadata.xmp))

@@ -1,8 +1,8 @@
 """Reading a photo file: refused by what is wrong with it, or decoded with everything that belongs to it.
 
-Reads JPEG (an MPO's first picture), PNG, TIFF, WebP, BMP and still GIF. Not read: moving and multi-page files,
-floating-point and Lab pictures, HEIC, AVIF, raw. Files cut short are refused; a JPEG that is damaged in the middle but whole
-in length decodes as its library makes of it, which nothing here notices.
+Reads JPEG (an MPO's first picture), PNG, TIFF, WebP, BMP, still GIF, AVIF and, with pillow-heif, HEIC. Not read: moving and
+multi-page files, floating-point and Lab pictures, raw. Small damage is mended (``mend``), files cut short are refused; a JPEG
+that is damaged in the middle but whole in length decodes as its library makes of it, which nothing here notices.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .mend import describe_damage, mend, mend_end
 from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
-from .photo import Photo
+from .photo import LOSSY, Photo
 from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
 
@@ -30,7 +31,7 @@ MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
 20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
 
-_READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"BM", b"GIF8")
 
 
@@ -46,8 +47,8 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             point, or too large; the message names the file and the remedy.
 
     Example:
-        >>> read_photo("group.png", max_pixels=50_000_000).pixels.shape  # doctest: +SKIP
-        (3000, 4000, 3)
+        >>> read_photo("examples/astronaut.jpg", max_pixels=50_000_000).pixels.shape
+        (512, 512, 3)
     """
     path = Path(path)
     data, mended = mend(read_bytes(path, magic=True))
@@ -87,14 +88,17 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: this is not an ordinary file; copy the picture to one.")
         with open(path, "rb") as file:
-            head = file.read(8)
+            head = file.read(12)
             if magic and not head:
                 raise ImageError(f"{path}: the file is empty; fetch or export it again.")
-            if magic and not head.startswith(_MAGIC):
+            container = container_of(head)
+            if magic and not head.startswith(_MAGIC) and container is None:
                 raise ImageError(
-                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF); convert it to one of "
-                    "these first."
+                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one "
+                    "of these first."
                 )
+            if magic and container is not None:
+                need_codec(container, path)
             return head + file.read()
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file; check the path.") from error
@@ -105,7 +109,7 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
 
 
 def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
-    """By what the header says, before any pixel is decoded."""
+    """Refuse by what the header says, before any pixel is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
@@ -154,13 +158,13 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         xmp=xmp or None,
         dpi=resolution(image),
         jpeg=jpeg_coding(image) if kind == "JPEG" else None,
-        lossless=kind != "JPEG" and (kind != "WEBP" or is_lossless_webp(data)),
+        lossless=kind not in LOSSY or (kind == "WEBP" and is_lossless_webp(data)),
         extras=_extras(data, image, kind),
     )
 
 
 def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, bytes | None]:
-    """The orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
+    """Return the orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
     try:
         if image.format == "TIFF":
             return None, exif_of_tiff(data)

@@ -34,7 +34,9 @@ def write_restored(
         ImageError: the file cannot be written, or its format cannot hold the picture.
 
     Example:
-        >>> write_restored(Path("new.jpg"), photo, result.image, changed=bool(result.mask.any()))  # doctest: +SKIP
+        >>> from pfr_core.photo.read import read_photo
+        >>> photo = read_photo("examples/astronaut.jpg")
+        >>> write_restored(Path("restored.jpg"), photo, photo.pixels, changed=False)
     """
     ending = target.suffix.lower()
     same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)

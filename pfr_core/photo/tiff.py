@@ -155,7 +155,7 @@ class TiffReader:
         return fields, position
 
     def number(self, field: TiffField | None) -> int | None:
-        """The first number of an unsigned integer field, None for any other."""
+        """Return the first number of an unsigned integer field, None for any other."""
         code = _NUMBERS.get(field.kind) if field else None
         return int(struct.unpack_from(self.order + code, field.data)[0]) if field and code else None
 
@@ -173,14 +173,14 @@ class TiffReader:
         return start + entry * int(struct.unpack_from(self.order + count_format, self.data, offset)[0]) <= len(self.data)
 
     def with_number(self, field: TiffField, value: int) -> bytes:
-        """The whole structure with the first number of ``field`` changed in place."""
+        """Return the whole structure with the first number of ``field`` changed in place."""
         packed = struct.pack(self.order + _NUMBERS[field.kind], value)
         assert field.position is not None
         return self.data[: field.position] + packed + self.data[field.position + len(packed) :]
 
 
 def pack_directory(fields: Directory, order: str, offset: int) -> bytes:
-    """A classic TIFF directory to be placed at ``offset``, sub-directories and long values behind it."""
+    """Return a classic TIFF directory to be placed at ``offset``, sub-directories and long values behind it."""
     table, tail = b"", b""
     tail_at = offset + 2 + 12 * len(fields) + 4
     for tag in sorted(fields):
@@ -201,7 +201,7 @@ def pack_directory(fields: Directory, order: str, offset: int) -> bytes:
 
 
 def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
-    """What a TIFF file or an EXIF block says about the photo, without what describes the layout of the file."""
+    """Return what a TIFF file or an EXIF block says about the photo, without what describes the layout of the file."""
     reader = TiffReader(data)
     fields, _ = reader.directory(reader.first())
     kept: dict[int, TiffField | Directory] = {**_classic({tag: fields[tag] for tag in _DESCRIPTIVE & fields.keys()})}
@@ -217,7 +217,7 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
 
 
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
-    """Without pointers, which are made anew, and without the 8-byte types of BigTIFF."""
+    """Leave out pointers, which are made anew, and the 8-byte types of BigTIFF."""
     return {tag: field for tag, field in fields.items() if tag not in _POINTERS and field.kind < 16}
 
 
@@ -234,7 +234,7 @@ def cut_directories(data: bytes) -> list[str]:
 
 
 def exif_of_tiff(data: bytes) -> bytes | None:
-    """An EXIF block with the descriptive fields of a TIFF file, None if it has none."""
+    """Return an EXIF block with the descriptive fields of a TIFF file, None if it has none."""
     fields = descriptive_fields(data)
     order = TiffReader(data).order
     head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
@@ -242,7 +242,7 @@ def exif_of_tiff(data: bytes) -> bytes | None:
 
 
 def upright(data: bytes) -> tuple[int | None, bytes]:
-    """The orientation in a TIFF file or EXIF block (None if not stated), and the same bytes stating 1."""
+    """Return the orientation in a TIFF file or EXIF block (None if not stated), and the same bytes stating 1."""
     reader = TiffReader(data)
     field = reader.directory(reader.first())[0].get(Tag.ORIENTATION)
     orientation = reader.number(field)
@@ -252,7 +252,7 @@ def upright(data: bytes) -> tuple[int | None, bytes]:
 
 
 def upright_tiff(data: bytes) -> tuple[int, bytes]:
-    """The orientation of a TIFF file, by its tag or else its XMP, and the file with both stating 1.
+    """Return the orientation of a TIFF file, by its tag or else its XMP, and the file with both stating 1.
 
     Some versions of Pillow and OpenCV turn TIFF pixels by themselves; given the changed file they have no reason to.
     """
@@ -268,14 +268,14 @@ def upright_tiff(data: bytes) -> tuple[int, bytes]:
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """The block with its second directory unlinked: the preview there shows the photo before restoration."""
+    """Return the block with its second directory unlinked: the preview there shows the photo before restoration."""
     reader = TiffReader(exif)
     position = reader.directory(reader.first())[1]
     return exif[:position] + b"\0" * len(exif[position : position + 4]) + exif[position + 4 :]
 
 
 def exif_for_size(exif: bytes, width: int, height: int) -> bytes:
-    """The block with its pixel dimensions, where it states any, set to those of the picture about to be written."""
+    """Return the block with its pixel dimensions, where it states any, set to those of the picture about to be written."""
     for tag, value in ((Tag.EXIF_WIDTH, width), (Tag.EXIF_HEIGHT, height)):
         reader = TiffReader(exif)
         field = reader.subdirectory(reader.directory(reader.first())[0], Tag.EXIF_IFD).get(tag)

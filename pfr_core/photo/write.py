@@ -18,9 +18,10 @@ import numpy as np
 
 from ..errors import ImageError, InputError
 from ..support.files import remedy, replacing
-from .encode import encode_bmp, encode_jpeg, encode_png, encode_tiff, encode_webp
+from .codecs import need_codec
+from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
-from .photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, Photo, Provenance
+from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .read import read_bytes
 from .tiff import exif_for_size
 from .xmp import with_provenance
@@ -28,8 +29,17 @@ from .xmp import with_provenance
 log = logging.getLogger(__name__)
 
 _SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
-_ALPHA = frozenset({"PNG", "TIFF", "WEBP"})
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "BMP": 2**31 - 1, "PNG": 2**31 - 1, "TIFF": 2**31 - 1}
+_ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
+_COLOUR_ONLY = frozenset({"WEBP", "AVIF", "HEIF"})
+_LONGEST_SIDE = {
+    "JPEG": 65500,
+    "WEBP": 16383,
+    "BMP": 2**31 - 1,
+    "PNG": 2**31 - 1,
+    "TIFF": 2**31 - 1,
+    "AVIF": 65535,
+    "HEIF": 16384,
+}
 # PNG colour chunks that say "sRGB" or nearly so in practice; losing them on the way to another format changes nothing.
 _HARMLESS_EXTRAS = frozenset({"gAMA", "cHRM", "sRGB", "pHYs", "tIME"})
 
@@ -42,10 +52,10 @@ def write_photo(
     quality: int | None = None,
     provenance: Provenance | None = None,
 ) -> None:
-    """Encode ``pixels`` in the format of the path's ending; missing folders are made. An existing file is only replaced by a
-    whole one.
+    """Encode ``pixels`` in the format of the path's ending.
 
-    16 bits become 8, rounded and with a warning, where the format has no more.
+    Missing folders are made, and an existing file is only replaced by a whole one. 16 bits become 8, rounded and with a
+    warning, where the format has no more.
 
     Args:
         path: the file; its ending decides the format.
@@ -53,9 +63,9 @@ def write_photo(
         like: the photo the pixels came from. Its profile, EXIF, XMP and resolution are kept where the format can hold them
             (what is dropped is logged as a warning), a gray photo stays single-channel if the pixels are still gray, and a
             JPEG written as JPEG keeps its scan order.
-        quality: 1 to 100 for JPEG and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left out, JPEG is as
-            fine as 95 and nowhere coarser than ``like``; WebP is lossless unless ``like`` was a lossy WebP (then 95). JPEG is
-            4:4:4 always.
+        quality: 1 to 100 for JPEG, AVIF, HEIF and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
+            out, it is 95, and a JPEG is nowhere coarser than ``like``; WebP is lossless unless ``like`` was a lossy WebP.
+            Colour is never sub-sampled, but in WebP.
         provenance: the model that synthesised detail, recorded as XMP.
 
     Raises:
@@ -64,13 +74,14 @@ def write_photo(
             cannot be written.
 
     Example:
-        >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))  # doctest: +SKIP
+        >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
     """
     target = Path(path)
     kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
     if kind is None:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
+    need_codec(kind, target)
     _check_arguments(pixels, quality)
     pixels = _fitting(target, pixels, kind, like)
     metadata = _metadata(target, pixels, kind, like, provenance)
@@ -84,6 +95,10 @@ def write_photo(
         elif kind == "WEBP":
             lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
             data = encode_webp(pixels, metadata, quality, lossless=not lossy)
+        elif kind == "AVIF":
+            data = encode_avif(pixels, metadata, quality)
+        elif kind == "HEIF":
+            data = encode_heif(pixels, metadata, quality)
         else:
             data = encode_bmp(pixels, metadata)
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
@@ -98,7 +113,7 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         ImageError: the source cannot be read or the target not be written.
 
     Example:
-        >>> copy_file("landscape.jpg", "out/landscape.jpg")  # doctest: +SKIP
+        >>> copy_file("examples/astronaut.jpg", "copies/astronaut.jpg")
     """
     write_file(Path(target), read_bytes(Path(source)))
 
@@ -114,7 +129,7 @@ def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
 
 
 def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) -> np.ndarray:
-    """The channels and depth that go into the file; refuses what the format cannot hold."""
+    """Return the channels and depth that go into the file; refuses what the format cannot hold."""
     if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
         raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
     if pixels.shape[2] == 4 and kind not in _ALPHA:
@@ -125,7 +140,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
         log.warning("%s: 16 bits are reduced to the 8 of %s; write .png or .tif to keep them.", target, kind)
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     deep_alpha = pixels.dtype == np.uint16 and pixels.shape[2] == 4  # gray + alpha in 16 bits: no encoder here
-    if like is not None and like.gray and kind != "WEBP" and not deep_alpha:
+    if like is not None and like.gray and kind not in _COLOUR_ONLY and not deep_alpha:
         gray = pixels[..., :1]
         if (gray == pixels[..., 1:2]).all() and (gray == pixels[..., 2:3]).all():
             pixels = np.concatenate([gray, pixels[..., 3:]], axis=2)
@@ -133,7 +148,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
 
 
 def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None) -> Metadata:
-    """What the target format can hold of the source's metadata; the rest is named in one warning."""
+    """Return what the target format can hold of the source's metadata; the rest is named in one warning."""
     if like is None:
         kept, dropped = Metadata(), []
     else:

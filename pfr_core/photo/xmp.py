@@ -23,13 +23,13 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)([1-8])"
 
 
 def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
-    """The orientation an XMP packet states (None if it does not), and the packet stating 1."""
+    """Return the orientation an XMP packet states (None if it does not), and the packet stating 1."""
     match = _XMP_ORIENTATION.search(xmp)
     return (int(match[2]) if match else None), _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def with_provenance(xmp: bytes | None, provenance: Provenance) -> bytes:
-    """The XMP packet with the record of restoration in it; everything else in the packet is kept.
+    """Return the XMP packet with the record of restoration in it; everything else in the packet is kept.
 
     Fields: IPTC DigitalSourceType ``compositeWithTrainedAlgorithmicMedia`` (a packet that already says the photo is
     wholly generated keeps saying so), and IPTC 2025.1 AISystemUsed / AISystemVersionUsed with the model's name and

@@ -1,46 +1,65 @@
-"""Command-line options made from the fields of an options dataclass, so that choices and help are written once."""
+"""Command-line options made from options dataclasses, so that choices, limits and help are written once.
+
+No default stands in a parser: what is in the namespace was typed, and the dataclass fills in the rest. So an option that was
+typed is known even where it repeats the default.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, fields
-from typing import Any, get_args, get_origin, get_type_hints
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from .schema import Spec, specs
+
+_TYPES = {"integer": int, "number": float, "text": str}
 
 
-def add_options(parser: argparse._ActionsContainer, options: type, *, only: tuple[str, ...] | None = None) -> None:
+def add_options(parser: argparse._ActionsContainer, options: type, *, only: Collection[str] | None = None) -> None:
     """Add an option for every field (or those named in ``only``) of the dataclass ``options``.
 
-    ``Literal`` fields become choices, booleans ``--flag / --no-flag``, tuples take several values, ``X | None`` an X.
+    Choices are what they are, flags become ``--flag / --no-flag``, and several values stand one after the other.
     """
-    hints = get_type_hints(options)
-    for item in fields(options):
-        if only is not None and item.name not in only:
+    for name, spec in specs(options).items():
+        if only is not None and name not in only:
             continue
-        flag, hint = f"--{item.name.replace('_', '-')}", hints[item.name]
-        keywords: dict[str, Any] = {"default": None if item.default is MISSING else item.default}
-        inner = [kind for kind in get_args(hint) if kind is not type(None)]
-        if hint is bool:
+        keywords: dict[str, Any] = {"default": argparse.SUPPRESS}
+        if spec.kind == "flag":
             keywords["action"] = argparse.BooleanOptionalAction
-        elif get_origin(hint) is tuple:
-            keywords |= {"type": inner[0], "nargs": "+", "metavar": "N"}
-        elif inner and isinstance(inner[0], str):
-            keywords["choices"] = inner
+        elif spec.kind == "choice":
+            keywords["choices"] = spec.choices
         else:
-            keywords |= {"type": inner[0] if inner else hint, "metavar": item.name.upper()}
-        action = parser.add_argument(flag, **keywords)
-        # Set afterwards: Python before 3.13 adds the default to the help of --flag / --no-flag by itself.
-        action.help = _help(item.metadata, keywords["default"])
+            keywords |= {"type": _TYPES[spec.kind], "metavar": "N" if spec.many else name.upper()}
+        if spec.many:
+            keywords["nargs"] = "+"
+        # Help is set afterwards: older Pythons add the default, here "==SUPPRESS==", to that of --flag / --no-flag by themselves.
+        parser.add_argument(flag(name), **keywords).help = _help(spec)
 
 
 def chosen(namespace: argparse.Namespace, options: type) -> dict[str, Any]:
-    """The values of ``namespace`` that belong to the dataclass ``options``; lists become tuples."""
-    values = {item.name: getattr(namespace, item.name) for item in fields(options) if hasattr(namespace, item.name)}
+    """Return the fields of the dataclass ``options`` that were typed, with their values; lists become tuples."""
+    values = {name: getattr(namespace, name) for name in specs(options) if hasattr(namespace, name)}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _help(metadata: Any, default: Any) -> str:
-    text = metadata["help"].replace("%", "%%")
-    if metadata["low"] is not None:
-        text += f", {metadata['low']:g} to {metadata['high']:g}"
-    shown = default not in (None, (), "")
-    return f"{text} (default: %(default)s)" if shown else text
+def flag(name: str) -> str:
+    """Return how a field's option is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def program(script: str, package: str) -> str:
+    """Return how the user started the program: ``python -m package``, or else as the installed ``script``."""
+    typed = Path(sys.argv[0])
+    return f"python -m {package}" if typed.name == "__main__.py" and typed.parent.name == package else script
+
+
+def _help(spec: Spec) -> str:
+    text = spec.help.replace("%", "%%")
+    if spec.low is not None:
+        text += f", {spec.low:g} to {spec.high:g}"
+    if spec.default in (None, (), ""):
+        return text
+    default = " ".join(map(str, spec.default)) if spec.many else spec.default
+    return f"{text} (default: {default})"

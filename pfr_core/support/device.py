@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from ..errors import InputError
-
-DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
+from .choices import DTypeName
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu`` -> a device that is there. Auto prefers them in the order
-    cuda, mps, xpu, cpu.
+    """Return the device that ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu`` names, if it is there.
+
+    Auto takes the first there is of cuda, mps, xpu, cpu.
 
     Raises:
         InputError: unknown name, or no such device on this machine.
@@ -41,7 +41,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
+    """Return the type by its name; ``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
 
     Raises:
         InputError: unknown name, or fp16 on the CPU.

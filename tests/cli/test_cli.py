@@ -38,7 +38,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network with random weights: it changes every photo."""
+    """Return a tiny network with random weights: it changes every photo."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(PFR(PFRConfig(size=SIZE, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={"test": True}, licence="none")
@@ -71,7 +71,7 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> None:
-    """The command said one thing and ended properly: one error, with these words in it."""
+    """Check that the command ended properly and said one thing: one error, with these words in it."""
     error = capsys.readouterr().err
     assert status in (1, 2)
     assert error.count("error:") == 1 and "Traceback" not in error
@@ -80,7 +80,7 @@ def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> 
 
 
 def photo(path: Path, width: int = 40, height: int = 40, seed: int = 0, mode: str = "RGB", **save: Any) -> Path:
-    """A smooth picture; square ones pass for aligned faces."""
+    """Return a smooth picture; square ones pass for aligned faces."""
     path.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), dtype=np.uint8)
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).convert(mode).save(path, **save)
@@ -99,6 +99,7 @@ def pixels(path: Path) -> np.ndarray:
 # --- restore: where results go, and what they keep --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_file_to_file_in_a_process_without_stdin(tmp_path: Path, model: Path) -> None:
     source, target = photo(tmp_path / "a.png"), tmp_path / "new" / "b.png"
     process = start("restore", "--aligned", source, "-o", target, "--model", model, "--device", "cpu")
@@ -317,6 +318,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, restore: Callable[..., in
     assert files(tmp_path) == ["a.png", "file"]
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path, model: Path) -> None:
     source = tmp_path / "a.png"
     write_photo(source, np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))
@@ -376,7 +378,9 @@ def test_usage_errors_exit_with_2(tmp_path: Path, restore: Callable[..., int], c
         ("--quality has no effect", "--quality", 80),
         ("--mask has no effect", "--mask", "oval"),
         ("--threshold has no effect", "--threshold", 0.5),
+        ("--threshold has no effect", "--threshold", 0.8),  # typed, though it is the default
         ("--detector has no effect", "--detector", "retinaface_resnet50"),
+        ("--detector has no effect", "--detector", "auto"),
         ("--background", "--background", sources[0]),
         ("batch_size", "--batch-size", 0),
         ("nonsense", "--device", "nonsense"),
@@ -417,6 +421,7 @@ def test_a_photo_too_large_for_the_memory_does_not_stop_the_rest(
     assert files(tmp_path / "out") == ["small.png"]
 
 
+@pytest.mark.slow
 def test_interrupted_run(tmp_path: Path, model: Path) -> None:
     first = photo(tmp_path / "in" / "0000.png", 300, 300)
     for i in range(1, 600):
@@ -439,7 +444,7 @@ def test_interrupted_run(tmp_path: Path, model: Path) -> None:
 
 
 def inside(box: list[float], shape: tuple[int, ...], grow: float) -> np.ndarray:
-    """The pixels of a box enlarged by ``grow`` times its size on each side."""
+    """Return the pixels of a box enlarged by ``grow`` times its size on each side."""
     y, x = np.ogrid[: shape[0], : shape[1]]
     left, top, right, bottom = box
     margin = grow * (bottom - top)
@@ -504,6 +509,7 @@ def test_detect_replaces_no_photo(tmp_path: Path, capsys: pytest.CaptureFixture[
 # --- degrade ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_degrade_is_the_same_in_every_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = photo(tmp_path / "a.png", 96, 64)
     assert pfr("degrade", source, "-o", tmp_path / "here.png", "--seed", 3) == 0
@@ -633,7 +639,7 @@ def test_info(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def gpen(shared_dir: Path) -> tuple[Path, Path]:
-    """A GPEN generator and its discriminator, random weights."""
+    """Return a GPEN generator and its discriminator, random weights."""
     folder = shared_dir / "golden" / "gpen-64-narrow0.125"
     return folder / "gpen_g.pth", folder / "gpen_d.pth"
 

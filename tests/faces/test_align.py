@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 
 
 def face_for(x: float, y: float, side: float, degrees: float = 0) -> Face:
-    """A face whose crop has its middle at (x, y) and is ``side`` pixels of the photograph wide."""
+    """Return a face whose crop has its middle at (x, y) and is ``side`` pixels of the photograph wide."""
     turn = np.exp(1j * np.radians(degrees))
     unit = ((TEMPLATE + 0.5) / 512 - 0.5) @ (1, 1j)
     points = unit * turn * side + complex(x, y)

@@ -15,9 +15,10 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.errors import InputError, WeightsError
-from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.faces.detect import Detector
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.models.weights import locate
+from pfr_core.support.choices import DetectorName
 from trainer.detector.evaluate import Photo, load_photos
 from trainer.detector.evaluate import run as judge
 
@@ -227,6 +228,7 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
             Detector(name).detect(np.zeros((70, 70, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights (the published ones are 109 MB), saved as they are published, in a DataParallel's names."""
     retinaface = pytest.importorskip("facexlib.detection.retinaface")
@@ -314,6 +316,7 @@ def same(found: list[Face], expected: list[Face], tolerance: float) -> None:
         assert min(errors) < tolerance
 
 
+@pytest.mark.slow
 def test_real_photographs(detector: Detector, shared_dir: Path) -> None:
     """Faces and widths as listed (found at full size, here at 1280 px): 10 % and 2 px off, one face in fifty misjudged."""
     folder = shared_dir / "data" / "wild"
@@ -360,6 +363,7 @@ def judged_on(shared_dir: Path) -> list[Photo]:
         return load_photos(shared_dir / "data" / "wild")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["builtin", "yunet"])
 def test_most_faces_of_the_published_detector_are_found(
     name: DetectorName, judged_on: list[Photo], shared_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -394,6 +398,7 @@ PHOTOS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PHOTOS)
 def test_sideways_finds_the_same_faces_in_every_turn(detector: Detector, shared_dir: Path, name: str) -> None:
     """No ghost on an upright face, and in a photograph that was turned the faces are where they were, to a few pixels."""

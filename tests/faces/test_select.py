@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pfr_core import Face, RestoreOptions
+from pfr_core import Face
 from pfr_core.errors import InputError
 from pfr_core.faces.select import filter_by_size, select_faces, sort_faces
 
@@ -69,58 +69,6 @@ def test_size_limits_are_inclusive() -> None:
     assert filter_by_size(FACES, 20) == [LEFT, TOP, BIG]
     assert filter_by_size(FACES, 20, 30) == [LEFT, TOP]
     assert filter_by_size(FACES, 0, 9.9) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"select": "smallest"}, "smallest"),
-        ({"order": "random"}, "random"),
-        ({"indices": (0,)}, "indices"),
-        ({"select": "index"}, "indices"),
-        ({"select": "index", "indices": (-1,)}, "indices"),
-        ({"select": "largest", "count": 2}, "count"),
-        ({"count": 0}, "count"),
-    ],
-)
-def test_options_without_effect_or_meaning_are_refused(options: Any, name: str) -> None:
-    with pytest.raises(InputError, match=name):
-        select_faces(FACES, IMAGE, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"threshold": 1.5}, "threshold"),
-        ({"threshold": float("nan")}, "threshold"),
-        ({"strength": "0.5"}, "strength"),
-        ({"strength": -0.1}, "strength"),
-        ({"strength": None}, "strength"),
-        ({"detection_size": 640.5}, "detection_size"),
-        ({"detection_size": 10}, "detection_size"),
-        ({"min_face_size": -1}, "min_face_size"),
-        ({"min_face_size": 50, "max_face_size": 20}, "max_face_size"),
-        ({"select": "some"}, "select"),
-        ({"order": "up"}, "order"),
-        ({"indices": (1,)}, "indices"),
-        ({"select": "index"}, "indices"),
-        ({"select": "center", "count": 1}, "count"),
-        ({"count": 1.5}, "count"),
-        ({"mask": "circle"}, "mask"),
-        ({"feather": 0.6}, "feather"),
-        ({"color_match": "histogram"}, "color_match"),
-        ({"scale": 0.5}, "scale"),
-        ({"scale": 5}, "scale"),
-    ],
-)
-def test_restore_options_refuse_by_name(options: Any, name: str) -> None:
-    with pytest.raises(InputError, match=name):
-        RestoreOptions(**options)
-
-
-def test_restore_options_take_their_limits() -> None:
-    RestoreOptions(threshold=0, strength=1, detection_size=64, max_face_size=None, min_face_size=7, feather=0.5, scale=4)
-    RestoreOptions(min_face_size=20, max_face_size=20, select="index", indices=(0, 3))
 
 
 def test_face_measures() -> None:

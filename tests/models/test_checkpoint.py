@@ -25,7 +25,7 @@ from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.models import checkpoint, gpen, weights
 from pfr_core.models.checkpoint import read_checkpoint, read_state_dict
-from pfr_core.network import PRESETS
+from pfr_core.network.config import PRESETS
 
 TINY = PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1)
 
@@ -138,6 +138,7 @@ def test_loading_makes_no_second_copy(
     assert {p.data_ptr() for p in loaded.parameters()} == {value.data_ptr() for value in read[0].values()}
 
 
+@pytest.mark.slow
 def test_loading_does_not_import_torchs_compiler(saved: Path) -> None:
     """Its import takes two seconds, and drawing random weights on the meta device is enough to cause it."""
     program = "import sys, pfr_core; pfr_core.load_model(sys.argv[1]); print('torch._dynamo' in sys.modules)"

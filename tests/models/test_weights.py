@@ -493,6 +493,7 @@ def child(url: str, before: str = "") -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits a file's size with the resource module")
 def test_full_disk(cache: Path, server: Server) -> None:
     """The system itself refuses the write mid-way: one error with the remedy, nothing left behind."""
@@ -504,6 +505,7 @@ def test_full_disk(cache: Path, server: Server) -> None:
     assert os.listdir(cache) == []
 
 
+@pytest.mark.slow
 def test_two_processes_download_at_once(cache: Path, server: Server) -> None:
     processes = [child(server.url("together")) for _ in range(2)]
     for process in processes:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pfr_core import MMRB, PFR, PFRConfig
 from pfr_core.errors import InputError
-from pfr_core.network import PRESETS, Discriminator, LocalDiscriminator
 from pfr_core.network.codec import Decoder, Encoder
-from pfr_core.network.discriminator import minibatch_stddev
+from pfr_core.network.config import PRESETS
+from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
 from pfr_core.network.layers import ConvLayer, EqualLinear, blur, upsample2
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
 
@@ -354,6 +354,8 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     """512 px at the features of 128: the same body, and what the network adds to a face does not touch its finest detail."""
     plain, patched = PFR(TINY), PFR(replace(TINY, size=128, patch=4))
     shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (plain, patched)]
+    gate = {name: shapes[1].pop(name) for name in ("gate.weight", "gate.bias")}
+    assert gate == {"gate.weight": (1, TINY.channels(32), 3, 3), "gate.bias": (1,)}
     other = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
     last = [f"prior.to_rgb.32.{name}" for name in ("conv.weight", "bias")] + [
         f"decoder.to_rgb.32.{name}" for name in ("weight", "bias")
@@ -368,6 +370,9 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     with torch.no_grad():
         left = patched(stripes) - patched(torch.zeros_like(stripes)) - stripes
     assert left[..., ::2].mean().isclose(left[..., 1::2].mean(), atol=1e-5)
+    patched.gate.bias.data.fill_(-1.0)  # shut
+    with torch.no_grad():
+        torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
     assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
 
 

@@ -1,4 +1,6 @@
-"""The pack in a real ComfyUI, on the CPU. Runs where ``COMFYUI_PATH`` names a ComfyUI checkout:
+"""The pack in a real ComfyUI, on the CPU.
+
+Runs where ``COMFYUI_PATH`` names a ComfyUI checkout:
 
     COMFYUI_PATH=~/ComfyUI COMFYUI_PYTHON=~/ComfyUI/.venv/bin/python PFR_WEIGHTS_DIR=... \
         python -m pytest tests/nodes/test_comfyui.py

@@ -30,7 +30,8 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, PngImageP
 from PIL.TiffImagePlugin import IFDRational
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.photo.photo import IMAGE_SUFFIXES, Photo, Provenance
+from pfr_core.photo.codecs import need_codec
+from pfr_core.photo.photo import FORMAT_OF_SUFFIX, Photo, Provenance, files_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
@@ -61,14 +62,14 @@ def textured(seed: int, height: int = 192, width: int = 256) -> np.ndarray:
 
 
 def smooth(height: int = 24, width: int = 40, channels: int = 3, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
-    """A soft picture, as photos are: JPEG keeps it nearly, and every value range is used."""
+    """Return a soft picture, as photos are: JPEG keeps it nearly, and every value range is used."""
     coarse = np.random.default_rng(seed).random((4, 5, channels)).astype(np.float32)
     fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.rint(fine * np.iinfo(dtype).max).astype(dtype)
 
 
 def gray_of(pixels: np.ndarray) -> np.ndarray:
-    """The same with its three colours equal; alpha, if any, stays."""
+    """Return the same with its three colours equal; alpha, if any, stays."""
     return np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 3:]], axis=2)
 
 
@@ -88,7 +89,7 @@ def exif_block(orientation: int = 1, size: tuple[int, int] = (40, 24)) -> bytes:
 
 
 def check_exif(path: Path, size: tuple[int, int] = (40, 24)) -> None:
-    """The tags of ``exif_block`` as Pillow, not we, reads them; ``size`` is width, height."""
+    """Check the tags of ``exif_block`` as Pillow, not we, reads them; ``size`` is width, height."""
     with Image.open(path) as image:
         exif = image.getexif()
         assert exif[ExifTags.Base.Make] == "Voigtl" and exif[ExifTags.Base.Artist] == "A. Photographer"
@@ -105,7 +106,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png_bytes(samples: np.ndarray, colour_type: int, behind_pixels: bytes = b"") -> bytes:
-    """A PNG written by hand: neither Pillow nor OpenCV writes 16-bit gray with alpha."""
+    """Return a PNG written by hand: neither Pillow nor OpenCV writes 16-bit gray with alpha."""
     height, width = samples.shape[:2]
     raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
@@ -584,7 +585,7 @@ def test_sixteen_bit_tiff_layouts(tmp_path: Path, kind: str) -> None:
 
 
 def cmyk_profile() -> bytes:
-    """A minimal CMYK input profile: a two-point table whose colours differ from the plain formula's (all are grays)."""
+    """Return a minimal CMYK input profile: a two-point table whose colours differ from the plain formula's (all are grays)."""
     corners = b"".join(
         bytes([max(0, 255 - 60 * (c + m + y) - 200 * k), 128, 128])
         for c in (0, 1)
@@ -812,7 +813,7 @@ def test_wrong_quality_is_refused(tmp_path: Path, quality: Any) -> None:
 
 
 def test_unknown_endings_and_impossible_sizes_are_refused(tmp_path: Path) -> None:
-    for name in ("a.gif", "a", "a.heic"):
+    for name in ("a.gif", "a", "a.jxl"):
         with pytest.raises(ImageError, match=r"ending.*\.png"):
             write_photo(tmp_path / name, smooth())
     with pytest.raises(ImageError, match="16383"):
@@ -821,7 +822,7 @@ def test_unknown_endings_and_impossible_sizes_are_refused(tmp_path: Path) -> Non
 
 
 def test_every_known_ending_can_be_written_and_read(tmp_path: Path) -> None:
-    for suffix in IMAGE_SUFFIXES:
+    for suffix in FORMAT_OF_SUFFIX:
         path = tmp_path / f"a{suffix.upper()}"
         write_photo(path, smooth(1, 1))
         assert read_photo(path).pixels.shape == (1, 1, 3)
@@ -959,6 +960,52 @@ def test_nothing_is_logged_for_an_ordinary_photo(tmp_path: Path, caplog: pytest.
         for suffix in (".jpg", ".png", ".tif", ".webp"):
             write_photo(tmp_path / f"b{suffix}", photo.pixels, photo, provenance=PROVENANCE)
     assert not caplog.records
+
+
+# --- AVIF, HEIC ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".avif", "AVIF"), (".heic", "HEIF")])
+def test_photos_of_phones(tmp_path: Path, suffix: str, kind: str) -> None:
+    """Upright whatever their EXIF data says, and written back with all that belongs to them."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    need_codec(kind, tmp_path)
+    lying = Image.fromarray(smooth(64, 96)).rotate(90, expand=True)
+    lying.save(tmp_path / f"a{suffix}", exif=b"Exif\0\0" + exif_fields(ORIENTATION_6), icc_profile=profile, quality=95)
+    photo = read_photo(tmp_path / f"a{suffix}")
+    assert photo.format == kind and not photo.lossless and photo.icc == profile
+    assert np.abs(photo.pixels.astype(int) - smooth(64, 96)).mean() < 4
+    restored = photo.pixels.copy()
+    restored[8:40, 16:48] //= 2
+    write_photo(tmp_path / f"b{suffix}", restored, photo)
+    again = read_photo(tmp_path / f"b{suffix}")
+    assert again.icc == profile and again.pixels.shape == photo.pixels.shape
+    change, kept = restored.astype(float) - photo.pixels, again.pixels.astype(float) - photo.pixels
+    assert (change * kept).sum() / (change**2).sum() > 0.97
+
+
+def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    with pytest.raises(ImageError, match=r"a.heic.*pip install pillow-heif"):
+        read_photo(tmp_path / "a.heic")
+    with pytest.raises(ImageError, match=r"b.heic.*pip install pillow-heif"):
+        write_photo(tmp_path / "b.heic", smooth())
+
+
+def test_a_clip_is_no_heic(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0")
+    with pytest.raises(ImageError, match="not a picture of a known format"):
+        read_photo(tmp_path / "a.heic")
+
+
+def test_a_folder_is_sorted_into_photos_others_and_what_nobody_means(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.heic", "sub/c.gif", "notes.txt", "._a.JPG", ".DS_Store", "Thumbs.db", "out/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    photos, others = files_below(tmp_path, skip=[tmp_path / "out"])
+    assert [path.name for path in photos] == ["a.JPG", "b.heic", "c.gif"]
+    assert [path.name for path in others] == ["notes.txt"]
 
 
 # --- Damage that other programs read over ----------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
 from trainer.data.dataset import FaceDataset, FaceFile, batches, list_faces, read_face
+from trainer.data.options import PrepareOptions
 from trainer.data.pack import pack
-from trainer.data.prepare import PrepareOptions, prepare, sharpness
+from trainer.data.prepare import prepare, sharpness
 from trainer.data.shards import Stored
 from trainer.run.config import PriorConfig
 

@@ -35,7 +35,7 @@ BOX = np.array([70, 70, 186, 220], np.float32)
 
 
 def face() -> Picture:
-    """A gray head whose eyes, nose and corners of the mouth are dots of five colours."""
+    """Return a gray head whose eyes, nose and corners of the mouth are dots of five colours."""
     image = np.full((256, 256, 3), 90, np.uint8)
     cv2.ellipse(image, (128, 145), (58, 75), 0, 0, 360, (140, 140, 140), -1)
     for (x, y), colour in zip(POINTS.astype(int).tolist(), COLOURS, strict=True):
@@ -161,7 +161,7 @@ def data(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published detectors are on disk."""
+    """Put the published detectors on the search path."""
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
 
 
@@ -194,6 +194,28 @@ def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("trainer.detector.train.train", remember)
     assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
+
+
+@pytest.mark.parametrize("extra", [["--iterations", "6000"], ["--seed", "0"], ["--wild", "elsewhere"]])
+def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
+    DetectorConfig(wild="wild", out=str(tmp_path)).save(tmp_path / "config.json")
+    assert main(["detector", "--resume", "--out", str(tmp_path), *extra]) == 1
+    told = capsys.readouterr().err
+    assert f"so {extra[0]} cannot be given; only --device, --largest-face, --score-shift can." in told
+
+
+def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = DetectorConfig(wild="wild", out=str(tmp_path), iterations=7)
+    before.save(tmp_path / "config.json")
+    configs: list[DetectorConfig] = []
+
+    def remember(config: DetectorConfig, *, resume: bool) -> Path:
+        configs.append(config)
+        return tmp_path
+
+    monkeypatch.setattr("trainer.detector.train.train", remember)
+    assert main(["detector", "--resume", "--out", str(tmp_path), "--score-shift", "1.5", "--device", "cpu"]) == 0
+    assert configs == [replace(before, score_shift=1.5)]
 
 
 @pytest.mark.usefixtures("weights")

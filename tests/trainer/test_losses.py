@@ -13,7 +13,7 @@ from pfr_core import PFR, PFRConfig
 from pfr_core.faces.align import TEMPLATE, template
 from trainer import losses
 from trainer.data.augment import augment, steer
-from trainer.data.components import component_boxes, cut, flip_boxes, patch_size
+from trainer.data.components import component_boxes, cut, flip_boxes, patch_size, places, squares
 from trainer.judge.features import ARCFACE_TEMPLATE, arcface_crop
 from trainer.run.config import RestoreConfig
 from trainer.run.optim import adam, generator_groups, rate_factor, set_rates
@@ -118,6 +118,17 @@ def test_cut_shows_each_component_and_flipping_swaps_the_eyes() -> None:
     for channel, part in enumerate(parts):
         assert part[:, channel].amax() > 0.5 and part[:, channel, 6:10, 6:10].sum() > 0.5 * part[:, channel].sum()
     assert torch.allclose(mirrored[0], parts[1].flip(3), atol=1e-5) and torch.allclose(mirrored[2], parts[2].flip(3), atol=1e-5)
+
+
+def test_half_of_the_pieces_sit_on_eyes_and_mouth_and_none_leaves_the_face() -> None:
+    boxes = torch.from_numpy(component_boxes(template(64), 64)).expand(2000, -1, -1)
+    found = places(boxes, 64, 32, torch.rand(2000, 4, generator=torch.Generator().manual_seed(0)))
+    assert all(0 <= x <= 32 and 0 <= y <= 32 for x, y in found)
+    middles = ((boxes[0, :, :2] + boxes[0, :, 2:]) / 2 - 16).clamp(0, 32).round()
+    on_parts = {(int(x), int(y)) for x, y in middles.tolist()}
+    assert len(on_parts) == 3 and 0.45 < sum(at in on_parts for at in found) / 2000 < 0.56
+    image = torch.arange(64.0 * 64).reshape(1, 1, 64, 64)
+    assert squares(image, [(3, 5)], 32)[0, 0, 0, 0] == 5 * 64 + 3
 
 
 def test_arcface_crop_puts_the_landmarks_into_its_frame() -> None:

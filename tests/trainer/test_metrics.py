@@ -24,8 +24,9 @@ from trainer.cli import main
 from trainer.data.dataset import RGB8, list_faces, read_face, to_unit
 from trainer.judge.evaluate import degraded_pairs
 from trainer.judge.features import IdentityNetwork, PerceptualNetwork
-from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for, perceptual_distance
+from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for
 from trainer.judge.validate import Validation
+from trainer.losses import unit_distance
 from trainer.run.config import PriorConfig, RestoreConfig
 from trainer.run.loop import Run, train
 from trainer.stages import build
@@ -81,7 +82,7 @@ def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
         to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
     ]
     features = [network(x) for x in inputs]
-    distances = [perceptual_distance(f, features[0]) for f in features]
+    distances = [unit_distance(f, features[0]).item() for f in features]
     assert distances[0] == 0 and distances == sorted(distances)
 
 
@@ -172,7 +173,14 @@ def test_the_full_objective_is_alive_and_the_best_is_kept(shared_dir: Path, tmp_
         assert f'"G/{term}"' in first
     best = read_checkpoint(tmp_path / "run" / "best.safetensors").provenance
     # Judged at the network's size, or 64 px if that is smaller; NIQE says nothing there.
-    assert best["best_by"] == "perceptual" and set(best["scores"]) == {"psnr", "ssim", "perceptual", "identity", "kid"}
+    assert best["best_by"] == "perceptual" and set(best["scores"]) == {
+        "psnr",
+        "ssim",
+        "sharpness",
+        "perceptual",
+        "identity",
+        "kid",
+    }
     grids = {path.name.split("-")[1]: Image.open(path).size for path in (tmp_path / "run" / "grids").glob("000000002-*")}
     assert set(grids) == {"faces.png", "left_eye.png", "right_eye.png", "mouth.png"}
     assert list((tmp_path / "run" / "tensorboard").iterdir())

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from pfr_core.network import PFR
+from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import Batch, to_unit
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.loop import Run
+from trainer.stages.texture import haar
 
 COMMON: dict[str, Any] = {
     "network": "pfr-256-lite",
@@ -106,6 +107,59 @@ def test_priors_discriminator_learns_real_from_made(faces: Path) -> None:
     close(loss, real(stage.d(batch["fake"])))
     loss, _ = stage.loss("Dmain", batch)
     close(loss, real(stage.d(to_unit(batch["truth"]))) + fake(stage.d(batch["fake"])))
+
+
+class Features(torch.nn.Module):
+    """In place of a trained network: two layers of features."""
+
+    def __init__(self, _: str) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Conv2d(3, 5, 3, 2, 1), torch.nn.Conv2d(5, 6, 3, 2, 1)]).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        first = self.layers[0](x)
+        return [first, self.layers[1](first)]
+
+
+def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.stages.restore.PerceptualNetwork", Features)
+    weights = {"low_weight": 3.0, "unit_weight": 0.7, "projected_weight": 0.2, "detail_weight": 0.1, "r1_weight": 0.05}
+    stage, batch, _ = started(restoration(faces, global_weight=0.0, local_weight=0.0, crop=8, path_weight=0.0, **weights))
+    assert [phase.name for phase in stage.phases] == ["Gmain", "Dmain", "Dreg"]
+    stage.networks.eval()  # spectral norm's estimate moves with each call in training
+    total, terms = stage.loss("Gmain", batch)
+    output, truth = batch["fake"], to_unit(batch["truth"])
+    piece, wanted = stage._piece(output, batch), stage._piece(truth, batch)
+    assert piece.shape == (4, 3, 8, 8) and torch.equal(stage._piece(output - truth, batch), piece - wanted)
+    close(terms["G/low"], 3.0 * (avg_pool2d(output, 4) - avg_pool2d(truth, 4)).abs().mean())
+    network = stage.fixed["perceptual"]
+    f, t = network(piece), network(wanted)
+    distances = [(2 - 2 * torch.cosine_similarity(a, b, dim=1)).mean() for a, b in zip(f, t, strict=True)]
+    close(terms["G/unit"], 0.7 * sum(distances))
+    made, real_ones = stage.projected(f), stage.projected(t)
+    close(terms["G/projected"], -0.2 * (made[0].mean() + made[1].mean()) / 2)
+    close(stage.projected([100 * x for x in f])[0].sum(), made[0].sum())  # whatever the size of the features
+    close(terms["G/detail"], -0.1 * stage.detail(haar(piece)).mean())
+    close(total, sum(terms[f"G/{name}"] for name in ("l1", "pyramid", "low", "unit", "projected", "detail")))
+
+    loss, terms = stage.loss("Dmain", batch)
+    hinge = [(1 - r).clamp(min=0).mean() + (1 + m).clamp(min=0).mean() for r, m in zip(real_ones, made, strict=True)]
+    close(terms["D/projected"], (hinge[0] + hinge[1]) / 2)
+    r, m = stage.detail(haar(wanted)), stage.detail(haar(piece))
+    close(loss, terms["D/projected"] + (1 - r).clamp(min=0).mean() + (1 + m).clamp(min=0).mean())
+
+    bands = haar(wanted).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(stage.detail(bands).sum(), bands)
+    loss, _ = stage.loss("Dreg", batch)
+    close(loss, 0.05 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())
+
+
+def test_haar_sees_detail_and_nothing_else() -> None:
+    stripes = torch.ones(1, 3, 4, 4)
+    stripes[..., 1::2] = -1.0
+    bands = haar(stripes)
+    assert (bands[:, :3] == 8).all() and (bands[:, 3:] == 0).all() and (haar(torch.full((1, 3, 4, 4), 0.3)) == 0).all()
+    assert (haar(stripes.transpose(2, 3))[:, 3:6] == 8).all()
 
 
 @pytest.mark.parametrize("kind", ["prior", "restore"])

@@ -386,6 +386,24 @@ def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Pa
     assert checkpoint.provenance["config"]["global_weight"] == 0.5
 
 
+def test_a_run_goes_on_elsewhere_from_one_file(faces: Path, tmp_path: Path) -> None:
+    config = restore(faces, tmp_path / "run", iterations=2, ema=0.5, detail_weight=0.1)
+    train(config)
+    (file,) = export_command(tmp_path / "run", tmp_path / "state.safetensors", training=True)
+    with pytest.raises(CheckpointError, match="a run to be gone on from"):
+        read_checkpoint(file)
+    trained = load_state(tmp_path / "run")["stage"]
+    run = Run(dataclasses.replace(config, init_from=str(file)))
+    own = {**run.stage.networks.state_dict()}
+    for name, value in trained["ema"].items():
+        assert torch.equal(own[f"generator.{name}"], value.half().float())
+    others = [name for name in own if not name.startswith("generator.")]
+    assert {name.split(".")[0] for name in others} == {"global", "local", "detail"}
+    assert all(torch.equal(own[name], trained["networks"][name].half().float()) for name in others)
+    with pytest.raises(CheckpointError, match="'local' of --init-from does not fit"):
+        Run(dataclasses.replace(config, init_from=str(file), local_channels=8))
+
+
 def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", str(faces), "--device", "cpu", "--size", "16", "--workers", "0", "--batch", "4", "--precision", "fp32"]
     options += ["--validate-every", "0"]

@@ -141,7 +141,7 @@ def refused(call: Callable[[], Any], *words: str) -> None:
 
 
 def by_command(server: Server, source: Path, target: Path, *options: str) -> bytes:
-    """What `pfr restore` makes of a photo."""
+    """Return what `pfr restore` makes of a photo."""
     assert pfr(["restore", str(source), "-o", str(target), "--model", str(server.model), "--device", "cpu", *options]) == 0
     return target.read_bytes()
 
@@ -299,7 +299,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    """The page in a window of desktop size. It asks no other server for anything, and reports no error."""
+    """Yield the page in a window of desktop size. It asks no other server for anything, and reports no error."""
     made = browser.new_page(viewport={"width": 1280, "height": 900})
     made.set_default_timeout(60_000)
     hosts, errors = set[str](), list[str]()
@@ -312,7 +312,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
 
 
 def text_of(page: Any, place: str, *words: str) -> str:
-    """The text at ``place`` once it holds all the words."""
+    """Return the text at ``place`` once it holds all the words."""
     there = "([place, words]) => words.every(word => document.querySelector(place).innerText.includes(word))"
     page.wait_for_function(there, arg=[place, words])
     return page.inner_text(place)

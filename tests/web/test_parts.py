@@ -32,7 +32,7 @@ RATE, SOUND_RATE = 8, 48000
 def make_clip(
     path: Path, frames: int = 16, size: tuple[int, int] = (96, 64), sound: str | None = "aac", codec: str = "libx264"
 ) -> Path:
-    """A clip of smooth moving colours; a beep that starts with it."""
+    """Return a clip of smooth moving colours; a beep that starts with it."""
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     with av.open(str(path), "w") as file:
         video = file.add_stream(codec, rate=RATE, options={"crf": "10"} if codec == "libx264" else {})
@@ -60,7 +60,7 @@ def _same(frame: Frame) -> Frame:
 
 
 def pictures(path: Path) -> tuple[list[float], np.ndarray]:
-    """Times, and brightness as stored: [N,H,W]."""
+    """Return times, and brightness as stored: [N,H,W]."""
     with av.open(str(path)) as file:
         frames = list(file.decode(video=0))
     planes = [frame.to_ndarray()[: frame.height].astype(float) for frame in frames]

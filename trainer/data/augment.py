@@ -17,7 +17,7 @@ SHIFT, HOLE = 1 / 8, 1 / 2
 
 
 def augment(images: Tensor, random: SampleRandom, probability: float) -> Tensor:
-    """Colour, translation and cut-out, each given to each image with ``probability``: [B,3,S,S] -> the same shape."""
+    """Give colour, translation and cut-out, each to each image [B,3,S,S] with ``probability``."""
     if probability <= 0:
         return images
     size = images.shape[-1]
@@ -49,7 +49,7 @@ def augment(images: Tensor, random: SampleRandom, probability: float) -> Tensor:
 
 
 def steer(probability: float, real_sign: float, target: float, faces: int, full: int) -> float:
-    """ADA: raise the probability if D knows the real faces too well, lower it otherwise.
+    """Raise the probability if D knows the real faces too well, lower it otherwise (ADA).
 
     Args:
         probability: the present one.

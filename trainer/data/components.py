@@ -26,7 +26,7 @@ Boxes = npt.NDArray[np.float32]
 
 
 def component_boxes(points: npt.ArrayLike, size: int) -> Boxes:
-    """Boxes [3,4] (left, top, right, bottom) of left eye, right eye and mouth, in pixels from the crop's corner.
+    """Return boxes [3,4] (left, top, right, bottom) of left eye, right eye and mouth, in pixels from the crop's corner.
 
     Args:
         points: the five points [5,2] in pixels of a crop of ``size``, pixel centres at whole numbers.
@@ -54,9 +54,33 @@ def flip_boxes(boxes: Boxes, size: int) -> Boxes:
 
 
 def patch_size(component: int, size: int) -> int:
-    """Side of the patch of a component cut from a crop of ``size``: a multiple of 4 (two halvings), at least 16 px."""
+    """Return side of the patch of a component cut from a crop of ``size``: a multiple of 4 (two halvings), at least 16 px."""
     full = MOUTH if component == 2 else EYE
     return max(16, round(full * size / TEMPLATE_SIZE / 4) * 4)
+
+
+def places(boxes: Tensor, size: int, side: int, chances: Tensor) -> list[tuple[int, int]]:
+    """Return where a square of ``side`` px is cut from each face (left, top): half of the squares on an eye or the mouth (ours).
+
+    Args:
+        boxes: [B,3,4] in pixels of the faces.
+        size: the faces' side.
+        side: the squares'.
+        chances: [B,4] from [0,1).
+    """
+    found = []
+    for parts, (kind, which, across, down) in zip(boxes.tolist(), chances.tolist(), strict=True):
+        left, top, right, bottom = parts[int(which * len(parts))]
+        x, y = across * (size - side), down * (size - side)
+        if kind < 0.5:
+            x, y = (left + right - side) / 2, (top + bottom - side) / 2
+        found.append((round(min(max(x, 0), size - side)), round(min(max(y, 0), size - side))))
+    return found
+
+
+def squares(images: Tensor, at: list[tuple[int, int]], side: int) -> Tensor:
+    """Return the pieces [B,C,side,side] of :func:`places` of images [B,C,S,S]."""
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (x, y) in zip(images, at, strict=True)])
 
 
 def cut(images: Tensor, boxes: Tensor) -> list[Tensor]:

@@ -29,6 +29,7 @@ from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from pfr_core.photo.photo import images_below
 
+from .. import program
 from ..run.config import RunConfig
 from ..run.randomness import counters_of, sample_seed
 from .components import Boxes, component_boxes, flip_boxes
@@ -125,7 +126,7 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
     if not faces:
         raise InputError(
             f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed. "
-            "Lower --min-native, or make a training set with: python -m trainer prepare PHOTOS FOLDER"
+            f"Lower --min-native, or make a training set with: {program()} prepare PHOTOS FOLDER"
         )
     return faces
 

@@ -12,13 +12,12 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +26,7 @@ from tqdm import tqdm
 
 from pfr_core.errors import ImageError, InputError
 from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
-from pfr_core.faces.detect import Detector, DetectorName
-from pfr_core.options import check_fields, option
+from pfr_core.faces.detect import Detector
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
@@ -37,35 +35,12 @@ from pfr_core.support.files import remedy, replacing
 
 from .components import component_boxes
 from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
+from .options import PrepareOptions
 
 log = logging.getLogger(__name__)
 
 JOURNAL, SETTINGS = "journal.jsonl", "prepare.json"
 SHARPNESS_SIZE = 256
-Kind = Literal["real", "synthetic", "unknown"]
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """What is kept, and how it is written.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-
-    aligned: bool = option(False, "the images are aligned faces (FFHQ and the like): kept as they are, landmarks are found")
-    detector: DetectorName = option("retinaface_mobile0.25", "face detector")
-    threshold: float = option(0.9, "lowest detection score that counts as a face", 0, 1)
-    min_native: int = option(400, "leave out faces with fewer source pixels across the crop", 1, 8192)
-    min_sharpness: float = option(15.0, "leave out more blurred faces: variance of the Laplacian at 256 px (ours)", 0, 1e6)
-    max_out_of_photo: float = option(0.3, "leave out faces with a larger share of the crop beyond the photo's edge", 0, 1)
-    val_share: float = option(0.02, "share of photographs held out for validation", 0, 1)
-    kind: Kind = option("real", "what the faces are")
-    licence: str = option("not stated", "licence of the photographs")
-    workers: int = option(max(1, (os.cpu_count() or 2) // 2), "worker processes", 1, 1024)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
@@ -175,7 +150,7 @@ class _Worker:
         self.detector = Detector(options.detector)
 
     def __call__(self, path: Path) -> dict[str, Any]:
-        """The journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
+        """Return the journal's entry for a photograph: its ``faces``, and the number ``dropped`` by reason."""
         name = path.relative_to(self.photos).as_posix()
         entry: dict[str, Any] = {"photo": name, "faces": [], "dropped": {}, "error": ""}
         dropped: Counter[str] = Counter()
@@ -236,26 +211,26 @@ class _Worker:
 
     @staticmethod
     def _whole(side: int) -> Matrix:
-        """The whole square image as the crop."""
+        """Return the whole square image as the crop."""
         factor = FULL_SIZE / side
         shift = (factor - 1) / 2  # pixel centres
         return np.array([[factor, 0, shift], [0, factor, shift]])
 
 
 def sharpness(crop: RGB8) -> float:
-    """Variance of the Laplacian of the luma at 256 px, in 8-bit units squared: of the middle half, where the face is."""
+    """Return the variance of the luma's Laplacian at 256 px, in 8-bit units squared: of the middle half, where the face is."""
     grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
     quarter = SHARPNESS_SIZE // 4
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
 
 
 def index_lines(rows: Iterable[dict[str, Any]]) -> str:
-    """The text of ``index.jsonl``."""
+    """Return the text of ``index.jsonl``."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomic: never half a file.
+    """Write atomically: never half a file.
 
     Raises:
         InputError: it cannot be written.

@@ -24,7 +24,7 @@ TRIES, TIMEOUT = 4, 60.0
 
 
 def is_url(place: str) -> bool:
-    """Whether ``place`` is to be fetched."""
+    """Return whether ``place`` is to be fetched."""
     return place.startswith(("http://", "https://"))
 
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from pfr_core.errors import InputError
 from pfr_core.support.arguments import add_options, chosen
 
+from ..run.resume import resumed
 from .config import DetectorConfig
+
+MOVABLE = ("device", "largest_face", "score_shift")
+"""What a resumed run may take from the command line: it changes none of its numbers, or only what is exported at its end."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both commands; each sets ``handler``, which takes the parsed options and returns what is to be printed."""
-    find = commands.add_parser("detector", help="train the face detector", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    # Without defaults: `resumed` asks what was typed.
+    find = commands.add_parser("detector", help="train the face detector", argument_default=argparse.SUPPRESS, allow_abbrev=False)
     add_options(find, DetectorConfig)
     find.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
     find.set_defaults(handler=train)
@@ -38,12 +43,13 @@ def train(options: argparse.Namespace) -> str:
     """Train or resume; returns the exported file's path."""
     from .train import train as run
 
-    if not options.out:
+    if "resume" in options:
+        changes = resumed(options, MOVABLE)
+        return str(run(replace(DetectorConfig.load(Path(options.out) / "config.json"), **changes), resume=True))
+    config = DetectorConfig(**chosen(options, DetectorConfig))
+    if not config.out:
         raise InputError("Say with --out where the run's files go.")
-    saved = Path(options.out) / "config.json"
-    if options.resume:
-        return str(run(replace(DetectorConfig.load(saved), out=options.out), resume=True))  # it may have been moved
-    return str(run(DetectorConfig(**chosen(options, DetectorConfig))))
+    return str(run(config))
 
 
 def evaluate(options: argparse.Namespace) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pfr_core.errors import InputError
-from pfr_core.options import check_fields, option
 from pfr_core.support.files import replacing
+from pfr_core.support.schema import check_fields, option
 
 
 @dataclass(frozen=True)

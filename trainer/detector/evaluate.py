@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from pfr_core.errors import InputError
 from pfr_core.faces.align import align, alignment_matrix
-from pfr_core.faces.detect import Detector, DetectorName
+from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
+from pfr_core.support.choices import DetectorName
 
 from ..data.dataset import RGB8
 from .split import is_test

@@ -52,7 +52,7 @@ class Picture:
     points: npt.NDArray[np.float32]
 
     def nearest(self, scale: float) -> tuple[RGB8, float]:
-        """The level to resample by ``scale`` from, and what is left of the scale: above a half, so that nothing aliases."""
+        """Return the level to resample by ``scale`` from, and the rest of the scale: above a half, so that nothing aliases."""
         level = 0
         while scale <= 0.5 and level + 1 < len(self.levels):
             scale, level = scale * 2, level + 1
@@ -150,7 +150,7 @@ def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = 
 
 
 def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
-    """The face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
+    """Return the face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
     image = _read(path, FACE_SIDE)
     scale = image.shape[0] / float(row["size"])
     points = (np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5

@@ -120,7 +120,7 @@ def _transform(
     mirror: bool,
     shift: npt.NDArray[np.floating],
 ) -> npt.NDArray[np.float64]:
-    """[2,3]: from a level ``source`` of ``picture`` to the canvas; ``centre`` (px of the first level) comes to ``shift``."""
+    """Return [2,3] from a level ``source`` of ``picture`` to the canvas; ``centre`` (px of the first level) goes to ``shift``."""
     theta = np.deg2rad(angle)
     turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]]) * scale
     if mirror:
@@ -174,7 +174,7 @@ def _shape(
     extent: tuple[int, int],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.uint8]:
-    """How opaque a pasted picture is: the head, or more around it, or all of it; with a soft edge or a hard one."""
+    """Return how opaque a pasted picture is: the head, or more around it, or all of it; with a soft edge or a hard one."""
     alpha = np.zeros(extent[::-1], np.uint8)
     cv2.fillConvexPoly(alpha, corners.astype(np.int32), 255)
     if rng.random() < 0.6:
@@ -232,7 +232,7 @@ def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8
 
 
 def _writing(size: int, rng: np.random.Generator) -> RGB8:
-    """Lines of random letters, dark on light or the other way round: round letters in pairs tempt a detector."""
+    """Write lines of random letters, dark on light or the other way round: round letters in pairs tempt a detector."""
     paper, ink = (rng.integers(low, low + 100, 3) for low in rng.permutation([0, 156]))
     image = np.full((size, size, 3), paper, np.uint8)
     fonts = [cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_SCRIPT_COMPLEX]
@@ -245,6 +245,6 @@ def _writing(size: int, rng: np.random.Generator) -> RGB8:
 
 
 def _share(box: npt.NDArray[np.float32], region: npt.NDArray[np.float32]) -> float:
-    """Which part of ``box`` lies within ``region``."""
+    """Return which part of ``box`` lies within ``region``."""
     sides = np.minimum(box[2:], region[2:]) - np.maximum(box[:2], region[:2])
     return float(np.prod(np.clip(sides, 0, None)) / np.prod(box[2:] - box[:2]))

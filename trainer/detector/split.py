@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def is_test(path: str | Path) -> bool:
-    """Whether the SHA-256 of the file's name is even: about half of all photographs, the same half for ever."""
+    """Return whether the SHA-256 of the file's name is even: about half of all photographs, the same half for ever."""
     return hashlib.sha256(Path(path).name.encode()).digest()[-1] % 2 == 0

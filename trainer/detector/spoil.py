@@ -12,7 +12,7 @@ from ..data.dataset import RGB8
 
 
 def spoil(image: RGB8, rng: np.random.Generator) -> RGB8:
-    """``image`` [H,W,3] RGB uint8, spoiled at random; sizes and positions stay."""
+    """Spoil ``image`` [H,W,3] RGB uint8 at random; sizes and positions stay."""
     if rng.random() < 0.25:
         image = _tint(image, rng)
     if rng.random() < 0.5:
@@ -38,7 +38,7 @@ def _tint(image: RGB8, rng: np.random.Generator) -> RGB8:
 
 
 def _tone(image: RGB8, rng: np.random.Generator) -> RGB8:
-    """Gamma, contrast and brightness as one table, for each channel its own brightness."""
+    """Change gamma, contrast and brightness by one table, for each channel its own brightness."""
     ramp = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.35))
     contrast = rng.uniform(0.45, 1.25)
     low = rng.uniform(-0.1, max(0.0, 1.05 - contrast)) + rng.normal(0, 0.04, (3, 1))
@@ -46,7 +46,7 @@ def _tone(image: RGB8, rng: np.random.Generator) -> RGB8:
 
 
 def _light(image: RGB8, rng: np.random.Generator) -> RGB8:
-    """One side bright, the other dark."""
+    """Make one side bright, the other dark."""
     corners = rng.uniform(0.25, 1.9, (2, 2)).astype(np.float32)
     gain = cv2.resize(corners, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     return cv2.multiply(image, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
@@ -68,7 +68,7 @@ def _blur(image: RGB8, rng: np.random.Generator) -> RGB8:
 
 
 def _noise(image: RGB8, rng: np.random.Generator) -> RGB8:
-    """Gaussian, of each channel or gray."""
+    """Add Gaussian noise, of each channel or gray."""
     height, width = image.shape[:2]
     sigma = rng.uniform(2, 18)
     noise = np.empty((height, width, 3), np.int16)

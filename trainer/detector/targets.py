@@ -54,7 +54,7 @@ class Targets:
 
 
 def label(size: int, boxes: Floats, points: Floats, ignored: Floats) -> tuple[Floats, Floats, Floats]:
-    """Targets of one picture of ``size`` px with exact labels: boxes [M,4], points [M,5,2], doubtful boxes [K,4].
+    """Return targets of one picture of ``size`` px with exact labels: boxes [M,4], points [M,5,2], doubtful boxes [K,4].
 
     Returns (score [N], offsets [N,4], points [N,10]).
     """
@@ -79,7 +79,7 @@ def label(size: int, boxes: Floats, points: Floats, ignored: Floats) -> tuple[Fl
 def multibox_loss(
     output: tuple[Tensor, Tensor, Tensor], targets: Targets, negatives_per_face: int, points_weight: float
 ) -> dict[str, Tensor]:
-    """``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, all divided by the number of faces' anchors.
+    """Return ``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, divided by the number of faces' anchors.
 
     Args:
         output: the network's raw offsets [B,N,4], logits [B,N,2] and points [B,N,10].
@@ -106,7 +106,7 @@ def multibox_loss(
 
 
 def _iou(at: Floats, boxes: Floats) -> Floats:
-    """[N,M] between square anchors [N,3] and boxes [M,4]."""
+    """Return the IoU [N,M] between square anchors [N,3] and boxes [M,4]."""
     squares = np.concatenate([at[:, :2] - at[:, 2:] / 2, at[:, :2] + at[:, 2:] / 2], axis=1)
     sides = np.minimum(squares[:, None, 2:], boxes[None, :, 2:]) - np.maximum(squares[:, None, :2], boxes[None, :, :2])
     shared = np.clip(sides, 0, None).prod(axis=2)
@@ -114,5 +114,5 @@ def _iou(at: Floats, boxes: Floats) -> Floats:
 
 
 def stack(parts: list[tuple[Floats, Floats, Floats]]) -> Targets:
-    """Targets of several pictures."""
+    """Put the targets of several pictures together."""
     return Targets(*(torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)))

@@ -177,7 +177,7 @@ def _shifted(net: Any, shift: float) -> Any:
 
 
 def _floats(net: nn.Module) -> list[Tensor]:
-    """Parameters and the batch normalisations' statistics."""
+    """Return parameters and the batch normalisations' statistics."""
     return [*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
 

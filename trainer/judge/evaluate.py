@@ -9,7 +9,7 @@ The baseline is OpenCV's non-local means, a classical denoiser: what can be gain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pfr_core.support.device import resolve_device
 
 from ..data.dataset import FULL_SIZE, RGB8, list_faces, read_face, resize
 from ..run.config import IdentityName, PerceptualName
-from .metrics import Judge, Points, optimised_for, table
+from .metrics import Judge, Points, optimised_for, psnr, sharpness, table
 
 SEED, DRAWS = 2023, 3
 """Face number i is degraded with the seeds (SEED, i, 0), (SEED, i, 1), ...: one draw a face would leave the mean severity to
@@ -61,7 +61,7 @@ def evaluate_command(
     identity: IdentityName = "mobilefacenet",
     device: str = "cpu",
 ) -> str:
-    """A Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
+    """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
 
     Raises:
         InputError: ``size`` is out of range, or there are no held-out faces.
@@ -100,7 +100,30 @@ def evaluate_command(
         "kid": "KID: pooled features of RetinaFace's MobileNet body",
     }
     used = "; ".join(text for name, text in networks.items() if name in scores["degraded input"])
-    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip()
+    harmed = harm({name: (methods[name], outputs[name]) for name in names.values()}, pairs)
+    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip() + f"\n\n{harmed}"
+
+
+def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair]) -> str:
+    """Return a Markdown table of what models do to good faces, and of how many faces they make worse than they came (by PSNR).
+
+    Args:
+        restored: for each model its method and what it made of ``pairs``.
+        pairs: ``DRAWS`` of each face in a row; a face counts by its mean over them.
+    """
+    whole = [pair.truth for pair in pairs[::DRAWS]]
+    lines = [
+        f"| {len(whole)} faces | undegraded: PSNR ↑ | undegraded: sharpness → 1 | worse than its input ↓ | largest loss (dB) ↓ |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, (method, outputs) in restored.items():
+        again = [method(face) for face in whole]
+        kept = np.mean([psnr(a, b) for a, b in zip(whole, again, strict=True)])
+        sharp = np.mean([sharpness(b) / sharpness(a) for a, b in zip(whole, again, strict=True)])
+        gains = [psnr(p.truth, output) - psnr(p.truth, p.degraded) for p, output in zip(pairs, outputs, strict=True)]
+        gain = np.reshape(gains, (-1, DRAWS)).mean(axis=1)
+        lines.append(f"| {name} | {kept:.2f} | {sharp:.2f} | {(gain < 0).sum()} | {max(0.0, -gain.min()):.2f} |")
+    return "\n".join(lines)
 
 
 def degraded_pairs(data: str | Path, limit: int, draws: int, size: int = FULL_SIZE) -> list[Pair]:
@@ -115,19 +138,21 @@ def degraded_pairs(data: str | Path, limit: int, draws: int, size: int = FULL_SI
 
 
 def denoise(image: RGB8) -> RGB8:
-    """The baseline: non-local means with OpenCV's customary strengths."""
+    """Return the baseline: non-local means with OpenCV's customary strengths."""
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
 def restore_with(net: PFR, device: torch.device) -> Method:
-    """The product's own way from an aligned crop to a restored one."""
+    """Return the product's own way from an aligned crop to a restored one."""
     restorer = FaceRestorer(net, device=device, dtype="fp32")
     return lambda image: restorer.restore(image, aligned=True).image
 
 
 def ablations(model: str) -> dict[str, PFR]:
-    """The model with a part switched off, to show that the part works: every MMRB the identity; no encoder feature added in
-    the decoder."""
+    """Return the model with a part switched off, to show that the part works.
+
+    Every MMRB is the identity; or no encoder feature is added in the decoder.
+    """
     no_mmrb, no_skips = load_model(model), load_model(model)
     for block in no_mmrb.encoder.mmrb.values():
         torch.nn.init.zeros_(block.conv1.weight)  # type: ignore[union-attr, arg-type]  # an MMRB's parameters

@@ -1,8 +1,9 @@
 """Networks whose features losses and metrics compare: VGG19 or SqueezeNet, ArcFace or MobileFaceNet, RetinaFace's body.
 
-All are frozen, in eval mode and in float32. VGG19 and ArcFace are the paper's; the small ones let the full objective run
-where those are not to be had. Weights come from ``pfr_core.models.weights`` (VGG19, ArcFace and the detector are downloaded and
-checked) or from a file of the stated name in a folder that ``PFR_WEIGHTS_DIR`` names.
+All are frozen and in eval mode; the perceptual network follows autocast, the others are in float32. VGG19 and ArcFace are the
+paper's; the small ones let the full objective run where those are not to be had. Weights come from ``pfr_core.models.weights``
+(VGG19, ArcFace and the detector are downloaded and checked) or from a file of the stated name in a folder that
+``PFR_WEIGHTS_DIR`` names.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def find_supplied(file: str) -> Path:
 
 
 def _imagenet(x: Tensor) -> Tensor:
-    """[-1,1] -> ImageNet's normalisation."""
+    """Convert [-1,1] to ImageNet's normalisation."""
     mean = x.new_tensor([0.485, 0.456, 0.406])[:, None, None]
     std = x.new_tensor([0.229, 0.224, 0.225])[:, None, None]
     return ((x + 1) / 2 - mean) / std
@@ -72,14 +73,14 @@ def _frozen(network: nn.Module, path: Path, state: dict[str, Tensor]) -> None:
 
 
 class Frozen(nn.Module):
-    """Stays in eval mode and float32 whatever is around it."""
+    """Stays in eval mode whatever is around it."""
 
     def train(self, mode: bool = True) -> Frozen:
         return super().train(False)
 
 
 class PerceptualNetwork(Frozen):
-    """[B,3,S,S] in [-1,1] -> the features of :data:`LAYERS`, shallow first.
+    """[B,3,S,S] in [-1,1] -> the features of :data:`LAYERS`, shallow first, in the precision of autocast.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
@@ -101,13 +102,12 @@ class PerceptualNetwork(Frozen):
         self.features = features[: self.layers[-1] + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            x = _imagenet(x.float())
-            found = []
-            for i, layer in enumerate(self.features):
-                x = layer(x)
-                if i in self.layers:
-                    found.append(x)
+        x = _imagenet(x.float())
+        found = []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.layers:
+                found.append(x)
         return found
 
 
@@ -143,7 +143,7 @@ class IdentityNetwork(Frozen):
 
 
 def arcface_crop(images: Tensor, points: Tensor) -> Tensor:
-    """Faces [B,3,S,S] with landmarks [B,5,2] (pixel centres at whole numbers) in the ArcFace frame: [B,3,112,112].
+    """Return faces [B,3,S,S] with landmarks [B,5,2] (pixel centres at whole numbers) in the ArcFace frame: [B,3,112,112].
 
     A similarity by least squares. Sampled on a grid twice as fine and averaged, from an image of at most 512 px, in which a face
     of the FFHQ frame has less than twice the grid's resolution: nothing aliases.

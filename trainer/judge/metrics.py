@@ -1,6 +1,7 @@
 """How good images are, by several measures. One function judges for validation and for ``evaluate``.
 
-PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Perceptual
+PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Sharpness as a share
+of the truth's. Perceptual
 distance, identity similarity and KID by the networks of :mod:`trainer.judge.features`; NIQE of its own. A network whose
 features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
 """
@@ -11,6 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from pfr_core.errors import WeightsError
 
 from ..data.dataset import RGB8, to_unit
+from ..losses import unit_distance
 from ..run.config import IdentityName, Metric, PerceptualName
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork, find_supplied
 from .niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
@@ -29,12 +32,13 @@ log = logging.getLogger(__name__)
 TITLES: dict[Metric, str] = {
     "psnr": "PSNR (dB) ↑",
     "ssim": "SSIM ↑",
+    "sharpness": "sharpness → 1",
     "perceptual": "perceptual ↓",
     "identity": "identity ↑",
     "kid": "KID × 1000 ↓",
     "niqe": "NIQE ↓",
 }
-HIGHER_IS_BETTER: tuple[Metric, ...] = ("psnr", "ssim", "identity")
+HIGHER_IS_BETTER: tuple[Metric, ...] = ("psnr", "ssim", "sharpness", "identity")
 assert tuple(TITLES) == get_args(Metric)
 
 Scores = dict[Metric, float]
@@ -67,16 +71,17 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
-        """Means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
+        """Return means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
         found: Scores = {
-            "psnr": _mean(peak_signal_noise_ratio(t, i, data_range=255) for i, t in zip(images, truths, strict=True)),
+            "psnr": _mean(psnr(t, i) for i, t in zip(images, truths, strict=True)),
             "ssim": _mean(
                 structural_similarity(t, i, channel_axis=2, data_range=255) for i, t in zip(images, truths, strict=True)
             ),
+            "sharpness": _mean(sharpness(i) / sharpness(t) for i, t in zip(images, truths, strict=True)),
         }
         pairs = [(self._tensor(i), self._tensor(t)) for i, t in zip(images, truths, strict=True)]
         if self.perceptual is not None:
-            found["perceptual"] = _mean(perceptual_distance(self.perceptual(i), self.perceptual(t)) for i, t in pairs)
+            found["perceptual"] = _mean(unit_distance(self.perceptual(i), self.perceptual(t)).item() for i, t in pairs)
         if self.identity is not None:
             places = [torch.from_numpy(p)[None].float().to(self.device) for p in points]
             cosines = [(self.identity(i, p) * self.identity(t, p)).sum().item() for (i, t), p in zip(pairs, places, strict=True)]
@@ -98,25 +103,28 @@ class Judge:
         return to_unit(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
 
 
+def psnr(truth: RGB8, image: RGB8) -> float:
+    """Return the peak signal-to-noise ratio in dB."""
+    return float(peak_signal_noise_ratio(truth, image, data_range=255))
+
+
+def sharpness(face: RGB8) -> float:
+    """Return the mean absolute Laplacian of the luma within the face, in 8-bit units (ours): eyes to chin in the FFHQ frame."""
+    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    inside = grey[height // 4 : height * 7 // 8, width // 4 : width * 3 // 4]
+    return float(np.abs(cv2.Laplacian(inside, cv2.CV_64F)).mean()) + 1e-6
+
+
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def perceptual_distance(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
-    """Squared distance of features of unit length over the channels, mean over places, sum over layers.
-
-    Not LPIPS: there are no learned weights.
-    """
-
-    def unit(x: Tensor) -> Tensor:
-        return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
-
-    return sum((unit(x) - unit(y)).square().sum(dim=1).mean().item() for x, y in zip(a, b, strict=True))
-
-
 def kid(a: Tensor, b: Tensor) -> float:
-    """Kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D]: unbiased MMD² with the kernel
-    (x·y / D + 1)³. May be slightly negative."""
+    """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
+
+    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+    """
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -137,7 +145,7 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
     found: set[Metric] = set()
     if used("l1_weight"):
         found.add("psnr")
-    if used("fm_weight") and training.get("perceptual") == perceptual:
+    if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
         found.add("perceptual")
     if used("fp_weight") and training.get("identity") == identity:
         found.add("identity")
@@ -148,7 +156,7 @@ def table(rows: Mapping[str, Scores], caption: str, labelled: set[Metric]) -> st
     """Return a Markdown table; the columns in ``labelled`` carry a star that is explained below it."""
     columns = [name for name in TITLES if any(name in scores for scores in rows.values())]
     head = [TITLES[name] + (" *" if name in labelled else "") for name in columns]
-    digits = {"psnr": 2, "ssim": 4, "perceptual": 4, "identity": 3, "kid": 2, "niqe": 2}
+    digits = {"psnr": 2, "ssim": 4, "sharpness": 2, "perceptual": 4, "identity": 3, "kid": 2, "niqe": 2}
     lines = [f"| {caption} | {' | '.join(head)} |", "| --- " * (len(columns) + 1) + "|"]
     for name, scores in rows.items():
         lines.append(f"| {name} | {' | '.join(f'{scores[c]:.{digits[c]}f}' if c in scores else '' for c in columns)} |")

@@ -51,7 +51,7 @@ def read_pristine(path: Path) -> Pristine:
 
 
 def niqe(image: npt.NDArray[np.uint8], pristine: Pristine) -> float:
-    """NIQE of [H,W,3] RGB uint8, at least two blocks (192 px) wide and high.
+    """Return NIQE of [H,W,3] RGB uint8, at least two blocks (192 px) wide and high.
 
     Raises:
         InputError: the image is smaller.
@@ -71,27 +71,27 @@ def niqe(image: npt.NDArray[np.uint8], pristine: Pristine) -> float:
 
 
 def _rows(luma: Values, block: int, window: Values) -> Values:
-    """18 features of each block [blocks,18]; NaN where a flat block has none."""
+    """Return 18 features of each block [blocks,18]; NaN where a flat block has none."""
     normalised = _normalise(luma, window)
     places = product(range(0, luma.shape[0], block), range(0, luma.shape[1], block))
     return np.array([_features(normalised[y : y + block, x : x + block]) for y, x in places])
 
 
 def _half(luma: Values) -> Values:
-    """Half the size as MATLAB's imresize does it: the bicubic kernel stretched by two, borders mirrored."""
+    """Halve the size as MATLAB's imresize does it: the bicubic kernel stretched by two, borders mirrored."""
     halved = cv2.sepFilter2D(luma, cv2.CV_64F, HALVING, HALVING, anchor=(3, 3), borderType=cv2.BORDER_REFLECT)
     return np.asarray(halved[::2, ::2])
 
 
 def _normalise(luma: Values, window: Values) -> Values:
-    """Mean subtracted, contrast normalised."""
+    """Subtract the mean and normalise the contrast."""
     mean = cv2.filter2D(luma, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE)
     square = cv2.filter2D(luma * luma, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE)
     return (luma - mean) / (np.sqrt(np.abs(square - mean * mean)) + 1)
 
 
 def _features(block: Values) -> list[float]:
-    """18 numbers: the fit of the block itself, and of its products with four neighbours."""
+    """Return 18 numbers: the fit of the block itself, and of its products with four neighbours."""
     alpha, left, right = _fit(block)
     found = [alpha, (left + right) / 2]
     for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -116,7 +116,7 @@ def _fit(values: Values) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[Values, Values, Values]:
-    """For shapes 0.2-10: the shape, its moment ratio, and the factor from deviation to scale."""
+    """Return, for shapes 0.2-10, the shape, its moment ratio, and the factor from deviation to scale."""
     shapes = np.arange(0.2, 10.001, 0.001)
     one, two, three = (np.vectorize(math.lgamma)(k / shapes) for k in (1, 2, 3))
     return shapes, np.exp(2 * two - one - three), np.exp((one - three) / 2)

@@ -39,6 +39,7 @@ class Validation:
         have: dict[str, object] = {
             "psnr": True,
             "ssim": True,
+            "sharpness": True,
             "perceptual": self.judge.perceptual,
             "identity": self.judge.identity,
             "kid": self.judge.features,

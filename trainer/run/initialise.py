@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TypeVar
+from contextlib import suppress
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig
 from pfr_core.errors import CheckpointError, InputError
-from pfr_core.models.checkpoint import PRIOR_FORMAT, Checkpoint, read_checkpoint, read_part
+from pfr_core.models.checkpoint import DISCRIMINATORS, PRIOR_FORMAT, Checkpoint, read_checkpoint, read_part
 from pfr_core.models.gpen import silence_decoder
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
@@ -26,7 +27,7 @@ OPEN = 0.1
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
-def warm_start(net: PFR, source: str) -> None:
+def warm_start(net: PFR, source: str) -> Checkpoint:
     """Start ``net`` from ``source``, a model, or a prior that ``python -m trainer prior`` made (:func:`take_over`).
 
     A network of half the size is grown (:func:`grow`). From one without a decoder, such as GPEN's, the new decoder changes
@@ -45,6 +46,25 @@ def warm_start(net: PFR, source: str) -> None:
     if start.config.features == half and net.config.patch == 1 and "encoder.stem.weight" in start.state:
         grow(net, start.state["encoder.stem.weight"].float(), start.state["encoder.stem.bias"].float())
         log.info("grown from %d to %d px", half, net.config.size)
+    return start
+
+
+def take_over_discriminators(networks: nn.ModuleDict, start: Checkpoint) -> None:
+    """Give ``networks`` the discriminators of the run that ``start`` holds, if it does; others begin from scratch.
+
+    Raises:
+        CheckpointError: one of them has another shape.
+    """
+    for name, network in networks.items():
+        prefix = f"{DISCRIMINATORS}.{name}."
+        if given := {key.removeprefix(prefix): value for key, value in start.state.items() if key.startswith(prefix)}:
+            try:
+                network.load_state_dict(given)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"The discriminator {name!r} of --init-from does not fit ({str(error).splitlines()[-1].strip()}). "
+                    "Take the options of that run, or --init-from its model."
+                ) from error
 
 
 @torch.no_grad()
@@ -103,15 +123,16 @@ def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
 
 
 def read_start(source: str) -> Checkpoint:
-    """Return a prior's or a model's file.
+    """Return a prior's, a run's or a model's file.
 
     Raises:
         CheckpointError: neither.
     """
-    try:
-        return read_part(source, "prior")
-    except CheckpointError:
-        return read_checkpoint(source)
+    parts: tuple[Literal["prior", "training"], ...] = ("prior", "training")
+    for part in parts:
+        with suppress(CheckpointError):
+            return read_part(source, part)
+    return read_checkpoint(source)
 
 
 @torch.no_grad()
@@ -156,6 +177,9 @@ def pass_through(net: PFR) -> None:
     if net.decoder is None:
         raise InputError("pass_through needs a network with a decoder.")
     keep_colours(net)
+    if net.config.patch > 1:
+        net.gate.weight.zero_()
+        bias(net.gate).zero_()
     conv, last = layer(ConvLayer, net.decoder.convs[str(size)]), layer(ToRGB, net.prior.to_rgb[str(size)])
     block = layer(StyleBlock, layer(nn.ModuleList, net.prior.blocks[str(size)])[-1])
     for head in (layer(ToRGB, head) for head in net.prior.to_rgb.values()):

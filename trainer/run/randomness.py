@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look", "face", "degradation", "clean")
+PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look", "face", "degradation", "clean", "crop")
 
 
 def sample_seed(seed: int, purpose: str, counter: int) -> tuple[int, int, int]:
@@ -38,16 +38,16 @@ class SampleRandom:
             self.generators.append(torch.Generator(device).manual_seed(int(key >> np.uint64(1))))
 
     def normal(self, *shape: int) -> Tensor:
-        """[B,*shape] from N(0,1)."""
+        """Draw [B,*shape] from N(0,1)."""
         return torch.stack([torch.randn(shape, generator=each, device=self.device) for each in self.generators])
 
     def uniform(self, *shape: int) -> Tensor:
-        """[B,*shape] from [0,1)."""
+        """Draw [B,*shape] from [0,1)."""
         return torch.stack([torch.rand(shape, generator=each, device=self.device) for each in self.generators])
 
 
 def counters_of(step: int, micro: int, batch: int, accumulate: int, rank: int, world: int) -> Sequence[int]:
-    """Numbers of the samples that process ``rank`` sees in forward pass ``micro`` of ``step``.
+    """Return numbers of the samples that process ``rank`` sees in forward pass ``micro`` of ``step``.
 
     Processes take turns sample by sample. With the mini-batch standard deviation's groups, which are strided too, ``world``
     processes then compute what one process with the whole batch does.

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pfr_core.errors import CheckpointError
 from pfr_core.models.checkpoint import read_part
-from pfr_core.network import Discriminator, PFRConfig
+from pfr_core.network.config import PFRConfig
+from pfr_core.network.discriminator import Discriminator
 from pfr_core.support.device import memory_format
 
 from ..data.dataset import Batch

@@ -1,6 +1,7 @@
 """Stage ``restore``: the whole network around the prior, with the objective of section 3.4 (Eq. 11-16) and FreezeD (3.3, 4.2).
 
-With the adversarial, feature and identity weights at 0 it is plain reconstruction training (preset ``reconstruction``).
+With the adversarial, feature and identity weights at 0 it is plain reconstruction training (preset ``reconstruction``). Beside
+the paper's terms there are our own for texture (preset ``texture-512``), off by default.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import save_discriminator, save_model
-from pfr_core.network import PFR, LocalDiscriminator
+from pfr_core.network.discriminator import LocalDiscriminator
+from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
 
 from .. import losses
-from ..data.components import COMPONENTS, cut
+from ..data.components import COMPONENTS, cut, places, squares
 from ..data.dataset import Batch, to_unit
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
-from ..run.initialise import pass_through, warm_start
+from ..run.initialise import pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
 from .base import Phase, Stage, Terms, start_discriminator
 from .prior import PATH_DECAY, scores
+from .texture import DetailDiscriminator, ProjectedHeads, haar, hinge_discriminator, hinge_generator
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +49,13 @@ class RestoreStage(Stage):
     def __init__(self, config: RestoreConfig) -> None:
         super().__init__(config)
         self.g = PFR(config.shape)
-        if config.init_from:
-            warm_start(self.g, config.init_from)
+        start = warm_start(self.g, config.init_from) if config.init_from else None
         if config.pass_through:
             pass_through(self.g)
         self.ema = PFR(config.shape).requires_grad_(False).eval()
         self.ema.load_state_dict(self.g.state_dict())
         self.networks = nn.ModuleDict({"generator": self.g})
-        if config.fm_weight:
+        if config.sees_features:
             self.fixed["perceptual"] = PerceptualNetwork(config.perceptual)
         if config.fp_weight:
             self.fixed["identity"] = IdentityNetwork(config.identity)
@@ -72,6 +74,8 @@ class RestoreStage(Stage):
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
         self._add_discriminators()
+        if start is not None:
+            take_over_discriminators(self.networks, start)
         self.path_mean = 0.0
 
     def _add_discriminators(self) -> None:
@@ -88,14 +92,30 @@ class RestoreStage(Stage):
             self.local = nn.ModuleDict({name: LocalDiscriminator(config.local_channels) for name in COMPONENTS})
             self.networks["local"] = self.local
             groups["local"] = list(self.local.parameters())
+        if config.projected_weight:
+            network = self.fixed["perceptual"]
+            self.projected = ProjectedHeads([found.shape[1] for found in network(torch.zeros(1, 3, 64, 64))])
+            self.networks["projected"] = self.projected
+            groups["projected"] = list(self.projected.parameters())
+        if config.detail_weight:
+            self.detail = DetailDiscriminator()
+            self.networks["detail"] = self.detail
+            groups["detail"] = list(self.detail.parameters())
         if not groups:
             return
-        rates = {"global": config.lr_global, "local": config.lr_local}
-        lazy = {"global": config.r1_every if config.r1_weight else 0}
+        rates = {
+            "global": config.lr_global,
+            "local": config.lr_local,
+            "projected": config.lr_texture,
+            "detail": config.lr_texture,
+        }
+        regularised = [name for name in ("global", "detail") if name in groups and config.r1_weight]
+        lazy = dict.fromkeys(regularised, config.r1_every)
         self.optimisers["d"] = adam(groups, rates, config, lazy)
         self.phases.append(Phase("Dmain", "d", trainable([p for group in groups.values() for p in group])))
-        if config.global_weight and config.r1_weight:
-            self.phases.append(Phase("Dreg", "d", trainable(groups["global"]), config.r1_every))
+        if regularised:
+            parameters = trainable([p for name in regularised for p in groups[name]])
+            self.phases.append(Phase("Dreg", "d", parameters, config.r1_every))
 
     @property
     def generator(self) -> nn.Module:
@@ -108,10 +128,16 @@ class RestoreStage(Stage):
             return self._path_length(batch)
         truth = to_unit(batch["truth"])
         if phase == "Dmain":
-            return self._discriminators(truth, batch["fake"], batch["boxes"])
-        images = truth.requires_grad_(True)
-        loss = losses.r1(self.d(images), images)
-        return self.config.r1_weight * loss, {"D/r1": loss.detach()}
+            return self._discriminators(truth, batch)
+        terms: Terms = {}
+        if self.config.global_weight:
+            images = truth.requires_grad_(True)
+            terms["D/r1"] = losses.r1(self.d(images), images)
+        if self.config.detail_weight:
+            bands = haar(self._piece(to_unit(batch["truth"]), batch)).requires_grad_(True)
+            terms["D/r1_detail"] = losses.r1(self.detail(bands), bands)
+        total = torch.stack(list(terms.values())).sum()
+        return self.config.r1_weight * total, {name: term.detach() for name, term in terms.items()}
 
     def _generator(self, batch: Batch) -> tuple[Tensor, Terms]:
         config, truth = self.config, to_unit(batch["truth"])
@@ -132,11 +158,14 @@ class RestoreStage(Stage):
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
         if config.local_weight:
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
-        if config.fm_weight:
-            network = self.fixed["perceptual"]
-            with torch.no_grad():
-                wanted = network(truth)
-            weighted["fm"] = config.fm_weight * losses.feature_matching(network(output), wanted)
+        if config.low_weight:
+            weighted["low"] = config.low_weight * losses.low_pass(output, truth)
+        if config.sees_features:
+            weighted |= self._features(output, truth, batch)
+        if config.detail_weight:
+            with self.autocast():
+                logits = self.detail(haar(self._piece(output, batch)))
+            weighted["detail"] = config.detail_weight * hinge_generator([logits])
         if config.fp_weight:
             network = self.fixed["identity"]
             with torch.no_grad():
@@ -144,6 +173,32 @@ class RestoreStage(Stage):
             weighted["fp"] = config.fp_weight * losses.face_preserving(network(output, batch["points"]), wanted)
         total = torch.stack(list(weighted.values())).sum()  # Eq. 16
         return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
+
+    def _features(self, output: Tensor, truth: Tensor, batch: Batch) -> Terms:
+        """Return the weighted terms on features of the perceptual network; the projected heads find the features in ``batch``."""
+        config, network, terms = self.config, self.fixed["perceptual"], {}
+        with self.autocast():
+            found = network(self._piece(output, batch))
+            with torch.no_grad():
+                wanted = network(self._piece(truth, batch))
+        if config.fm_weight:
+            terms["fm"] = config.fm_weight * losses.feature_matching(found, wanted)
+        if config.unit_weight:
+            terms["unit"] = config.unit_weight * losses.unit_distance(found, wanted)
+        if config.projected_weight:
+            with self.autocast():
+                terms["projected"] = config.projected_weight * hinge_generator(self.projected(found))
+            for i, (fake, real) in enumerate(zip(found, wanted, strict=True)):
+                batch[f"fake_features{i}"], batch[f"real_features{i}"] = fake.detach(), real
+        return terms
+
+    def _piece(self, images: Tensor, batch: Batch) -> Tensor:
+        """Return the piece of each face that features and details are taken of, the same in all phases of a step."""
+        size, side = self.config.shape.size, self.config.crop
+        if not side:
+            return images
+        random = SampleRandom(self.config.seed, "crop", batch["counter"].tolist(), torch.device("cpu"))
+        return squares(images, places(batch["boxes"], size, side, random.uniform(4)), side)
 
     def _path_length(self, batch: Batch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
@@ -157,7 +212,8 @@ class RestoreStage(Stage):
         loss = losses.path_length(lengths, self.path_mean)
         return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
 
-    def _discriminators(self, truth: Tensor, fake: Tensor, boxes: Tensor) -> tuple[Tensor, Terms]:
+    def _discriminators(self, truth: Tensor, batch: Batch) -> tuple[Tensor, Terms]:
+        fake, boxes = batch["fake"], batch["boxes"]
         total, terms = truth.new_zeros(()), {}
         if self.config.global_weight:
             with self.autocast():
@@ -172,6 +228,17 @@ class RestoreStage(Stage):
             terms["D/local"] = loss.detach()
             for name, r, f in zip(COMPONENTS, real, false, strict=True):
                 terms |= {f"D/{name}_real": r.detach().float().mean(), f"D/{name}_fake": f.detach().float().mean()}
+        if self.config.projected_weight:
+            layers = range(len(self.projected.heads))
+            with self.autocast():
+                real, false = (self.projected([batch[f"{which}_features{i}"] for i in layers]) for which in ("real", "fake"))
+            loss = hinge_discriminator(real, false)
+            total, terms = total + loss, terms | {"D/projected": loss.detach()}
+        if self.config.detail_weight:
+            with self.autocast():
+                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, fake)]
+            loss = hinge_discriminator(logits[:1], logits[1:])
+            total, terms = total + loss, terms | {"D/detail": loss.detach()}
         return total, terms
 
     def _local_logits(self, images: Tensor, boxes: Tensor) -> list[Tensor]:
@@ -191,7 +258,7 @@ class RestoreStage(Stage):
 
     @torch.no_grad()
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """``faces``: input, output, truth; and for each component output and truth, as the local discriminators see them."""
+        """Return ``faces``: input, output, truth; and each component's output and truth, as the local discriminators see them."""
         degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
         output = self.ema(degraded)
         found = {"faces": torch.stack([degraded, output, truth], dim=1)}

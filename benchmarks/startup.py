@@ -1,0 +1,51 @@
+"""How long the programs take to print their help, against importing NumPy and Pillow.
+
+    python benchmarks/startup.py [--rounds 10]
+
+Each command runs in a process of its own, all in turn within each round; the least CPU time of each counts, so that other
+work on the machine does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ("-c", "import numpy, PIL.Image")
+COMMANDS = (
+    ("-m", "pfr_core", "--version"),
+    ("-m", "pfr_core", "--help"),
+    ("-m", "pfr_core", "restore", "--help"),
+    ("-m", "trainer", "--help"),
+    ("-m", "web", "--help"),
+)
+
+
+def cpu_seconds(arguments: tuple[str, ...]) -> float:
+    """Return the CPU time of one Python process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    least = {command: float("inf") for command in (REFERENCE, *COMMANDS)}
+    for _ in range(rounds):
+        for command in least:
+            least[command] = min(least[command], cpu_seconds(command))
+    for command, seconds in least.items():
+        print(f"{seconds:6.3f} s  {seconds / least[REFERENCE]:5.2f}x  python {' '.join(command)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

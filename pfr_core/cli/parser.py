@@ -1,0 +1,131 @@
+"""What can be typed.
+
+Nothing here imports torch or OpenCV: ``--help`` answers at once. The module that does the work is imported when it is known
+which one (``main``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from .. import __version__
+from ..models.weights import REGISTRY
+from ..options import CHOOSE, FIND, RestoreOptions, Setup
+from ..support.arguments import add_options, program
+from ..support.choices import Blur
+from ..support.schema import names
+
+OFF = "off"
+"""A stage of the degradation that is left out."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the ``pfr`` command; ``work`` says which module and function does what was asked for."""
+    parser = argparse.ArgumentParser(
+        prog=program("pfr", "pfr_core"),
+        description="Restore faces in photographs. A restored face is synthesised detail: it is no evidence of identity.",
+    )
+    parser.add_argument("--version", action="version", version=f"pfr {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_restore, _add_detect, _add_degrade, _add_models):
+        add(commands)
+    return parser
+
+
+def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``restore``."""
+    parser = commands.add_parser(
+        "restore",
+        help="restore the faces of photographs",
+        description="Restore the faces of photographs; everything else stays as it is. Format, bit depth, EXIF, ICC profile "
+        "and transparency are kept. Outputs that exist are skipped.",
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
+    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
+    parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
+    parser.add_argument(
+        "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
+    )
+    parser.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, instead of the input's own")
+    parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
+    parser.add_argument(
+        "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
+    )
+    _add_setup(parser)
+    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
+    parser.set_defaults(work="restore.run")
+
+
+def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``detect``."""
+    parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
+    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
+    _add_setup(parser, only=("detector", "device"))
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
+    parser.set_defaults(work="detect.run")
+
+
+def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``degrade``."""
+    parser = commands.add_parser(
+        "degrade",
+        help="degrade pictures by the paper's model (Eq. 17), for tests and comparisons",
+        description="Degrade pictures by Eq. 17: blur, down-sampling, noise, JPEG, back to the input's size. Ranges are two "
+        "numbers, a fixed value is one, 'off' leaves the stage out. The drawn parameters are printed as JSON.",
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same result (default: 0)")
+    parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
+    parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
+    for name, text in (
+        ("sigma", "standard deviation of the Gaussian in px"),
+        ("motion-length", "length of motion blur in px"),
+        ("scale", "s, shrink by this factor"),
+        ("noise", "delta, standard deviation of the noise in 8-bit units"),
+        ("quality", "q, JPEG quality"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
+    parser.set_defaults(work="degrade.run")
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``weights``, ``import-gpen`` and ``info``."""
+    weights = commands.add_parser("weights", help="list, find or download weights")
+    actions = weights.add_subparsers(dest="action", required=True, metavar="list|path|download")
+    listing = actions.add_parser("list", help="what there is, its licence, and whether it is on disk")
+    listing.set_defaults(work="models.list_weights")
+    path = actions.add_parser("path", help="where a file is; exit status 1 if it is not on disk")
+    path.add_argument("name", choices=REGISTRY)
+    path.set_defaults(work="models.show_path")
+    download = actions.add_parser("download", help="download a file, unless it is on disk")
+    download.add_argument("name", choices=REGISTRY)
+    download.set_defaults(work="models.download_weights")
+
+    gpen = commands.add_parser(
+        "import-gpen",
+        help="convert a GPEN checkpoint",
+        description="Convert a GPEN generator to safetensors. With a discriminator: make a PFR for training to start from, "
+        "which returns GPEN's own output until it is trained, and write the discriminator beside it. "
+        "What GPEN says of its licence is printed.",
+    )
+    gpen.add_argument("generator", type=Path, metavar="G.pth")
+    gpen.add_argument("--discriminator", type=Path, metavar="D.pth")
+    gpen.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
+    gpen.set_defaults(work="models.import_gpen")
+
+    info = commands.add_parser("info", help="what is in a model file")
+    info.add_argument("file", metavar="FILE", help="model file, 'default', or 'builtin' for the embedded face detector")
+    info.set_defaults(work="models.show_info")
+
+
+def _add_setup(parser: argparse.ArgumentParser, *, only: Sequence[str] | None = None) -> None:
+    """Add the options of :class:`Setup`, or those that are named, and ``--verbose``."""
+    add_options(parser, Setup, only=only)
+    parser.add_argument("--verbose", action="store_true", help="tell what happens; with restore also the time of each stage")

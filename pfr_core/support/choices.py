@@ -1,0 +1,29 @@
+"""The words a user can choose from. They stand apart from what carries them out, so that a command line that only knows the
+words imports neither torch nor OpenCV.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
+"""Precision of the network."""
+
+DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
+"""Face detectors. ``auto`` is the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with
+PFR."""
+
+Select = Literal["all", "largest", "center", "index"]
+"""Which of the faces are restored."""
+
+Order = Literal["left-to-right", "top-to-bottom", "size", "score"]
+"""In which order faces are listed, counted and numbered."""
+
+MaskKind = Literal["box", "oval", "parse"]
+"""Shape of what is pasted."""
+
+ColorMatch = Literal["none", "adain", "wavelet"]
+"""How a restored face gets the photograph's colours."""
+
+Blur = Literal["isotropic", "anisotropic", "motion"]
+"""Kinds of kernel k in Eq. 17."""

@@ -1,0 +1,81 @@
+"""Adversaries for texture, all ours: for few faces, where a discriminator of whole faces from scratch learns the faces by heart.
+
+One judges the features that a frozen network has of a crop (projected GANs), the other the finest details alone. Neither can
+touch the pose or the colours of a face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SLOPE = 0.2
+WIDTH = 64
+"""Channels of a projected head."""
+
+
+class ProjectedHeads(nn.Module):
+    """Features [B,C,H,W] of each layer -> logits [B,1,H,W]; spectral norm keeps the heads tame without a gradient penalty.
+
+    Args:
+        channels: C of each layer.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(count, WIDTH, 1)),
+                nn.LeakyReLU(SLOPE),
+                spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
+                nn.LeakyReLU(SLOPE),
+                spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
+            )
+            for count in channels
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Judge features that are first brought to unit mean square, face by face: the size of a layer's is arbitrary."""
+        sizes = [f.float().square().mean(dim=(1, 2, 3), keepdim=True).sqrt().detach() for f in features]
+        return [head(f.float() / size) for head, f, size in zip(self.heads, features, sizes, strict=True)]
+
+
+class DetailDiscriminator(nn.Module):
+    """Haar bands [B,9,H,W] of :func:`haar` -> logits [B,1,H/4,W/4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(9, 32, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(64, 96, 3, stride=2, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(96, 1, 3, padding=1),
+        )
+
+    def forward(self, bands: Tensor) -> Tensor:
+        return self.layers(bands)
+
+
+def haar(images: Tensor) -> Tensor:
+    """Return the horizontal, vertical and diagonal detail of each 2x2 pixels [B,9,H/2,W/2] in [-8,8] of [B,3,H,W] in [-1,1]."""
+    a, b, c, d = rearrange(images.float(), "b c (h i) (w j) -> (i j) b c h w", i=2, j=2)
+    return 2 * torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], dim=1)
+
+
+def hinge_generator(logits: Sequence[Tensor]) -> Tensor:
+    """Return the generator's side of the hinge loss: the negative mean of each map, mean over the maps."""
+    return -torch.stack([x.float().mean() for x in logits]).mean()
+
+
+def hinge_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Return the discriminators' side: logits are pushed beyond 1 for real faces and below -1 for others."""
+    terms = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(terms).mean()
