@@ -15,8 +15,8 @@ import torch
 from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.errors import PFRError
 from ..pfr_core.faces.detect import Detector
-from ..pfr_core.faces.mask import Parser
-from ..pfr_core.models.weights import add_search_folder
+from ..pfr_core.faces.mask import FaceParser
+from ..pfr_core.models.disk import add_search_folder
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -126,11 +126,11 @@ def detector(name: DetectorName) -> Detector:
     return Detector(name, management.get_torch_device())
 
 
-def parser() -> Parser:
+def parser() -> FaceParser:
     """Return the face parser on ComfyUI's device, read when a mask needs it."""
     import comfy.model_management as management
 
-    return Parser(management.get_torch_device())
+    return FaceParser(management.get_torch_device())
 
 
 def core_has_type(name: str) -> bool:

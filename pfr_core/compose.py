@@ -12,7 +12,7 @@ from .errors import InputError
 from .faces.align import Matrix, align, alignment_matrix, scale_of, scaled, warp
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
-from .faces.mask import Parser, make_mask
+from .faces.mask import FaceParser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
 from .photo.arrays import Array, FloatImage, from_float, resize, to_float
@@ -48,7 +48,7 @@ def paste_faces(
     after: FloatImage,
     *,
     options: RestoreOptions,
-    parser: Parser,
+    parser: FaceParser,
     background: Array | None = None,
 ) -> tuple[Array, FloatImage]:
     """Put restored crops back: a new image like ``image`` (or of the background's size) and the mask [H,W].

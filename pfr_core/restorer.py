@@ -22,10 +22,9 @@ from .compose import check_background, crop_faces, crop_whole, paste_faces, past
 from .errors import Cancelled, InputError
 from .faces.detect import Detector
 from .faces.face import Face
-from .faces.mask import Parser
+from .faces.mask import FaceParser
 from .faces.select import filter_by_size, select_faces, sort_faces
-from .models.checkpoint import load_model
-from .models.weights import locate
+from .models.checkpoint import load_model, model_file
 from .network import inference
 from .network.config import PRESETS
 from .network.pfr import PFR
@@ -110,7 +109,7 @@ class FaceRestorer:
         self.batch_size = batch_size
         self.options = options or RestoreOptions()
         self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)
-        self.parser = Parser(self.device)
+        self.parser = FaceParser(self.device)
         self._model = model
         net = model if isinstance(model, PFR) else load_model(model, self.device, self.dtype)
         if self.device.type == "cpu":
@@ -126,7 +125,7 @@ class FaceRestorer:
             for value in self.net.state_dict().values():
                 digest.update(value.detach().float().cpu().numpy().tobytes())
             return Provenance(name, digest.hexdigest())
-        path = locate("default") if name == "default" else Path(name)
+        path = model_file(name)
         return Provenance(Path(name).name, hashlib.sha256(path.read_bytes()).hexdigest())
 
     @property
@@ -323,7 +322,9 @@ def _pack_masks(masks: list[FloatImage], image: object, single: bool) -> Any:
     if not isinstance(image, torch.Tensor):
         return masks[0]
     tensors = [torch.from_numpy(mask).to(image.device) for mask in masks]
-    return tensors[0] if single else torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
+    if single:
+        return tensors[0]
+    return torch.stack(tensors) if tensors else image.new_zeros((0, *image.shape[2:]))
 
 
 def _check_stop(should_stop: Callable[[], bool] | None) -> None:

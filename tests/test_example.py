@@ -36,12 +36,12 @@ def test_the_shipped_model_restores_the_example_photograph() -> None:
 
 def test_the_shipped_model_says_where_it_comes_from() -> None:
     from pfr_core.models.checkpoint import read_checkpoint
-    from pfr_core.models.weights import locate
+    from pfr_core.models.download import obtain
 
-    checkpoint = read_checkpoint(locate("default"))
+    checkpoint = read_checkpoint(obtain("default"))
     assert "on-commercial" in checkpoint.licence
     assert checkpoint.provenance["data_licences"] and checkpoint.provenance["iterations"] > 0
-    assert locate("default").stat().st_size <= 24e6
+    assert obtain("default").stat().st_size <= 24e6
     assert not load_model("default").training
 
 

@@ -21,7 +21,7 @@ from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
-from pfr_core.faces.mask import PARSE_SIZE, Parser, make_mask
+from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.restorer import Restored
 from pfr_core.support.device import resolve_device, resolve_dtype
@@ -459,7 +459,7 @@ def test_parse_mask_follows_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     logits[:, 1, :, : PARSE_SIZE // 2] = 1
     logits[:, 0, :, PARSE_SIZE // 2 :] = 1
     seen: list[torch.Tensor] = []
-    parser = Parser()
+    parser = FaceParser()
 
     def network(x: torch.Tensor) -> tuple[torch.Tensor]:
         seen.append(x)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation
 
 from pfr_core.errors import Cancelled, ImageError
+from pfr_core.support.files import unwritable
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[int, int, float], None]
@@ -123,7 +124,7 @@ def convert(
     except av.FFmpegError as error:
         raise _damaged(path, error) from error
     except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror or error}); free some space.") from error
+        raise ImageError(unwritable(target, error)) from error
     finally:
         part.unlink(missing_ok=True)
     return done

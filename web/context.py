@@ -64,7 +64,8 @@ class Context:
 
     def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:
         """For ``validator=``, which runs when an event joins the queue: its first input is kept until the visitor leaves."""
-        paths = upload if isinstance(upload, list) else [] if upload is None else [upload]
+        uploads = upload if isinstance(upload, list) else [upload]
+        paths = [path for path in uploads if path is not None]
         with self.page_errors():
             self.sessions.hold(request.session_hash, paths)
         valid = [gr.validate(True, "")] * (1 + len(others) + len(more))  # one for each input

@@ -10,9 +10,8 @@ from pfr_core.compose import paste_faces
 from pfr_core.errors import InputError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
-from pfr_core.faces.mask import Parser
-from pfr_core.models.checkpoint import read_checkpoint
-from pfr_core.models.weights import locate
+from pfr_core.faces.mask import FaceParser
+from pfr_core.models.checkpoint import model_file, read_checkpoint
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
@@ -48,7 +47,7 @@ class Engine:
         self.dtype = dtype
         resolve_dtype(dtype, self.device)
         self._detector = Detector(detector, self.device)
-        self._parser = Parser(self.device)
+        self._parser = FaceParser(self.device)
         self._lock = threading.Lock()
         self._loaded: tuple[str, FaceRestorer, Provenance] | None = None
 
@@ -89,7 +88,7 @@ class Engine:
         source = self.models[model]
         if source in PRESETS:
             return "random weights, untrained"
-        return read_checkpoint(locate("default") if source == "default" else source).licence or "not stated in the file"
+        return read_checkpoint(model_file(source)).licence or "not stated in the file"
 
     def _load(self, model: str) -> tuple[FaceRestorer, Provenance]:
         if model not in self.models:

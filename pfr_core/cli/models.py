@@ -14,19 +14,23 @@ from tqdm import tqdm
 
 from ..errors import CheckpointError, WeightsError
 from ..faces.retinaface import describe
-from ..models.checkpoint import read_checkpoint, read_state_dict, save_discriminator, save_model
+from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
+from ..models.disk import cache_folder, on_disk
+from ..models.download import obtain
 from ..models.gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
-from ..models.weights import REGISTRY, cache_folder, find, locate
+from ..models.registry import REGISTRY
+from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
+from ..support.arguments import program
 
 
 def list_weights(_: argparse.Namespace) -> int:
     """Print the registry."""
     for weights in REGISTRY.values():
         try:
-            path = find(weights.name)
-            place = str(path) if path else f"not on disk; pfr weights download {weights.name}"
+            path = on_disk(weights.name)
+            place = str(path) if path else f"not on disk; {_download(weights.name)}"
             if weights.embedded:
                 place = f"embedded: {path or 'missing from the installation'}"
         except WeightsError as error:
@@ -38,11 +42,15 @@ def list_weights(_: argparse.Namespace) -> int:
 
 def show_path(arguments: argparse.Namespace) -> int:
     """Print where a file is."""
-    path = find(arguments.name)
+    path = on_disk(arguments.name)
     if path is None:
-        raise WeightsError(f"{arguments.name} is not on disk. Get it with: pfr weights download {arguments.name}")
+        raise WeightsError(f"{arguments.name} is not on disk. Get it with: {_download(arguments.name)}")
     print(path)
     return 0
+
+
+def _download(name: str) -> str:
+    return f"{program('pfr', 'pfr_core')} weights download {name}"
 
 
 def download_weights(arguments: argparse.Namespace) -> int:
@@ -53,13 +61,13 @@ def download_weights(arguments: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        print(locate(arguments.name, progress=progress))
+        print(obtain(arguments.name, progress=progress))
     return 0
 
 
 def import_gpen(arguments: argparse.Namespace) -> int:
     """Convert GPEN's files."""
-    beside = arguments.output.with_name(f"{arguments.output.stem}.discriminator.safetensors")
+    beside = discriminator_file(arguments.output)
     for source in (arguments.generator, arguments.discriminator):
         if source is not None and source.resolve() in (arguments.output.resolve(), beside.resolve()):
             raise CheckpointError(f"{source}: input and output are the same file; choose another output, it is kept.")
@@ -100,9 +108,9 @@ def _naming(path: Path) -> Iterator[None]:
 def show_info(arguments: argparse.Namespace) -> int:
     """Print a checkpoint's metadata as JSON."""
     if arguments.file == "builtin":
-        print(json.dumps(describe(locate("builtin")), indent=2))
+        print(json.dumps(describe(obtain("builtin")), indent=2))
         return 0
-    path = locate("default") if arguments.file == "default" else Path(arguments.file)
+    path = model_file(arguments.file)
     checkpoint = read_checkpoint(path)
     content = {
         "file": str(path),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from .. import __version__
-from ..models.weights import REGISTRY
+from ..models.registry import REGISTRY
 from ..options import CHOOSE, FIND, RestoreOptions, Setup
 from ..support.arguments import add_options, program
 from ..support.choices import Blur

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputError
-from ..models.weights import find, locate
+from ..models.disk import on_disk
+from ..models.download import obtain
 from ..support.choices import DetectorName
 from .align import resemblance
 from .face import Face
@@ -134,14 +135,13 @@ class Detector:
         if bottom or right:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         assert self._network is not None
-        bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        return self._network.detect_faces(bgr, conf_threshold=threshold, nms_threshold=NMS_IOU)
+        return self._network.detect_faces(image, conf_threshold=threshold, nms_threshold=NMS_IOU)
 
     def _load(self) -> RetinaFace | YuNet:
         name = self.name
         if name == "auto":
-            name = BEST if find(BEST) else "builtin"
-        path = self.weights or locate(name)
+            name = BEST if on_disk(BEST) else "builtin"
+        path = self.weights or obtain(name)
         log.info("detector %s from %s", name, path)
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import cv2
@@ -10,7 +9,9 @@ import numpy as np
 import torch
 
 from ..errors import InputError, WeightsError
-from ..models.weights import find, locate
+from ..models.disk import on_disk
+from ..models.download import obtain
+from ..models.tensors import read_state_dict, weights_of
 from ..photo.arrays import FloatImage
 from ..support.choices import MaskKind
 from .retinaface import INSTALL_FACEXLIB
@@ -38,7 +39,7 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
         x, y = (axis[None, :] - OVAL_CENTER[0]) / OVAL_RADII[0], (axis[:, None] - OVAL_CENTER[1]) / OVAL_RADII[1]
         depth = (1 - np.hypot(x, y)) * min(OVAL_RADII)
     else:
-        raise InputError(f"make_mask draws 'box' and 'oval'; {kind!r} needs the picture, use Parser.")
+        raise InputError(f"make_mask draws 'box' and 'oval'; {kind!r} needs the picture, use FaceParser.")
     return _soften(depth, feather)
 
 
@@ -48,7 +49,7 @@ def _soften(depth: FloatImage, feather: float) -> FloatImage:
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-class Parser:
+class FaceParser:
     """The ``"parse"`` mask: head and hair as facexlib's ParseNet sees them in the restored crop. Loaded at first use."""
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
@@ -58,7 +59,7 @@ class Parser:
     @staticmethod
     def available() -> bool:
         """Return whether the weights are on disk, so that nothing would be downloaded."""
-        return find("parsenet") is not None
+        return on_disk("parsenet") is not None
 
     def mask(self, crop: FloatImage, feather: float) -> FloatImage:
         """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
@@ -87,10 +88,8 @@ class Parser:
             from facexlib.parsing.parsenet import ParseNet
         except ImportError as error:
             raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
-        path = locate("parsenet")
+        path = obtain("parsenet")
         network = ParseNet(in_size=PARSE_SIZE, out_size=PARSE_SIZE, parsing_ch=19)
-        try:
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{path}: not ParseNet's weights ({error}). Delete the file and try again.") from error
+        with weights_of("ParseNet", path):
+            network.load_state_dict(read_state_dict(path))
         return network.to(self.device).eval()

@@ -10,8 +10,6 @@ Paper: Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild
 from __future__ import annotations
 
 import json
-import math
-import pickle
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -20,14 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import CheckpointError, WeightsError
-from ..support.files import remedy, replacing
+from ..errors import WeightsError
+from ..models.tensors import read_tensors, weights_of, write_tensors
 
 Backbone = Literal["mobile0.25", "resnet50"]
 Floats = npt.NDArray[np.float32]
@@ -46,7 +42,6 @@ PUBLISHED_LARGEST_FACE = 320
 """Width in px up to which the published networks find faces reliably; of much larger ones they see parts (ours, measured by
 ``python -m trainer evaluate-detector PHOTOS --sizes ...``)."""
 
-UNREADABLE = (RuntimeError, OSError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError)
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
 
 
@@ -91,11 +86,15 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
     return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
 
 
-def to_input(bgr: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """[H,W,3] or [B,H,W,3] BGR uint8 -> [B,3,H,W] float32, mean subtracted, channels last in memory."""
-    batch = torch.from_numpy(bgr if bgr.ndim == 4 else bgr[None]).to(device)
-    mean = torch.tensor(MEAN_BGR, device=device).view(1, 3, 1, 1)
-    return batch.permute(0, 3, 1, 2) - mean
+def to_input(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Convert [H,W,3] or [B,H,W,3] RGB uint8 to what the network takes: [B,3,H,W] float32, channels last in memory."""
+    batch = torch.from_numpy(rgb if rgb.ndim == 4 else rgb[None]).to(device)
+    return centred(batch.permute(0, 3, 1, 2))
+
+
+def centred(rgb: Tensor) -> Tensor:
+    """Turn RGB [B,3,H,W] in 0 to 255 to the BGR that the network was trained on, its mean subtracted."""
+    return rgb.flip(1) - torch.tensor(MEAN_BGR, device=rgb.device).view(1, 3, 1, 1)
 
 
 def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Any, int]:
@@ -107,16 +106,11 @@ def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[
         WeightsError: not such weights, or facexlib is not installed.
     """
     network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt") as file:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-                largest_face = int(file.metadata()["largest_face"])
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+    with weights_of(f"a RetinaFace {backbone}", path):
+        state, metadata = read_tensors(path)
+        if path.suffix == ".safetensors":  # ours
+            largest_face = int(metadata["largest_face"])
         network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: not the weights of a RetinaFace {backbone} ({error}). Replace the file.") from error
     return network.eval(), largest_face
 
 
@@ -160,17 +154,17 @@ class RetinaFace:
         fold_norms(network)
         return cls(network, largest_face)
 
-    def detect_faces(self, bgr: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
-        """[N,15] float32, best score first: box, score, five points, in px of ``bgr`` [H,W,3] uint8.
+    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
+        """[N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8.
 
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
         with torch.inference_mode():
-            offsets, scores, points = (out[0] for out in self.network(to_input(bgr, self.network.device)))
+            offsets, scores, points = (out[0] for out in self.network(to_input(rgb, self.network.device)))
             kept = (scores[:, 1] > conf_threshold).nonzero()[:, 0]
             kept = kept[scores[kept, 1].argsort(descending=True)]
             rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1:], points)]
-        boxes, xy = decode(rows[0], rows[2], anchors(*bgr.shape[:2])[kept.cpu().numpy()])
+        boxes, xy = decode(rows[0], rows[2], anchors(*rgb.shape[:2])[kept.cpu().numpy()])
         return suppress(np.concatenate([boxes, rows[1], xy], axis=1).astype(np.float32), nms_threshold)
 
 
@@ -200,11 +194,7 @@ def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mappi
             state[f"{behind}.running_var"].fill_(1 - norm.eps)
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
-    try:
-        with replacing(path) as temporary:
-            safetensors.torch.save_file(half, temporary, metadata)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error
+    write_tensors(path, half, metadata)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -213,17 +203,13 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: not such a file.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (it is no dict)
-            return {
-                "file": str(path),
-                "network": "facexlib RetinaFace mobile0.25",
-                "parameters": sum(math.prod(tensor.get_shape()) for tensor in tensors),
-                "largest_face": int(metadata["largest_face"]),
-                "licence": metadata["licence"],
-                "provenance": json.loads(metadata["provenance"]),
-            }
-    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a face detector of PFR ({error}).") from error
+    with weights_of("a face detector of PFR", path):
+        tensors, metadata = read_tensors(path)
+        return {
+            "file": str(path),
+            "network": "facexlib RetinaFace mobile0.25",
+            "parameters": sum(tensor.numel() for tensor in tensors.values()),
+            "largest_face": int(metadata["largest_face"]),
+            "licence": metadata["licence"],
+            "provenance": json.loads(metadata["provenance"]),
+        }

@@ -1,6 +1,6 @@
 """Model files: safetensors with the whole configuration in the metadata, and GPEN's files, which users already have.
 
-A file alone is enough to build its network. Pickles are read with ``weights_only=True`` and never written.
+A file alone is enough to build its network.
 """
 
 from __future__ import annotations
@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -25,11 +21,14 @@ from ..network.config import PRESETS, PFRConfig
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
-from ..support.files import remedy, replacing
 from . import gpen
-from .weights import locate
+from .download import obtain
+from .tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
+
+DEFAULT = "default"
+"""The name of the model that comes with the package."""
 
 FORMAT = "pfr"
 DISCRIMINATOR_FORMAT = "pfr-discriminator"
@@ -44,7 +43,6 @@ PARTS = {
     TRAINING_FORMAT: "a run to be gone on from, for the trainer's --init-from",
 }
 FORMAT_VERSION = 1
-SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminato
         CheckpointError: missing, damaged, or not a file of this kind.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    state, metadata = read_tensors(path)
     formats = {"prior": PRIOR_FORMAT, "discriminator": DISCRIMINATOR_FORMAT, "training": TRAINING_FORMAT}
     if metadata.get("format") != formats[part]:
         hint = "Pass the right file."
@@ -153,6 +151,35 @@ def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminato
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
+
+
+def model_file(name: str | os.PathLike[str]) -> Path:
+    """Return the file that ``name`` means: ``"default"`` is the model that comes with the package, all else a path.
+
+    Raises:
+        CheckpointError: no such file.
+        WeightsError: ``"default"``, and the model is missing from the installation.
+
+    Example:
+        >>> model_file("default").name
+        'pfr-default.safetensors'
+    """
+    if str(name) == DEFAULT:
+        return obtain(DEFAULT)
+    if not Path(name).is_file():
+        known = ", ".join((DEFAULT, *PRESETS))
+        raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
+    return Path(name)
+
+
+def discriminator_file(model: Path) -> Path:
+    """Return where the discriminator that was trained with ``model`` lies: beside it.
+
+    Example:
+        >>> discriminator_file(Path("run/model.safetensors")).as_posix()
+        'run/model.discriminator.safetensors'
+    """
+    return model.with_name(f"{model.stem}.discriminator.safetensors")
 
 
 def load_model(
@@ -180,7 +207,7 @@ def load_model(
     if str(source) in PRESETS:
         log.warning("%s is a preset: the network has random weights and restores nothing before it is trained.", source)
         return PFR(PRESETS[str(source)]).to(device, dtype).eval()
-    path = locate("default") if str(source) == "default" else Path(source)
+    path = model_file(source)
     checkpoint = read_checkpoint(path)
     with torch.device("meta"):
         net = PFR(checkpoint.config)
@@ -200,7 +227,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: as :func:`load_model`.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    state, metadata = read_tensors(path)
     if gpen.is_gpen_generator(state):
         try:
             config, state = gpen.generator_from_gpen(state)
@@ -226,49 +253,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), FORMAT)
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file or of a pickled state dict (``weights_only``), by name.
-
-    Raises:
-        CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.
-    """
-    return _read(Path(path))[0]
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        known = ", ".join(("default", *PRESETS))
-        raise CheckpointError(f"{path}: no such model file, and no known name either. Known names: {known}.")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
-    if suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
-            "Download it again, or ask its author for safetensors."
-        ) from error
-    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
-        raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
-    for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
-    return content, {}
-
-
 def _write(
     net: torch.nn.Module,
     config: PFRConfig,
@@ -288,10 +272,4 @@ def _write(
         "licence": licence,
     }
     state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
-    try:
-        with replacing(target) as temporary:
-            save_file(state, temporary, metadata)
-    except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error
-    except SafetensorError as error:  # what a full disk looks like from there
-        raise CheckpointError(f"{target}: cannot be written ({error}); check the folder's free space.") from error
+    write_tensors(target, state, metadata)

@@ -28,7 +28,8 @@ class PFRConfig:
         mmrb: an MMRB after the encoder's convolutions, the paper's network. Off: row (a) of Table 5.
         decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
         patch: pixels of the image, across, to one of the finest feature map: 1 (Figure 2), 2 or 4. Ours, for speed: above 1 the
-            network lies between a pixel-unshuffle and a pixel-shuffle, and what is finer than its features is passed around it.
+            network lies between a pixel-unshuffle and a pixel-shuffle, what is finer than its features is passed around it as
+            far as a learned map allows, and a learned number says how much of the whole change a face needs.
 
     Raises:
         InputError: a value is out of its range.

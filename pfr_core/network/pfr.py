@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
-from .layers import ConvLayer, repeated
+from .layers import ConvLayer, EqualLinear, repeated
 from .prior import StyleGAN2Prior
 
 
@@ -31,9 +31,12 @@ class PFR(nn.Module):
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
         if config.patch > 1:
-            # How much of what is finer than the features passes around the network at each place: all, to begin with.
+            # How much of what is finer than the features passes around the network at each place, and how much of its change a
+            # face needs: all, to begin with.
             self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
+            self.need = EqualLinear(config.style_dim, 1, bias_init=1.0)
             nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.need.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch.
@@ -62,6 +65,7 @@ class PFR(nn.Module):
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
             image = image + repeated(passing, patch) * finer_than(x, patch)
+            image = torch.lerp(x.float(), image, self.need(z)[:, :, None, None])
         return image, clean
 
 

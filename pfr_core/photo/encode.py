@@ -77,9 +77,8 @@ def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
     """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG"), metadata)
-    channels = pixels.shape[2]
-    bgr = pixels if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", bgr)
+    to_bgr = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(pixels.shape[2])
+    done, data = cv2.imencode(".png", pixels if to_bgr is None else cv2.cvtColor(pixels, to_bgr))
     if not done:
         raise OSError("OpenCV could not encode the PNG")
     return with_png_chunks(data.tobytes(), metadata)

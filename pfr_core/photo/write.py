@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ..errors import ImageError, InputError
-from ..support.files import remedy, replacing
+from ..support.files import replacing
 from .codecs import need_codec
 from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
@@ -179,8 +179,5 @@ def write_file(target: Path, data: bytes) -> None:
     Raises:
         ImageError: it cannot be written.
     """
-    try:
-        with replacing(target) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror or error}); {remedy(error)}.") from error
+    with replacing(target, ImageError) as temporary:
+        temporary.write_bytes(data)

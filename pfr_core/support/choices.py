@@ -1,5 +1,6 @@
-"""The words a user can choose from. They stand apart from what carries them out, so that a command line that only knows the
-words imports neither torch nor OpenCV.
+"""The words a user can choose from.
+
+They stand apart from what carries them out, so that a command line that only knows the words imports neither torch nor OpenCV.
 """
 
 from __future__ import annotations

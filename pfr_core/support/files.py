@@ -10,22 +10,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..errors import PFRError
+
 
 @contextmanager
-def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(
+    target: str | os.PathLike[str],
+    failure: type[PFRError] = PFRError,
+    *,
+    disk_full: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[Path]:
     """Yield a temporary path beside ``target``, for the block to write a file to; that file then takes ``target``'s place.
 
     ``target`` appears whole or not at all: if the block fails, the temporary file goes and what was there stays. Missing
     folders are made; an existing file's permissions are kept; through a symbolic link, as an ordinary ``open`` would.
 
+    Args:
+        target: the file.
+        failure: the caller's kind of error.
+        disk_full: what the library that writes raises, besides ``OSError``, where there is no space.
+
     Raises:
-        OSError: it cannot be written. :func:`remedy` has words for it.
+        failure: the file cannot be written; the message says why and what helps.
 
     Example:
         >>> with replacing("faces.json") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("[]")
     """
-    target = Path(os.path.realpath(target))
+    given, target = target, Path(os.path.realpath(target))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +50,19 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(temporary, mode)  # writers may have replaced the file by one with their own permissions
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise failure(unwritable(given, error)) from error
+        if isinstance(error, disk_full):
+            raise failure(unwritable(given, OSError(errno.ENOSPC, str(error)))) from error
         raise
+
+
+def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
+    """Return the sentence that says that ``path`` cannot be written, why, and what a person can do about it."""
+    return f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}."
 
 
 def remedy(error: OSError) -> str:

@@ -28,7 +28,8 @@ import pfr_core
 from pfr_core import PFR, Degradation, FaceRestorer, PFRConfig, RestoreOptions, load_model, save_model
 from pfr_core.cli import main
 from pfr_core.degradation import bicubic_downsample
-from pfr_core.models import weights as W
+from pfr_core.models.disk import on_disk
+from pfr_core.models.registry import REGISTRY
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 
@@ -595,7 +596,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{web.server_port}/file.pth"
         published: dict[str, Any] = {"urls": (url,), "sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
-        monkeypatch.setitem(W.REGISTRY, "parsenet", dataclasses.replace(W.REGISTRY["parsenet"], **published))
+        monkeypatch.setitem(REGISTRY, "parsenet", dataclasses.replace(REGISTRY["parsenet"], **published))
         monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         for name in ("PFR_WEIGHTS_DIR", "PFR_OFFLINE"):
@@ -608,9 +609,9 @@ def test_weights(tmp_path: Path, server: bytes, capsys: pytest.CaptureFixture[st
     refused(capsys, pfr("weights", "path", "parsenet"), "pfr weights download parsenet")
     assert pfr("weights", "list") == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in W.REGISTRY) and str(tmp_path / "cache") in listed
+    assert all(name in listed for name in REGISTRY) and str(tmp_path / "cache") in listed
     assert "CC BY-NC-SA 4.0" in listed and "pfr weights download parsenet" in listed
-    assert f"embedded: {W.find('builtin')}" in listed
+    assert f"embedded: {on_disk('builtin')}" in listed
 
     assert pfr("weights", "download", "parsenet") == 0
     path = Path(capsys.readouterr().out.strip())

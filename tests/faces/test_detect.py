@@ -17,7 +17,7 @@ from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.retinaface import RetinaFace, describe
-from pfr_core.models.weights import locate
+from pfr_core.models.download import obtain
 from pfr_core.support.choices import DetectorName
 from trainer.detector.evaluate import Photo, load_photos
 from trainer.detector.evaluate import run as judge
@@ -182,9 +182,9 @@ def test_auto_takes_the_published_network_only_if_it_is_there(
     def refuse(*_: object) -> Path:
         raise AssertionError("a download")
 
-    monkeypatch.setattr("pfr_core.models.weights._download", refuse)
+    monkeypatch.setattr("pfr_core.models.download._download", refuse)
     monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
-    for folder, expected in ((str(shared_dir / "weights"), 320), ("", describe(locate("builtin"))["largest_face"])):
+    for folder, expected in ((str(shared_dir / "weights"), 320), ("", describe(obtain("builtin"))["largest_face"])):
         monkeypatch.setenv("PFR_WEIGHTS_DIR", folder)
         detector = Detector("auto")
         assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
@@ -201,11 +201,11 @@ def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytes
     pytest.importorskip("facexlib")
     asked: list[str] = []
 
-    def locate(name: str) -> Path:
+    def obtain(name: str) -> Path:
         asked.append(name)
         raise WeightsError("not here")
 
-    monkeypatch.setattr("pfr_core.faces.detect.locate", locate)
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", obtain)
     net = PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=8, n_mlp=1))
     names: list[DetectorName] = ["retinaface_resnet50", "retinaface_mobile0.25", "retinaface_resnet50"]
     for name in names:
@@ -259,7 +259,7 @@ def builtin() -> Detector:
 
 
 def test_builtin_is_small_and_says_where_it_comes_from() -> None:
-    path = locate("builtin")
+    path = obtain("builtin")
     about = describe(path)
     assert path.stat().st_size < 1_500_000 and about["largest_face"] >= 100
     assert "on-commercial" in about["licence"] and about["provenance"]["iterations"] > 0

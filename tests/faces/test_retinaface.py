@@ -50,13 +50,13 @@ def test_anchors_and_decoding_are_facexlib_s(shape: tuple[int, int]) -> None:
 def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> None:
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     detector, published = RetinaFace.load("mobile0.25", path, CPU), read_network("mobile0.25", path, CPU)[0]
-    photo = Image.open(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg").convert("RGB")
-    bgr = np.ascontiguousarray(np.array(photo)[:, :, ::-1])
+    photo = np.array(Image.open(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg").convert("RGB"))
+    bgr = np.ascontiguousarray(photo[:, :, ::-1])
     for threshold in (0.8, 0.02):
         with torch.inference_mode():
             expected = published.detect_faces(bgr, conf_threshold=threshold, nms_threshold=0.4)
         assert len(expected) >= 7
-        assert detector.detect_faces(bgr, threshold, 0.4) == pytest.approx(expected, abs=2e-3)
+        assert detector.detect_faces(photo, threshold, 0.4) == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:

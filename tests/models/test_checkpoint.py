@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
-from pfr_core.models import checkpoint, gpen, weights
-from pfr_core.models.checkpoint import read_checkpoint, read_state_dict
+from pfr_core.models import checkpoint, disk, gpen, tensors
+from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.config import PRESETS
 
 TINY = PFRConfig(size=16, narrow=1 / 64, style_dim=8, n_mlp=1)
@@ -132,8 +133,8 @@ def test_loading_makes_no_second_copy(
         read.append(state)
         return state, metadata
 
-    original = checkpoint._read
-    monkeypatch.setattr(checkpoint, "_read", reading)
+    original = tensors.read_tensors
+    monkeypatch.setattr(checkpoint, "read_tensors", reading)
     loaded = load_model(path)
     assert {p.data_ptr() for p in loaded.parameters()} == {value.data_ptr() for value in read[0].values()}
 
@@ -176,7 +177,7 @@ def test_a_file_gives_no_warning(saved: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_default_is_the_file_in_the_package(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "ASSETS", tmp_path)
+    monkeypatch.setattr(disk, "ASSETS", tmp_path)
     with pytest.raises(WeightsError, match=r"pfr-default\.safetensors"):
         load_model("default")
     saved.rename(tmp_path / "pfr-default.safetensors")
@@ -423,7 +424,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_intact(
     def fail(*args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    owner: Any = {"touch": Path, "save_file": checkpoint, "replace": os}[failing]
+    owner: Any = {"touch": Path, "save_file": tensors, "replace": os}[failing]
     monkeypatch.setattr(owner, failing, fail)
     intact_after_a_failed_save(net, saved)
 
@@ -434,7 +435,7 @@ def test_an_interrupt_leaves_no_half_file(net: PFR, saved: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     before = saved.read_bytes()
-    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    monkeypatch.setattr(tensors, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_model(net, saved, provenance={}, licence="x")
     assert saved.read_bytes() == before

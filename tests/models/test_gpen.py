@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError
 from pfr_core.models import gpen
-from pfr_core.models.checkpoint import read_checkpoint, read_state_dict
+from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.discriminator import Discriminator
 
 SMALL = PFRConfig(size=64, narrow=1 / 16, style_dim=16, n_mlp=2, mmrb=False, decoder=False)

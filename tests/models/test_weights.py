@@ -22,8 +22,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from pfr_core.errors import Cancelled, WeightsError
-from pfr_core.models import weights as W
+from pfr_core.errors import Cancelled, CheckpointError, WeightsError
+from pfr_core.models import disk, download
+from pfr_core.models.checkpoint import model_file
+from pfr_core.models.registry import REGISTRY, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 8192  # 2 MiB: several pieces, more than the socket buffers swallow at once
@@ -130,16 +132,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "cache"
     monkeypatch.setenv("PFR_CACHE_DIR", str(folder))
-    monkeypatch.setattr(W, "_extra_folders", [])
-    monkeypatch.setattr(W, "_hashed", set())
+    monkeypatch.setattr(disk, "_extra_folders", [])
+    monkeypatch.setattr(disk, "_hashed", set())
     return folder
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., W.Weights]:
-    def add(*urls: str) -> W.Weights:
-        entry = W.Weights("test", FILE, urls, SHA, len(BODY), "none", "this test", "testing")
-        monkeypatch.setitem(W.REGISTRY, "test", entry)
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Weights]:
+    def add(*urls: str) -> Weights:
+        entry = Weights("test", FILE, urls, SHA, len(BODY), "none", "this test", "testing")
+        monkeypatch.setitem(REGISTRY, "test", entry)
         return entry
 
     return add
@@ -162,8 +164,8 @@ def closed_port() -> str:
 
 def test_registry_entries_are_whole() -> None:
     detectors = {"builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"}
-    assert set(W.REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
-    for name, entry in W.REGISTRY.items():
+    assert set(REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
+    for name, entry in REGISTRY.items():
         assert entry.name == name
         assert entry.licence and entry.source and entry.purpose
         if not entry.embedded:
@@ -171,7 +173,7 @@ def test_registry_entries_are_whole() -> None:
             assert entry.bytes > 200_000
             assert all(url.startswith("https://") and url.endswith("/" + entry.file) for url in entry.urls)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        W.REGISTRY["parsenet"].sha256 = ""  # type: ignore[misc]
+        REGISTRY["parsenet"].sha256 = ""  # type: ignore[misc]
 
 
 def test_published_addresses_are_those_facexlib_uses() -> None:
@@ -181,13 +183,13 @@ def test_published_addresses_are_those_facexlib_uses() -> None:
     package = Path(spec.origin).parent
     source = "".join((package / part / "__init__.py").read_text() for part in ("detection", "parsing", "recognition"))
     for name in ("retinaface_mobile0.25", "retinaface_resnet50", "parsenet", "arcface"):
-        assert W.REGISTRY[name].urls[0] in source
+        assert REGISTRY[name].urls[0] in source
 
 
 def test_published_address_of_vgg19_is_the_one_torchvision_uses() -> None:
     from torchvision.models import VGG19_Weights
 
-    vgg19 = W.REGISTRY["vgg19"]
+    vgg19 = REGISTRY["vgg19"]
     assert vgg19.urls == (VGG19_Weights.IMAGENET1K_V1.url,)
     assert vgg19.sha256.startswith(vgg19.file.split("-")[1].removesuffix(".pth"))  # torchvision's names carry its beginning
 
@@ -196,22 +198,22 @@ def test_published_address_of_vgg19_is_the_one_torchvision_uses() -> None:
 @pytest.mark.skipif(not SHARED, reason="PFR_WEIGHTS_DIR is not set")
 def test_the_real_small_detector_is_what_the_registry_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PFR_WEIGHTS_DIR", SHARED)
-    path = W.find("retinaface_mobile0.25")
+    path = disk.on_disk("retinaface_mobile0.25")
     assert path is not None and path.name == "detection_mobilenet0.25_Final.pth"
-    W.verify(path, W.REGISTRY["retinaface_mobile0.25"])
+    disk.verify(path, REGISTRY["retinaface_mobile0.25"])
     with pytest.raises(WeightsError, match="not the weights parsenet"):
-        W.verify(path, W.REGISTRY["parsenet"])
+        disk.verify(path, REGISTRY["parsenet"])
 
 
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED, reason="PFR_WEIGHTS_DIR is not set")
 def test_the_real_yunet_is_what_the_registry_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PFR_WEIGHTS_DIR", SHARED)
-    assert W.find("yunet") == Path(SHARED).absolute() / "face_detection_yunet_2023mar.onnx"
+    assert disk.on_disk("yunet") == Path(SHARED).absolute() / "face_detection_yunet_2023mar.onnx"
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    for function in (W.find, W.locate):
+    for function in (disk.on_disk, download.obtain):
         with pytest.raises(WeightsError, match=r"unknown weights 'parsnet'.*parsenet"):
             function("parsnet")
 
@@ -223,17 +225,17 @@ def test_cache_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert W.cache_folder() == tmp_path / "cache"
+    assert disk.cache_folder() == tmp_path / "cache"
     monkeypatch.setenv("PFR_CACHE_DIR", "~/mine")
-    assert W.cache_folder() == tmp_path / "home" / "mine"
+    assert disk.cache_folder() == tmp_path / "home" / "mine"
     monkeypatch.delenv("PFR_CACHE_DIR")
-    assert W.cache_folder() == tmp_path / "xdg" / "pfr"
+    assert disk.cache_folder() == tmp_path / "xdg" / "pfr"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    assert W.cache_folder() == tmp_path / "home" / ".cache" / "pfr"
-    monkeypatch.setattr(W, "sys", SimpleNamespace(platform="win32"))
+    assert disk.cache_folder() == tmp_path / "home" / ".cache" / "pfr"
+    monkeypatch.setattr(disk, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert W.cache_folder() == tmp_path / "local" / "pfr"
+    assert disk.cache_folder() == tmp_path / "local" / "pfr"
 
 
 def test_no_home_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,41 +246,41 @@ def test_no_home_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(WeightsError, match="Set PFR_CACHE_DIR"):
-        W.cache_folder()
+        disk.cache_folder()
 
 
-def test_search_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., W.Weights]) -> None:
+def test_search_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., Weights]) -> None:
     register(closed_port())
     first, second, extra, later = (tmp_path / name for name in ("first", "second", "extra", "later"))
     monkeypatch.setenv("PFR_WEIGHTS_DIR", os.pathsep.join([str(first), "", str(second)]))
     for folder in (extra, later, extra):
-        W.add_search_folder(folder)
-    assert W._extra_folders == [extra, later]
-    assert W.find("test") is None
+        disk.add_search_folder(folder)
+    assert disk._extra_folders == [extra, later]
+    assert disk.on_disk("test") is None
     for folder in (cache, later, extra, second, first):  # from last to first: each one must win over those before
         path = put(folder)
-        assert W.find("test") == path
-        assert W.locate("test") == path
+        assert disk.on_disk("test") == path
+        assert download.obtain("test") == path
 
 
-def test_find_never_connects(server: Server, cache: Path, register: Callable[..., W.Weights]) -> None:
+def test_find_never_connects(server: Server, cache: Path, register: Callable[..., Weights]) -> None:
     register(server.url("good"))
-    assert W.find("test") is None
+    assert disk.on_disk("test") is None
     assert not server.requests and not cache.exists()
 
 
 def test_embedded_is_looked_for_in_the_package_only(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = W.REGISTRY["default"].file
+    file = REGISTRY["default"].file
     assets = tmp_path / "assets"
     for folder in (assets, cache):
         folder.mkdir()
-    monkeypatch.setattr(W, "ASSETS", assets)
+    monkeypatch.setattr(disk, "ASSETS", assets)
     (cache / file).write_bytes(b"somebody else's")
-    assert W.find("default") is None
+    assert disk.on_disk("default") is None
     with pytest.raises(WeightsError, match=f"{file} is missing from the installation"):
-        W.locate("default")
+        download.obtain("default")
     (assets / file).write_bytes(b"ours")
-    assert W.find("default") == W.locate("default") == assets / file
+    assert disk.on_disk("default") == download.obtain("default") == assets / file
 
 
 # --- checking -------------------------------------------------------------------------------------------------------
@@ -291,13 +293,13 @@ def test_a_wrong_file_of_the_user_is_refused_and_left_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     server: Server,
-    register: Callable[..., W.Weights],
+    register: Callable[..., Weights],
 ) -> None:
     url = server.url("good")
     register(url)
     path = put(tmp_path / "mine", body)
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(path.parent))
-    for function in (W.find, W.locate):
+    for function in (disk.on_disk, download.obtain):
         with pytest.raises(WeightsError) as caught:
             function("test")
         message = str(caught.value)
@@ -307,54 +309,54 @@ def test_a_wrong_file_of_the_user_is_refused_and_left_alone(
 
 
 def test_a_damaged_file_in_the_cache_is_downloaded_again(
-    cache: Path, server: Server, register: Callable[..., W.Weights], caplog: pytest.LogCaptureFixture
+    cache: Path, server: Server, register: Callable[..., Weights], caplog: pytest.LogCaptureFixture
 ) -> None:
     register(server.url("good"))
     path = put(cache, BODY[:-1] + b"\0")
-    with caplog.at_level(logging.WARNING, "pfr_core.models.weights"):
-        assert W.find("test") is None
+    with caplog.at_level(logging.WARNING, "pfr_core.models.disk"):
+        assert disk.on_disk("test") is None
     assert str(path) in caplog.text
-    assert W.locate("test") == path
+    assert download.obtain("test") == path
     assert path.read_bytes() == BODY and os.listdir(cache) == [FILE]
 
 
 def test_a_file_changed_after_it_was_checked_is_checked_again(
-    tmp_path: Path, register: Callable[..., W.Weights], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, register: Callable[..., Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = register(closed_port())
     path = put(tmp_path / "mine")
-    hasher = Mock(wraps=W._sha256)
-    monkeypatch.setattr(W, "_sha256", hasher)
-    W.verify(path, entry)
-    W.verify(path, entry)
+    hasher = Mock(wraps=disk._sha256)
+    monkeypatch.setattr(disk, "_sha256", hasher)
+    disk.verify(path, entry)
+    disk.verify(path, entry)
     assert hasher.call_count == 1
     path.write_bytes(BODY[:-1] + b"\0")
     os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
     with pytest.raises(WeightsError, match="SHA-256"):
-        W.verify(path, entry)
+        disk.verify(path, entry)
 
 
-def test_verify_names_an_unreadable_file(tmp_path: Path, register: Callable[..., W.Weights]) -> None:
+def test_verify_names_an_unreadable_file(tmp_path: Path, register: Callable[..., Weights]) -> None:
     entry = register(closed_port())
     with pytest.raises(WeightsError, match=r"absent\.bin.*cannot be read: No such file.*Replace it"):
-        W.verify(tmp_path / "absent.bin", entry)
+        disk.verify(tmp_path / "absent.bin", entry)
 
 
 # --- downloading ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", ["good", "redirect"])
-def test_download(page: str, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+def test_download(page: str, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     register(server.url(page))
     seen: list[tuple[int, int]] = []
-    path = W.locate("test", progress=lambda done, total: seen.append((done, total)))
+    path = download.obtain("test", progress=lambda done, total: seen.append((done, total)))
     assert path == cache / FILE and path.read_bytes() == BODY and os.listdir(cache) == [FILE]
     done = [step for step, _ in seen]
     assert done == sorted(set(done)) and len(done) > 2 and done[0] > 0
     assert seen[-1] == (len(BODY), len(BODY)) and {total for _, total in seen} == {len(BODY)}
     asked = len(server.requests)
     assert all(agent.startswith("pfr") for _, agent in server.requests)
-    assert W.locate("test") == W.find("test") == path
+    assert download.obtain("test") == disk.on_disk("test") == path
     assert len(server.requests) == asked
 
 
@@ -371,12 +373,12 @@ def test_download(page: str, cache: Path, server: Server, register: Callable[...
         (None, "refused"),
     ],
 )
-def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     """Alone it gives one error that says everything; followed by a good mirror it does no harm."""
     bad = server.url(page) if page else closed_port()
     register(bad, server.url("gone"))
     with pytest.raises(WeightsError) as caught:
-        W.locate("test")
+        download.obtain("test")
     message = str(caught.value)
     [reason] = [line for line in message.splitlines() if line.startswith(f"  {bad}: ")]
     assert says in reason
@@ -386,15 +388,15 @@ def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server,
 
     register(bad, server.url("good"))
     seen: list[int] = []
-    assert W.locate("test", progress=lambda done, total: seen.append(done)).read_bytes() == BODY
+    assert download.obtain("test", progress=lambda done, total: seen.append(done)).read_bytes() == BODY
     assert seen == sorted(set(seen)) and seen[-1] == len(BODY)
     assert os.listdir(cache) == [FILE]
 
 
 def test_a_silent_server_times_out(
-    cache: Path, server: Server, register: Callable[..., W.Weights], monkeypatch: pytest.MonkeyPatch
+    cache: Path, server: Server, register: Callable[..., Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(W, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
     release = threading.Event()
 
     def silent(handler: BaseHTTPRequestHandler) -> None:
@@ -403,17 +405,17 @@ def test_a_silent_server_times_out(
     server.pages["/silent"] = silent
     register(server.url("silent"), server.url("good"))
     try:
-        assert W.locate("test").read_bytes() == BODY
+        assert download.obtain("test").read_bytes() == BODY
         register(server.url("silent"))
         (cache / FILE).unlink()
         with pytest.raises(WeightsError, match="timed out"):
-            W.locate("test")
+            download.obtain("test")
     finally:
         release.set()
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_cancel(after: int, cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+def test_cancel(after: int, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     register(server.url("good"), server.url("good"))
     asked = 0
 
@@ -423,14 +425,14 @@ def test_cancel(after: int, cache: Path, server: Server, register: Callable[...,
         return asked > after
 
     with pytest.raises(Cancelled, match=FILE):
-        W.locate("test", should_stop=should_stop)
+        download.obtain("test", should_stop=should_stop)
     assert asked == after + 1
     assert len(server.requests) == (1 if after else 0)  # asked before connecting, and the mirror was not tried
     assert not cache.exists() or os.listdir(cache) == []
-    assert W.locate("test", should_stop=lambda: False).read_bytes() == BODY
+    assert download.obtain("test", should_stop=lambda: False).read_bytes() == BODY
 
 
-def test_an_error_in_a_callback_is_the_callers(cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+def test_an_error_in_a_callback_is_the_callers(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     """An OSError of the caller's progress bar must not pass for a broken disk or network."""
     register(server.url("good"), server.url("good"))
 
@@ -438,7 +440,7 @@ def test_an_error_in_a_callback_is_the_callers(cache: Path, server: Server, regi
         raise BrokenPipeError("the terminal is gone")
 
     with pytest.raises(BrokenPipeError, match="terminal"):
-        W.locate("test", progress=progress)
+        download.obtain("test", progress=progress)
     assert len(server.requests) == 1 and os.listdir(cache) == []
 
 
@@ -449,7 +451,7 @@ def test_offline(
     tmp_path: Path,
     cache: Path,
     server: Server,
-    register: Callable[..., W.Weights],
+    register: Callable[..., Weights],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     urls = server.url("good"), server.url("redirect")
@@ -457,24 +459,24 @@ def test_offline(
     monkeypatch.setenv("PFR_OFFLINE", value)
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(tmp_path / "mistyped"))
     if not offline:
-        assert W.locate("test").read_bytes() == BODY
+        assert download.obtain("test").read_bytes() == BODY
         return
     with pytest.raises(WeightsError) as caught:
-        W.locate("test")
+        download.obtain("test")
     message = str(caught.value)
     assert "PFR_OFFLINE" in message and all(url in message for url in urls)
     assert f"{tmp_path / 'mistyped'}: no such folder" in message
     assert f"Download {urls[0]} by hand and put it into {cache} as {FILE}" in message
     assert not server.requests and not cache.exists()
     path = put(cache)
-    assert W.locate("test") == path
+    assert download.obtain("test") == path
 
 
-def test_a_cache_that_cannot_be_made(cache: Path, server: Server, register: Callable[..., W.Weights]) -> None:
+def test_a_cache_that_cannot_be_made(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     register(server.url("good"), server.url("good"))
     cache.write_text("a file where the folder should be")
     with pytest.raises(WeightsError) as caught:
-        W.locate("test")
+        download.obtain("test")
     message = str(caught.value)
     assert f"{FILE} cannot be written to {cache}" in message and "set PFR_CACHE_DIR to another folder" in message
     assert not server.requests
@@ -483,9 +485,10 @@ def test_a_cache_that_cannot_be_made(cache: Path, server: Server, register: Call
 def child(url: str, before: str = "") -> subprocess.Popen[str]:
     code = (
         f"{before}\n"
-        "from pfr_core.models import weights as W\n"
-        f"W.REGISTRY['test'] = W.Weights('test', {FILE!r}, ({url!r},), {SHA!r}, {len(BODY)}, '', '', '')\n"
-        "print(W.locate('test'))\n"
+        "from pfr_core.models import download\n"
+        "from pfr_core.models.registry import REGISTRY, Weights\n"
+        f"REGISTRY['test'] = Weights('test', {FILE!r}, ({url!r},), {SHA!r}, {len(BODY)}, '', '', '')\n"
+        "print(download.obtain('test'))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -523,3 +526,31 @@ def test_proxy_is_respected(cache: Path, server: Server, monkeypatch: pytest.Mon
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert [path for path, _ in server.requests] == [url] and os.listdir(cache) == [FILE]
+
+
+# --- files without a published address, and the model's name --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["given", "added", "cache"])
+def test_a_supplied_file_is_looked_for_where_all_weights_are(
+    place: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"given": tmp_path / "given", "added": tmp_path / "added", "cache": cache}
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(folders["given"]))
+    disk.add_search_folder(folders["added"])
+    with pytest.raises(WeightsError, match=r"mine\.npz: not found") as caught:
+        disk.supplied("mine.npz")
+    assert all(str(folder) in str(caught.value) for folder in folders.values())
+    folders[place].mkdir(parents=True, exist_ok=True)
+    (folders[place] / "mine.npz").touch()
+    assert disk.supplied("mine.npz") == folders[place] / "mine.npz"
+
+
+def test_a_model_s_name_is_the_default_or_a_file(tmp_path: Path) -> None:
+    assert model_file("default") == disk.ASSETS / REGISTRY["default"].file
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such model file.*default, pfr"):
+        model_file(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="no such model file"):
+        model_file(tmp_path)
+    (tmp_path / "mine.pth").touch()
+    assert model_file(str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"

@@ -354,8 +354,8 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     """512 px at the features of 128: the same body, and what the network adds to a face does not touch its finest detail."""
     plain, patched = PFR(TINY), PFR(replace(TINY, size=128, patch=4))
     shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (plain, patched)]
-    gate = {name: shapes[1].pop(name) for name in ("gate.weight", "gate.bias")}
-    assert gate == {"gate.weight": (1, TINY.channels(32), 3, 3), "gate.bias": (1,)}
+    for name in ("gate.weight", "gate.bias", "need.weight", "need.bias"):
+        assert shapes[1].pop(name)[0] == 1
     other = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
     last = [f"prior.to_rgb.32.{name}" for name in ("conv.weight", "bias")] + [
         f"decoder.to_rgb.32.{name}" for name in ("weight", "bias")
@@ -373,6 +373,9 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     patched.gate.bias.data.fill_(-1.0)  # shut
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
+    patched.need.bias.data.zero_()
+    with torch.no_grad():
+        torch.testing.assert_close(patched(stripes), stripes)  # a face that needs nothing stays as it is
     assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
 
 

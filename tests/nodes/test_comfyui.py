@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from pfr_core import load_model
 from pfr_core.cli import main as pfr
 from pfr_core.faces.detect import Detector
-from pfr_core.models import weights
+from pfr_core.models.disk import on_disk
 from tests.nodes.comfyui_server import (
     PACK,
     NodeError,
@@ -69,7 +69,7 @@ def out() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("comfyui")
-    detector = weights.find("retinaface_mobile0.25")
+    detector = on_disk("retinaface_mobile0.25")
     assert detector is not None, f"the face detector's weights ({DETECTOR}) are not in PFR_WEIGHTS_DIR"
     server = Server(Path(os.environ["COMFYUI_PATH"]), python_with_comfyui(), folder, ROOT)
     try:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from pfr_core import load_model
 from pfr_core.cli import main as pfr
 from pfr_core.models import gpen
-from pfr_core.models.checkpoint import read_checkpoint, read_part, read_state_dict
+from pfr_core.models.checkpoint import read_checkpoint, read_part
+from pfr_core.models.tensors import read_state_dict
 from trainer.cli import main as trainer
 from trainer.run.config import load_config
 from trainer.run.loop import Clock, Run

@@ -18,8 +18,8 @@ from torchvision.models import vgg19
 
 from pfr_core import PFR, Degradation, PFRConfig, save_model
 from pfr_core.errors import InputError, WeightsError
-from pfr_core.models import weights as W
 from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
 from trainer.data.dataset import RGB8, list_faces, read_face, to_unit
 from trainer.judge.evaluate import degraded_pairs
@@ -219,11 +219,11 @@ def test_published_weights_of_the_right_shape_load(tmp_path: Path, monkeypatch: 
     net = vgg19()
     state = {name: value.half() for name, value in net.state_dict().items() if name.startswith("features.")}
     for name, content in (("vgg19", state), ("arcface", Backbone(50, 0.6, "ir_se").state_dict())):
-        path = tmp_path / W.REGISTRY[name].file
+        path = tmp_path / REGISTRY[name].file
         torch.save(content, path)
         data = path.read_bytes()
         published: dict[str, Any] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        monkeypatch.setitem(W.REGISTRY, name, dataclasses.replace(W.REGISTRY[name], **published))
+        monkeypatch.setitem(REGISTRY, name, dataclasses.replace(REGISTRY[name], **published))
     shapes = [tuple(f.shape[1:]) for f in PerceptualNetwork("vgg19")(torch.zeros(1, 3, 32, 32))]
     assert shapes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
     points = torch.tensor([[[12.0, 15], [20, 15], [16, 20], [12, 23], [20, 23]]])

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from pfr_core.models.disk import supplied
 from trainer.data.dataset import list_faces, read_face
 from trainer.judge import niqe as N
-from trainer.judge.features import find_supplied
 
 LINE = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
 WINDOW = np.outer(LINE, LINE) / LINE.sum() ** 2
@@ -73,4 +73,4 @@ def test_scores_are_the_references(shared_dir: object, number: int, change: str,
         image[:200, :300] = 128
     elif change == "odd size":
         image = image[:301, :500]
-    assert N.niqe(image, N.read_pristine(find_supplied(N.FILE))) == pytest.approx(score, abs=1e-4)
+    assert N.niqe(image, N.read_pristine(supplied(N.FILE))) == pytest.approx(score, abs=1e-4)

@@ -31,7 +31,7 @@ from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
-from pfr_core.support.files import remedy, replacing
+from pfr_core.support.files import replacing
 
 from .components import component_boxes
 from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
@@ -235,8 +235,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}); {remedy(error)}.") from error
+    with replacing(path, InputError) as temporary:
+        temporary.write_text(text)

@@ -140,7 +140,7 @@ def _halves(image: RGB8) -> list[RGB8]:
 
 
 def _rows(image: RGB8, teacher: RetinaFace, threshold: float) -> npt.NDArray[np.float32]:
-    return teacher.detect_faces(np.ascontiguousarray(image[:, :, ::-1]), threshold, 0.4)
+    return teacher.detect_faces(image, threshold, 0.4)
 
 
 def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:

@@ -20,6 +20,12 @@ SMALLEST_FACE = 16
 MIRRORED = (1, 0, 2, 4, 3)
 """Order of the five points after mirroring: eyes and corners of the mouth change places."""
 
+ONE_FACE, ANY_FACE = 0.3, 0.9
+"""Shares of the composites with a single face, and with any; those in between have two to nine."""
+
+TILTED, ANY_TURN = 0.2, 0.23
+"""Shares of the pasted faces turned by up to 45 degrees, and those or by any angle; the others are nearly upright."""
+
 VISIBLE = 0.55
 """A face of which less is left in the picture, or uncovered, is no longer one that must be found, nor one that must not."""
 
@@ -44,7 +50,7 @@ class Sample:
 
 
 def composite(material: Material, size: int, rng: np.random.Generator) -> Sample:
-    """Yield a composite of ``size`` px."""
+    """Return a composite of ``size`` px."""
     canvas = _background(material, size, rng)
     boxes: list[npt.NDArray[np.float32]] = []
     points: list[npt.NDArray[np.float32]] = []
@@ -56,8 +62,11 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Sample
                 hidden.append(boxes.pop(number))
                 points.pop(number)
 
-    kind = rng.random()
-    count = 1 if kind < 0.3 else int(rng.integers(2, 10)) if kind < 0.9 else 0
+    kind, count = rng.random(), 0
+    if kind < ONE_FACE:
+        count = 1
+    elif kind < ANY_FACE:
+        count = int(rng.integers(2, 10))
     common = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * (0.85 if count == 1 else 0.35))))
     for _ in range(count):
         width = float(np.clip(common * np.exp(rng.normal(0, 0.35)), SMALLEST_FACE, 1.2 * size))
@@ -139,7 +148,12 @@ def _paste(
     box = picture.boxes[0] if len(picture.boxes) else np.array([0.2, 0.2, 0.8, 0.8]) * np.array([columns, rows] * 2)
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     draw, mirror = rng.random(), bool(rng.random() < 0.5)
-    angle = rng.uniform(-45, 45) if draw < 0.2 else rng.uniform(-180, 180) if draw < 0.23 else rng.normal(0, 8)
+    if draw < TILTED:
+        angle = rng.uniform(-45, 45)
+    elif draw < ANY_TURN:
+        angle = rng.uniform(-180, 180)
+    else:
+        angle = rng.normal(0, 8)
     scale, shift = width / (2 * half[0]), rng.uniform(-0.02, 1.02, 2) * size
     matrix = _transform(picture.levels[0], picture, middle, scale, angle, mirror, shift)
     corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) @ matrix[:, :2].T + matrix[:, 2]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pfr_core import __version__
 from pfr_core.errors import InputError, PFRError
 from pfr_core.faces.retinaface import RetinaFace, build, describe, save, to_input
-from pfr_core.models.weights import locate
+from pfr_core.models.download import obtain
 from pfr_core.support.device import resolve_device
 
 from ..run.optim import warmup_cosine
@@ -86,7 +86,7 @@ def train(config: DetectorConfig, *, resume: bool = False, limit: int = 0) -> Pa
         ema.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
         step, earlier = state["step"], state["earlier"]
-    teacher = RetinaFace.load("mobile0.25", locate(TEACHER), device)
+    teacher = RetinaFace.load("mobile0.25", obtain(TEACHER), device)
     material = load_material(config.faces, config.wild, config.photos, config.negatives, teacher, limit)
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def batch(
 ) -> tuple[Tensor, Targets]:
     """Return the pictures of a step as the network's input [B,3,S,S], and what it should say of them."""
     samples = [_sample(material, config, np.random.default_rng((config.seed, step, n))) for n in range(config.pictures)]
-    inputs = to_input(np.stack([sample.image[:, :, ::-1] for sample in samples]), device)
+    inputs = to_input(np.stack([sample.image for sample in samples]), device)
     targets = stack([label(config.side, sample.boxes, sample.points, sample.ignored) for sample in samples])
     targets = Targets(*(part.to(device) for part in (targets.score, targets.offsets, targets.points)))
     asked = torch.tensor([not sample.exact for sample in samples], device=device)

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import read_checkpoint
-from pfr_core.models.weights import locate
+from pfr_core.models.checkpoint import model_file, read_checkpoint
+from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
@@ -78,8 +78,7 @@ def evaluate_command(
         if ablate:
             ablated = ablations(model).items()
             methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
-        file = locate("default") if model == "default" else Path(model)
-        training = read_checkpoint(file).provenance.get("config") or {} if file.is_file() else {}
+        training = {} if model in PRESETS else read_checkpoint(model_file(model)).provenance.get("config") or {}
         labelled |= optimised_for(training, perceptual, identity)
     outputs = {name: [method(pair.degraded) for pair in tqdm(pairs, desc=name)] for name, method in methods.items()}
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]

@@ -1,15 +1,13 @@
 """Networks whose features losses and metrics compare: VGG19 or SqueezeNet, ArcFace or MobileFaceNet, RetinaFace's body.
 
 All are frozen and in eval mode; the perceptual network follows autocast, the others are in float32. VGG19 and ArcFace are the
-paper's; the small ones let the full objective run where those are not to be had. Weights come from ``pfr_core.models.weights``
-(VGG19, ArcFace and the detector are downloaded and checked) or from a file of the stated name in a folder that
-``PFR_WEIGHTS_DIR`` names.
+paper's; the small ones let the full objective run where those are not to be had. VGG19's, ArcFace's and the detector's weights
+are downloaded and checked (``pfr_core.models.download``); the others are files of the stated names in the folders that are
+searched for weights.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_0, vgg19
 
-from pfr_core.errors import CheckpointError, WeightsError
-from pfr_core.faces.retinaface import INSTALL_FACEXLIB
-from pfr_core.models.checkpoint import read_state_dict
-from pfr_core.models.weights import locate
+from pfr_core.errors import WeightsError
+from pfr_core.faces.retinaface import INSTALL_FACEXLIB, centred, read_network
+from pfr_core.models.disk import supplied
+from pfr_core.models.download import obtain
+from pfr_core.models.tensors import read_state_dict, weights_of
 
 from ..run.config import IdentityName, PerceptualName
 from .mobilefacenet import MobileFaceNet
@@ -43,20 +42,6 @@ SUPPLIED = {"squeezenet": "squeezenet1_0_features_fp16.safetensors", "mobileface
 """Files without a published address: the user puts them into a folder of ``PFR_WEIGHTS_DIR``."""
 
 
-def find_supplied(file: str) -> Path:
-    """Return a file that only the user can supply.
-
-    Raises:
-        WeightsError: it is in none of the folders.
-    """
-    folders = [Path(folder).expanduser() for folder in os.environ.get("PFR_WEIGHTS_DIR", "").split(os.pathsep) if folder]
-    for folder in folders:
-        if (folder / file).is_file():
-            return folder / file
-    looked = ", ".join(map(str, folders)) or "no folder: PFR_WEIGHTS_DIR is not set"
-    raise WeightsError(f"{file}: not found (looked in {looked}). Put it into a folder and set PFR_WEIGHTS_DIR to that.")
-
-
 def _imagenet(x: Tensor) -> Tensor:
     """Convert [-1,1] to ImageNet's normalisation."""
     mean = x.new_tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -64,11 +49,9 @@ def _imagenet(x: Tensor) -> Tensor:
     return ((x + 1) / 2 - mean) / std
 
 
-def _frozen(network: nn.Module, path: Path, state: dict[str, Tensor]) -> None:
-    try:
+def _frozen(name: str, network: nn.Module, path: Path, state: dict[str, Tensor]) -> None:
+    with weights_of(name, path):
         network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: not the weights expected ({error}). Delete the file and get it again.") from error
     network.requires_grad_(False).eval()
 
 
@@ -95,10 +78,10 @@ class PerceptualNetwork(Frozen):
         for layer in features.modules():
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # in place it would overwrite the features of the layer before
-        path = find_supplied(SUPPLIED[name]) if name in SUPPLIED else locate(name)
+        path = supplied(SUPPLIED[name]) if name in SUPPLIED else obtain(name)
         state = read_state_dict(path)
         prefix = "features."
-        _frozen(features, path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        _frozen(name, features, path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
         self.features = features[: self.layers[-1] + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -125,15 +108,15 @@ class IdentityNetwork(Frozen):
         self.name = name
         if name == "mobilefacenet":
             self.network: nn.Module = MobileFaceNet()
-            path = find_supplied(SUPPLIED[name])
+            path = supplied(SUPPLIED[name])
         else:
             try:
                 from facexlib.recognition.arcface_arch import Backbone
             except ImportError as error:
                 raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
             self.network = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
-            path = locate("arcface")
-        _frozen(self.network, path, read_state_dict(path))
+            path = obtain("arcface")
+        _frozen(name, self.network, path, read_state_dict(path))
 
     def forward(self, x: Tensor, points: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -179,50 +162,14 @@ class DetectorFeatures(Frozen):
     models with each other, not with published figures (ours).
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights cannot be had or do not fit, or facexlib is not installed.
     """
-
-    STAGES = (
-        ((3, 8, 2), (8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)),
-        ((64, 128, 2), *(((128, 128, 1),) * 5)),
-        ((128, 256, 2), (256, 256, 1)),
-    )  # (inputs, outputs, stride) of each block
 
     def __init__(self) -> None:
         super().__init__()
-        path = locate("retinaface_mobile0.25")
-        for number, blocks in enumerate(self.STAGES, start=1):
-            layers = [self._block(*block, first=number == 1 and i == 0) for i, block in enumerate(blocks)]
-            setattr(self, f"stage{number}", nn.Sequential(*layers))
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path}: damaged ({error}). Delete it.") from error
-        body = {name.removeprefix("module."): value for name, value in state.items()}
-        stages = ("body.stage1.", "body.stage2.", "body.stage3.")
-        _frozen(self, path, {name[len("body.") :]: value for name, value in body.items() if name.startswith(stages)})
-
-    @staticmethod
-    def _block(inputs: int, outputs: int, stride: int, *, first: bool) -> nn.Sequential:
-        def act() -> nn.Module:
-            return nn.LeakyReLU(0.1)
-
-        if first:
-            return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), act())
-        return nn.Sequential(
-            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
-            nn.BatchNorm2d(inputs),
-            act(),
-            nn.Conv2d(inputs, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            act(),
-        )
+        network, _ = read_network("mobile0.25", obtain("retinaface_mobile0.25"), torch.device("cpu"))
+        self.body = network.body.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.new_tensor([104.0, 117.0, 123.0])[:, None, None]  # of BGR in 8-bit units
-        x = x.float().flip(1) * 127.5 + 127.5 - mean
-        pooled = []
-        for number in range(1, len(self.STAGES) + 1):
-            x = getattr(self, f"stage{number}")(x)
-            pooled.append(x.mean(dim=(2, 3)))
-        return torch.cat(pooled, dim=1)
+        stages = self.body(centred(x.float() * 127.5 + 127.5))
+        return torch.cat([stage.mean(dim=(2, 3)) for stage in stages.values()], dim=1)

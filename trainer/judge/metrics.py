@@ -20,11 +20,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from pfr_core.errors import WeightsError
+from pfr_core.models.disk import supplied
 
 from ..data.dataset import RGB8, to_unit
 from ..losses import unit_distance
 from ..run.config import IdentityName, Metric, PerceptualName
-from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork, find_supplied
+from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork
 from .niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Judge:
         self.perceptual = perceptual and self._have(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
         self.identity = identity and self._have(lambda: IdentityNetwork(identity).to(device), "identity similarity")
         self.features = self._have(lambda: DetectorFeatures().to(device), "KID")
-        self.pristine: Pristine | None = self._have(lambda: read_pristine(find_supplied(FILE)), "NIQE")
+        self.pristine: Pristine | None = self._have(lambda: read_pristine(supplied(FILE)), "NIQE")
 
     @staticmethod
     def _have(load: Any, what: str) -> Any:

@@ -23,8 +23,10 @@ def generator_groups(net: PFR) -> Groups:
     """
     groups: Groups = {"codec": [], "prior": [], "noise": []}
     for name, parameter in net.named_parameters():
-        noise = name.startswith("prior.") and name.endswith(".noise.weight")
-        groups["noise" if noise else "prior" if name.startswith("prior.") else "codec"].append(parameter)
+        group = "codec"
+        if name.startswith("prior."):
+            group = "noise" if name.endswith(".noise.weight") else "prior"
+        groups[group].append(parameter)
     return groups
 
 

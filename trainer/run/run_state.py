@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pfr_core.errors import CheckpointError
-from pfr_core.support.files import remedy, replacing
+from pfr_core.support.files import replacing
 
 FOLDER = "checkpoints"
 
@@ -32,13 +32,11 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
     for left in (*path.parent.glob(".*.tmp"), *run.glob(".*.tmp")):  # of a run that was killed while it wrote
         left.unlink()
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        # PyTorch raises RuntimeError where there is no space.
+        with replacing(path, CheckpointError, disk_full=RuntimeError) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        hint = remedy(error) if isinstance(error, OSError) else "free some space or choose a folder on another disk"
-        raise CheckpointError(
-            f"{path}: cannot be written ({error}). Earlier checkpoints are intact: {hint}, then continue with --resume."
-        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Earlier checkpoints are intact: continue with --resume then.") from error
     for old in checkpoints(run)[:-keep]:
         old.unlink()
     return path

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfr_core.models.checkpoint import save_discriminator, save_prior
+from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_prior
 from pfr_core.network.prior import StyleGAN2Prior
 
 from .. import losses
@@ -130,7 +130,7 @@ class PriorStage(Stage):
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
-        beside = path.with_name(f"{path.stem}.discriminator.safetensors")
+        beside = discriminator_file(path)
         save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
         return [path, beside]

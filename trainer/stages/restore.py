@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
-from pfr_core.models.checkpoint import save_discriminator, save_model
+from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_model
 from pfr_core.network.discriminator import LocalDiscriminator
 from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
@@ -271,6 +271,6 @@ class RestoreStage(Stage):
         save_model(self.ema, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
         if not self.config.global_weight:
             return [path]
-        beside = path.with_name(f"{path.stem}.discriminator.safetensors")
+        beside = discriminator_file(path)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
         return [path, beside]

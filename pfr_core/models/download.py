@@ -1,0 +1,166 @@
+"""Weights that may have to be fetched: from the published address or its mirrors into the cache folder, checked on the way.
+
+``PFR_OFFLINE=1`` forbids the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import logging
+import os
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+
+from ..errors import Cancelled, WeightsError
+from .disk import ASSETS, PIECE, cache_folder, on_disk, search_folders
+from .registry import Weights, entry
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = "pfr-weights (Python urllib)"  # some hosts refuse urllib's own name
+TIMEOUT = 30.0  # seconds of silence on the connection, not for the whole download
+
+
+def obtain(
+    name: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Return the checked file of weights ``name``: found by :func:`~pfr_core.models.disk.on_disk`, else downloaded.
+
+    Nothing half-written stays behind.
+
+    Args:
+        name: of the registry.
+        progress: called with (done, total) bytes; ``done`` never goes back, not even when a mirror starts again from nothing.
+        should_stop: asked before each address and between pieces of at most 256 kB; on a connection that has gone silent it is
+            not asked until that times out (30 s).
+
+    Raises:
+        WeightsError: the file cannot be had.
+        Cancelled: asked to stop.
+
+    Example:
+        >>> obtain("retinaface_resnet50", progress=lambda done, total: bar.update(done - bar.n))  # doctest: +SKIP
+    """
+    path = on_disk(name)
+    if path is not None:
+        return path
+    weights = entry(name)
+    if weights.embedded:
+        raise WeightsError(
+            f"{weights.name}: {ASSETS / weights.file} is missing from the installation. Install PFR again, or name another model."
+        )
+    if _offline():
+        raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])
+    return _download(weights, progress or (lambda done, total: None), should_stop or (lambda: False))
+
+
+def _offline() -> bool:
+    return os.environ.get("PFR_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+class _AddressFailed(Exception):
+    """An address does not give the file; another one may."""
+
+
+def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Path:
+    target = cache_folder() / weights.file
+    # A name of its own, so that processes and threads can download the same file at once: the last rename wins.
+    part = target.with_name(f"{weights.file}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    failures: list[str] = []
+    best = 0
+    try:
+        for url in weights.urls:
+            if should_stop():
+                raise Cancelled(f"download of {weights.file} cancelled")
+            log.info("downloading %s from %s", weights.file, url)
+            try:
+                with closing(_save(url, weights, part)) as steps:
+                    for done in steps:
+                        if done > best:
+                            best = done
+                            progress(done, weights.bytes)
+                        if done < weights.bytes and should_stop():
+                            raise Cancelled(f"download of {weights.file} cancelled")
+                try:
+                    os.replace(part, target)
+                except OSError as error:
+                    raise _cannot_write(weights, target, error) from error
+                return target
+            except _AddressFailed as error:
+                log.warning("%s: %s", url, error)
+                failures.append(f"{url}: {error}")
+    finally:
+        if part.exists():
+            part.unlink()
+    raise _not_to_be_had(weights, failures)
+
+
+def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
+    """Write what ``url`` sends to ``part``, yielding the bytes so far; ends without error only if the file is right.
+
+    A generator, so that what the caller's callbacks raise is never taken for an error of the disk or the network.
+    """
+    digest, done = hashlib.sha256(), 0
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a full disk shows at write(), not a second time at close().
+        with open(part, "wb", buffering=0) as file, closing(_pieces(url)) as pieces:
+            for piece in pieces:
+                done += len(piece)
+                if done > weights.bytes:
+                    raise _AddressFailed(f"sent more than the {weights.bytes} bytes expected")
+                digest.update(piece)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                yield done
+    except OSError as error:  # of this disk: another address would not help, and the remedy is another one
+        raise _cannot_write(weights, part.parent, error) from error
+    if done != weights.bytes:
+        raise _AddressFailed(f"sent {done} bytes, {weights.bytes} expected")
+    if digest.hexdigest() != weights.sha256:
+        raise _AddressFailed(f"sent a file with SHA-256 {digest.hexdigest()}, {weights.sha256} expected")
+
+
+def _pieces(url: str) -> Generator[bytes, None, None]:
+    """Yield what ``url`` sends, as it arrives; every failure of the network is an :class:`_AddressFailed`."""
+    request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            # read1, not read: on a slow line read() would sit there until a whole piece has come.
+            while piece := response.read1(PIECE):
+                yield piece
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _AddressFailed(f"HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _AddressFailed(str(error.reason)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _AddressFailed(f"connection broke: {error or type(error).__name__}") from error
+
+
+def _cannot_write(weights: Weights, path: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"{weights.file} cannot be written to {path}: {error.strerror}. It needs {weights.bytes / 1e6:.1f} MB: "
+        "make room or permission there, or set PFR_CACHE_DIR to another folder."
+    )
+
+
+def _not_to_be_had(weights: Weights, failures: list[str]) -> WeightsError:
+    lines = [f"weights {weights.name}: {weights.file} ({weights.bytes / 1e6:.1f} MB) is not to be had:"]
+    for folder in search_folders():
+        lines.append(f"  {folder}: {'no good copy' if folder.is_dir() else 'no such folder'}")
+    lines += [f"  {failure}" for failure in failures]
+    lines.append(
+        f"Download {weights.urls[0]} by hand and put it into {cache_folder()} as {weights.file} "
+        "(or into a folder that PFR_WEIGHTS_DIR names)."
+    )
+    return WeightsError("\n".join(lines))

@@ -1,0 +1,100 @@
+"""Files of tensors: read whatever wrote them, refused in one way when they are damaged or unsafe; written as safetensors.
+
+Pickles are read with ``weights_only=True`` and never written.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import CheckpointError, WeightsError
+from ..support.files import replacing
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a pickled state dict, by name.
+
+    Raises:
+        CheckpointError: as :func:`read_tensors`.
+    """
+    return read_tensors(path)[0]
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file or of a pickled state dict, by name, and the metadata of the former.
+
+    Raises:
+        CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file. Check the path.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
+    if suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
+            "Download it again, or ask its author for safetensors."
+        ) from error
+    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
+        raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
+    for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
+    return content, {}
+
+
+@contextmanager
+def weights_of(network: str, path: Path) -> Iterator[None]:
+    """Turn what a wrong or unreadable file makes of the block, which reads and loads it, into one error that names both.
+
+    Raises:
+        WeightsError: the file at ``path`` does not hold the weights of ``network``.
+
+    Example:
+        >>> with weights_of("ParseNet", path):  # doctest: +SKIP
+        ...     net.load_state_dict(read_state_dict(path))
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise WeightsError(f"{error} Needed: the weights of {network}.") from error
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:  # other tensors, or other metadata
+        raise WeightsError(f"{path}: not the weights of {network} ({error}). Replace the file, or delete it.") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file. Atomic: never half a file.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with replacing(path, CheckpointError, disk_full=SafetensorError) as temporary:
+        save_file(dict(tensors), temporary, dict(metadata))
