@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pfr_core.compose import crop_faces, crop_whole, paste_faces
+from ..pfr_core.compose import Canvas, cut_face, cut_whole, paste_faces
 from ..pfr_core.errors import InputError
 from ..pfr_core.photo.arrays import FloatImage, resize
 from . import inputs, runtime
@@ -47,7 +47,7 @@ class PFRCropFaces:
         frames, steps, crops = Frames(image), runtime.Steps(len(image)), Batch(faces.count)
         for number, (frame, found) in enumerate(zip(frames, faces.frames, strict=True)):
             with steps.frame(number):
-                crops.extend(crop_faces(frame, found, size))
+                crops.extend(cut_face(frame, face, size).crop for face in found)
         return (crops.result(no_crops(size)),)
 
 
@@ -79,7 +79,7 @@ class PFRRestoreCrops:
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
             with steps.frame(numbers[-1]):
-                before = np.stack([crop_whole(frames[number], restorer.crop_size) for number in numbers])
+                before = np.stack([cut_whole(frames[number], restorer.crop_size).crop for number in numbers])
                 after = restorer.restore_crops(before, should_stop=steps.check)
                 results.extend(resize(crop, *crops.shape[1:3]) for crop in after)
         return (results.result(crops[..., :3]),)
@@ -114,17 +114,20 @@ class PFRPasteFaces:
         options, parser, steps = inputs.options(values), runtime.parser(), runtime.Steps(len(image))
         images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
         ui: dict[str, Any] = {}
+        notices = runtime.Notices(len(image))
         for number, (frame, background) in enumerate(with_background(image, upscaled)):
             found = faces.frames[number]
             with steps.frame(number):
-                before = crop_faces(frame, found, crops.shape[1])
-                after = np.stack([next(restored)[..., :3] for _ in found]) if found else before
-                result, mask = paste_faces(frame, found, before, after, options=options, parser=parser, background=background)
-                images.append(result)
-                masks.append(mask)
+                layers = [cut_face(frame, face, crops.shape[1]) for face in found]
+                for layer in layers:
+                    layer.restored = next(restored)[..., :3]
+                pasted = paste_faces(Canvas(frame, options.scale, background), layers, options=options, parser=parser)
+                notices.add(number, pasted.notices)
+                images.append(pasted.image)
+                masks.append(pasted.mask)
                 if found and not ui:
-                    ui = before_after(frame, result)
-        return {"ui": ui, "result": (images.result(image), masks.result(image[..., 0]))}
+                    ui = before_after(frame, pasted.image)
+        return {"ui": {**ui, **notices.ui()}, "result": (images.result(image), masks.result(image[..., 0]))}
 
 
 def with_background(image: Tensor, upscaled: Tensor | None) -> Iterator[tuple[FloatImage, FloatImage | None]]:

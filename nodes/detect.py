@@ -11,9 +11,9 @@ from torch import Tensor
 from ..pfr_core.errors import InputError
 from ..pfr_core.faces.annotate import annotate
 from ..pfr_core.faces.face import Face
+from ..pfr_core.find import Found, find_faces
 from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, to_float, to_uint8
-from ..pfr_core.restorer import choose_faces, find_candidates
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
@@ -89,33 +89,33 @@ class PFRDetectFaces:
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
         chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
         picker: list[dict[str, Any]] = []
+        notices = runtime.Notices(len(frames))
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                candidates = find_candidates(finder, frame, options)
-                faces = choose_faces(candidates, frame, options)
-                numbers = [candidates.index(face) for face in faces]
-                for face in faces:
+                found = find_faces(finder, frame, options)
+                notices.add(number, found.notices)
+                for face in found.faces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
                     masks[number, top:bottom, left:right] = 1
-                chosen.append(faces)
-                previews.append(to_float(annotate(to_uint8(frame[..., :3]), faces, numbers)))
-                if candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
-                    picker = [_picker(frame, candidates, numbers, number, len(frames))]
-        found = Faces(chosen, *image.shape[1:3])
-        result = (found, previews.result(image[..., :3]), masks, found.count)
+                chosen.append(found.faces)
+                previews.append(to_float(annotate(to_uint8(frame[..., :3]), found.faces, found.numbers)))
+                if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
+                    picker = [_picker(frame, found, number, len(frames))]
+        every = Faces(chosen, *image.shape[1:3])
+        result = (every, previews.result(image[..., :3]), masks, every.count)
         boxes = ([[_box(face) for face in faces] for faces in chosen],) if BOXES_KNOWN else ()
-        return {"ui": {"pfr_picker": picker}, "result": (*result, *boxes)}
+        return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": (*result, *boxes)}
 
 
-def _picker(frame: Array, candidates: list[Face], numbers: list[int], number: int, total: int) -> dict[str, Any]:
+def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, Any]:
     """What the face picker in ``web/js`` shows."""
     height, width = frame.shape[:2]
-    boxes = [[round(value, 1) for value in face.box] for face in candidates]
+    boxes = [[round(value, 1) for value in face.box] for face in found.candidates]
     return {
         "picture": preview(frame),
         "size": [width, height],
         "boxes": boxes,
-        "chosen": numbers,
+        "chosen": found.numbers,
         "frame": number,
         "frames": total,
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..pfr_core.find import find_faces
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
@@ -55,13 +56,14 @@ class PFRRestoreFaces:
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        restorer = model.restorer(runtime.detector(detector))
-        restorer.options = inputs.options(values)
-        steps = runtime.Steps(len(frames), rounds=2)
+        restorer, options = model.restorer(runtime.detector(detector)), inputs.options(values)
+        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
         chosen = []
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                chosen.append(restorer.find(frame))
+                found = find_faces(restorer.detector, frame, options)
+                notices.add(number, found.notices)
+                chosen.append(found.faces)
         # All faces are known before the first is restored, so that the memory for the crops is taken once.
         images, masks = Batch(len(frames)), Batch(len(frames))
         before, after = (Batch(sum(map(len, chosen))) for _ in range(2))
@@ -69,13 +71,14 @@ class PFRRestoreFaces:
         for number, ((frame, background), faces) in enumerate(zip(pairs, chosen, strict=True)):
             with steps.frame(number):
                 restored = restorer.restore(
-                    frame, faces=faces, background=background, should_stop=steps.check, progress=steps.report
+                    frame, options=options, faces=faces, background=background, should_stop=steps.check, progress=steps.report
                 )
+                notices.add(number, restored.notices)
             images.append(restored.image)
             masks.append(restored.mask)
-            before.extend(restored.before)
-            after.extend(restored.after)
+            before.extend(restored.crops_before)
+            after.extend(restored.crops_after)
             if faces and not ui:
                 ui = before_after(frame, restored.image)
         crops = (each.result(no_crops(restorer.crop_size)) for each in (before, after))
-        return {"ui": ui, "result": (images.result(image), masks.result(image[..., 0]), *crops)}
+        return {"ui": {**ui, **notices.ui()}, "result": (images.result(image), masks.result(image[..., 0]), *crops)}

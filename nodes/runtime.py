@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from ..pfr_core.models.disk import add_search_folder
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
+from ..pfr_core.support.notice import Notice
+
+log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
@@ -140,6 +144,29 @@ def core_has_type(name: str) -> bool:
     except ImportError:  # a core from before that module
         return False
     return hasattr(io, name)
+
+
+class Notices:
+    """What is noticed frame after frame: for the log at once, and for the node's own text.
+
+    Args:
+        total: number of frames; where there are several, each text names its frame.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.texts: list[str] = []
+
+    def add(self, number: int, notices: Iterable[Notice]) -> None:
+        """Take the notices of frame ``number``."""
+        for notice in notices:
+            text = notice.text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {notice.text}"
+            log.warning("%s", text)
+            self.texts.append(text)
+
+    def ui(self) -> dict[str, list[str]]:
+        """Return what ComfyUI shows of it; nothing if there is none."""
+        return {"text": self.texts} if self.texts else {}
 
 
 class Steps:

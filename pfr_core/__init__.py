@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .network.mmrb import MMRB
     from .network.pfr import PFR
     from .options import RestoreOptions
-    from .restorer import FaceRestorer, Restored
+    from .restorer import FaceRestorer
+    from .session import PhotoSession, Restored, RestoredFile
+    from .support.notice import Notice
 
 __version__ = "0.1.0"
 
@@ -25,9 +27,12 @@ __all__ = [
     "Degradation",
     "Face",
     "FaceRestorer",
+    "Notice",
     "PFRConfig",
+    "PhotoSession",
     "RestoreOptions",
     "Restored",
+    "RestoredFile",
     "__version__",
     "load_model",
     "save_model",
@@ -39,9 +44,12 @@ _HOMES = {
     "Degradation": "degradation",
     "Face": "faces.face",
     "FaceRestorer": "restorer",
+    "Notice": "support.notice",
     "PFRConfig": "network.config",
+    "PhotoSession": "session",
     "RestoreOptions": "options",
-    "Restored": "restorer",
+    "Restored": "session",
+    "RestoredFile": "session",
     "load_model": "models.checkpoint",
     "save_model": "models.checkpoint",
 }

@@ -1,10 +1,15 @@
 """From a photograph and its restored crops to the restored photograph. Needs no network, so strength, masks, colours or the
-choice of faces can be changed at no cost once the crops are restored."""
+choice of faces can be changed at little cost once the crops are restored.
+
+What a change of the options leaves as it was is kept between two calls: see :class:`Canvas` and :class:`Layer`.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -16,21 +21,119 @@ from .faces.mask import FaceParser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
 from .photo.arrays import Array, FloatImage, from_float, resize, to_float
+from .support.notice import Notice
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAGNIFIED = 2.0
 """A face is called magnified when it is this much larger than its crop: its restoration lacks fine detail."""
 
 
-def crop_faces(image: Array, faces: Sequence[Face], size: int) -> FloatImage:
-    """The aligned crops [N,size,size,3] float32 in [0,1] of [H,W,3+]."""
-    crops = [align(image, alignment_matrix(face, size), size) for face in faces]
-    return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
+class Last(Generic[T]):
+    """The value made for the last key; another key makes another."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[object, T] | None = None
+
+    def get(self, key: object, make: Callable[[], T]) -> T:
+        """Return what was made for ``key``; made now if the last key was another."""
+        kept = self._kept
+        if kept is None or kept[0] != key:
+            kept = self._kept = (key, make())
+        return kept[1]
 
 
-def crop_whole(image: Array, size: int) -> FloatImage:
-    """The crop [size,size,3] of an image that is itself an aligned face.
+class Canvas:
+    """What faces are pasted into: the photograph at the size of the result, never written to.
+
+    Args:
+        image: the photograph [H,W,3+]; it must not be changed as long as the canvas is used.
+        scale: it is enlarged by this factor.
+        background: the photograph enlarged by other means, in place of that. It may lack the photograph's alpha, which is
+            then enlarged, or have one of its own.
+
+    Raises:
+        InputError: a background that is not the image enlarged.
+    """
+
+    def __init__(self, image: Array, scale: float = 1.0, background: Array | None = None) -> None:
+        self._colours = image if background is None else background
+        if background is not None:
+            self.base = _with_alpha(image, background, scale)
+        elif scale == 1:
+            self.base = image
+        else:
+            self.base = resize(image, round(image.shape[1] * scale), round(image.shape[0] * scale))
+        self.enlarged = self.base.shape != image.shape or background is not None
+        self.factors = self.base.shape[1] / image.shape[1], self.base.shape[0] / image.shape[0]
+        self._crops: dict[Layer, FloatImage] = {}
+
+    @cached_property
+    def gray(self) -> bool:
+        """Whether what the result looks like has no colours."""
+        return is_gray(self._colours)
+
+    def crop(self, layer: Layer, matrix: Matrix) -> FloatImage:
+        """Return the crop [S,S,3] of what the face of ``layer`` is pasted into."""
+        if not self.enlarged:
+            return layer.crop
+        if layer not in self._crops:
+            self._crops[layer] = align(self.base, matrix, len(layer.crop))
+        return self._crops[layer]
+
+
+@dataclass(eq=False)
+class Layer:
+    """One face on its way through the network and back.
+
+    Attributes:
+        face: the face; None for an image that is itself an aligned face.
+        matrix: [2,3], pixels of the photograph to pixels of the crop.
+        crop: [S,S,3] float32 in [0,1], as it was cut out.
+        restored: the crop as the network restored it, once it has; then it stays.
+    """
+
+    face: Face | None
+    matrix: Matrix
+    crop: FloatImage
+    restored: FloatImage | None = None
+    _finished: Last[FloatImage] = field(default_factory=Last, repr=False)
+    _parsed: Last[FloatImage] = field(default_factory=Last, repr=False)
+
+    def finished(self, gray: bool, options: RestoreOptions) -> FloatImage:
+        """Return the restored crop in the colours that it is pasted in."""
+        restored = self.crop if self.restored is None else self.restored
+
+        def finish() -> FloatImage:
+            matched = match_color(restored, self.crop, options.color_match)
+            return to_gray(matched) if gray else matched
+
+        return self._finished.get((self.restored is None, gray, options.color_match), finish)
+
+    def parsed(self, gray: bool, options: RestoreOptions, parser: FaceParser) -> FloatImage:
+        """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
+        key = (self.restored is None, gray, options.color_match, options.feather)
+        return self._parsed.get(key, lambda: parser.mask(self.finished(gray, options), options.feather))
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A restored photograph: ``image`` as the canvas, ``mask`` [H,W] float32, whether anything was ``changed``."""
+
+    image: Array
+    mask: FloatImage
+    changed: bool
+    notices: tuple[Notice, ...] = ()
+
+
+def cut_face(image: Array, face: Face, size: int) -> Layer:
+    """Cut the aligned crop [size,size,3] float32 in [0,1] out of [H,W,3+]."""
+    matrix = alignment_matrix(face, size)
+    return Layer(face, matrix, align(image, matrix, size))
+
+
+def cut_whole(image: Array, size: int) -> Layer:
+    """Take an image that is itself an aligned face for the crop, resized to [size,size,3].
 
     Raises:
         InputError: it is not square.
@@ -38,91 +141,64 @@ def crop_whole(image: Array, size: int) -> FloatImage:
     height, width = image.shape[:2]
     if height != width:
         raise InputError(f"An aligned face must be square, this is {width}x{height}. Leave aligned off for photographs.")
-    return np.clip(warp(to_float(image[..., :3]), _resize_matrix(size / width), size, size), 0, 1)
+    matrix = _resize_matrix(size / width)
+    return Layer(None, matrix, np.clip(warp(to_float(image[..., :3]), matrix, size, size), 0, 1))
 
 
-def paste_faces(
-    image: Array,
-    faces: Sequence[Face],
-    before: FloatImage,
-    after: FloatImage,
-    *,
-    options: RestoreOptions,
-    parser: FaceParser,
-    background: Array | None = None,
-) -> tuple[Array, FloatImage]:
-    """Put restored crops back: a new image like ``image`` (or of the background's size) and the mask [H,W].
+def stacked(crops: Sequence[FloatImage], size: int) -> FloatImage:
+    """Return the crops as one array [N,size,size,3], also if there is none."""
+    return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
+
+
+def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOptions, parser: FaceParser) -> Pasted:
+    """Put restored faces back, the later ones on top where they overlap.
 
     Args:
-        image: the photograph [H,W,3+].
-        faces: the faces, as given to :func:`crop_faces`.
-        before: their crops [N,S,S,3] in [0,1].
-        after: the crops as the network restored them.
-        options: strength, mask, feather, color_match, keep_gray, scale.
+        canvas: what they are pasted into.
+        layers: the faces, cut out at one size and restored.
+        options: strength, mask, feather, color_match, keep_gray.
         parser: makes the mask if ``options.mask`` is ``parse``.
-        background: the photograph enlarged, otherwise it is enlarged here by ``options.scale``. It may lack the photograph's
-            alpha, which is then enlarged, or have one of its own.
 
     Raises:
-        InputError: not one crop before and one after for each face, or a background that is not the image enlarged.
         WeightsError: the parser's weights are not to be had.
     """
-    if before.shape != after.shape or len(before) != len(faces):
-        raise InputError(
-            f"{len(faces)} faces, but crops of shape {list(before.shape)} before and {list(after.shape)} after restoration. "
-            "Pass one crop of each kind for every face, in the same order and size."
-        )
-    target = _target(image, background, options)
-    height, width = target.shape[:2]
-    mask = np.zeros((height, width), np.float32)
-    if options.strength == 0 or not faces:
-        return target, mask
-    size = before.shape[1]
-    enlarged = target.shape != image.shape or background is not None
-    original = target.copy() if enlarged else image
-    factors = width / image.shape[1], height / image.shape[0]
-    gray = options.keep_gray and is_gray(image if background is None else background)
-    for face, old, new in zip(faces, before, after, strict=True):
-        matrix = scaled(alignment_matrix(face, size), *factors)
-        if scale_of(matrix) < 1 / MAGNIFIED:
-            log.warning(
-                "a face of %.0f px is pasted %.1f times larger than the model's %d px: it keeps its own fine detail, "
-                "the model restores only the coarser part (max_face_size skips such faces)",
-                face.size, 1 / scale_of(matrix), size,
-            )  # fmt: skip
-        new = _finish(new, old, gray, options)
-        if options.mask == "parse":
-            crop_mask = parser.mask(new, options.feather)
-        else:
-            crop_mask = make_mask(options.mask, size, options.feather)
-        change = np.float32(options.strength) * (new - (align(original, matrix, size) if enlarged else old))
-        paste_face(target, mask, change, crop_mask, matrix, original)
-    return target, mask
+    result, mask = canvas.base.copy(), np.zeros(canvas.base.shape[:2], np.float32)
+    if options.strength == 0 or not layers:
+        return Pasted(result, mask, changed=False)
+    changed, notices = False, list[Notice]()
+    gray = options.keep_gray and canvas.gray
+    shape = None if options.mask == "parse" else make_mask(options.mask, len(layers[0].crop), options.feather)
+    for number, layer in enumerate(layers):
+        matrix = scaled(layer.matrix, *canvas.factors)
+        times = 1 / scale_of(matrix)
+        if times > MAGNIFIED:
+            notices.append(_magnified(layer, number, times))
+        crop_mask = layer.parsed(gray, options, parser) if shape is None else shape
+        change = np.float32(options.strength) * (layer.finished(gray, options) - canvas.crop(layer, matrix))
+        changed |= paste_face(result, mask, change, crop_mask, matrix, canvas.base)
+    return Pasted(result, mask, changed, tuple(notices))
 
 
-def paste_whole(
-    image: Array, before: FloatImage, after: FloatImage, *, options: RestoreOptions, background: Array | None = None
-) -> tuple[Array, FloatImage]:
-    """As :func:`paste_faces` for an image that is itself an aligned face, with its one crop [S,S,3]."""
-    target = _target(image, background, options)
-    height, width = target.shape[:2]
+def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pasted:
+    """Put back what :func:`cut_whole` took, once it is restored: every pixel of the image."""
+    result = canvas.base.copy()
+    height, width = result.shape[:2]
     if options.strength == 0:
-        return target, np.zeros((height, width), np.float32)
-    gray = options.keep_gray and is_gray(image if background is None else background)
-    size = before.shape[0]
-    change = _finish(after, before, gray, options) - crop_whole(target, size)
-    change = warp(change, _resize_matrix(width / size), width, height)
-    target[..., :3] = from_float(to_float(target[..., :3]) + np.float32(options.strength) * change, target.dtype)
-    return target, np.ones((height, width), np.float32)
+        return Pasted(result, np.zeros((height, width), np.float32), changed=False)
+    size = len(layer.crop)
+    finished = layer.finished(options.keep_gray and canvas.gray, options)
+    change = warp(finished - cut_whole(result, size).crop, _resize_matrix(width / size), width, height)
+    result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
+    return Pasted(result, np.ones((height, width), np.float32), changed=True)
 
 
-def check_background(image: Array, background: Array, options: RestoreOptions) -> None:
+def check_background(image: Array, background: Array, scale: float) -> None:
     """Refuse a background that is not ``image`` enlarged.
 
     Raises:
-        InputError: type or proportions differ, or ``options.scale`` would have no effect.
+        InputError: type or proportions differ, or ``scale`` would have no effect.
     """
-    if options.scale != 1:
+    if scale != 1:
         raise InputError("scale has no effect when a background is given; its own size decides.")
     if background.dtype != image.dtype:
         raise InputError(f"The background is {background.dtype}, the image {image.dtype}; both must have the same depth.")
@@ -134,22 +210,26 @@ def check_background(image: Array, background: Array, options: RestoreOptions) -
         )
 
 
-def _target(image: Array, background: Array | None, options: RestoreOptions) -> Array:
-    """A copy of what the faces are pasted into; a background without alpha gets the image's."""
-    if background is None:
-        return resize(image, round(image.shape[1] * options.scale), round(image.shape[0] * options.scale))
-    check_background(image, background, options)
+def _with_alpha(image: Array, background: Array, scale: float) -> Array:
+    """Return the background, with the image's alpha if it has none."""
+    check_background(image, background, scale)
     if image.shape[2] == 4 and background.shape[2] == 3:
         alpha = resize(image[..., 3], background.shape[1], background.shape[0])
         return np.concatenate([background, alpha[..., None]], axis=2)
-    return background.copy()
+    return background
 
 
-def _finish(new: FloatImage, old: FloatImage, gray: bool, options: RestoreOptions) -> FloatImage:
-    new = match_color(new, old, options.color_match)
-    return to_gray(new) if gray else new
+def _magnified(layer: Layer, number: int, times: float) -> Notice:
+    assert layer.face is not None  # an aligned image is never pasted as a face
+    text = (
+        f"a face of {layer.face.size:.0f} px is pasted {times:.1f} times larger than the model's {len(layer.crop)} px: it keeps "
+        "its own fine detail, the model restores only the coarser part (max_face_size skips such faces)"
+    )
+    return Notice(
+        "magnified", text, face=number, numbers={"face_px": layer.face.size, "times": times, "crop_px": len(layer.crop)}
+    )
 
 
 def _resize_matrix(factor: float) -> Matrix:
-    """Pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
+    """Return pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
     return np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])

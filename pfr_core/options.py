@@ -5,8 +5,9 @@ Command line, nodes and demo are derived from it (``support/schema.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from .errors import InputError
 from .support.choices import ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
@@ -92,6 +93,26 @@ class RestoreOptions:
             raise InputError(f"count needs select='all'; select={self.select!r} says itself how many.")
 
 
+class Changes(TypedDict, total=False):
+    """The fields of :class:`RestoreOptions` as keywords, for type checkers; a test holds the two together."""
+
+    threshold: float
+    detection_size: int
+    sideways: bool
+    min_face_size: int
+    max_face_size: int | None
+    select: Select
+    order: Order
+    indices: tuple[int, ...]
+    count: int | None
+    strength: float
+    mask: MaskKind
+    feather: float
+    color_match: ColorMatch
+    keep_gray: bool
+    scale: float
+
+
 def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False) -> list[str]:
     """Return those of the options ``given`` that do nothing, sorted.
 
@@ -106,3 +127,25 @@ def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool =
     if aligned:
         useless |= {"mask", "feather"}
     return sorted(useless & set(given))
+
+
+def changed(options: RestoreOptions, changes: Mapping[str, Any], *, aligned: bool = False, faces: bool = False) -> RestoreOptions:
+    """Return ``options`` with some fields changed.
+
+    Args:
+        options: what is changed.
+        changes: new values by name.
+        aligned: as for :func:`without_effect`.
+        faces: as for :func:`without_effect`.
+
+    Raises:
+        InputError: a name that is unknown or without effect, or a value that is refused.
+    """
+    known = RestoreOptions.__dataclass_fields__
+    unknown = set(changes) - set(known)
+    if unknown:
+        raise InputError(f"Unknown options {sorted(unknown)}; there are {sorted(known)}.")
+    useless = without_effect(changes, aligned=aligned, faces=faces)
+    if useless:
+        raise InputError(f"{useless} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
+    return replace(options, **changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
+from pfr_core.compose import Canvas, cut_face, paste_faces, stacked
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
-from pfr_core.restorer import Restored
+from pfr_core.session import Restored
+from pfr_core.support.choices import ColorMatch, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
 
 SIZE = 64
@@ -136,7 +137,7 @@ def same_type(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape
 
 
-def mask_of(result: Restored) -> Array:
+def mask_of(result: Restored[Any, Any, Any]) -> Array:
     mask = result.mask.numpy() if isinstance(result.mask, torch.Tensor) else result.mask
     return mask[0] if mask.ndim == 3 else mask
 
@@ -202,7 +203,7 @@ FACES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(KINDS), faces=FACES, mask=st.sampled_from(["box", "oval"]), feather=st.floats(0, 0.5))
-def test_outside_the_mask_every_pixel_is_the_same(kind: str, faces: list[Face], mask: str, feather: float) -> None:
+def test_outside_the_mask_every_pixel_is_the_same(kind: str, faces: list[Face], mask: MaskKind, feather: float) -> None:
     image = as_kind(kind, photo())
     result = wild().restore(image, faces=faces, mask=mask, feather=feather)
     assert same_type(result.image, image)
@@ -224,7 +225,7 @@ def test_inside_the_mask_something_changes(kind: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(kind=st.sampled_from(KINDS), faces=FACES, mask=st.sampled_from(["box", "oval"]))
-def test_an_unchanged_crop_changes_nothing(kind: str, faces: list[Face], mask: str) -> None:
+def test_an_unchanged_crop_changes_nothing(kind: str, faces: list[Face], mask: MaskKind) -> None:
     """Whatever the size of the face: what is pasted is a difference."""
     image = as_kind(kind, photo())
     result = identity().restore(image, faces=faces, mask=mask)
@@ -300,16 +301,14 @@ def test_a_large_face_keeps_its_own_detail(amplitude: float) -> None:
     assert (result.image - image)[inside] == pytest.approx(0.1, abs=2e-3)
 
 
-def test_a_magnified_face_gets_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    image = photo(300, 300)
-    with caplog.at_level(logging.WARNING, logger="pfr_core"):
-        brighter().restore(image, faces=[face_for(150, 150, 100)])
-        assert not caplog.records
-        brighter().restore(image, faces=[face_for(150, 150, 100)], scale=2)
-        assert "max_face_size" in caplog.text
-        caplog.clear()
-        brighter().restore(image, faces=[face_for(150, 150, 200)])
-        assert "3.1 times larger" in caplog.text
+def test_a_magnified_face_gets_a_notice() -> None:
+    image, small, large = photo(300, 300), face_for(150, 150, 100), face_for(150, 150, 200)
+    assert brighter().restore(image, faces=[small]).notices == ()
+    (notice,) = brighter().restore(image, faces=[small], scale=2).notices
+    assert notice.kind == "magnified" and "max_face_size" in notice.text
+    (notice,) = brighter().restore(image, faces=[small, large]).notices
+    assert "3.1 times larger" in notice.text and notice.face == 1 and notice.frame is None
+    assert notice.numbers["times"] == pytest.approx(200 / SIZE) and notice.numbers["crop_px"] == SIZE
 
 
 def test_the_photo_s_edge_has_no_dark_rim() -> None:
@@ -406,7 +405,7 @@ def test_overlapping_faces_do_not_add_up() -> None:
 
 @pytest.mark.parametrize("method", ["adain", "wavelet"])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "chw"])
-def test_color_match_takes_a_cast_away(kind: str, method: str) -> None:
+def test_color_match_takes_a_cast_away(kind: str, method: ColorMatch) -> None:
     cast = torch.tensor([0.2, -0.2, 0.1]).view(1, 3, 1, 1)
     image, faces = as_kind(kind, photo()), [face_for(60, 45, 64, 10)]
     restorer = restorer_of(lambda x: x + cast)
@@ -442,7 +441,7 @@ def parsenet(path: Path, favourite: int) -> Path:
 @pytest.mark.parametrize(("favourite", "head"), [(1, True), (16, False)])
 def test_parse_mask_with_facexlib_s_network(favourite: int, head: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parsenet(tmp_path / "parsenet.pth", favourite)
-    monkeypatch.setattr("pfr_core.faces.mask.locate", {"parsenet": path}.__getitem__)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", {"parsenet": path}.__getitem__)
     restorer = restorer_of(lambda x: x + 0.2)
     image, face = photo(), face_for(60, 45, 60)
     result = restorer.restore(image, faces=[face], mask="parse")
@@ -479,7 +478,7 @@ def test_parse_mask_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("facexlib")
     wrong = tmp_path / "parsing_parsenet.pth"
     torch.save({"weight": torch.zeros(3)}, wrong)
-    monkeypatch.setattr("pfr_core.faces.mask.locate", lambda name: wrong)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", lambda name: wrong)
     with pytest.raises(WeightsError, match=r"parsing_parsenet\.pth"):
         restorer_of(lambda x: x).restore(photo(), faces=[face_for(60, 45, 60)], mask="parse")
 
@@ -631,7 +630,7 @@ def test_an_empty_batch(options: Any) -> None:
 def test_a_face_alone_is_the_same_face_among_eight() -> None:
     image = photo(200, 400)
     faces = [face_for(40 + 45 * n, 60 + 10 * n, 40 + 3 * n, 12 * n) for n in range(8)]
-    together = real().crop(image, faces)
+    together = stacked([cut_face(image, face, SIZE).crop for face in faces], SIZE)
     restored = real().restore_crops(together)
     for n in range(8):
         assert real().restore_crops(together[n : n + 1])[0] == pytest.approx(restored[n], abs=1e-4)
@@ -640,7 +639,7 @@ def test_a_face_alone_is_the_same_face_among_eight() -> None:
 def test_the_batch_size_is_kept_to() -> None:
     restorer = restorer_of(lambda x: x, batch_size=3)
     image = photo()
-    restorer.restore(image, faces=[face_for(40, 40, 50)] * 8)
+    restorer.restore(image, faces=[face_for(40 + x, 40, 50) for x in range(8)])
     assert restorer.net.batches == [3, 3, 2]
 
 
@@ -687,7 +686,7 @@ def test_errors_are_not_swallowed() -> None:
 
     restorer = restorer_of(boom)
     with pytest.raises(RuntimeError, match="boom"):
-        restorer.restore(photo(), faces=[face_for(60, 45, 50)] * 3)
+        restorer.restore(photo(), faces=[face_for(60 + x, 45, 50) for x in range(3)])
     assert restorer.net.batches == [3], "tried once"
 
 
@@ -709,7 +708,7 @@ def test_should_stop(after: int) -> None:
         return asked[-1]
 
     restorer = restorer_of(lambda x: x, batch_size=1)
-    arguments: Any = {"faces": [face_for(60, 45, 50)] * 5, "should_stop": should_stop}
+    arguments: Any = {"faces": [face_for(60 + x, 45, 50) for x in range(5)], "should_stop": should_stop}
     if after < 7:  # one frame, five faces, one paste
         with pytest.raises(Cancelled):
             restorer.restore(photo(), **arguments)
@@ -866,9 +865,9 @@ def test_a_path_gives_an_array(tmp_path: Path) -> None:
 def test_before_and_after_are_the_crops() -> None:
     image, face = photo(), face_for(60 - 0.5, 45 - 0.5, SIZE)
     result = brighter().restore(image, faces=[face], strength=0.3, color_match="adain")
-    assert result.before.shape == result.after.shape == (1, SIZE, SIZE, 3)
-    assert result.before[0] == pytest.approx(image[13 : 13 + SIZE, 28 : 28 + SIZE], abs=1e-3)
-    assert result.after - result.before == pytest.approx(0.1, abs=1e-5), "before strength and colour match"
+    assert result.crops_before.shape == result.crops_after.shape == (1, SIZE, SIZE, 3)
+    assert result.crops_before[0] == pytest.approx(image[13 : 13 + SIZE, 28 : 28 + SIZE], abs=1e-3)
+    assert result.crops_after - result.crops_before == pytest.approx(0.1, abs=1e-5), "before strength and colour match"
     assert set(result.seconds) == {"detect", "align", "restore", "paste"}
 
 
@@ -876,8 +875,11 @@ def test_crops_can_be_pasted_again_with_other_options() -> None:
     image, faces = photo(), [face_for(60, 45, 50, 10), face_for(90, 45, 30)]
     whole = wild().restore(image, faces=faces, strength=0.4, mask="oval")
     options = RestoreOptions(strength=0.4, mask="oval", color_match="none")
-    again, mask = wild().paste(image, faces, whole.before, whole.after, options=options)
-    assert np.array_equal(again, whole.image) and np.array_equal(mask, whole.mask)
+    layers = [cut_face(image, face, SIZE) for face in faces]
+    for layer, after in zip(layers, whole.crops_after, strict=True):
+        layer.restored = after
+    again = paste_faces(Canvas(image), layers, options=options, parser=wild().parser)
+    assert np.array_equal(again.image, whole.image) and np.array_equal(again.mask, whole.mask)
 
 
 def test_provenance_tells_networks_apart() -> None:
@@ -906,7 +908,7 @@ def test_crop_maps_the_points_to_the_template() -> None:
     for point, target in zip(face.points, template(SIZE), strict=True):
         yy, xx = np.mgrid[:90, :120]
         dot = np.exp(-((xx - point[0]) ** 2 + (yy - point[1]) ** 2) / 18).astype(np.float32)
-        crop = identity().crop(np.repeat(dot[..., None], 3, axis=2), [face])[0]
+        crop = cut_face(np.repeat(dot[..., None], 3, axis=2), face, SIZE).crop
         assert centroid(crop[..., 0].astype(np.float64)) == pytest.approx(tuple(target), abs=0.1)
     corner = invert(alignment_matrix(face, SIZE)) @ (SIZE / 2 - 0.5, SIZE / 2 - 0.5, 1)
     assert corner == pytest.approx((61.2, 44.7), abs=1e-6)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
 
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.restored import own_suffix, write_restored
+from pfr_core.support.notice import Notice
 
 from .components import uploads_only
 from .context import GPU_QUEUE, Context
@@ -40,7 +41,12 @@ class Api:
         with self.context.visit(request):
             pixels = self.context.read(photo).pixels
             found = self.context.engine.find(pixels, RestoreOptions(**options))
-            return {"width": pixels.shape[1], "height": pixels.shape[0], "faces": [face.to_dict() for face in found]}
+            return {
+                "width": pixels.shape[1],
+                "height": pixels.shape[0],
+                "faces": [face.to_dict() for face in found.faces],
+                "notices": self._notices(found.notices),
+            }
 
     def restore(
         self,
@@ -59,10 +65,9 @@ class Api:
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
             with self.context.engine.use(model) as restorer:
-                restorer.options = chosen
-                result = restorer.restore(source.pixels)
-            target = session.new_folder() / f"{source.path.stem}_restored{own_suffix(source)}"
-            provenance = self.context.engine.provenance(model)
-            changed = bool(result.mask.any())
-            write_restored(target, source, result.image, changed=changed, provenance=provenance)
-            return [str(target), {"changed": changed, "faces": [face.to_dict() for face in result.faces]}]
+                file = restorer.restore_file(source, session.new_folder(), options=chosen)
+            faces = [face.to_dict() for face in file.restored.faces]
+            return [str(file.path), {"changed": file.changed, "faces": faces, "notices": self._notices(file.notices)}]
+
+    def _notices(self, notices: Iterable[Notice]) -> list[dict[str, Any]]:
+        return [{**notice.to_dict(), "text": self.context.without_folders(notice.text)} for notice in notices]

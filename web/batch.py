@@ -13,7 +13,6 @@ import gradio as gr
 from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.restored import own_suffix, write_restored
 
 from . import pictures
 from .archive import Entry, is_zip, unpack
@@ -138,26 +137,23 @@ class BatchTab:
         """Return what to report, the restored file, and a preview of it."""
         if entry.path is None:
             return entry.problem, None, ""
-        target = None
         try:
             photo = self.context.read(entry.path)
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
-                restorer.options = options
-                found = restorer.restore(photo.pixels, should_stop=session.stop.is_set)
-            target = folder / f"{photo.path.stem}_restored{own_suffix(photo)}"
-            provenance = self.context.engine.provenance(model)
-            write_restored(target, photo, found.image, changed=bool(found.mask.any()), provenance=provenance)
+                file = restorer.restore_file(photo, folder, options=options, should_stop=session.stop.is_set)
             preview = session.new_folder() / "preview.jpg"
-            pictures.save(preview, pictures.shrunk(found.image, GALLERY_SIZE))
+            pictures.save(preview, pictures.shrunk(file.restored.image, GALLERY_SIZE))
         except (ImageError, InputError) as error:
             return self._about(entry.path.name, error), None, ""
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return "not enough memory; make the photo smaller.", None, ""
-        count = len(found.faces)
-        return f"{count} face{'s' * (count != 1)}" if count else "no face found, unchanged", target, str(preview)
+        count = len(file.restored.faces)
+        text = f"{count} face{'s' * (count != 1)}" if count else "no face found, unchanged"
+        texts = [text, *(self._about(photo.path.name, notice.text) for notice in file.notices)]
+        return "; ".join(texts), file.path, str(preview)
 
     def _entries(self, uploads: Sequence[str], folder: Path) -> Iterator[Entry]:
         """Yield the photos of all uploads; those from a zip file are deleted as soon as they are done."""
@@ -181,9 +177,9 @@ class BatchTab:
             except ImageError as error:  # the zip file itself
                 yield Entry(upload.name, problem=self._about(upload.name, error))
 
-    def _about(self, name: str, error: Exception) -> str:
+    def _about(self, name: str, text: object) -> str:
         """Return the message without the name, which stands beside it."""
-        return self.context.without_folders(str(error)).removeprefix(f"{name}: ")
+        return self.context.without_folders(str(text)).removeprefix(f"{name}: ")
 
     @staticmethod
     def _count(uploads: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
+from pfr_core.support.notice import Notice
 
 from .engine import Engine
 from .limits import Limits
@@ -61,6 +62,14 @@ class Context:
         for model in self.engine.models.values():
             text = text.replace(model, Path(model).name)
         return re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
+
+    def told(self, notices: Iterable[Notice]) -> str:
+        """The notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
+        kinds: dict[str, list[str]] = {}
+        for notice in notices:
+            kinds.setdefault(notice.kind, []).append(self.without_folders(notice.text))
+        more = {kind: f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "" for kind, texts in kinds.items()}
+        return "".join(f"\n\n*Note: {texts[0]}{more[kind]}.*" for kind, texts in kinds.items())
 
     def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:
         """For ``validator=``, which runs when an event joins the queue: its first input is kept until the visitor leaves."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pfr_core.compose import crop_faces
+from pfr_core.compose import cut_face
 from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
 from pfr_core.options import RestoreOptions
@@ -86,17 +86,16 @@ class DegradeTab:
             if path is None:
                 raise InputError("There is no photo yet. Choose one with a sharp face first.")
             photo = self.context.read(path)
-            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest"))
+            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest")).faces
             if not found:
                 raise InputError("No face was found in this photo. Choose another one.")
-            original = to_uint8(crop_faces(photo.pixels, found, FACE_SIZE)[0])
+            original = to_uint8(cut_face(photo.pixels, found[0], FACE_SIZE).crop)
             degradation = Degradation(
                 blur=None if blur == OFF else (blur,), sigma=(sigma, sigma), scale=(scale, scale), noise=(noise, noise),
                 quality=(quality, quality),
             )  # fmt: skip
             degraded, drawn = degradation(original, seed)
             with self.context.engine.use(model) as restorer:
-                restorer.options = RestoreOptions()
                 restored = restorer.restore(degraded, aligned=True).image
             folder = session.new_folder()
             images = {"degraded": degraded, "restored": restored, "original": original}

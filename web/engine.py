@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from pfr_core.compose import paste_faces
 from pfr_core.errors import InputError
 from pfr_core.faces.detect import Detector
-from pfr_core.faces.face import Face
 from pfr_core.faces.mask import FaceParser
+from pfr_core.find import Found, find_faces
 from pfr_core.models.checkpoint import model_file, read_checkpoint
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.arrays import Array, FloatImage
-from pfr_core.photo.photo import Provenance
-from pfr_core.restorer import FaceRestorer, find_faces
+from pfr_core.photo.arrays import Array
+from pfr_core.restorer import FaceRestorer
 from pfr_core.support.choices import DetectorName, DTypeName
 from pfr_core.support.device import resolve_device, resolve_dtype
 
@@ -49,7 +47,8 @@ class Engine:
         self._detector = Detector(detector, self.device)
         self._parser = FaceParser(self.device)
         self._lock = threading.Lock()
-        self._loaded: tuple[str, FaceRestorer, Provenance] | None = None
+        self._restorers: dict[str, FaceRestorer] = {}
+        self._used = ""
 
     @contextmanager
     def use(self, model: str) -> Iterator[FaceRestorer]:
@@ -60,24 +59,16 @@ class Engine:
             CheckpointError, WeightsError: it cannot be loaded.
         """
         with self._lock:
-            yield self._load(model)[0]
+            yield self._load(model)
 
-    def provenance(self, model: str) -> Provenance:
-        """Name and hash of ``model``, for the files it changed; raises as :meth:`use`."""
-        with self._lock:
-            return self._load(model)[1]
-
-    def find(self, image: Array, options: RestoreOptions) -> list[Face]:
-        """See :func:`pfr_core.restorer.find_faces`."""
+    def find(self, image: Array, options: RestoreOptions) -> Found:
+        """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
             return find_faces(self._detector, image, options)
 
-    def paste(
-        self, image: Array, faces: Sequence[Face], before: FloatImage, after: FloatImage, options: RestoreOptions
-    ) -> tuple[Array, FloatImage]:
-        """See :func:`pfr_core.compose.paste_faces`; waits for nobody unless the mask needs a network."""
-        with self._lock if options.mask == "parse" else nullcontext():
-            return paste_faces(image, faces, before, after, options=options, parser=self._parser)
+    def composing(self, options: RestoreOptions) -> AbstractContextManager[object]:
+        """For :meth:`pfr_core.PhotoSession.compose`: waits for nobody unless the mask needs a network."""
+        return self._lock if options.mask == "parse" else nullcontext()
 
     def licence(self, model: str) -> str:
         """Licence of the weights of ``model``, as its file states it.
@@ -90,12 +81,15 @@ class Engine:
             return "random weights, untrained"
         return read_checkpoint(model_file(source)).licence or "not stated in the file"
 
-    def _load(self, model: str) -> tuple[FaceRestorer, Provenance]:
+    def _load(self, model: str) -> FaceRestorer:
         if model not in self.models:
             raise InputError(f"There is no model {model!r} here; choose from {', '.join(self.models)}.")
-        if self._loaded is None or self._loaded[0] != model:
-            self._loaded = None  # its memory first
-            restorer = FaceRestorer(self.models[model], self._detector, device=self.device, dtype=self.dtype)
-            restorer.parser = self._parser
-            self._loaded = (model, restorer, restorer.provenance)
-        return self._loaded[1:]
+        if self._used != model:
+            if self._used in self._restorers:
+                self._restorers[self._used].release()  # its memory first; open photos still hold the restorer
+            self._used = model
+        if model not in self._restorers:
+            restorer = FaceRestorer(self.models[model], self._detector, device=self.device, dtype=self.dtype, parser=self._parser)
+            self._restorers[model] = restorer
+            _ = restorer.provenance  # of the file as it was loaded
+        return self._restorers[model]

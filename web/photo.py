@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from pfr_core.compose import crop_faces
-from pfr_core.faces.face import Face
-from pfr_core.options import RestoreOptions
-from pfr_core.photo.arrays import FloatImage
+from pfr_core import Face, FaceRestorer, PhotoSession, RestoreOptions
+from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
-from pfr_core.photo.restored import own_suffix, write_restored
+from pfr_core.session import RestoredArray
 
 from . import pictures
 from .components import photo_input
@@ -25,27 +24,48 @@ from .sessions import Session
 
 SHOW_RESULT = "() => document.getElementById('slider').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 """On a phone the result is below the button."""
+MOST_OPEN = 4
+"""Photos whose pixels are kept between two clicks, those used last; the others are read again (ours)."""
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenPhoto:
-    """What is kept of a visitor's photo between two clicks. Pixels are not: the file is read again when they are needed.
+    """What is kept of a visitor's photo between two clicks.
 
     Attributes:
         path: the upload.
+        photo: what was read; None once its memory was given back.
         faces: as found, left to right.
         included: numbers of the faces to restore.
-        model: the one that made ``after``.
-        after: crops as the network restored them, [S,S,3], by number of the face.
+        restored: numbers of those that ``model`` has restored.
+        model: the one that ``work`` was opened with.
+        work: reads, cuts and runs the network only once.
+        before: the picture for the left of the slider, and its size.
         folders: of the pictures on the page, by what they show; the last two stay, the browser may still be loading the older.
     """
 
     path: Path
+    photo: Photo | None
     faces: list[Face]
     included: set[int]
+    restored: set[int] = field(default_factory=set)
     model: str = ""
-    after: dict[int, FloatImage] = field(default_factory=dict)
+    work: PhotoSession[Array, FloatImage] | None = None
+    before: tuple[Path, tuple[int, int]] | None = None
     folders: dict[str, list[Path]] = field(default_factory=dict)
+
+    def work_with(self, model: str, restorer: FaceRestorer, photo: Photo) -> PhotoSession[Array, FloatImage]:
+        """The session of the photo with this model; another model begins anew."""
+        if self.work is None or self.model != model:
+            self.model, self.work, self.restored = model, restorer.open(photo, faces=self.faces), set()
+            self.photo = None  # it is the session's now
+        return self.work
+
+    def release(self) -> None:
+        """Give back the pixels; the file is read again when they are needed."""
+        self.photo = None
+        if self.work is not None:
+            self.work.release()
 
     def new_folder(self, session: Session, what: str) -> Path:
         """A folder for the next pictures of this kind; old ones go."""
@@ -66,6 +86,7 @@ class PhotoTab:
 
     def __init__(self, context: Context, example: Path) -> None:
         self.context = context
+        self._lock, self._recent = threading.Lock(), list[weakref.ref[OpenPhoto]]()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self.upload = photo_input(label="Photo", sources=["upload", "clipboard", "webcam"], height=320, elem_id="photo")
@@ -122,96 +143,113 @@ class PhotoTab:
     def open(self, request: gr.Request, path: str | None, **search: Any) -> list[Any]:
         """A photo was dropped in, or is looked through again with other settings."""
         with self.context.visit(request) as session, session.lock:
-            if session.photo is not None:
-                session.photo.delete_pictures()
+            before: OpenPhoto | None = session.photo
+            if before is not None:
+                before.delete_pictures()
             session.photo = None
             if path is None:
                 return ["", _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
-            photo = self.context.read(path)
+            same = before is not None and before.path == Path(path)
+            photo = self._read(before) if before is not None and same else self.context.read(path)
             found = self.context.engine.find(photo.pixels, RestoreOptions(**search))
-            session.photo = OpenPhoto(Path(path), found, set(range(len(found))))
-            if not found:
+            notices = self.context.told((*photo.notices, *found.notices))
+            faces = found.faces
+            session.photo = state = OpenPhoto(Path(path), photo, faces, set(range(len(faces))))
+            self._read(state)
+            if not faces:
                 text = (
                     "**No face was found.** Under Settings, Advanced: lower the detection threshold, or look for faces at a "
                     "larger size, or sideways."
                 )
-                return [text, _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
-            drawn, faces = self._show_faces(session, photo)
-            count = "1 face" if len(found) == 1 else f"{len(found)} faces"
-            return [f"**{count} found.** Tap one to leave it out.", drawn, faces, gr.Button(interactive=True), *_no_result()]
+                return [text + notices, _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
+            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+            text = f"**{count} found.** Tap one to leave it out.{notices}"
+            return [text, *self._show_faces(session, photo), gr.Button(interactive=True), *_no_result()]
 
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
         with self.context.visit(request) as session, session.lock:
             state = _photo_of(session)
             session.stop.clear()
-            photo = self.context.read(state.path)
-            self.context.limits.check_scale(photo, blend["scale"])
+            photo, options = self._read(state), RestoreOptions(**blend)
+            self.context.limits.check_scale(photo, options.scale)
+
+            def report(stage: str, done: int, total: int) -> None:
+                if stage == "restore":
+                    progress((done, total), desc="Restoring", unit="faces")
+
             with self.context.engine.use(model) as restorer:
-                if state.model != model:
-                    state.model, state.after = model, {}
-                missing = [number for number in sorted(state.included) if number not in state.after]
-                before = restorer.crop(photo.pixels, [state.faces[number] for number in missing])
-                after = restorer.restore_crops(
-                    before,
-                    progress=lambda done, total: progress((done, total), desc="Restoring", unit="faces"),
-                    should_stop=session.stop.is_set,
-                )
-                state.after.update(zip(missing, after, strict=True))
-            return self._compose(session, photo, RestoreOptions(**blend))
+                work = state.work_with(model, restorer, photo)
+                included = [state.faces[number] for number in sorted(state.included)]
+                result = work.restore(options, faces=included, progress=report, should_stop=session.stop.is_set)
+            state.restored |= state.included
+            return self._show(session, work, result)
 
     def toggle(self, request: gr.Request, event: gr.SelectData, **blend: Any) -> list[Any]:
         """A face was tapped: leave it out, or include it."""
         with self.context.visit(request) as session, session.lock:
             state = _photo_of(session)
             state.included ^= {int(event.index)} & set(range(len(state.faces)))
-            photo = self.context.read(state.path)
-            return [*self._show_faces(session, photo), *self._recompose(session, photo, blend)]
+            return [*self._show_faces(session, self._read(state)), *self._compose(session, blend)]
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:
         """A setting changed that needs no network."""
         with self.context.visit(request) as session, session.lock:
-            if session.photo is None or not session.photo.after:
-                return [gr.skip()] * 4
-            photo = self.context.read(session.photo.path)
-            return self._recompose(session, photo, blend)
+            return self._compose(session, blend)
 
-    def _recompose(self, session: Session, photo: Photo, blend: dict[str, Any]) -> list[Any]:
-        if not session.photo.after:
-            return [gr.skip()] * 4
-        return self._compose(session, photo, RestoreOptions(**blend))
+    def _read(self, state: OpenPhoto) -> Photo:
+        """The photo with its pixels; only those of the photos used last are kept."""
+        with self._lock:
+            open_photos = [each for each in (kept() for kept in self._recent) if each is not None and each is not state]
+            self._recent = [weakref.ref(each) for each in (*open_photos, state)][-MOST_OPEN:]
+        for each in open_photos[: 1 - MOST_OPEN]:
+            each.release()
+        if state.work is not None:
+            return state.work.photo
+        if state.photo is None:
+            state.photo = self.context.read(state.path)
+        return state.photo
 
-    def _compose(self, session: Session, photo: Photo, options: RestoreOptions) -> list[Any]:
+    def _compose(self, session: Session, blend: dict[str, Any]) -> list[Any]:
         """Put the restored faces that are included into the photo; no network but the parser's for that mask."""
+        state: OpenPhoto | None = session.photo
+        if state is None or state.work is None or not state.restored:
+            return [gr.skip()] * 4
+        options = RestoreOptions(**blend)
+        self.context.limits.check_scale(self._read(state), options.scale)
+        with self.context.engine.composing(options):
+            result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
+        return self._show(session, state.work, result)
+
+    def _show(self, session: Session, work: PhotoSession[Array, FloatImage], result: RestoredArray) -> list[Any]:
+        """The result on the page, and its file."""
         state: OpenPhoto = session.photo
-        self.context.limits.check_scale(photo, options.scale)
-        numbers = [number for number in sorted(state.included) if number in state.after]
+        numbers = sorted(state.included & state.restored)
         waiting = len(state.included) - len(numbers)
-        size = next(iter(state.after.values())).shape[0] if state.after else 64
-        faces = [state.faces[number] for number in numbers]
-        before = crop_faces(photo.pixels, faces, size)
-        after = np.stack([state.after[number] for number in numbers]) if numbers else before
-        result, mask = self.context.engine.paste(photo.pixels, faces, before, after, options)
         folder = state.new_folder(session, "result")
-        target = folder / f"{photo.path.stem}_restored{own_suffix(photo)}"
-        changed = bool(mask.any())
-        write_restored(target, photo, result, changed=changed, provenance=self.context.engine.provenance(state.model))
+        file = work.save(result, folder)
         pairs = [
             (pictures.save(folder / f"face_{number + 1}.png", pictures.side_by_side(old, new)), f"Face {number + 1}")
-            for number, old, new in zip(numbers, before, after, strict=True)
+            for number, old, new in zip(numbers, result.crops_before, result.crops_after, strict=True)
         ]
-        height, width = result.shape[:2]
+        height, width = result.image.shape[:2]
+        if state.before is None or state.before[1] != (width, height):
+            before = state.new_folder(session, "before") / "before.png"
+            pictures.save_comparable(before, work.pixels, width, height, work.photo)
+            state.before = before, (width, height)
+        after = folder / "after.png"
+        pictures.save_comparable(after, result.image, width, height, work.photo)
         told = f"**{len(numbers)} of {len(state.faces)} faces restored**, {width} x {height} px."
-        if not changed:
+        if not file.changed:
             told += " **Nothing was changed**: no face is included, or the strength is 0."
         if waiting:
             told += f" {waiting} included later: press Restore for them."
         if pairs:
             told += " Below, each face before and as the network restored it."
         return [
-            gr.ImageSlider(value=pictures.comparison(folder, photo, result)),
-            told,
-            gr.DownloadButton(value=str(target), interactive=True),
+            gr.ImageSlider(value=(str(state.before[0]), str(after))),
+            told + self.context.told(file.notices),
+            gr.DownloadButton(value=str(file.path), interactive=True),
             gr.Gallery(value=pairs, visible=bool(pairs)),
         ]
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pfr_core.compose import crop_faces
+from pfr_core.compose import cut_face
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.face import Face
 from pfr_core.photo.arrays import Array, FloatImage, resize, to_uint8
@@ -19,7 +19,10 @@ from pfr_core.photo.photo import Photo
 from pfr_core.photo.write import write_photo
 
 PREVIEW, THUMBNAIL = 1600, 256
-"""Longer side of a preview, side of a thumbnail, in px."""
+"""Longer side of a picture with the faces drawn, side of a thumbnail, in px."""
+COMPARED = 2560
+"""Longer side of the pictures behind the slider: a larger photo is shown smaller, because writing, sending and drawing its PNG
+would take seconds for every move of a setting (ours)."""
 
 
 def shrunk(image: Array, size: int) -> npt.NDArray[np.uint8]:
@@ -42,7 +45,7 @@ def draw_faces(image: Array, faces: Sequence[Face], included: Collection[int]) -
 
 def thumbnails(image: Array, faces: Sequence[Face], included: Collection[int]) -> list[npt.NDArray[np.uint8]]:
     """The faces, [THUMBNAIL,THUMBNAIL,3] each; those left out are pale and gray."""
-    crops = [to_uint8(crop) for crop in crop_faces(image, faces, THUMBNAIL)]
+    crops = [to_uint8(cut_face(image, face, THUMBNAIL).crop) for face in faces]
     return [crop if number in included else _pale(crop) for number, crop in enumerate(crops)]
 
 
@@ -52,14 +55,14 @@ def side_by_side(before: FloatImage, after: FloatImage) -> npt.NDArray[np.uint8]
     return to_uint8(np.concatenate([before, gap, after], axis=1))
 
 
-def comparison(folder: Path, photo: Photo, result: Array) -> tuple[str, str]:
-    """Before and after as PNG files of the same, full size; colours as in the photo's own profile."""
-    look = replace(photo, exif=None, xmp=None, extras=())
-    paths = folder / "before.png", folder / "after.png"
-    before = resize(photo.pixels, result.shape[1], result.shape[0])
-    for path, image in zip(paths, (before, result), strict=True):
-        write_photo(path, to_uint8(image), look)
-    return str(paths[0]), str(paths[1])
+def save_comparable(path: Path, image: Array, width: int, height: int, photo: Photo) -> None:
+    """Write a picture for the slider as PNG, as a result of ``width`` x ``height`` px is shown; in the photo's own profile."""
+    factor = min(1.0, COMPARED / max(width, height))
+    target = max(1, round(width * factor)), max(1, round(height * factor))
+    pixels = to_uint8(image)
+    shrinks = target[0] < image.shape[1]
+    shown = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA) if shrinks else resize(pixels, *target)
+    write_photo(path, shown, replace(photo, exif=None, xmp=None, extras=()))
 
 
 def save(path: Path, image: Any) -> str:

@@ -10,6 +10,7 @@ import gradio as gr
 
 from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import RestoreOptions
+from pfr_core.support.notice import Notice
 
 from .clip import ClipInfo, Frame, convert, probe
 from .components import uploads_only
@@ -74,14 +75,14 @@ class VideoTab:
             self._accept(source)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
-            chosen, faces = RestoreOptions(**options), 0
+            chosen, faces, notices = RestoreOptions(**options), 0, list[Notice]()
 
             def change(frame: Frame) -> Frame:
                 nonlocal faces
                 with self.context.engine.use(model) as restorer:
-                    restorer.options = chosen
-                    result = restorer.restore(frame, should_stop=session.stop.is_set)
+                    result = restorer.restore(frame, options=chosen, should_stop=session.stop.is_set)
                 faces += len(result.faces)
+                notices.extend(result.notices)
                 return result.image
 
             def report(done: int, total: int, left: float) -> None:
@@ -96,7 +97,7 @@ class VideoTab:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            told = f"{frames} frames, {faces / max(1, frames):.1f} faces a frame."
+            told = f"{frames} frames, {faces / max(1, frames):.1f} faces a frame.{self.context.told(notices)}"
             return [str(target), told, gr.DownloadButton(value=str(target), interactive=True)]
 
     def _accept(self, path: Path) -> ClipInfo:

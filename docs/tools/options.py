@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pfr_core import RestoreOptions  # noqa: E402
+from pfr_core.options import RestoreOptions, Setup  # noqa: E402
+from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.prepare import PrepareOptions  # noqa: E402
 from trainer.detector.config import DetectorConfig  # noqa: E402
 from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, RunConfig  # noqa: E402
@@ -41,6 +41,9 @@ def restoring() -> str:
         "One list for every door: fields of `pfr_core.RestoreOptions`, options of `pfr restore` (with `--` and dashes), widgets "
         "of the nodes, controls of the page and arguments of its endpoint. An option that would have no effect is refused.",
         table(RestoreOptions, flag=False),
+        "## Networks",
+        "Arguments of `FaceRestorer` and options of `pfr restore`; `pfr-demo` and nodes have those that concern them.",
+        table(Setup, flag=False),
         "## Limits of the web page",
         "Options of `python -m web` and `pfr-demo`.",
         table(Limits),
@@ -50,7 +53,7 @@ def restoring() -> str:
 
 def training() -> str:
     """Return the page on options of the trainer."""
-    common = [item.name for item in fields(RunConfig)]
+    common = [*specs(RunConfig)]
     prior, restore = (own(kind, common) for kind in (PriorConfig, RestoreConfig))
     return "\n\n".join([
         "# Options of the trainer",
@@ -78,8 +81,8 @@ def training() -> str:
 
 def own(kind: type, common: list[str]) -> list[str]:
     """Return the fields that a stage adds, or whose default it changes."""
-    base = {item.name: item for item in fields(RunConfig)}
-    return [i.name for i in fields(kind) if i.name not in common or i.default != base[i.name].default]
+    base = specs(RunConfig)
+    return [name for name, spec in specs(kind).items() if name not in common or spec.default != base[name].default]
 
 
 def table(kind: type, names: Iterable[str] | None = None, columns: Mapping[str, Any] | None = None, flag: bool = True) -> str:
@@ -94,14 +97,11 @@ def table(kind: type, names: Iterable[str] | None = None, columns: Mapping[str, 
     wanted = None if names is None else set(names)
     presets = list(columns or {"default": {}})
     lines = [row("option", *presets, "what it is"), row(*["---"] * (len(presets) + 2))]
-    hints = get_type_hints(kind)
-    for item in fields(kind):
-        if wanted is None or item.name in wanted:
-            others = (
-                [text(columns[name][item.name]) if item.name in columns[name] else "" for name in presets[1:]] if columns else []
-            )
-            value = OF_THE_MACHINE.get((kind, item.name)) or text(item.default)
-            lines.append(row(code(item.name, flag), value, *others, describe(item, hints[item.name])))
+    for name, spec in specs(kind).items():
+        if wanted is None or name in wanted:
+            value = OF_THE_MACHINE.get((kind, name)) or text(spec.default)
+            others = cells(list((columns or {}).values()), name)
+            lines.append(row(code(name, flag), value, *others, describe(spec)))
     return "\n".join(lines)
 
 
@@ -109,25 +109,26 @@ def presets(stage: str, kind: type, names: list[str]) -> str:
     """Return a Markdown table: which of the fields ``names`` the presets of ``stage`` set."""
     found = TRAINING_PRESETS[stage]
     set_by_some = [name for name in names if any(name in values for values in found.values())]
-    defaults = {item.name: item.default for item in fields(kind)}
+    known = specs(kind)
     lines = [row("option", *found), row(*["---"] * (len(found) + 1))]
     for name in set_by_some:
-        lines.append(
-            row(code(name), text(defaults[name]), *(text(v[name]) if name in v else "" for v in list(found.values())[1:]))
-        )
+        lines.append(row(code(name), text(known[name].default), *cells(list(found.values()), name)))
     return "\n".join(lines)
 
 
-def describe(item: Field[Any], hint: Any) -> str:
+def cells(columns: list[Mapping[str, Any]], name: str) -> list[str]:
+    """Return what each preset after the first sets ``name`` to; empty where it leaves it."""
+    return [text(values[name]) if name in values else "" for values in columns[1:]]
+
+
+def describe(spec: Spec) -> str:
     """Return the help text with choices and limits."""
-    said = item.metadata["help"]
-    choices = [choice for choice in get_args(hint) if isinstance(choice, str)]
-    if choices:
-        said += ": " + ", ".join(f"`{choice}`" for choice in choices)
-    low, high = item.metadata["low"], item.metadata["high"]
-    if low is None:
+    said = spec.help
+    if spec.choices:
+        said += ": " + ", ".join(f"`{choice}`" for choice in spec.choices)
+    if spec.low is None or spec.high is None:
         return said
-    return f"{said}; from {low:g}" if high >= MANY else f"{said}; {low:g} to {high:g}"
+    return f"{said}; from {spec.low:g}" if spec.high >= MANY else f"{said}; {spec.low:g} to {spec.high:g}"
 
 
 def code(name: str, flag: bool = True) -> str:
@@ -143,9 +144,9 @@ def text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return (
-        f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 
 def row(*cells: str) -> str:

@@ -3,7 +3,7 @@
 python docs/tools/pictures.py [--graph SCREENSHOT]
 
 Needs the `dev` and `demo` extras and a `chromium` command. The screenshot of a graph is one that `tests/nodes/test_comfyui.py`
-keeps (`before_after.png` in the folder that `PFR_COMFYUI_OUT` names); it is cut and stored as JPEG here.
+keeps (`picker_1_second_face.png` in the folder that `PFR_COMFYUI_OUT` names); it is cut to the nodes and stored as JPEG here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 HEAD = (104, 10, 344, 250)  # of the example photograph
+NODES = (42, 80, 1262, 750)  # of the screenshot of a graph
 SIDE, GAP = 320, 10
 VIEW = {"width": 1280, "height": 1160}
 
@@ -57,6 +58,7 @@ def page(target: Path) -> None:
             view.click("#restore")
             view.wait_for_function("document.querySelector('#told').innerText.includes('restored')")
             view.wait_for_timeout(2000)  # for the slider's pictures
+            view.evaluate("window.scrollTo(0, 0)")
             shot = Path(folder) / "page.png"
             view.screenshot(path=shot)
             browser.close()
@@ -66,10 +68,10 @@ def page(target: Path) -> None:
         server.wait(60)
 
 
-def store(screenshot: Path, target: Path) -> None:
-    """Write a screenshot as JPEG of moderate size."""
+def store(screenshot: Path, target: Path, box: tuple[int, int, int, int] | None = None) -> None:
+    """Write a screenshot, or the part of it within ``box``, as JPEG of moderate size."""
     with Image.open(screenshot) as picture:
-        picture.convert("RGB").save(target, quality=82, optimize=True)
+        picture.convert("RGB").crop(box).save(target, quality=82, optimize=True)
 
 
 def main() -> None:
@@ -80,7 +82,7 @@ def main() -> None:
     front(PICTURES / "front.jpg")
     page(PICTURES / "page.jpg")
     if screenshot is not None:
-        store(screenshot, PICTURES / "graph.jpg")
+        store(screenshot, PICTURES / "graph.jpg", NODES)
     for path in sorted(PICTURES.iterdir()):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +12,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
 from ..network.inference import is_out_of_memory
+from ..support.notice import Notice
+
+log = logging.getLogger(__name__)
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:
@@ -33,6 +37,12 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], Non
         summary = f"{len(plan) - failed} of {len(plan)} {verb}" + (f", {failed} failed" if failed else "")
         print(summary, file=sys.stderr)  # what a command prints on stdout may be JSON
     return 1 if failed else 0
+
+
+def tell(notices: Iterable[Notice]) -> None:
+    """Show what was noticed, beside the progress bar."""
+    for notice in notices:
+        log.warning("%s", notice.text)
 
 
 def _describe(source: Path, error: Exception) -> str:

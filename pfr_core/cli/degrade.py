@@ -17,7 +17,7 @@ from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
 from ..photo.write import write_photo
 from ..support.arguments import flag
-from .common import for_each
+from .common import for_each, tell
 from .inputs import list_inputs, plan_outputs
 from .parser import OFF
 
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
+        tell(photo.notices)
         rgb = to_uint8(photo.pixels[..., :3])
         if arguments.bicubic:
             degraded, drawn = bicubic_downsample(rgb), {"bicubic": 4}
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             number = numbers[source]
             degraded, parameters = degradation(rgb, (seed, number) if number else seed)
             drawn = asdict(parameters)
-        write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo)
+        tell(write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo))
         tqdm.write(json.dumps({"file": str(source), "output": str(target), **drawn}))
 
     return for_each(plan, work, "degraded")

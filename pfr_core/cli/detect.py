@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
-from ..faces.select import select_faces
+from ..find import find_faces
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
-from ..restorer import find_faces
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import for_each
+from .common import for_each, tell
 from .inputs import list_inputs, plan_outputs
 
 
@@ -31,27 +29,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
         raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
     options = RestoreOptions(**chosen(arguments, RestoreOptions))
-    every = replace(options, select="all", indices=(), count=None)
     setup = Setup(**chosen(arguments, Setup))
     detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 
     def work(source: Path, _: Path) -> None:
-        pixels = read_photo(source).pixels
+        photo = read_photo(source)
+        pixels = photo.pixels
         height, width = pixels.shape[:2]
-        found = find_faces(detector, pixels, every)
-        faces = select_faces(
-            found,
-            (width, height),
-            select=options.select,
-            order=options.order,
-            indices=options.indices,
-            count=options.count,
-        )
-        numbers = [found.index(face) for face in faces]  # what `restore --select index --indices` calls them
-        rows = [{"index": number, **face.to_dict()} for number, face in zip(numbers, faces, strict=True)]
+        found = find_faces(detector, pixels, options)
+        tell((*photo.notices, *found.notices))
+        # The numbers are what `restore --select index --indices` calls them.
+        rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:
-            write_photo(pictures[source], annotate(to_uint8(pixels), faces, numbers))
+            write_photo(pictures[source], annotate(to_uint8(pixels), found.faces, found.numbers))
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from ..errors import ImageError, InputError
@@ -68,7 +68,8 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
     if output.is_dir() or not _is_picture(output):
-        plan = [(source, output / f"{_writable(name)}{ending}") for source, name in inputs]
+        named = {name for _, name in inputs}
+        plan = [(source, output / f"{_writable(name, named)}{ending}") for source, name in inputs]
     elif len(inputs) > 1:
         raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
     else:
@@ -85,9 +86,12 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
     return plan
 
 
-def _writable(name: Path) -> Path:
-    """Return the name that a result has: a PNG's where the format of the photo is only read (GIF)."""
-    return name.with_suffix(".png") if name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX) else name
+def _writable(name: Path, named: Set[Path]) -> Path:
+    """Return the name that a result has: a PNG's, that none of the others has, where the photo's format is only read (GIF)."""
+    if name.suffix.lower() not in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
+        return name
+    png = name.with_suffix(".png")
+    return png if png not in named else name.with_name(f"{name.name}.png")
 
 
 def _is_picture(path: Path) -> bool:

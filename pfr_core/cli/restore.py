@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,13 +12,13 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..options import RestoreOptions, Setup, without_effect
 from ..photo.arrays import resize, to_uint8
-from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo
+from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
-from ..photo.restored import write_restored
 from ..photo.write import write_photo
-from ..restorer import FaceRestorer, Restored
+from ..restorer import FaceRestorer
+from ..session import RestoredArray
 from ..support.arguments import chosen, flag
-from .common import for_each
+from .common import for_each, tell
 from .inputs import Pairs, list_inputs, plan_outputs
 
 
@@ -42,13 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
-        extra: dict[str, Any] = {"aligned": True} if arguments.aligned else {}
-        if arguments.background is not None:
-            extra["background"] = read_photo(arguments.background).pixels
-        result = restorer.restore(photo.pixels, **extra)
-        _write(arguments, restorer, photo, result, target, pictures.get(source))
-        what = "restored as a whole" if arguments.aligned else f"{len(result.faces)} faces"
-        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
+        background = None if arguments.background is None else read_photo(arguments.background).pixels
+        file = restorer.restore_file(
+            photo, target, aligned=arguments.aligned, background=background, quality=arguments.quality,
+            provenance=arguments.provenance,
+        )  # fmt: skip
+        tell(file.notices)
+        if source in pictures:
+            mark = restorer.provenance if arguments.provenance and file.changed else None
+            _write_pair(pictures[source], photo, file.restored, mark)
+        what = "restored as a whole" if arguments.aligned else f"{len(file.restored.faces)} faces"
+        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""))
 
     return for_each(todo, work, "restored")
@@ -68,18 +71,8 @@ def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
         raise InputError(f"{flag(useless[0])} has no effect with --aligned: nothing is looked for or masked.")
 
 
-def _write(
-    arguments: argparse.Namespace,
-    restorer: FaceRestorer,
-    photo: Photo,
-    result: Restored,
-    target: Path,
-    picture: Path | None,
-) -> None:
-    changed = bool(result.mask.any())
-    mark = restorer.provenance if arguments.provenance and changed else None
-    if picture is not None:
-        before = resize(photo.pixels, result.image.shape[1], result.image.shape[0])
-        pair = to_uint8(np.concatenate([before, result.image], axis=1))
-        write_photo(picture, pair, replace(photo, extras=()), provenance=mark)
-    write_restored(target, photo, result.image, changed=changed, provenance=mark, quality=arguments.quality)
+def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:
+    """Write before | after."""
+    before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
+    pair = to_uint8(np.concatenate([before, restored.image], axis=1))
+    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))

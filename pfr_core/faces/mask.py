@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
@@ -54,7 +52,7 @@ class FaceParser:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self._network: Any = None
+        self._network: torch.nn.Module | None = None
 
     @staticmethod
     def available() -> bool:
@@ -83,7 +81,7 @@ class FaceParser:
         """Forget the network and its memory."""
         self._network = None
 
-    def _load(self) -> Any:
+    def _load(self) -> torch.nn.Module:
         try:
             from facexlib.parsing.parsenet import ParseNet
         except ImportError as error:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import WeightsError
 from ..models.tensors import read_tensors, weights_of, write_tensors
+
+if TYPE_CHECKING:
+    from facexlib.detection.retinaface import RetinaFace as Network
 
 Backbone = Literal["mobile0.25", "resnet50"]
 Floats = npt.NDArray[np.float32]
@@ -45,8 +48,8 @@ PUBLISHED_LARGEST_FACE = 320
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
 
 
-def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Any:
-    """facexlib's network with random weights; with ``raw`` it returns logits instead of probabilities, as training wants.
+def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Network:
+    """Return facexlib's network with random weights; with ``raw`` it returns logits, not probabilities, as training wants.
 
     Raises:
         WeightsError: facexlib is not installed.
@@ -60,7 +63,7 @@ def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Any
 
 @lru_cache(maxsize=8)
 def anchors(height: int, width: int) -> Floats:
-    """[N,3] float32: centre x, centre y and side of every anchor in px, in the order of the network's outputs."""
+    """Return [N,3] float32: centre x, centre y and side of every anchor in px, in the order of the network's outputs."""
     parts = []
     for stride, sizes in zip(STRIDES, SIZES, strict=True):
         rows, columns = -(-height // stride), -(-width // stride)
@@ -97,7 +100,7 @@ def centred(rgb: Tensor) -> Tensor:
     return rgb.flip(1) - torch.tensor(MEAN_BGR, device=rgb.device).view(1, 3, 1, 1)
 
 
-def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Any, int]:
+def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Network, int]:
     """Return facexlib's network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
 
     The weights are as published, or what :func:`save` wrote.
@@ -127,7 +130,7 @@ def fold_norms(network: nn.Module) -> None:
 
 
 def _normalised(module: nn.Module) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
-    """Names and modules of ``module``'s convolutions with a batch normalisation directly behind them."""
+    """Return names and modules of ``module``'s convolutions with a batch normalisation directly behind them."""
     return [
         ((first, convolution), (second, norm))
         for (first, convolution), (second, norm) in pairwise(module.named_children())
@@ -143,19 +146,19 @@ class RetinaFace:
         largest_face: width in px up to which it finds faces reliably.
     """
 
-    def __init__(self, network: Any, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
+    def __init__(self, network: Network, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.largest_face = largest_face
 
     @classmethod
     def load(cls, backbone: Backbone, path: Path, device: torch.device) -> RetinaFace:
-        """With the weights of ``path``; raises as :func:`read_network`."""
+        """Load the weights of ``path``; raises as :func:`read_network`."""
         network, largest_face = read_network(backbone, path, device)
         fold_norms(network)
         return cls(network, largest_face)
 
     def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
-        """[N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8.
+        """Return [N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8.
 
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
@@ -169,7 +172,7 @@ class RetinaFace:
 
 
 def suppress(rows: Floats, iou: float) -> Floats:
-    """Of rows [N,15] whose boxes overlap with an IoU above ``iou`` the one with the best score stays; best first."""
+    """Keep, of rows [N,15] whose boxes overlap with an IoU above ``iou``, the one with the best score; best first."""
     from torchvision.ops import nms
 
     return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]

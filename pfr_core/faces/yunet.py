@@ -37,7 +37,7 @@ class YuNet:
             ) from error
 
     def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-        """[N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8."""
+        """Return [N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8."""
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
         self._detector.setScoreThreshold(conf_threshold)

@@ -6,7 +6,6 @@ Metadata is in ``metadata``, what is refused and why in ``read``.
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import threading
 from collections.abc import Iterator
@@ -17,11 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
+from ..support.notice import Notice
 from .metadata import png_chunks
 from .photo import JpegCoding
 from .tiff import Tag
-
-log = logging.getLogger(__name__)
 
 _PILLOW_LOCK = threading.Lock()
 
@@ -69,13 +67,13 @@ def is_lossless_webp(data: bytes) -> bool:
     return False
 
 
-def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str) -> tuple[np.ndarray, bool]:
+def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notices: list[Notice]) -> tuple[np.ndarray, bool]:
     """Return RGB or RGBA pixels, and whether the file is gray.
 
     ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.
     """
     if image.mode == "CMYK":
-        return np.asarray(_cmyk_to_rgb(path, image)), False
+        return np.asarray(_cmyk_to_rgb(path, image, notices)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
         return _with_transparent_colour(_sixteen_bit_pixels(data), data), data[25] in (0, 4)
     if kind == "TIFF" and image.mode == "I;16" and _tiff_tag(image, Tag.BITS_PER_SAMPLE, (16,))[0] == 12:
@@ -128,9 +126,10 @@ def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.rint(colour.clip(0, 65535)).astype(np.uint16), pixels[..., 3:]], axis=2)
 
 
-def _cmyk_to_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _cmyk_to_rgb(path: Path, image: Image.Image, notices: list[Notice]) -> Image.Image:
     profile = image.info.get("icc_profile")
-    log.warning("%s: CMYK is converted to sRGB%s; the output will be RGB.", path, "" if profile else " without a profile")
+    how = "" if profile else " without a profile"
+    notices.append(Notice("cmyk", f"{path}: CMYK is converted to sRGB{how}; the output will be RGB."))
     if not profile:
         return image.convert("RGB")
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -8,7 +8,6 @@ written here, because neither of the two writes 16-bit RGB together with profile
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from functools import lru_cache
@@ -17,11 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .photo import JpegCoding
 from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
-
-log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95
 """Quality of a JPEG, AVIF, HEIF or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly
@@ -29,7 +27,9 @@ compressed photo is finer than that photo's own steps, and would be lost in them
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
 
 
-def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None) -> bytes:
+def encode_jpeg(
+    pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None, notices: list[Notice]
+) -> bytes:
     """Return a JPEG file without chroma subsampling.
 
     With ``like`` in its scan order and, if no ``quality`` is given, in steps nowhere coarser than its own or those of
@@ -49,7 +49,7 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if len(metadata.exif) + 6 <= JPEG_SEGMENT:
             options["exif"] = b"Exif\0\0" + metadata.exif
         else:
-            log.warning("The EXIF data is too long for a JPEG (64 kB) and is left out.")
+            notices.append(Notice("long_exif", "The EXIF data is too long for a JPEG (64 kB) and is left out."))
     if metadata.dpi:
         options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
     options["extra"] = jpeg_segments(metadata)
@@ -59,7 +59,8 @@ def encode_jpeg(pixels: np.ndarray, metadata: Metadata, quality: int | None, lik
         if not options["progressive"]:
             raise
         # Pillow guesses the size of a progressive file beforehand and fails where noise at top quality exceeds it.
-        log.warning("Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG.")
+        text = "Too much fine detail for a progressive JPEG of this quality: written as a baseline JPEG."
+        notices.append(Notice("baseline", text))
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..support.notice import Notice
+
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     ".png": "PNG",
@@ -59,6 +61,7 @@ class Photo:
         jpeg: how a JPEG was encoded.
         lossless: whether the file lost nothing: no JPEG, AVIF, HEIF or lossy WebP.
         extras: further blocks, (name, content), that only the same format can hold.
+        notices: what was noticed in reading.
 
     Example:
         >>> from pfr_core.photo.read import read_photo
@@ -78,6 +81,7 @@ class Photo:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     extras: tuple[tuple[str, bytes], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ that is damaged in the middle but whole in length decodes as its library makes o
 from __future__ import annotations
 
 import io
-import logging
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..support.notice import Notice
 from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .mend import describe_damage, mend, mend_end
@@ -24,8 +25,6 @@ from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras
 from .photo import LOSSY, Photo
 from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
-
-log = logging.getLogger(__name__)
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
@@ -36,7 +35,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Decode a photo file. CMYK is converted to sRGB, with a warning; nothing else is converted.
+    """Decode a photo file. CMYK is converted to sRGB, with a notice; nothing else is converted.
 
     Args:
         path: the file.
@@ -71,9 +70,8 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
             "open it in an image editor and save it as an 8- or 16-bit PNG, TIFF or JPEG."
         ) from error
-    for what in mended:
-        log.warning("%s: %s.", path, what)
-    return photo
+    said = (Notice("mended", f"{path}: {what}.") for what in mended)
+    return replace(photo, notices=(*said, *photo.notices))
 
 
 def read_bytes(path: Path, *, magic: bool = False) -> bytes:
@@ -138,16 +136,18 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
 
 def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
+    notices: list[Notice] = []
     if "mp" in image.info:
-        log.warning("%s: holds further pictures (depth, HDR gain or stereo); only the first is used.", path)
+        text = f"{path}: holds further pictures (depth, HDR gain or stereo); only the first is used."
+        notices.append(Notice("further_pictures", text))
     in_file: int | None = None
     if kind == "TIFF":
         in_file, data = upright_tiff(data)
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
     image.load()  # before its info is looked at: PNG may state things behind the pixels
-    in_exif, exif = _exif(path, data, image)
+    in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(_xmp(image))
-    pixels, gray = decode_pixels(path, data, image, kind)
+    pixels, gray = decode_pixels(path, data, image, kind, notices)
     return Photo(
         pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
         path=path,
@@ -160,10 +160,11 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         jpeg=jpeg_coding(image) if kind == "JPEG" else None,
         lossless=kind not in LOSSY or (kind == "WEBP" and is_lossless_webp(data)),
         extras=_extras(data, image, kind),
+        notices=tuple(notices),
     )
 
 
-def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, bytes | None]:
+def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) -> tuple[int | None, bytes | None]:
     """Return the orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
     try:
         if image.format == "TIFF":
@@ -178,10 +179,11 @@ def _exif(path: Path, data: bytes, image: Image.Image) -> tuple[int | None, byte
             exif = exif.removeprefix(b"Exif\0\0")
         orientation, exif = upright(without_thumbnail(exif))
         if cut := cut_directories(exif):
-            log.warning("%s: the %s part of its EXIF data is cut short; what can be read is kept.", path, " and ".join(cut))
+            text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
+            notices.append(Notice("damaged_exif", text))
             exif = exif_of_tiff(exif)
     except struct.error:
-        log.warning("%s: its EXIF data is damaged and is left out.", path)
+        notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
         return None, None
     return orientation, exif
 

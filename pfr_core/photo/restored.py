@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..support.notice import Notice
 from .arrays import Array
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .write import copy_file, write_photo
@@ -19,7 +20,7 @@ def write_restored(
     changed: bool,
     provenance: Provenance | None = None,
     quality: int | None = None,
-) -> None:
+) -> tuple[Notice, ...]:
     """Write a restored photo; one in which nothing changed is copied byte for byte if the format stays.
 
     Args:
@@ -30,6 +31,9 @@ def write_restored(
         provenance: the model that synthesised detail.
         quality: as for :func:`write_photo`.
 
+    Returns:
+        What was noticed in writing.
+
     Raises:
         ImageError: the file cannot be written, or its format cannot hold the picture.
 
@@ -37,13 +41,14 @@ def write_restored(
         >>> from pfr_core.photo.read import read_photo
         >>> photo = read_photo("examples/astronaut.jpg")
         >>> write_restored(Path("restored.jpg"), photo, photo.pixels, changed=False)
+        ()
     """
     ending = target.suffix.lower()
     same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
     if not changed and same_format and np.array_equal(image, photo.pixels):
         copy_file(photo.path, target)
-    else:
-        write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+        return ()
+    return write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
 
 
 def own_suffix(photo: Photo) -> str:

@@ -7,7 +7,6 @@ Photoshop blocks, not private ones.
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..errors import ImageError, InputError
 from ..support.files import replacing
+from ..support.notice import Notice
 from .codecs import need_codec
 from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
@@ -25,8 +25,6 @@ from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .read import read_bytes
 from .tiff import exif_for_size
 from .xmp import with_provenance
-
-log = logging.getLogger(__name__)
 
 _SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
 _ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
@@ -51,7 +49,7 @@ def write_photo(
     *,
     quality: int | None = None,
     provenance: Provenance | None = None,
-) -> None:
+) -> tuple[Notice, ...]:
     """Encode ``pixels`` in the format of the path's ending.
 
     Missing folders are made, and an existing file is only replaced by a whole one. 16 bits become 8, rounded and with a
@@ -61,12 +59,15 @@ def write_photo(
         path: the file; its ending decides the format.
         pixels: [H,W,3] RGB or [H,W,4] RGBA, uint8 or uint16.
         like: the photo the pixels came from. Its profile, EXIF, XMP and resolution are kept where the format can hold them
-            (what is dropped is logged as a warning), a gray photo stays single-channel if the pixels are still gray, and a
+            (what is dropped is named in a notice), a gray photo stays single-channel if the pixels are still gray, and a
             JPEG written as JPEG keeps its scan order.
         quality: 1 to 100 for JPEG, AVIF, HEIF and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
             out, it is 95, and a JPEG is nowhere coarser than ``like``; WebP is lossless unless ``like`` was a lossy WebP.
             Colour is never sub-sampled, but in WebP.
         provenance: the model that synthesised detail, recorded as XMP.
+
+    Returns:
+        What was noticed in writing.
 
     Raises:
         InputError: pixels or a quality that are not as said.
@@ -75,6 +76,7 @@ def write_photo(
 
     Example:
         >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
+        ()
     """
     target = Path(path)
     kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
@@ -83,11 +85,12 @@ def write_photo(
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
     need_codec(kind, target)
     _check_arguments(pixels, quality)
-    pixels = _fitting(target, pixels, kind, like)
-    metadata = _metadata(target, pixels, kind, like, provenance)
+    notices: list[Notice] = []
+    pixels = _fitting(target, pixels, kind, like, notices)
+    metadata = _metadata(target, pixels, kind, like, provenance, notices)
     try:
         if kind == "JPEG":
-            data = encode_jpeg(pixels, metadata, quality, like.jpeg if like else None)
+            data = encode_jpeg(pixels, metadata, quality, like.jpeg if like else None, notices)
         elif kind == "PNG":
             data = encode_png(pixels, metadata)
         elif kind == "TIFF":
@@ -104,6 +107,7 @@ def write_photo(
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
     write_file(target, data)
+    return tuple(notices)
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -128,7 +132,7 @@ def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
         raise InputError(f"quality: expected a whole number from 1 to 100, got {quality!r}.")
 
 
-def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) -> np.ndarray:
+def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, notices: list[Notice]) -> np.ndarray:
     """Return the channels and depth that go into the file; refuses what the format cannot hold."""
     if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
         raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
@@ -137,7 +141,8 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
             raise ImageError(f"{target}: {kind} cannot hold transparency; write .png, .tif or .webp instead.")
         pixels = pixels[..., :3]  # wholly opaque: nothing is lost
     if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
-        log.warning("%s: 16 bits are reduced to the 8 of %s; write .png or .tif to keep them.", target, kind)
+        text = f"{target}: 16 bits are reduced to the 8 of {kind}; write .png or .tif to keep them."
+        notices.append(Notice("sixteen_bits", text))
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     deep_alpha = pixels.dtype == np.uint16 and pixels.shape[2] == 4  # gray + alpha in 16 bits: no encoder here
     if like is not None and like.gray and kind not in _COLOUR_ONLY and not deep_alpha:
@@ -147,8 +152,10 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None) ->
     return pixels
 
 
-def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None) -> Metadata:
-    """Return what the target format can hold of the source's metadata; the rest is named in one warning."""
+def _metadata(
+    target: Path, pixels: np.ndarray, kind: str, like: Photo | None, provenance: Provenance | None, notices: list[Notice]
+) -> Metadata:
+    """Return what the target format can hold of the source's metadata; the rest is named in one notice."""
     if like is None:
         kept, dropped = Metadata(), []
     else:
@@ -158,7 +165,7 @@ def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, p
     if kept.exif:
         kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
     if provenance is not None:
-        kept = replace(kept, xmp=with_provenance(kept.xmp, provenance))
+        kept = replace(kept, xmp=with_provenance(kept.xmp, provenance, notices))
     if kept.icc and kept.icc[16:20] == b"GRAY" and pixels.shape[2] >= 3:
         dropped.append("gray ICC profile")
         kept = replace(kept, icc=None)
@@ -169,7 +176,7 @@ def _metadata(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, p
         dropped += [name for name in ("icc", "exif", "xmp") if getattr(kept, name)]
         kept = Metadata(dpi=kept.dpi)
     if dropped:
-        log.warning("%s: not kept in this %s file: %s.", target, kind, ", ".join(dropped))
+        notices.append(Notice("not_kept", f"{target}: not kept in this {kind} file: {', '.join(dropped)}."))
     return kept
 
 

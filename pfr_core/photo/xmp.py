@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
+from ..support.notice import Notice
 from .photo import Provenance
-
-log = logging.getLogger(__name__)
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -28,20 +26,20 @@ def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
     return (int(match[2]) if match else None), _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
-def with_provenance(xmp: bytes | None, provenance: Provenance) -> bytes:
+def with_provenance(xmp: bytes | None, provenance: Provenance, notices: list[Notice] | None = None) -> bytes:
     """Return the XMP packet with the record of restoration in it; everything else in the packet is kept.
 
     Fields: IPTC DigitalSourceType ``compositeWithTrainedAlgorithmicMedia`` (a packet that already says the photo is
     wholly generated keeps saying so), and IPTC 2025.1 AISystemUsed / AISystemVersionUsed with the model's name and
-    hash, added to what other systems wrote there. A packet that is not XML is replaced, with a warning.
+    hash, added to what other systems wrote there. A packet that is not XML is replaced, with a notice.
 
     >>> b"compositeWithTrainedAlgorithmicMedia" in with_provenance(None, Provenance("default", "00" * 32))
     True
     """
     document = _parse_xmp(xmp) if xmp else None
     if document is None:
-        if xmp:
-            log.warning("The photo's XMP is damaged and is replaced by the record of restoration.")
+        if xmp and notices is not None:
+            notices.append(Notice("damaged_xmp", "The photo's XMP is damaged and is replaced by the record of restoration."))
         document = minidom.parseString(_EMPTY_XMP.encode())
     rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
     descriptions = [node for node in rdf.childNodes if isinstance(node, minidom.Element) and node.localName == "Description"]

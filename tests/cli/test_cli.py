@@ -25,7 +25,7 @@ from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
 import pfr_core
-from pfr_core import PFR, Degradation, FaceRestorer, PFRConfig, RestoreOptions, load_model, save_model
+from pfr_core import PFR, Degradation, PFRConfig, PhotoSession, RestoreOptions, load_model, save_model
 from pfr_core.cli import main
 from pfr_core.degradation import bicubic_downsample
 from pfr_core.models.disk import on_disk
@@ -410,14 +410,14 @@ def test_a_photo_too_large_for_the_memory_does_not_stop_the_rest(
     tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small, large = photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 64, 64)
-    real = FaceRestorer.restore
+    real = PhotoSession.restore
 
-    def out_of_memory(self: FaceRestorer, image: np.ndarray, **keywords: Any) -> Any:
-        if image.shape[0] == 64:
+    def out_of_memory(self: PhotoSession[Any, Any], *arguments: Any, **keywords: Any) -> Any:
+        if self.pixels.shape[0] == 64:
             raise MemoryError("Unable to allocate 90 GiB")
-        return real(self, image, **keywords)
+        return real(self, *arguments, **keywords)
 
-    monkeypatch.setattr(FaceRestorer, "restore", out_of_memory)
+    monkeypatch.setattr(PhotoSession, "restore", out_of_memory)
     refused(capsys, restore(large, small, "-o", tmp_path / "out"), large, "not enough memory", "scale the picture down")
     assert files(tmp_path / "out") == ["small.png"]
 

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pfr_core import PFR, Face, FaceRestorer, PFRConfig
+from pfr_core import Face, RestoreOptions
+from pfr_core.compose import Canvas, Layer, Pasted, cut_face, paste_faces
 from pfr_core.faces.align import alignment_matrix, scale_of, template
-from pfr_core.faces.mask import make_mask
+from pfr_core.faces.mask import FaceParser, make_mask
 from pfr_core.faces.paste import paste_face
 
 CROP = 32
@@ -33,9 +34,16 @@ def face(side: float, angle: float = 0.3) -> Face:
     return Face(box, 1.0, tuple((float(x), float(y)) for x, y in points))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def restorer() -> FaceRestorer:
-    return FaceRestorer(PFR(PFRConfig(size=CROP, narrow=1 / 32, style_dim=16, n_mlp=2)), device="cpu")
+def negatives(photo: np.ndarray, faces: list[Face]) -> list[Layer]:
+    """The faces cut out, and restored to their negatives."""
+    layers = [cut_face(photo, each, CROP) for each in faces]
+    for layer in layers:
+        layer.restored = 1 - layer.crop
+    return layers
+
+
+def paste(photo: np.ndarray, layers: list[Layer]) -> Pasted:
+    return paste_faces(Canvas(photo), layers, options=RestoreOptions(), parser=FaceParser())
 
 
 @pytest.fixture
@@ -67,14 +75,13 @@ def allocated(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_filters_see_the_face_and_not_the_photo(restorer: FaceRestorer, areas: list[int], side: int) -> None:
+def test_filters_see_the_face_and_not_the_photo(areas: list[int], side: int) -> None:
     seen = []
     for height, width in CANVASES:
         photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        before = restorer.crop(photo, [face(side)])
-        result, mask = restorer.paste(photo, [face(side)], before, 1 - before)
-        assert (result != photo).any(axis=2).sum() > 0.3 * side**2, "nothing was pasted"
-        assert mask.shape == (height, width)
+        pasted = paste(photo, negatives(photo, [face(side)]))
+        assert (pasted.image != photo).any(axis=2).sum() > 0.3 * side**2, "nothing was pasted"
+        assert pasted.mask.shape == (height, width) and pasted.changed
         seen.append(areas.copy())
         areas.clear()
     assert seen[0], "OpenCV was not watched"
@@ -103,12 +110,12 @@ def test_memory_of_a_paste_is_the_faces(kind: Any) -> None:
         assert small < 8 * 12 * (MARGIN * max(side, CROP)) ** 2 + 50_000
 
 
-def test_the_photo_is_copied_once_for_all_faces(restorer: FaceRestorer) -> None:
+def test_the_photo_is_copied_once_for_all_faces() -> None:
     photo = np.zeros((1600, 2400, 3), np.uint8)
     peaks = []
     for count in (1, 8):
         faces = [face(100, angle) for angle in np.linspace(-0.3, 0.3, count)]
-        before = restorer.crop(photo, faces)
-        peaks.append(allocated(lambda faces=faces, before=before: restorer.paste(photo, faces, before, 1 - before)))  # type: ignore[misc]
+        layers = negatives(photo, faces)
+        peaks.append(allocated(lambda layers=layers: paste(photo, layers)))  # type: ignore[misc]
     assert peaks[1] < 1.02 * peaks[0], "something of the photograph's size is made for each face"
     assert peaks[0] < 4.5 * photo.nbytes  # two copies, the mask (floats), and the test for gray

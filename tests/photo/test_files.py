@@ -35,6 +35,7 @@ from pfr_core.photo.photo import FORMAT_OF_SUFFIX, Photo, Provenance, files_belo
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
+from pfr_core.support.notice import Notice
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
@@ -254,10 +255,11 @@ def test_jpeg_without_a_source_is_95_without_subsampling(tmp_path: Path) -> None
         assert isinstance(reference, JpegImagePlugin.JpegImageFile) and new.quantization == reference.quantization
 
 
-def test_progressive_noise_at_top_quality_is_still_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_progressive_noise_at_top_quality_is_still_written(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     Image.fromarray(smooth(300, 400)).save(tmp_path / "a.jpg", qtables=[[1] * 64] * 2, subsampling=0, progressive=True)
-    write_photo(tmp_path / "b.jpg", noise, read_photo(tmp_path / "a.jpg"))
+    (notice,) = write_photo(tmp_path / "b.jpg", noise, read_photo(tmp_path / "a.jpg"))
+    assert notice.kind == "baseline"
     assert np.abs(read_photo(tmp_path / "b.jpg").pixels.astype(int) - noise).mean() < 2
 
 
@@ -281,11 +283,11 @@ def test_webp_keeps_colour_under_transparent_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
-def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path, suffix: str) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     pixels = np.repeat(values[..., None], 3, axis=2)
-    write_photo(tmp_path / f"a{suffix}", pixels, quality=None)
-    assert "16 bits" in caplog.text
+    (notice,) = write_photo(tmp_path / f"a{suffix}", pixels, quality=None)
+    assert notice.kind == "sixteen_bits" and f"a{suffix}: 16 bits" in notice.text
     expected = np.rint(pixels / 257.0)
     tolerance = 3 if suffix == ".jpg" else 0
     assert np.abs(read_photo(tmp_path / f"a{suffix}").pixels - expected).max() <= tolerance
@@ -408,20 +410,19 @@ def test_maker_notes_stay_in_place_and_the_preview_goes(tmp_path: Path) -> None:
         assert not image.getexif().get_ifd(ExifTags.IFD.IFD1)
 
 
-def test_blocks_of_the_same_format_are_carried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_blocks_of_the_same_format_are_carried(tmp_path: Path) -> None:
     iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x0c\x1c\x02\x05\0\x07Holiday"
     stream = io.BytesIO()
     Image.fromarray(smooth()).save(stream, "JPEG", comment=b"a comment")
     data = stream.getvalue()
     (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc + data[2:])
     photo = read_photo(tmp_path / "a.jpg")
-    write_photo(tmp_path / "b.jpg", photo.pixels, photo)
+    assert photo.notices == write_photo(tmp_path / "b.jpg", photo.pixels, photo) == ()
     assert iptc in (tmp_path / "b.jpg").read_bytes() and read_photo(tmp_path / "b.jpg").extras == photo.extras
     with Image.open(tmp_path / "b.jpg") as image:
         assert image.info["comment"] == b"a comment"
-    assert not caplog.records
-    write_photo(tmp_path / "c.png", photo.pixels, photo)
-    assert "APP13" in caplog.text and "COM" in caplog.text
+    (notice,) = write_photo(tmp_path / "c.png", photo.pixels, photo)
+    assert notice.kind == "not_kept" and "APP13" in notice.text and "COM" in notice.text
 
     Image.fromarray(smooth()).save(tmp_path / "a.tif", tiffinfo={33723: iptc[20:], 270: "caption"})
     photo = read_photo(tmp_path / "a.tif")
@@ -434,20 +435,19 @@ def test_blocks_of_the_same_format_are_carried(tmp_path: Path, caplog: pytest.Lo
         assert image.getexif()[270] == "caption"
 
 
-def test_what_a_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_format_cannot_hold_is_said(tmp_path: Path) -> None:
     pixels = smooth()
     photo = like(pixels, icc=SRGB, exif=exif_block()[6:], dpi=(300.0, 300.0))
-    write_photo(tmp_path / "a.bmp", pixels, photo, provenance=PROVENANCE)
-    assert all(word in caplog.text for word in ("a.bmp", "icc", "exif", "xmp"))
-    caplog.clear()
-    write_photo(tmp_path / "b.png", pixels, like(pixels, icc=GRAY_PROFILE, gray=True))
-    assert "gray ICC profile" in caplog.text and read_photo(tmp_path / "b.png").icc is None
-    caplog.clear()
-    write_photo(tmp_path / "c.png", gray_of(pixels), like(pixels, icc=GRAY_PROFILE, gray=True))
-    assert read_photo(tmp_path / "c.png").icc == GRAY_PROFILE and not caplog.records
+    (notice,) = write_photo(tmp_path / "a.bmp", pixels, photo, provenance=PROVENANCE)
+    assert all(word in notice.text for word in ("a.bmp", "icc", "exif", "xmp"))
+    (notice,) = write_photo(tmp_path / "b.png", pixels, like(pixels, icc=GRAY_PROFILE, gray=True))
+    assert "gray ICC profile" in notice.text and read_photo(tmp_path / "b.png").icc is None
+    assert write_photo(tmp_path / "c.png", gray_of(pixels), like(pixels, icc=GRAY_PROFILE, gray=True)) == ()
+    assert read_photo(tmp_path / "c.png").icc == GRAY_PROFILE
     big = XMP.replace(b"attic box 7", b"x" * 70000)
-    write_photo(tmp_path / "d.jpg", pixels, like(pixels, xmp=big, exif=exif_block()[6:] + b"\0" * 70000), provenance=PROVENANCE)
-    assert "XMP" in caplog.text and "EXIF" in caplog.text and MARKER in (read_photo(tmp_path / "d.jpg").xmp or b"")
+    full = like(pixels, xmp=big, exif=exif_block()[6:] + b"\0" * 70000)
+    not_kept, long_exif = write_photo(tmp_path / "d.jpg", pixels, full, provenance=PROVENANCE)
+    assert "XMP" in not_kept.text and long_exif.kind == "long_exif" and MARKER in (read_photo(tmp_path / "d.jpg").xmp or b"")
     write_photo(tmp_path / "e.png", pixels, like(pixels, xmp=big), provenance=PROVENANCE)
     assert b"x" * 70000 in (read_photo(tmp_path / "e.png").xmp or b"")
 
@@ -465,9 +465,10 @@ def test_provenance_in_xmp() -> None:
 
 
 @pytest.mark.parametrize("bad", [b"\0junk", b"<x/>", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'])
-def test_damaged_xmp_is_replaced_and_said(bad: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    assert MARKER in with_provenance(bad, PROVENANCE)
-    assert "damaged" in caplog.text
+def test_damaged_xmp_is_replaced_and_said(bad: bytes) -> None:
+    notices: list[Notice] = []
+    assert MARKER in with_provenance(bad, PROVENANCE, notices)
+    assert [notice.kind for notice in notices] == ["damaged_xmp"]
 
 
 def exif_fields(*fields: tuple[int, int, int, int], order: str = ">") -> bytes:
@@ -493,22 +494,22 @@ BEYOND = 1_000_000
     ],
     ids=["GPS", "camera", "cut", "twice"],
 )
-def test_damaged_exif_keeps_the_orientation(
-    tmp_path: Path, block: bytes, said: str, suffix: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_exif_keeps_the_orientation(tmp_path: Path, block: bytes, said: str, suffix: str) -> None:
     """A photo is never restored lying on its side because another part of its EXIF data is cut."""
     Image.fromarray(smooth(40, 60)).save(tmp_path / f"a{suffix}", exif=b"Exif\0\0" + block)
     photo = read_photo(tmp_path / f"a{suffix}")
     assert photo.pixels.shape == (60, 40, 3)
-    assert said in caplog.text and bool(said) == bool(caplog.records)
+    assert [notice.kind for notice in photo.notices] == (["damaged_exif"] if said else [])
+    assert all(said in notice.text for notice in photo.notices)
     write_photo(tmp_path / f"b{suffix}", photo.pixels, photo)
     with Image.open(tmp_path / f"b{suffix}") as image:
         assert image.getexif().get(0x0112, 1) == 1 and image.size == (40, 60)
 
 
-def test_exif_that_cannot_be_read_at_all_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_exif_that_cannot_be_read_at_all_is_left_out_and_said(tmp_path: Path) -> None:
     Image.fromarray(smooth()).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert read_photo(tmp_path / "a.jpg").exif is None and "EXIF" in caplog.text
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.exif is None and [notice.kind for notice in photo.notices] == ["damaged_exif"]
 
 
 # --- Kinds of pixels -------------------------------------------------------------------------------------------------
@@ -622,14 +623,14 @@ def cmyk_profile() -> bytes:
 
 @pytest.mark.parametrize("profile", [False, True])
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
-def test_cmyk_becomes_srgb(tmp_path: Path, profile: bool, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_cmyk_becomes_srgb(tmp_path: Path, profile: bool, suffix: str) -> None:
     cmyk = np.zeros((32, 48, 4), np.uint8)
     cmyk[:, :16, 0] = 255  # cyan
     cmyk[:, 32:, 3] = 255  # black; paper white between
     image = Image.frombytes("CMYK", (48, 32), cmyk.tobytes())
     image.save(tmp_path / f"a{suffix}", icc_profile=cmyk_profile() if profile else None)
     photo = read_photo(tmp_path / f"a{suffix}")
-    assert "CMYK" in caplog.text and photo.icc is None and photo.jpeg is None
+    assert [notice.kind for notice in photo.notices] == ["cmyk"] and photo.icc is None and photo.jpeg is None
     cyan, white, black = (photo.pixels[16, x].astype(int) for x in (8, 24, 40))
     assert white.min() > 245 and black.max() < (70 if profile else 10)
     if profile:
@@ -640,12 +641,12 @@ def test_cmyk_becomes_srgb(tmp_path: Path, profile: bool, suffix: str, caplog: p
     assert read_photo(tmp_path / "b.jpg").pixels.shape == photo.pixels.shape
 
 
-def test_mpo_is_read_as_its_first_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_mpo_is_read_as_its_first_picture(tmp_path: Path) -> None:
     first, second = smooth(seed=1), smooth(seed=2)
     path = tmp_path / "phone.jpg"
     Image.fromarray(first).save(path, "MPO", save_all=True, append_images=[Image.fromarray(second)], quality=95)
     photo = read_photo(path)
-    assert photo.format == "JPEG" and photo.jpeg is not None and "first" in caplog.text
+    assert photo.format == "JPEG" and photo.jpeg is not None and [notice.kind for notice in photo.notices] == ["further_pictures"]
     assert np.abs(photo.pixels.astype(int) - first).mean() < 4
     write_photo(tmp_path / "b.jpg", photo.pixels, photo)
     with Image.open(tmp_path / "b.jpg") as image:
@@ -953,13 +954,13 @@ def test_readers_in_several_threads_restore_pillows_settings(tmp_path: Path) -> 
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-def test_nothing_is_logged_for_an_ordinary_photo(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_or_noticed_for_an_ordinary_photo(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(smooth()).save(tmp_path / "a.jpg", exif=exif_block(), icc_profile=SRGB, dpi=(72, 72))
     with caplog.at_level(logging.INFO, "pfr_core"):
         photo = read_photo(tmp_path / "a.jpg")
         for suffix in (".jpg", ".png", ".tif", ".webp"):
-            write_photo(tmp_path / f"b{suffix}", photo.pixels, photo, provenance=PROVENANCE)
-    assert not caplog.records
+            assert write_photo(tmp_path / f"b{suffix}", photo.pixels, photo, provenance=PROVENANCE) == ()
+    assert not caplog.records and photo.notices == ()
 
 
 # --- AVIF, HEIC ------------------------------------------------------------------------------------------------------
@@ -1011,31 +1012,39 @@ def test_a_folder_is_sorted_into_photos_others_and_what_nobody_means(tmp_path: P
 # --- Damage that other programs read over ----------------------------------------------------------------------------
 
 
+def mended(photo: Photo) -> str:
+    """What was mended, told of the file by name."""
+    (notice,) = photo.notices
+    assert notice.kind == "mended" and notice.text.startswith(f"{photo.path}: ")
+    return notice.text.removeprefix(f"{photo.path}: ")
+
+
 def with_chunk(png: bytes, name: bytes, content: bytes, checksum: int | None = None) -> bytes:
     """The PNG file with a chunk behind its header."""
     right = zlib.crc32(name + content)
     return png[:33] + struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum or right) + png[33:]
 
 
-def test_png_with_a_wrong_checksum_where_it_does_not_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_png_with_a_wrong_checksum_where_it_does_not_matter(tmp_path: Path) -> None:
     Image.fromarray(smooth()).save(tmp_path / "good.png")
     good = (tmp_path / "good.png").read_bytes()
     (tmp_path / "bad.png").write_bytes(with_chunk(good, b"pHYs", struct.pack(">IIB", 2835, 2835, 1), checksum=1))
     photo = read_photo(tmp_path / "bad.png")
     np.testing.assert_array_equal(photo.pixels, smooth())
-    assert photo.dpi is None and "pHYs" in caplog.text
+    assert photo.dpi is None and mended(photo) == "its pHYs chunk has a wrong checksum and is left out."
     (tmp_path / "worse.png").write_bytes(good[:29] + b"\0\0\0\0" + good[33:])  # of the header itself
     with pytest.raises(ImageError, match=r"worse.png.*damaged"):
         read_photo(tmp_path / "worse.png")
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_without_its_end(tmp_path: Path, progressive: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_jpeg_without_its_end(tmp_path: Path, progressive: bool) -> None:
     Image.fromarray(textured(seed=5)).save(tmp_path / "good.jpg", quality=90, progressive=progressive)
     good = (tmp_path / "good.jpg").read_bytes()
     (tmp_path / "bad.jpg").write_bytes(good[:-2])
-    np.testing.assert_array_equal(read_photo(tmp_path / "bad.jpg").pixels, read_photo(tmp_path / "good.jpg").pixels)
-    assert "its end is missing" in caplog.text
+    photo = read_photo(tmp_path / "bad.jpg")
+    np.testing.assert_array_equal(photo.pixels, read_photo(tmp_path / "good.jpg").pixels)
+    assert mended(photo).startswith("its end is missing")
     (tmp_path / "cut.jpg").write_bytes(good[: len(good) * 2 // 3])
     with pytest.raises(ImageError, match=r"cut.jpg.*cut short"):
         read_photo(tmp_path / "cut.jpg")
@@ -1049,12 +1058,13 @@ def test_jpeg_that_lacks_a_few_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_scanner_tiff_with_a_preview(tmp_path: Path, first: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_scanner_tiff_with_a_preview(tmp_path: Path, first: bool) -> None:
     pages = [Image.fromarray(smooth(60, 80)), Image.fromarray(smooth(15, 20))]
     pages = pages if first else pages[::-1]
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
-    np.testing.assert_array_equal(read_photo(tmp_path / "scan.tif").pixels, smooth(60, 80))
-    assert "another page" in caplog.text
+    photo = read_photo(tmp_path / "scan.tif")
+    np.testing.assert_array_equal(photo.pixels, smooth(60, 80))
+    assert mended(photo).startswith("holds another page")
 
 
 def test_scanner_tiff_with_an_infrared_channel(tmp_path: Path) -> None:

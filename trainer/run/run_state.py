@@ -43,7 +43,7 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
 
 
 def state_to_resume(run: Path) -> dict[str, Any] | None:
-    """As :func:`load_state`; None if the run was stopped before its first checkpoint and has to begin again."""
+    """Do as :func:`load_state`; None if the run was stopped before its first checkpoint and has to begin again."""
     return load_state(run) if checkpoints(run) else None
 
 

@@ -1,0 +1,87 @@
+"""Which faces of a photograph are restored: found by a detector, then chosen by the options."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .faces.detect import Detector
+from .faces.face import Face
+from .faces.select import filter_by_size, select_faces, sort_faces
+from .options import RestoreOptions
+from .photo.arrays import Array, to_uint8
+from .support.notice import Notice
+
+log = logging.getLogger(__name__)
+
+MUCH_LARGER = 4
+"""A photograph so many times larger than the detection size may hide faces that could be restored (ours)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces of one photograph.
+
+    Attributes:
+        candidates: all faces that may be chosen from, in the order that ``indices`` counts in.
+        numbers: the positions of the chosen ones among them, in the same order.
+        notices: what a person should know of it.
+    """
+
+    candidates: list[Face]
+    numbers: list[int]
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def faces(self) -> list[Face]:
+        """The chosen faces."""
+        return [self.candidates[number] for number in self.numbers]
+
+
+def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Found:
+    """Find the faces of [H,W,3+] (any depth) and choose among them."""
+    return choose_faces(find_candidates(detector, image, options), (image.shape[1], image.shape[0]), options)
+
+
+def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
+    """Find every face of [H,W,3+] (any depth), best score first, whatever is chosen afterwards."""
+    return detector.detect(
+        to_uint8(image[..., :3]),
+        threshold=options.threshold,
+        size=options.detection_size,
+        sideways=options.sideways,
+    )
+
+
+def choose_faces(faces: Sequence[Face], image_size: tuple[int, int], options: RestoreOptions) -> Found:
+    """Choose among the faces of :func:`find_candidates`.
+
+    Args:
+        faces: all that were found.
+        image_size: width and height of the photograph.
+        options: limits of size, order and choice.
+    """
+    candidates = sort_faces(filter_by_size(faces, options.min_face_size, options.max_face_size), options.order)
+    chosen = select_faces(
+        candidates,
+        image_size,
+        select=options.select,
+        order=options.order,
+        indices=options.indices,
+        count=options.count,
+    )
+    log.info("%d faces found, %d chosen", len(candidates), len(chosen))
+    notices = []
+    longer = max(image_size)
+    if not faces and longer > MUCH_LARGER * options.detection_size:
+        text = (
+            f"no face found at detection_size {options.detection_size} in a picture of {longer} px; "
+            "a larger detection_size finds smaller faces"
+        )
+        notices.append(Notice("no_face", text, numbers={"detection_size": options.detection_size, "picture_px": longer}))
+    missing = [index for index in options.indices if index >= len(candidates)]
+    if missing:
+        text = f"there is no face {missing}: {len(candidates)} faces were found, counted from 0"
+        notices.append(Notice("missing_face", text, numbers={"missing": len(missing), "found": len(candidates)}))
+    return Found(candidates, [candidates.index(face) for face in chosen], tuple(notices))

@@ -1,0 +1,49 @@
+"""What was noticed about a photograph on the way through the pipeline. Nothing is logged there: every door shows the notices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+NoticeKind = Literal[
+    "no_face",  # in a picture so large that small ones may have been missed
+    "missing_face",  # an index that no face has
+    "magnified",  # a face much larger than the network's crop
+    "cmyk",  # converted to RGB in reading
+    "further_pictures",  # in the file, beside the first
+    "mended",  # small damage, read over
+    "damaged_exif",  # left out, wholly or in part
+    "sixteen_bits",  # reduced to the 8 that the format has
+    "not_kept",  # blocks that the format cannot hold
+    "long_exif",  # left out of a JPEG
+    "baseline",  # a JPEG that could not be progressive
+    "damaged_xmp",  # replaced by the record of restoration
+]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing that a person should know of a result. It is no error: the work was done.
+
+    Attributes:
+        kind: what it is about, for programs.
+        text: a sentence for people.
+        face: position among the faces of the result, from 0, if it is about one of them.
+        frame: position in the batch, from 0, if there was a batch.
+        numbers: the figures in the text, by name.
+
+    Example:
+        >>> Notice("magnified", "a face is large", face=1, numbers={"times": 3.5}).to_dict()["face"]
+        1
+    """
+
+    kind: NoticeKind
+    text: str
+    face: int | None = None
+    frame: int | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)

@@ -1,0 +1,257 @@
+"""``PhotoSession``: every stage is done once, and again only when an option that changes it does; ``restore_file``; notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
+from pfr_core import compose as composing
+from pfr_core import session as stages
+from pfr_core.errors import ImageError, InputError
+from pfr_core.faces.align import TEMPLATE
+from pfr_core.options import Changes
+from pfr_core.photo.read import read_photo
+
+SIZE = 64
+Array = npt.NDArray[Any]
+
+
+class Inverting(PFR):
+    """Restores every crop to its negative, and counts the faces it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(PFRConfig(size=SIZE, narrow=1 / 32, style_dim=8, n_mlp=1))
+        self.faces = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.faces += len(x)
+        return -x
+
+
+def face_at(x: float, y: float, side: float = 50) -> Face:
+    """A face whose crop has its middle at (x, y) and is ``side`` px wide."""
+    points = ((TEMPLATE + 0.5) / 512 - 0.5) * side + (x, y)
+    half = 0.3 * side
+    box = (x - half, y - half, x + half, y + half)
+    return Face(box, 0.9, tuple((float(a), float(b)) for a, b in points))  # type: ignore[arg-type]
+
+
+FACES = [face_at(40, 45), face_at(100, 50, 60), face_at(165, 40)]
+
+
+class Counts:
+    """A restorer whose detector sees ``FACES``, and how often each stage is run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.net = Inverting()
+        self.restorer = FaceRestorer(self.net, device="cpu", options=RestoreOptions(color_match="none"))
+        self.detected = self.cut = self.enlarged = self.read = 0
+
+        def detect(*_: Any, **__: Any) -> list[Face]:
+            self.detected += 1
+            return FACES
+
+        monkeypatch.setattr(self.restorer.detector, "detect", detect)
+        self.count(monkeypatch, stages, "cut_face", "cut")
+        self.count(monkeypatch, stages, "read_photo", "read")
+        self.count(monkeypatch, composing, "resize", "enlarged")
+
+    def count(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, what: str) -> None:
+        real: Callable[..., Any] = getattr(module, name)
+
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            setattr(self, what, getattr(self, what) + 1)
+            return real(*arguments, **keywords)
+
+        monkeypatch.setattr(module, name, counted)
+
+    @property
+    def stages(self) -> tuple[int, int, int, int]:
+        """Files read, photographs looked through, faces cut out, faces restored."""
+        return self.read, self.detected, self.cut, self.net.faces
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
+    return Counts(monkeypatch)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (11, 26, 3), dtype=np.uint8)
+    with Image.fromarray(noise).resize((208, 88), Image.Resampling.BICUBIC) as image:
+        exif = image.getexif()
+        exif[0x0132] = "1999:01:02 03:04:05"
+        image.save(tmp_path / "photo.jpg", quality=95, exif=exif)
+    return tmp_path / "photo.jpg"
+
+
+LOOKS: list[Any] = [
+    {"strength": 0.3},
+    {"strength": 0.3, "mask": "oval"},
+    {"mask": "oval", "feather": 0.3},
+    {"color_match": "wavelet"},
+    {"scale": 1.5, "strength": 0.8},
+]
+
+
+def test_sliders_cost_one_reading_one_detection_one_crop_and_one_run_of_the_network(counts: Counts, path: Path) -> None:
+    """And give what a restoration with these options gives, bit for bit."""
+    session = counts.restorer.open(path)
+    session.restore()
+    assert counts.stages == (1, 1, 3, 3)
+    composed = [session.compose(**look) for look in LOOKS]
+    assert counts.stages == (1, 1, 3, 3)
+    for look, result in zip(LOOKS, composed, strict=True):
+        again = counts.restorer.restore(path, **look)
+        assert np.array_equal(result.image, again.image) and np.array_equal(result.mask, again.mask), look
+        assert result.changed and result.faces == again.faces == FACES
+        assert np.array_equal(result.crops_after, again.crops_after)
+
+
+def test_only_the_last_stage_is_done_again(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore(scale=2)
+    assert counts.enlarged == 1
+    for strength in (0.2, 0.4, 0.6):
+        session.compose(scale=2, strength=strength)
+    assert counts.enlarged == 1, "the enlarged photograph is kept"
+    session.compose(scale=3)
+    assert counts.enlarged == 2
+
+
+def test_another_choice_runs_the_network_for_the_new_faces_only(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore(select="index", indices=(1,))
+    assert counts.stages == (1, 1, 1, 1)
+    assert session.compose().faces == FACES[1:2], "the others are not restored yet, and composing restores none"
+    assert session.restore(select="index", indices=(0, 1)).faces == FACES[:2]
+    assert counts.stages == (1, 1, 2, 2)
+    assert session.restore(faces=FACES).faces == FACES and session.restore(select="largest").faces == FACES[1:2]
+    assert session.restore(min_face_size=36).faces == FACES[1:2] and session.find(count=2).numbers == [0, 1]
+    assert counts.stages == (1, 1, 3, 3)
+    session.restore(threshold=0.5)
+    assert counts.stages == (1, 2, 3, 3), "another threshold may find other faces"
+
+
+def test_what_a_session_gave_is_not_written_to(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    pixels = session.pixels.copy()
+    first = session.restore()
+    image, mask = first.image.copy(), first.mask.copy()
+    session.compose(strength=0.5, mask="oval")
+    assert np.array_equal(first.image, image) and np.array_equal(first.mask, mask) and np.array_equal(session.pixels, pixels)
+
+
+def test_a_session_gives_its_memory_back_and_goes_on(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    before = session.restore(scale=2)
+    session.release()
+    assert np.array_equal(session.compose(scale=2).image, before.image)
+    assert counts.stages == (2, 1, 3, 3), "read again, and nothing else"
+
+
+def test_every_kind_of_image_can_be_opened(counts: Counts, path: Path) -> None:
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    array = np.array(picture)
+    tensor = torch.from_numpy(array).permute(2, 0, 1) / 255
+    expected = counts.restorer.open(array).restore().image
+    assert np.array_equal(np.array(counts.restorer.open(picture).restore().image), expected)
+    assert np.array_equal(counts.restorer.open(read_photo(path)).restore().image, counts.restorer.restore(path).image)
+    result = counts.restorer.open(tensor).restore()
+    assert isinstance(result.image, torch.Tensor) and isinstance(result.mask, torch.Tensor)
+    assert (result.image.permute(1, 2, 0) * 255 - torch.from_numpy(expected)).abs().max() < 0.51
+    with pytest.raises(InputError, match="batch of 2"):
+        counts.restorer.open(torch.stack([tensor, tensor]))
+
+
+def test_an_aligned_face_is_composed_as_a_whole(counts: Counts) -> None:
+    image = np.random.default_rng(0).random((SIZE, SIZE, 3), dtype=np.float32)
+    session = counts.restorer.open(image, aligned=True)
+    assert not session.compose().changed, "nothing is restored yet"
+    assert session.restore().image == pytest.approx(1 - image, abs=1e-5)
+    assert session.compose(strength=0.5).image == pytest.approx(np.full_like(image, 0.5), abs=1e-5)
+    assert counts.net.faces == 1
+    with pytest.raises(InputError, match="aligned"):
+        session.compose(mask="oval")
+
+
+def test_options_of_one_call_stand_in_for_the_restorer_s_own(counts: Counts, path: Path) -> None:
+    options = RestoreOptions(strength=0, select="largest")
+    result = counts.restorer.restore(path, options=options)
+    assert not result.changed and result.faces == FACES[1:2] and counts.net.faces == 0
+    assert counts.restorer.restore(path, options=options, strength=1).changed
+
+
+def test_the_keywords_are_the_options() -> None:
+    """For type checkers they are written a second time."""
+    assert get_type_hints(Changes) == get_type_hints(RestoreOptions)
+
+
+# --- files -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_keeps_its_metadata_and_says_what_made_it(counts: Counts, path: Path, tmp_path: Path) -> None:
+    file = counts.restorer.restore_file(path, tmp_path / "new.jpg", strength=0.8)
+    assert file.path == tmp_path / "new.jpg" and file.changed and file.restored.faces == FACES
+    with Image.open(file.path) as image:
+        assert image.getexif()[0x0132] == "1999:01:02 03:04:05"
+    assert counts.restorer.provenance.sha256.encode() in (read_photo(file.path).xmp or b"")
+    plain = counts.restorer.restore_file(path, tmp_path / "plain.png", provenance=False)
+    assert read_photo(plain.path).xmp is None
+    assert np.array_equal(read_photo(plain.path).pixels, plain.restored.image)
+
+
+def test_a_file_in_which_nothing_changed_is_copied(counts: Counts, path: Path, tmp_path: Path) -> None:
+    file = counts.restorer.restore_file(path, tmp_path, strength=0)
+    assert file.path == tmp_path / "photo_restored.jpg" and not file.changed
+    assert file.path.read_bytes() == path.read_bytes()
+
+
+def test_files_that_cannot_be_read_or_written_are_named(counts: Counts, path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.jpg: there is no such file"):
+        counts.restorer.restore_file(tmp_path / "gone.jpg", tmp_path / "new.jpg")
+    with pytest.raises(ImageError, match=r"new\.xyz: the ending"):
+        counts.restorer.restore_file(path, tmp_path / "new.xyz")
+    with pytest.raises(InputError, match="picture in memory"):
+        session = counts.restorer.open(np.zeros((90, 210, 3), np.uint8))
+        session.save(session.restore(), tmp_path / "new.png")
+    assert [each.name for each in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+# --- notices -----------------------------------------------------------------------------------------------------------------
+
+
+def test_notices_of_all_stages_come_in_order(counts: Counts, tmp_path: Path) -> None:
+    Image.new("CMYK", (208, 88)).save(tmp_path / "print.jpg", comment=b"from the attic")
+    options: Any = {"select": "index", "indices": (1, 7), "scale": 3}
+    file = counts.restorer.restore_file(tmp_path / "print.jpg", tmp_path / "new.png", **options)
+    assert [notice.kind for notice in file.restored.notices] == ["cmyk", "missing_face", "magnified"]
+    assert [notice.kind for notice in file.notices] == ["cmyk", "missing_face", "magnified", "not_kept"]
+    _, missing, magnified, _ = file.notices
+    assert missing.numbers == {"missing": 1, "found": 3} and missing.face is None
+    assert magnified.face == 0 and magnified.numbers["times"] == pytest.approx(3 * 60 / SIZE)
+    assert all(notice.text in str(notice.to_dict()) for notice in file.notices)
+
+
+def test_notices_of_a_batch_name_their_frame(counts: Counts) -> None:
+    batch = torch.rand(2, 3, 88, 208)
+    result = counts.restorer.restore(batch, scale=3, select="largest")
+    assert [(notice.frame, notice.face) for notice in result.notices] == [(0, 0), (1, 0)]
+
+
+def test_a_large_picture_in_which_nothing_was_found_gets_a_notice(monkeypatch: pytest.MonkeyPatch, counts: Counts) -> None:
+    monkeypatch.setattr(counts.restorer.detector, "detect", lambda *_, **__: [])
+    image = np.zeros((64, 300, 3), np.uint8)
+    (notice,) = counts.restorer.restore(image, detection_size=64).notices
+    assert notice.kind == "no_face" and notice.numbers == {"detection_size": 64, "picture_px": 300}
+    assert counts.restorer.restore(image, detection_size=128).notices == ()
