@@ -6,11 +6,14 @@ Reductions are nowhere stated in the paper and decide what its weights mean; our
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+ARCFACE_DIMENSIONS = 512
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
@@ -78,8 +81,12 @@ def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
 
 
 def face_preserving(output: Tensor, truth: Tensor) -> Tensor:
-    """Return Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension."""
-    return F.l1_loss(output.float(), truth.float())
+    """Return Eq. 15: L1 between identity embeddings [B,D] of unit length, mean per dimension.
+
+    The numbers of a unit vector are the larger the fewer there are: other D than ArcFace's are brought to its scale, so that the
+    weight means the same (ours).
+    """
+    return F.l1_loss(output.float(), truth.float()) * math.sqrt(output.shape[1] / ARCFACE_DIMENSIONS)
 
 
 def r1(logits: Tensor, images: Tensor) -> Tensor:

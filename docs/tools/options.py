@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from pfr_core.options import RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
-from trainer.data.prepare import PrepareOptions  # noqa: E402
+from trainer.data.options import PrepareOptions  # noqa: E402
 from trainer.detector.config import DetectorConfig  # noqa: E402
 from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, RunConfig  # noqa: E402
 from web.limits import Limits  # noqa: E402

@@ -14,6 +14,8 @@ from importlib import import_module
 from ..errors import InputError, PFRError
 from .parser import build_parser
 
+__all__ = ["build_parser", "main"]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""

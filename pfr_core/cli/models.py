@@ -17,8 +17,8 @@ from ..faces.retinaface import describe
 from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
 from ..models.disk import cache_folder, on_disk
 from ..models.download import obtain
-from ..models.gpen import LICENCE, discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
-from ..models.registry import REGISTRY
+from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
+from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
@@ -79,7 +79,7 @@ def import_gpen(arguments: argparse.Namespace) -> int:
         with torch.device("meta"):
             net = PFR(config)
         net.load_state_dict(weights, assign=True)
-        save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
+        save_model(net, arguments.output, provenance=provenance, licence=GPEN_LICENCE)
     else:
         with _naming(arguments.generator):
             net = initialise_from_gpen(state)
@@ -88,11 +88,11 @@ def import_gpen(arguments: argparse.Namespace) -> int:
         with _naming(arguments.discriminator):
             discriminator.load_state_dict(discriminator_from_gpen(state, net.config))
         provenance["discriminator"] = arguments.discriminator.name
-        save_model(net, arguments.output, provenance=provenance, licence=LICENCE)
-        save_discriminator(discriminator, net.config, beside, provenance=provenance, licence=LICENCE)
+        save_model(net, arguments.output, provenance=provenance, licence=GPEN_LICENCE)
+        save_discriminator(discriminator, net.config, beside, provenance=provenance, licence=GPEN_LICENCE)
         print(beside)
     print(arguments.output)
-    print(f"Note: {LICENCE}", file=sys.stderr)
+    print(f"Note: {GPEN_LICENCE}", file=sys.stderr)
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from .. import __version__
-from ..models.registry import REGISTRY
+from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, FIND, RestoreOptions, Setup
 from ..support.arguments import add_options, program
 from ..support.choices import Blur
@@ -112,8 +112,7 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "import-gpen",
         help="convert a GPEN checkpoint",
         description="Convert a GPEN generator to safetensors. With a discriminator: make a PFR for training to start from, "
-        "which returns GPEN's own output until it is trained, and write the discriminator beside it. "
-        "What GPEN says of its licence is printed.",
+        "which returns GPEN's own output until it is trained, and write the discriminator beside it. " + GPEN_LICENCE,
     )
     gpen.add_argument("generator", type=Path, metavar="G.pth")
     gpen.add_argument("--discriminator", type=Path, metavar="D.pth")

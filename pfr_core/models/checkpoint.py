@@ -23,6 +23,7 @@ from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from . import gpen
 from .download import obtain
+from .registry import GPEN_LICENCE
 from .tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -233,7 +234,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             config, state = gpen.generator_from_gpen(state)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return Checkpoint(config, state, {"imported_from": path.name}, gpen.LICENCE, "gpen")
+        return Checkpoint(config, state, {"imported_from": path.name}, GPEN_LICENCE, "gpen")
     if metadata.get("format") != FORMAT:
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):

@@ -19,8 +19,6 @@ from ..network.pfr import PFR
 
 StateDict = Mapping[str, Tensor]
 
-LICENCE = "GPEN publishes no licence for its weights: no right to use, change or pass on this file is granted with it."
-
 
 def is_gpen_generator(state: StateDict) -> bool:
     """Return whether the keys are those of a GPEN generator."""

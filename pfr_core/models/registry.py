@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from ..errors import WeightsError
 
+GPEN_LICENCE = "GPEN publishes no licence for its weights: no right to use, change or pass on this file is granted with it."
+"""Of files that are not in the registry: users bring them."""
+
 
 @dataclass(frozen=True)
 class Weights:

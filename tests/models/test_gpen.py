@@ -14,6 +14,7 @@ from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError
 from pfr_core.models import gpen
 from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.registry import GPEN_LICENCE
 from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.discriminator import Discriminator
 
@@ -77,7 +78,7 @@ def test_golden_pfr_started_from_gpen(golden: Path, tmp_path: Path) -> None:
     net = gpen.initialise_from_gpen(read_state_dict(golden / "gpen_g.pth")).eval()
     assert net.config.mmrb
     assert net.config.decoder
-    save_model(net, tmp_path / "start.safetensors", provenance={}, licence=gpen.LICENCE)
+    save_model(net, tmp_path / "start.safetensors", provenance={}, licence=GPEN_LICENCE)
     for each in (net, load_model(tmp_path / "start.safetensors")):
         with torch.no_grad():
             torch.testing.assert_close(each(expected["input"]), expected["generator_output"], rtol=0, atol=1e-4)

@@ -14,6 +14,7 @@ from pfr_core import load_model
 from pfr_core.cli import main as pfr
 from pfr_core.models import gpen
 from pfr_core.models.checkpoint import read_checkpoint, read_part
+from pfr_core.models.registry import GPEN_LICENCE
 from pfr_core.models.tensors import read_state_dict
 from trainer.cli import main as trainer
 from trainer.run.config import load_config
@@ -58,7 +59,7 @@ def test_gpens_files_become_a_run_that_restores_a_photograph(
 
     exported = tmp_path / "mine.safetensors"
     assert trainer(["export", str(out), str(exported)]) == 0
-    assert read_checkpoint(exported).provenance["started_from"]["licence"] == gpen.LICENCE
+    assert read_checkpoint(exported).provenance["started_from"]["licence"] == GPEN_LICENCE
     photo, restored = ROOT / "examples" / "astronaut.jpg", tmp_path / "restored.png"
     assert pfr(["restore", str(photo), "-o", str(restored), "--model", str(exported), "--device", "cpu"]) == 0
     difference = np.abs(np.asarray(Image.open(restored), int) - np.asarray(Image.open(photo).convert("RGB"), int))

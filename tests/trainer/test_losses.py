@@ -57,7 +57,10 @@ def test_feature_matching_is_a_norm_per_layer_that_does_not_grow_with_the_image(
 
 
 def test_face_preserving_by_hand() -> None:
-    assert losses.face_preserving(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(1.0)
+    assert losses.face_preserving(torch.eye(512)[:1], torch.eye(512)[1:2]).item() == pytest.approx(2 / 512)
+    a, b = torch.nn.functional.normalize(torch.randn(2, 4000, 512, generator=torch.Generator().manual_seed(0)), dim=2)
+    small = [torch.nn.functional.normalize(x[:, :128], dim=1) for x in (a, b)]
+    assert losses.face_preserving(*small).item() == pytest.approx(losses.face_preserving(a, b).item(), rel=0.01)
     assert losses.face_preserving(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]])).item() == 0.0
 
 

@@ -25,7 +25,7 @@ from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import main
 from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, load_config
-from trainer.run.engine import start
+from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import Clock, Run, train
@@ -463,6 +463,19 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert expected in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*run, "--lr-codex", "1"])
+
+
+def test_bf16_is_left_to_devices_that_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for capability, native in (("AVX2", False), ("AVX512", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        assert uses_bf16("auto", cpu) is native and uses_bf16("auto", torch.device("cuda"))
+        assert uses_bf16("bf16", cpu) and not uses_bf16("fp32", cpu)
+
+
+def test_freeze_d_beyond_the_stack_is_refused(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="freeze_d is 4, but this discriminator has 3 entries"):
+        Run(restore(faces, tmp_path / "run", freeze_d=4))
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

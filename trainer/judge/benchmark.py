@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..run.config import RunConfig
+from ..run.engine import uses_bf16
 from ..run.loop import Clock, Run
 from ..run.watch import peak_memory
 from ..stages.base import count
@@ -55,8 +56,9 @@ def benchmark(config: RunConfig, steps: int) -> str:
     for _ in range(steps):
         run.take_step(clock)
     total = sum(clock.seconds.values())
+    precision = "bf16" if uses_bf16(config.precision, run.device) else "fp32"
     lines = [
-        f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {config.precision}, "
+        f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {precision}, "
         f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
         "",
         f"{steps * run.faces_per_step / total:.3g} faces a second, peak memory {peak_memory(run.device):.2f} GiB",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pfr_core import PFR
+from pfr_core.errors import InputError
 
 from .config import RunConfig
 
@@ -31,7 +32,15 @@ def generator_groups(net: PFR) -> Groups:
 
 
 def freeze_first(convs: nn.ModuleList, count: int) -> None:
-    """FreezeD: the first ``count`` entries never get a gradient again."""
+    """FreezeD: the first ``count`` entries never get a gradient again.
+
+    The paper's "first five convolution layers" are, in our reading, the first five entries: stem and four residual blocks.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    if count > len(convs):
+        raise InputError(f"freeze_d is {count}, but this discriminator has {len(convs)} entries. Choose at most {len(convs)}.")
     for entry in list(convs)[:count]:
         entry.requires_grad_(False)
 

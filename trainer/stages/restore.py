@@ -109,7 +109,7 @@ class RestoreStage(Stage):
             "projected": config.lr_texture,
             "detail": config.lr_texture,
         }
-        regularised = [name for name in ("global", "detail") if name in groups and config.r1_weight]
+        regularised: list[str] = [name for name in ("global", "detail") if name in groups and config.r1_weight]
         lazy = dict.fromkeys(regularised, config.r1_every)
         self.optimisers["d"] = adam(groups, rates, config, lazy)
         self.phases.append(Phase("Dmain", "d", trainable([p for group in groups.values() for p in group])))
