@@ -78,7 +78,7 @@ def _single_page(data: bytes) -> Mended:
     A file with several pages of equal right comes back as it is.
     """
     reader = TiffReader(data)
-    pages = []
+    pages: list[tuple[tuple[int, int], int, int]] = []
     offset = reader.first()
     while offset and all(offset != page[1] for page in pages):  # damaged files go in circles
         fields, position = reader.directory(offset)
