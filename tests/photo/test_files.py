@@ -181,7 +181,7 @@ def test_tiff_of_many_strips_and_big_endian_exif(tmp_path: Path) -> None:
 
 
 def steps_of(path: Path) -> list[list[int]]:
-    """The quantisation tables of a JPEG, luma first; 4:4:4 is asserted."""
+    """Return the quantisation tables of a JPEG, luma first; 4:4:4 is asserted."""
     with Image.open(path) as image:
         assert isinstance(image, JpegImagePlugin.JpegImageFile)
         assert image.mode == "L" or JpegImagePlugin.get_sampling(image) == 0
@@ -472,7 +472,7 @@ def test_damaged_xmp_is_replaced_and_said(bad: bytes) -> None:
 
 
 def exif_fields(*fields: tuple[int, int, int, int], order: str = ">") -> bytes:
-    """An EXIF block of (tag, type, count, number) in a single directory; it may point at anything."""
+    """Return an EXIF block of (tag, type, count, number) in a single directory; it may point at anything."""
     head = b"MM\0*\0\0\0\x08" if order == ">" else b"II*\0\x08\0\0\0"
     code = {3: "Hxx", 4: "I"}
     packed = [struct.pack(f"{order}HHI{code[kind]}", tag, kind, count, number) for tag, kind, count, number in fields]
@@ -1013,14 +1013,14 @@ def test_a_folder_is_sorted_into_photos_others_and_what_nobody_means(tmp_path: P
 
 
 def mended(photo: Photo) -> str:
-    """What was mended, told of the file by name."""
+    """Return what was mended, told of the file by name."""
     (notice,) = photo.notices
     assert notice.kind == "mended" and notice.text.startswith(f"{photo.path}: ")
     return notice.text.removeprefix(f"{photo.path}: ")
 
 
 def with_chunk(png: bytes, name: bytes, content: bytes, checksum: int | None = None) -> bytes:
-    """The PNG file with a chunk behind its header."""
+    """Return the PNG file with a chunk behind its header."""
     right = zlib.crc32(name + content)
     return png[:33] + struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum or right) + png[33:]
 
