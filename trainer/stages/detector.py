@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfr_core.errors import InputError
-from pfr_core.faces.retinaface import anchors, build, decode, describe, save, suppress, to_input
+from pfr_core.faces.detections import Detections
+from pfr_core.faces.retinaface import anchors, build, decode, describe, save, to_input
 
 from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
@@ -214,10 +214,12 @@ def drawn(images: Tensor, faces: Targets) -> Tensor:
         score, offsets, points = (part.float().cpu().numpy() for part in said)
         kept = score >= SHOWN
         boxes, xy = decode(offsets[kept], points[kept], at[kept])
-        for row in suppress(np.concatenate([boxes, score[kept, None], xy], axis=1).astype(np.float32), SHOWN_IOU):
-            left, top, right, bottom = row[:4].round().astype(int).tolist()
-            cv2.rectangle(canvas, (left, top), (right, bottom), (0, 255, 0))
-            for x, y in row[5:].round().astype(int).reshape(5, 2).tolist():
+        shown = Detections(boxes, score[kept], xy.reshape(-1, 5, 2)).suppressed(SHOWN_IOU)
+        for (left, top, right, bottom), five in zip(
+            shown.boxes.round().astype(int), shown.points.round().astype(int), strict=True
+        ):
+            cv2.rectangle(canvas, (int(left), int(top)), (int(right), int(bottom)), (0, 255, 0))
+            for x, y in five.tolist():
                 cv2.circle(canvas, (x, y), 1, (255, 0, 0))
     return to_signed(torch.from_numpy(canvases).permute(0, 3, 1, 2))
 
