@@ -62,12 +62,12 @@ def save_comparable(path: Path, image: Array, width: int, height: int, photo: Ph
     pixels = to_uint8(image)
     shrinks = target[0] < image.shape[1]
     shown = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA) if shrinks else resize(pixels, *target)
-    write_photo(path, shown, replace(photo, exif=None, xmp=None, extras=()))
+    write_photo(path, shown, replace(photo, exif=None, xmp=None, extras=()), fast=True)
 
 
 def save(path: Path, image: Any) -> str:
     """Write a picture of the page; its path as Gradio wants it."""
-    write_photo(path, image)
+    write_photo(path, image, fast=True)
     return str(path)
 
 

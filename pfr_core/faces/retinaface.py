@@ -91,8 +91,9 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
 
 def to_input(rgb: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """Convert [H,W,3] or [B,H,W,3] RGB uint8 to what the network takes: [B,3,H,W] float32, channels last in memory."""
-    batch = torch.as_tensor(rgb if rgb.ndim == 4 else rgb[None]).to(device)
-    return centred(batch.permute(0, 3, 1, 2))
+    pixels = torch.tensor(rgb) if isinstance(rgb, np.ndarray) else rgb  # a copy: those of a photo may be read-only
+    batch = pixels if pixels.ndim == 4 else pixels[None]
+    return centred(batch.to(device).permute(0, 3, 1, 2))
 
 
 def centred(rgb: Tensor) -> Tensor:

@@ -214,11 +214,13 @@ def drawn(images: Tensor, faces: Targets) -> Tensor:
         score, offsets, points = (part.float().cpu().numpy() for part in said)
         kept = score >= SHOWN
         boxes, xy = decode(offsets[kept], points[kept], at[kept])
-        seen = Detections(boxes, score[kept], xy.reshape(-1, 5, 2)).suppressed(SHOWN_IOU)
-        for left, top, right, bottom in seen.boxes.round().astype(int).tolist():
-            cv2.rectangle(canvas, (left, top), (right, bottom), (0, 255, 0))
-        for x, y in seen.points.round().astype(int).reshape(-1, 2).tolist():
-            cv2.circle(canvas, (x, y), 1, (255, 0, 0))
+        shown = Detections(boxes, score[kept], xy.reshape(-1, 5, 2)).suppressed(SHOWN_IOU)
+        for (left, top, right, bottom), five in zip(
+            shown.boxes.round().astype(int), shown.points.round().astype(int), strict=True
+        ):
+            cv2.rectangle(canvas, (int(left), int(top)), (int(right), int(bottom)), (0, 255, 0))
+            for x, y in five.tolist():
+                cv2.circle(canvas, (x, y), 1, (255, 0, 0))
     return to_signed(torch.from_numpy(canvases).permute(0, 3, 1, 2))
 
 
