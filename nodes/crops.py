@@ -131,7 +131,7 @@ class PFRPasteFaces:
 
 
 def with_background(image: Tensor, upscaled: Tensor | None) -> Iterator[tuple[FloatImage, FloatImage | None]]:
-    """Every frame with its enlarged picture, if there is one.
+    """Yield every frame with its enlarged picture, if there is one.
 
     Raises:
         InputError: not one for each frame.

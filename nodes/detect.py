@@ -108,7 +108,7 @@ class PFRDetectFaces:
 
 
 def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, Any]:
-    """What the face picker in ``web/js`` shows."""
+    """Return what the face picker in ``web/js`` shows."""
     height, width = frame.shape[:2]
     boxes = [[round(value, 1) for value in face.box] for face in found.candidates]
     return {
@@ -122,6 +122,6 @@ def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, An
 
 
 def _box(face: Face) -> dict[str, Any]:
-    """One box as ComfyUI's BOUNDING_BOX has it, in px."""
+    """Return one box as ComfyUI's BOUNDING_BOX has it, in px."""
     left, top, right, bottom = (round(value) for value in face.box)
     return {"x": left, "y": top, "width": right - left, "height": bottom - top, "label": "face", "score": face.score}

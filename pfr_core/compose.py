@@ -1,6 +1,6 @@
-"""From a photograph and its restored crops to the restored photograph. Needs no network, so strength, masks, colours or the
-choice of faces can be changed at little cost once the crops are restored.
+"""From a photograph and its restored crops to the restored photograph.
 
+Needs no network, so strength, masks, colours or the choice of faces can be changed at little cost once the crops are restored.
 What a change of the options leaves as it was is kept between two calls: see :class:`Canvas` and :class:`Layer`.
 """
 
@@ -14,9 +14,10 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from .errors import InputError
-from .faces.align import Matrix, align, alignment_matrix, scale_of, scaled, warp
+from .faces.align import align, alignment_matrix
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
+from .faces.geometry import Matrix, rescaling, scale_of, scaled, warp
 from .faces.mask import FaceParser, make_mask
 from .faces.paste import paste_face
 from .options import RestoreOptions
@@ -141,7 +142,7 @@ def cut_whole(image: Array, size: int) -> Layer:
     height, width = image.shape[:2]
     if height != width:
         raise InputError(f"An aligned face must be square, this is {width}x{height}. Leave aligned off for photographs.")
-    matrix = _resize_matrix(size / width)
+    matrix = rescaling(size / width, size / width)
     return Layer(None, matrix, np.clip(warp(to_float(image[..., :3]), matrix, size, size), 0, 1))
 
 
@@ -187,7 +188,7 @@ def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pas
         return Pasted(result, np.zeros((height, width), np.float32), changed=False)
     size = len(layer.crop)
     finished = layer.finished(options.keep_gray and canvas.gray, options)
-    change = warp(finished - cut_whole(result, size).crop, _resize_matrix(width / size), width, height)
+    change = warp(finished - cut_whole(result, size).crop, rescaling(width / size, width / size), width, height)
     result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
     return Pasted(result, np.ones((height, width), np.float32), changed=True)
 
@@ -228,8 +229,3 @@ def _magnified(layer: Layer, number: int, times: float) -> Notice:
     return Notice(
         "magnified", text, face=number, numbers={"face_px": layer.face.size, "times": times, "crop_px": len(layer.crop)}
     )
-
-
-def _resize_matrix(factor: float) -> Matrix:
-    """Return pixels of an image to pixels of the image resized by ``factor``; pixel centres are kept."""
-    return np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5]])

@@ -80,8 +80,9 @@ class FaceRestorer:
         CheckpointError: the model file cannot be used.
 
     Example:
-        >>> restored = FaceRestorer().restore("old.jpg", strength=0.8)  # doctest: +SKIP
-        >>> Image.fromarray(restored.image).save("new.png")  # doctest: +SKIP
+        >>> restored = FaceRestorer().restore("examples/degraded.jpg", strength=0.8)
+        >>> restored.changed, restored.image.shape
+        (True, (512, 512, 3))
     """
 
     def __init__(
@@ -162,9 +163,11 @@ class FaceRestorer:
         """Open one photograph to find, restore and compose as often as needed; see :class:`PhotoSession`, also for errors.
 
         Example:
-            >>> session = FaceRestorer().open("group.jpg")  # doctest: +SKIP
-            >>> print(len(session.faces), "faces")  # doctest: +SKIP
-            >>> session.save(session.restore(strength=0.8), "restored.jpg")  # doctest: +SKIP
+            >>> session = FaceRestorer().open("examples/degraded.jpg")
+            >>> len(session.faces)
+            1
+            >>> session.save(session.restore(strength=0.8), "restored.jpg").changed
+            True
         """
         return PhotoSession(self, source, faces=faces, aligned=aligned)
 
@@ -271,7 +274,7 @@ class FaceRestorer:
             InputError, WeightsError, Cancelled: as for :meth:`restore`.
 
         Example:
-            >>> FaceRestorer().restore_file("old.jpg", "new.jpg", strength=0.8).changed  # doctest: +SKIP
+            >>> FaceRestorer().restore_file("examples/degraded.jpg", "restored.jpg", strength=0.8).changed
             True
         """
         session = self.open(source, aligned=aligned)

@@ -265,9 +265,12 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         ImageError: the file cannot be read.
 
     Example:
-        >>> session = FaceRestorer().open("group.jpg")  # doctest: +SKIP
-        >>> session.restore(select="largest").image  # doctest: +SKIP
-        >>> session.compose(select="largest", strength=0.5).image  # neither detector nor network run  # doctest: +SKIP
+        >>> from pfr_core import FaceRestorer
+        >>> session = FaceRestorer().open("examples/degraded.jpg")
+        >>> session.restore(select="largest").image.shape
+        (512, 512, 3)
+        >>> session.compose(select="largest", strength=0.5).changed  # neither detector nor network run
+        True
     """
 
     def __init__(

@@ -108,9 +108,8 @@ def test_every_restore_option_is_in_one_of_the_groups() -> None:
 
 def test_a_setup_is_what_a_restorer_is_made_with() -> None:
     parameters = inspect.signature(FaceRestorer).parameters
-    assert {name: spec.default for name, spec in specs(Setup).items()} == {
-        name: parameter.default for name, parameter in parameters.items() if name != "options"
-    }
+    assert set(parameters) == {*specs(Setup), "options", "parser"}
+    assert all(parameters[name].default == spec.default for name, spec in specs(Setup).items())
 
 
 def test_what_is_useless_beside_what() -> None:

@@ -17,7 +17,7 @@ ORDER = {
     ),
     "trainer": (
         "__init__ run.config run.randomness data losses run judge stages"
-        " judge.validate run.loop run.export judge.benchmark detector cli __main__"
+        " run.steps judge.validate run.loop run.export judge.benchmark cli __main__"
     ),
 }
 

@@ -19,8 +19,9 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.compose import Canvas, cut_face, paste_faces, stacked
 from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
-from pfr_core.faces.align import TEMPLATE, alignment_matrix, invert, template
+from pfr_core.faces.align import TEMPLATE, alignment_matrix, template
 from pfr_core.faces.annotate import annotate
+from pfr_core.faces.geometry import invert
 from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored

@@ -37,7 +37,7 @@ class Inverting(PFR):
 
 
 def face_at(x: float, y: float, side: float = 50) -> Face:
-    """A face whose crop has its middle at (x, y) and is ``side`` px wide."""
+    """Return a face whose crop has its middle at (x, y) and is ``side`` px wide."""
     points = ((TEMPLATE + 0.5) / 512 - 0.5) * side + (x, y)
     half = 0.3 * side
     box = (x - half, y - half, x + half, y + half)

@@ -17,12 +17,8 @@ from pfr_core.support.files import remedy
 
 from . import program
 from .data.options import PrepareOptions
-from .detector.cli import add_commands as add_detector_commands
 from .run.config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .run.resume import resumed
-
-MOVABLE = ("data", "device", "workers")
-"""What a resumed run may take from the command line: it changes none of its numbers."""
 
 PRESET = "paper"
 """The preset of a run that names none."""
@@ -30,6 +26,7 @@ PRESET = "paper"
 STAGE_HELP = {
     "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
     "restore": "train the restoration network (presets: the paper's objective, or reconstruction only)",
+    "detector": "train the face detector",
 }
 
 
@@ -66,13 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
     speed.add_argument("options", nargs=argparse.REMAINDER, help="options of the stage")
-    add_detector_commands(commands)
+    _add_evaluate_detector(commands)
     return parser
 
 
 def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
-    names = list(TRAINING_PRESETS[stage])
-    parser.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
+    if stage in TRAINING_PRESETS:
+        names = list(TRAINING_PRESETS[stage])
+        parser.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
 
@@ -100,10 +98,27 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     judge.add_argument("--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)")
 
 
+def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    judge = commands.add_parser("evaluate-detector", help="recall, false positives and point errors on test photographs")
+    judge.add_argument(
+        "photos", type=Path, help="folder of photographs; those for testing are taken (see data/detector/split.py)"
+    )
+    judge.add_argument("--everything", action="store_true", help="take all photographs in the folder, not only those for testing")
+    judge.add_argument(
+        "--detectors", nargs="+", default=["builtin"], metavar="NAME", help="their names, or files that training wrote"
+    )
+    judge.add_argument("--threshold", type=float, default=0.8, help="lowest score that counts as a face")
+    judge.add_argument("--size", type=int, default=1280, help="longer side in px at which faces are looked for")
+    judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
+    judge.add_argument("--curve", type=Path, metavar="PNG", help="also draw precision over recall")
+    judge.add_argument("--extras", type=Path, metavar="FOLDER", help="also write what the first finds beyond the reference")
+    judge.add_argument("--crops", type=Path, metavar="PNG", help="also write aligned crops: reference above, the first below")
+
+
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
-    """The values that a preset or a saved configuration sets."""
+    """Return the values that a preset or a saved configuration sets."""
     if config is None:
-        return TRAINING_PRESETS[stage][preset]
+        return TRAINING_PRESETS.get(stage, {PRESET: {}})[preset]
     found, values = read_config(config)
     if found != stage:
         raise InputError(f"{config}: is the configuration of a {found} run, not of {stage}.")
@@ -123,15 +138,15 @@ def stage_config(options: argparse.Namespace) -> RunConfig:
 
 
 def run_stage(options: argparse.Namespace) -> str:
-    """``prior`` and ``restore``."""
+    """Begin or resume a run of a stage; return the exported file's path, or what a dry run has to tell."""
     from .judge.benchmark import dry_run
     from .run.loop import CONFIG, train
 
     if "resume" in options:
-        changes = resumed(options, MOVABLE)
+        changes = resumed(options, STAGES[options.command].MOVABLE)
         if not (Path(options.out) / CONFIG).is_file():
             raise InputError(f"{options.out}: holds no run to resume. Check --out, or start the run without --resume.")
-        config: RunConfig = load_config(Path(options.out) / CONFIG)
+        config = load_config(Path(options.out) / CONFIG)
         if not isinstance(config, STAGES[options.command]):
             raise InputError(f"{options.out}: is no {options.command} run.")
         return str(train(replace(config, **changes), resume=True))
@@ -140,27 +155,29 @@ def run_stage(options: argparse.Namespace) -> str:
 
 
 def run_benchmark(options: argparse.Namespace) -> str:
-    """``benchmark``."""
+    """Run ``benchmark``."""
     from .judge.benchmark import benchmark
 
     return benchmark(stage_config(build_parser().parse_args([options.stage, *options.options])), options.steps)
 
 
 def run(options: argparse.Namespace) -> str:
-    """The text that a command prints."""
+    """Run a command and return the text that it prints."""
     command = options.command
     if command in STAGES:
         return run_stage(options)
     if command == "benchmark":
         return run_benchmark(options)
-    if "handler" in options:
-        return options.handler(options)
     values = vars(options)
     values.pop("command")
     if command == "evaluate":
         from .judge.evaluate import evaluate_command
 
         return evaluate_command(**values)
+    if command == "evaluate-detector":
+        from .judge.detector import evaluate_detector_command
+
+        return evaluate_detector_command(**values)
     if command == "pack":
         from .data.pack import pack
 

@@ -49,7 +49,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                 name = _name(member)
                 if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
                     yield Entry(member.filename, problem="refused: its name leads out of the zip file's folder.")
-                elif name.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}:
+                elif name.suffix.lower() not in IMAGE_SUFFIXES:
                     yield Entry(member.filename, problem="not a photo; left out.")
                 elif member.flag_bits & 1:
                     yield Entry(member.filename, problem="encrypted; pack it again without a password.")

@@ -183,7 +183,7 @@ class BatchTab:
 
     @staticmethod
     def _count(uploads: Sequence[str]) -> int:
-        """How many photos there seem to be, for the progress bar."""
+        """Return how many photos there seem to be, for the progress bar."""
         count = 0
         for upload in map(Path, uploads):
             try:

@@ -37,7 +37,7 @@ class Context:
 
     @contextmanager
     def visit(self, request: gr.Request) -> Iterator[Session]:
-        """The visitor's session; what goes wrong inside becomes a message on the page."""
+        """Yield the visitor's session; what goes wrong inside becomes a message on the page."""
         with self.page_errors(), self.sessions.use(request.session_hash) as session:
             yield session
 
@@ -58,13 +58,13 @@ class Context:
             raise gr.Error(text, duration=60, print_exception=False) from error
 
     def without_folders(self, text: str) -> str:
-        """``text`` with file names in place of the paths of temporary files and models."""
+        """Return ``text`` with file names in place of the paths of temporary files and models."""
         for model in self.engine.models.values():
             text = text.replace(model, Path(model).name)
         return re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
 
     def told(self, notices: Iterable[Notice]) -> str:
-        """The notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
+        """Return the notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
         kinds: dict[str, list[str]] = {}
         for notice in notices:
             kinds.setdefault(notice.kind, []).append(self.without_folders(notice.text))
@@ -72,7 +72,7 @@ class Context:
         return "".join(f"\n\n*Note: {texts[0]}{more[kind]}.*" for kind, texts in kinds.items())
 
     def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:
-        """For ``validator=``, which runs when an event joins the queue: its first input is kept until the visitor leaves."""
+        """Keep an event's first input until the visitor leaves: for ``validator=``, which runs when it joins the queue."""
         uploads = upload if isinstance(upload, list) else [upload]
         paths = [path for path in uploads if path is not None]
         with self.page_errors():
@@ -81,7 +81,7 @@ class Context:
         return valid if len(valid) > 1 else valid[0]
 
     def read(self, path: str | Path | None) -> Photo:
-        """:func:`pfr_core.photo.read.read_photo` within the limits of the page; programs may send no photo at all."""
+        """Read a photo within the limits of the page; programs may send no photo at all."""
         if path is None:
             raise InputError("There is no photo. Send one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)

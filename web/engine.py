@@ -67,11 +67,11 @@ class Engine:
             return find_faces(self._detector, image, options)
 
     def composing(self, options: RestoreOptions) -> AbstractContextManager[object]:
-        """For :meth:`pfr_core.PhotoSession.compose`: waits for nobody unless the mask needs a network."""
+        """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network."""
         return self._lock if options.mask == "parse" else nullcontext()
 
     def licence(self, model: str) -> str:
-        """Licence of the weights of ``model``, as its file states it.
+        """Return licence of the weights of ``model``, as its file states it.
 
         Raises:
             CheckpointError, WeightsError: the file cannot be read.

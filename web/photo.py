@@ -55,7 +55,7 @@ class OpenPhoto:
     folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def work_with(self, model: str, restorer: FaceRestorer, photo: Photo) -> PhotoSession[Array, FloatImage]:
-        """The session of the photo with this model; another model begins anew."""
+        """Return the session of the photo with this model; another model begins anew."""
         if self.work is None or self.model != model:
             self.model, self.work, self.restored = model, restorer.open(photo, faces=self.faces), set()
             self.photo = None  # it is the session's now
@@ -68,7 +68,7 @@ class OpenPhoto:
             self.work.release()
 
     def new_folder(self, session: Session, what: str) -> Path:
-        """A folder for the next pictures of this kind; old ones go."""
+        """Make a folder for the next pictures of this kind; old ones go."""
         *old, last = [*self.folders.get(what, []), session.new_folder()]
         for folder in old[:-1]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -76,7 +76,7 @@ class OpenPhoto:
         return last
 
     def delete_pictures(self) -> None:
-        """Another photo takes this one's place."""
+        """Delete the pictures: another photo takes this one's place."""
         for folder in [folder for folders in self.folders.values() for folder in folders]:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -141,7 +141,7 @@ class PhotoTab:
         gr.on([each.change for each in blend.values()], self.change, None, result, **settings)
 
     def open(self, request: gr.Request, path: str | None, **search: Any) -> list[Any]:
-        """A photo was dropped in, or is looked through again with other settings."""
+        """Open a photo that was dropped in, or look through it again with other settings."""
         with self.context.visit(request) as session, session.lock:
             before: OpenPhoto | None = session.photo
             if before is not None:
@@ -186,19 +186,19 @@ class PhotoTab:
             return self._show(session, work, result)
 
     def toggle(self, request: gr.Request, event: gr.SelectData, **blend: Any) -> list[Any]:
-        """A face was tapped: leave it out, or include it."""
+        """Leave a face that was tapped out, or include it."""
         with self.context.visit(request) as session, session.lock:
             state = _photo_of(session)
             state.included ^= {int(event.index)} & set(range(len(state.faces)))
             return [*self._show_faces(session, self._read(state)), *self._compose(session, blend)]
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:
-        """A setting changed that needs no network."""
+        """Show the photo with a changed setting that needs no network."""
         with self.context.visit(request) as session, session.lock:
             return self._compose(session, blend)
 
     def _read(self, state: OpenPhoto) -> Photo:
-        """The photo with its pixels; only those of the photos used last are kept."""
+        """Return the photo with its pixels; only those of the photos used last are kept."""
         with self._lock:
             open_photos = [each for each in (kept() for kept in self._recent) if each is not None and each is not state]
             self._recent = [weakref.ref(each) for each in (*open_photos, state)][-MOST_OPEN:]
@@ -222,7 +222,7 @@ class PhotoTab:
         return self._show(session, state.work, result)
 
     def _show(self, session: Session, work: PhotoSession[Array, FloatImage], result: RestoredArray) -> list[Any]:
-        """The result on the page, and its file."""
+        """Return the result on the page, and its file."""
         state: OpenPhoto = session.photo
         numbers = sorted(state.included & state.restored)
         waiting = len(state.included) - len(numbers)

@@ -26,7 +26,7 @@ would take seconds for every move of a setting (ours)."""
 
 
 def shrunk(image: Array, size: int) -> npt.NDArray[np.uint8]:
-    """[H,W,3] uint8, its longer side at most ``size``."""
+    """Return [H,W,3] uint8, its longer side at most ``size``."""
     rgb = to_uint8(image[..., :3])
     scale = size / max(rgb.shape[:2])
     if scale >= 1:
@@ -36,7 +36,7 @@ def shrunk(image: Array, size: int) -> npt.NDArray[np.uint8]:
 
 
 def draw_faces(image: Array, faces: Sequence[Face], included: Collection[int]) -> npt.NDArray[np.uint8]:
-    """A preview in which the included faces are drawn with their numbers, from 1."""
+    """Return a preview in which the included faces are drawn with their numbers, from 1."""
     small = shrunk(image, PREVIEW)
     factor = small.shape[1] / image.shape[1]
     shown = [face.moved(factor) for number, face in enumerate(faces) if number in included]
@@ -44,13 +44,13 @@ def draw_faces(image: Array, faces: Sequence[Face], included: Collection[int]) -
 
 
 def thumbnails(image: Array, faces: Sequence[Face], included: Collection[int]) -> list[npt.NDArray[np.uint8]]:
-    """The faces, [THUMBNAIL,THUMBNAIL,3] each; those left out are pale and gray."""
+    """Return the faces, [THUMBNAIL,THUMBNAIL,3] each; those left out are pale and gray."""
     crops = [to_uint8(cut_face(image, face, THUMBNAIL).crop) for face in faces]
     return [crop if number in included else _pale(crop) for number, crop in enumerate(crops)]
 
 
 def side_by_side(before: FloatImage, after: FloatImage) -> npt.NDArray[np.uint8]:
-    """[S,S,3] twice -> [S,2S+gap,3] with a white gap."""
+    """Put two [S,S,3] side by side, [S,2S+gap,3], with a white gap."""
     gap = np.ones((before.shape[0], max(2, before.shape[0] // 64), 3), np.float32)
     return to_uint8(np.concatenate([before, gap, after], axis=1))
 
@@ -62,12 +62,12 @@ def save_comparable(path: Path, image: Array, width: int, height: int, photo: Ph
     pixels = to_uint8(image)
     shrinks = target[0] < image.shape[1]
     shown = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA) if shrinks else resize(pixels, *target)
-    write_photo(path, shown, replace(photo, exif=None, xmp=None, extras=()))
+    write_photo(path, shown, replace(photo, exif=None, xmp=None, extras=()), fast=True)
 
 
 def save(path: Path, image: Any) -> str:
     """Write a picture of the page; its path as Gradio wants it."""
-    write_photo(path, image)
+    write_photo(path, image, fast=True)
     return str(path)
 
 

@@ -16,8 +16,7 @@ sys.path.insert(0, str(ROOT))
 from pfr_core.options import RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.options import PrepareOptions  # noqa: E402
-from trainer.detector.config import DetectorConfig  # noqa: E402
-from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, RunConfig  # noqa: E402
+from trainer.run.config import TRAINING_PRESETS, DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
 from web.limits import Limits  # noqa: E402
 
 MADE = "<!-- Written by docs/tools/options.py from the code; change the code, then run `make docs`. -->"
@@ -53,7 +52,7 @@ def restoring() -> str:
 
 def training() -> str:
     """Return the page on options of the trainer."""
-    common = [*specs(RunConfig)]
+    common = [*specs(FaceConfig)]
     prior, restore = (own(kind, common) for kind in (PriorConfig, RestoreConfig))
     return "\n\n".join([
         "# Options of the trainer",
@@ -62,7 +61,7 @@ def training() -> str:
         "run. An empty cell is the value of the column `paper`. Values that the paper does not state are marked in "
         "[paper.md](../paper.md).",
         "## Both stages",
-        table(RunConfig, common),
+        table(FaceConfig, common),
         "Presets of `prior` set of these:",
         presets("prior", PriorConfig, common),
         "Presets of `restore` set of these:",
@@ -81,7 +80,7 @@ def training() -> str:
 
 def own(kind: type, common: list[str]) -> list[str]:
     """Return the fields that a stage adds, or whose default it changes."""
-    base = specs(RunConfig)
+    base = specs(FaceConfig)
     return [name for name, spec in specs(kind).items() if name not in common or spec.default != base[name].default]
 
 

@@ -46,7 +46,7 @@ def tell(notices: Iterable[Notice]) -> None:
 
 
 def _describe(source: Path, error: Exception) -> str:
-    """What is wrong with this photo; an error that is not about it is raised again."""
+    """Say what is wrong with this photo; an error that is not about it is raised again."""
     if isinstance(error, ImageError):
         return str(error)  # names its file, which may be the output
     if isinstance(error, InputError):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..photo.photo import IMAGE_SUFFIXES, images_below
+from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
+
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"""Files that are named of those left out."""
 
 Pairs = list[tuple[Path, Path]]
 
@@ -31,7 +37,11 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
         path = Path(argument)
         if path.is_dir():
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
-            below = images_below(path, skip=within)
+            below, others = files_below(path, skip=within)
+            if others:
+                names = ", ".join(str(other.relative_to(path)) for other in others[:NAMED])
+                more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+                log.warning("%s: left out, being no photos: %s%s.", path, names, more)
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
             found |= {file: file.relative_to(path) for file in below if file not in found}
@@ -58,7 +68,8 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
     if output.is_dir() or not _is_picture(output):
-        plan = [(source, output / f"{name}{ending}") for source, name in inputs]
+        named = {name for _, name in inputs}
+        plan = [(source, output / f"{_writable(name, named)}{ending}") for source, name in inputs]
     elif len(inputs) > 1:
         raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
     else:
@@ -73,6 +84,14 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
         if other is not source:
             raise ImageError(f"{other} and {source} would both be written to {target}; give them different names or outputs.")
     return plan
+
+
+def _writable(name: Path, named: Set[Path]) -> Path:
+    """Return the name that a result has: a PNG's, that none of the others has, where the photo's format is only read (GIF)."""
+    if name.suffix.lower() not in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
+        return name
+    png = name.with_suffix(".png")
+    return png if png not in named else name.with_name(f"{name.name}.png")
 
 
 def _is_picture(path: Path) -> bool:

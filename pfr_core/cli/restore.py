@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..options import RestoreOptions, Setup, without_effect
 from ..photo.arrays import resize, to_uint8
-from ..photo.photo import FORMAT_OF_SUFFIX, Photo, Provenance
+from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
 from ..photo.write import write_photo
 from ..restorer import FaceRestorer
@@ -64,8 +64,8 @@ def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
     if arguments.quality is not None:
         if not 1 <= arguments.quality <= 100:
             raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
-        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & {"JPEG", "WEBP"}:
-            raise InputError("--quality has no effect: no output is a JPEG or WebP file.")
+        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & LOSSY:
+            raise InputError("--quality has no effect: no output is a JPEG, WebP, AVIF or HEIC file.")
     useless = without_effect(vars(arguments), aligned=arguments.aligned)
     if useless:
         raise InputError(f"{flag(useless[0])} has no effect with --aligned: nothing is looked for or masked.")

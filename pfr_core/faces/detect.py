@@ -5,7 +5,7 @@ from __future__ import annotations
 import cmath
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -19,14 +19,17 @@ from ..models.disk import on_disk
 from ..models.download import obtain
 from ..support.choices import DetectorName
 from .align import resemblance
+from .detections import Detections
 from .face import Face
-from .retinaface import Backbone, RetinaFace, suppress
+from .geometry import rescale
+from .retinaface import Backbone, RetinaFace
 from .yunet import YuNet
 
 log = logging.getLogger(__name__)
 
-
 NMS_IOU = 0.4
+"""Of boxes that overlap more the best stays (RetinaFace)."""
+
 # The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
 # to the turn in which its points look like a face. All values ours, from the photographs of the tests.
 UPRIGHT_DEGREES, UPRIGHT_RESEMBLANCE = 50, 0.93
@@ -36,6 +39,10 @@ SMALLEST_SIDE = 64
 
 SHRINK = 2
 """Faces larger than a network finds reliably are looked for in the photograph shrunk by this, again and again (ours)."""
+
+AROUND_LIMIT = 0.8, 1.2
+"""Faces between these shares of the size that a network finds reliably are taken from both pictures, for there each may be the
+right one; of those that overlap the better one stays (ours)."""
 
 PART = 0.7
 """A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
@@ -61,7 +68,9 @@ class Detector:
         WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
 
     Example:
-        >>> faces = Detector().detect(photo, threshold=0.8)  # doctest: +SKIP
+        >>> from pfr_core.photo.read import read_photo
+        >>> len(Detector("builtin").detect(read_photo("examples/two_faces.jpg").pixels, threshold=0.8))
+        2
     """
 
     def __init__(
@@ -98,10 +107,10 @@ class Detector:
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
         found: list[Face] = []
         for turns in range(4) if sideways else (0,):
-            rows = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
             if sideways:
-                rows = rows[[_is_upright(row) for row in rows]]
-            found += [_to_face(row, turns, small.shape, image.shape) for row in rows]
+                seen = seen[np.array([_is_upright(points) for points in seen.points], bool)]
+            found += _to_faces(seen, turns, small.shape, image.shape)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
@@ -111,25 +120,26 @@ class Detector:
         """Forget the network and its memory; the next use loads it again."""
         self._network = None
 
-    def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
+    def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> Detections:
         """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk."""
         if self._network is None:
             self._network = self._load()
-        rows, limit = self._run(image, threshold), self._network.largest_face
+        found, limit = self._run(image, threshold), self._network.largest_face
         height, width = image.shape[:2]
         if max(height, width) <= limit:
-            return rows
+            return found
         target = (max(1, width // SHRINK), max(1, height // SHRINK))
-        large = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
-        xy = [0, 1, 2, 3, *range(5, 15)]
-        large[:, xy] = (large[:, xy] + 0.5) * np.tile([width / target[0], height / target[1]], 7) - 0.5
-        # Around the limit both may be right and overlap; the better one stays.
-        large, rows = large[_widths(large) > 0.8 * limit], rows[_widths(rows) < 1.2 * limit]
-        parts = [any(face[4] > row[4] and _overlap(row[:4], face[:4]) > PART for face in large) for row in rows]
-        return suppress(np.concatenate([rows[~np.array(parts, bool)], large]), NMS_IOU)
+        small = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
+        large = small.rescaled(width / target[0], height / target[1])
+        large, found = large[large.widths > AROUND_LIMIT[0] * limit], found[found.widths < AROUND_LIMIT[1] * limit]
+        parts = [
+            any(surer > score and _overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
+            for box, score in zip(found.boxes, found.scores, strict=True)
+        ]
+        return (found[~np.array(parts, bool)] + large).suppressed(NMS_IOU)
 
-    def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.float32]:
-        """Return [N,15]: box, score, five points, in pixels of ``image``."""
+    def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> Detections:
+        """Return what the network sees in ``image``."""
         height, width = image.shape[:2]
         bottom, right = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
         if bottom or right:
@@ -146,27 +156,24 @@ class Detector:
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)
 
 
-def _to_face(row: npt.NDArray[np.float32], turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Face:
-    """Return a row of :meth:`Detector._run`, found after ``turns`` quarter turns of the shrunk photo, in photograph pixels."""
-    xy = np.concatenate([row[:4], row[5:]]).astype(np.float64).reshape(-1, 2)  # two corners, five points
+def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple[int, ...]) -> Iterator[Face]:
+    """Yield what was found after ``turns`` quarter turns of the shrunk photo as faces, in pixels of the photograph."""
     height, width = small[:2]
-    for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
-        xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
     scale = np.array([full[1] / width, full[0] / height])
-    xy = (xy + 0.5) * scale - 0.5  # pixel centres, not corners, stay where they are
-    corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
-    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-    points = tuple((float(x), float(y)) for x, y in xy[2:])
-    return Face((float(left), float(top), float(right), float(bottom)), float(row[4]), points)  # type: ignore[arg-type]
+    for box, score, points in zip(found.boxes, found.scores, found.points, strict=True):
+        xy = np.concatenate([box.reshape(2, 2), points]).astype(np.float64)  # two corners, five points
+        for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
+            xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
+        xy = rescale(xy, scale)
+        corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        five = tuple((float(x), float(y)) for x, y in xy[2:])
+        yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
 
 
-def _widths(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return rows[:, 2] - rows[:, 0]
-
-
-def _is_upright(row: npt.NDArray[np.float32]) -> bool:
-    """Return whether the points of a row of :meth:`Detector._run` look like a face that stands upright."""
-    fit = resemblance(row[5:].reshape(5, 2))
+def _is_upright(points: npt.NDArray[np.float32]) -> bool:
+    """Return whether five points look like a face that stands upright."""
+    fit = resemblance(points)
     return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
 
 

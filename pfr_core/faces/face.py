@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from .geometry import rescale
 
 Point = tuple[float, float]
 
@@ -53,8 +54,7 @@ class Face:
     def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
         """Return the face in the photograph resized by ``scale``, then put at ``shift`` px of another; pixel centres are kept."""
         (left, top), (right, bottom), *points = (
-            ((x + 0.5) * scale - 0.5 + shift[0], (y + 0.5) * scale - 0.5 + shift[1])
-            for x, y in (self.box[:2], self.box[2:], *self.points)
+            (rescale(x, scale) + shift[0], rescale(y, scale) + shift[1]) for x, y in (self.box[:2], self.box[2:], *self.points)
         )
         return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
 

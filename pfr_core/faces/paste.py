@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..photo.arrays import FloatImage, from_float, to_float
-from .align import Matrix, invert, region, shifted, warp
+from .geometry import Matrix, invert, region, shifted, warp
 
 STRIP = 1 << 14
 """Pixels blended at once: their floats stay in the processor's cache, which makes it twice as fast as all at once (ours)."""

@@ -24,12 +24,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import WeightsError
 from ..models.tensors import read_tensors, weights_of, write_tensors
+from .detections import Detections, Floats
 
 if TYPE_CHECKING:
     from facexlib.detection.retinaface import RetinaFace as Network
 
 Backbone = Literal["mobile0.25", "resnet50"]
-Floats = npt.NDArray[np.float32]
 
 STRIDES = (8, 16, 32)
 SIZES = ((16, 32), (64, 128), (256, 512))
@@ -89,10 +89,11 @@ def decode(offsets: Floats, points: Floats, at: Floats) -> tuple[Floats, Floats]
     return np.concatenate([middle - extent / 2, middle + extent / 2], axis=1), np.tile(centre, 5) + points * (CENTRE * side)
 
 
-def to_input(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_input(rgb: npt.NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """Convert [H,W,3] or [B,H,W,3] RGB uint8 to what the network takes: [B,3,H,W] float32, channels last in memory."""
-    batch = torch.from_numpy(rgb if rgb.ndim == 4 else rgb[None]).to(device)
-    return centred(batch.permute(0, 3, 1, 2))
+    pixels = torch.tensor(rgb) if isinstance(rgb, np.ndarray) else rgb  # a copy: those of a photo may be read-only
+    batch = pixels if pixels.ndim == 4 else pixels[None]
+    return centred(batch.to(device).permute(0, 3, 1, 2))
 
 
 def centred(rgb: Tensor) -> Tensor:
@@ -157,8 +158,8 @@ class RetinaFace:
         fold_norms(network)
         return cls(network, largest_face)
 
-    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Floats:
-        """Return [N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8.
+    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Detections:
+        """Return the faces of ``rgb`` [H,W,3] with at least that score.
 
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
@@ -166,20 +167,21 @@ class RetinaFace:
             offsets, scores, points = (out[0] for out in self.network(to_input(rgb, self.network.device)))
             kept = (scores[:, 1] > conf_threshold).nonzero()[:, 0]
             kept = kept[scores[kept, 1].argsort(descending=True)]
-            rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1:], points)]
+            rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1], points)]
         boxes, xy = decode(rows[0], rows[2], anchors(*rgb.shape[:2])[kept.cpu().numpy()])
-        return suppress(np.concatenate([boxes, rows[1], xy], axis=1).astype(np.float32), nms_threshold)
+        return Detections(boxes, rows[1], xy.reshape(-1, 5, 2)).suppressed(nms_threshold)
 
 
-def suppress(rows: Floats, iou: float) -> Floats:
-    """Keep, of rows [N,15] whose boxes overlap with an IoU above ``iou``, the one with the best score; best first."""
-    from torchvision.ops import nms
-
-    return rows[nms(torch.from_numpy(rows[:, :4]), torch.from_numpy(rows[:, 4]), iou).numpy()]
-
-
-def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mapping[str, Any], licence: str) -> None:
-    """Write ``network``'s weights as float16 safetensors, atomically, with what is to be known of them as metadata.
+def save(
+    network: nn.Module,
+    path: Path,
+    *,
+    largest_face: int,
+    provenance: Mapping[str, Any],
+    licence: str,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write ``network``'s weights as safetensors, atomically, with what is to be known of them as metadata.
 
     Variances of a first layer that sees 0 to 255 would overflow float16: each convolution takes over the scale of the
     batch normalisation behind it, which computes the same.
@@ -195,9 +197,9 @@ def save(network: nn.Module, path: Path, *, largest_face: int, provenance: Mappi
             state[kernel] *= scale.view(-1, 1, 1, 1)
             state[f"{behind}.running_mean"] *= scale
             state[f"{behind}.running_var"].fill_(1 - norm.eps)
-    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
-    write_tensors(path, half, metadata)
+    write_tensors(path, stored, metadata)
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsError
+from .detections import Detections
 
 MOST_FACES = 5000
 
@@ -36,14 +37,14 @@ class YuNet:
                 f"{path}: OpenCV {cv2.__version__} cannot use it ({error}). Update OpenCV, or choose another detector."
             ) from error
 
-    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-        """Return [N,15] float32, best score first: box, score, five points, in px of ``rgb`` [H,W,3] uint8."""
-        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
+    def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Detections:
+        """Return the faces of ``rgb`` [H,W,3], as :meth:`pfr_core.faces.retinaface.RetinaFace.detect_faces`."""
+        self._detector.setInputSize((rgb.shape[1], rgb.shape[0]))
         self._detector.setScoreThreshold(conf_threshold)
         self._detector.setNMSThreshold(nms_threshold)
-        _, found = self._detector.detect(bgr)  # left, top, width, height, five points, score; None without a face
+        _, found = self._detector.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         if found is None:
-            return np.empty((0, 15), np.float32)
-        rows = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4], found[:, 14:], found[:, 4:14]], axis=1)
-        return rows[np.argsort(-rows[:, 4], kind="stable")].astype(np.float32)
+            return Detections.none()
+        found = found.astype(np.float32)  # left, top, width, height, five points, score
+        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
+        return Detections(boxes, found[:, 14], found[:, 4:14].reshape(-1, 5, 2))[np.argsort(-found[:, 14], kind="stable")]

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
 from ..support.notice import Notice
+from .metadata import png_chunks
 from .photo import JpegCoding
 from .tiff import Tag
 
@@ -46,8 +47,7 @@ def jpeg_coding(image: Image.Image) -> JpegCoding | None:
     tables = [image.quantization[layer[3]] for layer in image.layer]
     if len(tables) == 3 and tables[1] == tables[2]:
         tables.pop()
-    sampling = JpegImagePlugin.get_sampling(image)  # -1: gray, or a ratio Pillow cannot write; then lose no colour
-    return JpegCoding(tuple(tuple(table) for table in tables), max(sampling, 0), bool(image.info.get("progressive", False)))
+    return JpegCoding(tuple(tuple(table) for table in tables), bool(image.info.get("progressive", False)))
 
 
 def resolution(image: Image.Image) -> tuple[float, float] | None:
@@ -75,7 +75,10 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
     if image.mode == "CMYK":
         return np.asarray(_cmyk_to_rgb(path, image, notices)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
-        return _sixteen_bit_pixels(data), data[25] in (0, 4)
+        return _with_transparent_colour(_sixteen_bit_pixels(data), data), data[25] in (0, 4)
+    if kind == "TIFF" and image.mode == "I;16" and _tiff_tag(image, Tag.BITS_PER_SAMPLE, (16,))[0] == 12:
+        deep = np.rint(np.asarray(image) * (65535 / 4095)).astype(np.uint16)
+        return np.repeat(deep[..., None], 3, axis=2), True
     if kind == "TIFF" and set(_tiff_tag(image, Tag.BITS_PER_SAMPLE, (1,))) == {16}:
         if _tiff_tag(image, Tag.PLANAR_CONFIGURATION, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
             raise ValueError("16-bit TIFF with separate colour planes")
@@ -105,6 +108,16 @@ def _sixteen_bit_pixels(data: bytes) -> np.ndarray:
     if bgr.ndim == 2:
         return np.repeat(bgr[..., None], 3, axis=2)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB if bgr.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
+
+
+def _with_transparent_colour(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """Add the alpha of the one colour that a PNG may name as transparent; OpenCV does not look at it."""
+    stated = next((content for name, content in png_chunks(data) if name == b"tRNS"), b"")
+    if pixels.shape[2] == 4 or len(stated) not in (2, 6):
+        return pixels
+    colour = np.frombuffer(stated, ">u2")
+    alpha = np.where((pixels == colour).all(axis=2), 0, 65535).astype(np.uint16)
+    return np.concatenate([pixels, alpha[..., None]], axis=2)
 
 
 def _straight_alpha(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pixels and metadata to the bytes of a JPEG, PNG, TIFF, WebP or BMP file; nothing here touches the disk.
+"""Pixels and metadata to the bytes of a JPEG, PNG, TIFF, WebP, AVIF, HEIF or BMP file; nothing here touches the disk.
 
 Each encoder takes pixels [H,W,C] as they go into the file: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; uint8, and for PNG
 (1, 3, 4 channels) and TIFF also uint16. Pillow encodes 8 bits; OpenCV 16-bit PNG, which Pillow cannot do; TIFF is
@@ -10,29 +10,39 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import lru_cache
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .photo import JpegCoding
 from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
 
-JPEG_QUALITY = 95  # our choice where there is no source to follow, without chroma subsampling; lossy WebP likewise
+JPEG_QUALITY = 95
+"""Quality of a JPEG, AVIF, HEIF or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly
+compressed photo is finer than that photo's own steps, and would be lost in them again."""
 _STRIP_BYTES = 1 << 20  # uncompressed bytes of a TIFF strip (our choice: a reader needs to hold only one)
 
 
 def encode_jpeg(
     pixels: np.ndarray, metadata: Metadata, quality: int | None, like: JpegCoding | None, notices: list[Notice]
 ) -> bytes:
-    """Return a JPEG file; with ``like`` and no ``quality``, with the tables, subsampling and scan order of ``like``."""
-    options: dict[str, object] = {"progressive": like is not None and like.progressive}
+    """Return a JPEG file without chroma subsampling.
+
+    With ``like`` in its scan order and, if no ``quality`` is given, in steps nowhere coarser than its own or those of
+    :data:`JPEG_QUALITY`.
+    """
+    options: dict[str, object] = {"progressive": like is not None and like.progressive, "subsampling": 0}
     if like is not None and quality is None:
-        options |= {"qtables": [list(table) for table in like.tables], "subsampling": like.subsampling}
+        options["qtables"] = [
+            [min(steps) for steps in zip(own, ours, strict=True)]
+            for own, ours in zip(like.tables, _tables(len(like.tables)), strict=True)
+        ]
     else:
-        options |= {"quality": JPEG_QUALITY if quality is None else quality, "subsampling": 0}
+        options["quality"] = JPEG_QUALITY if quality is None else quality
     if metadata.icc:
         options["icc_profile"] = metadata.icc
     if metadata.exif:
@@ -54,10 +64,20 @@ def encode_jpeg(
         return _pillow(pixels, "JPEG", **{**options, "progressive": False})
 
 
-def encode_png(pixels: np.ndarray, metadata: Metadata) -> bytes:
+@lru_cache
+def _tables(count: int) -> list[list[int]]:
+    """Return the quantisation tables of :data:`JPEG_QUALITY` for luma and, as often as needed, chroma."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG", quality=JPEG_QUALITY)
+    with Image.open(stream) as image:
+        assert isinstance(image, JpegImagePlugin.JpegImageFile)
+        return [image.quantization[min(number, 1)] for number in range(count)]
+
+
+def encode_png(pixels: np.ndarray, metadata: Metadata, fast: bool) -> bytes:
     """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
     if pixels.dtype == np.uint8:
-        return with_png_chunks(_pillow(pixels, "PNG"), metadata)
+        return with_png_chunks(_pillow(pixels, "PNG", **({"compress_level": 1} if fast else {})), metadata)
     to_bgr = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(pixels.shape[2])
     done, data = cv2.imencode(".png", pixels if to_bgr is None else cv2.cvtColor(pixels, to_bgr))
     if not done:
@@ -70,10 +90,23 @@ def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, los
     options: dict[str, object] = {"lossless": True}
     if not lossless:
         options = {"quality": JPEG_QUALITY if quality is None else quality}
-    for name, block in (("icc_profile", metadata.icc), ("exif", metadata.exif), ("xmp", metadata.xmp)):
-        if block:
-            options[name] = block
-    return _pillow(pixels, "WEBP", exact=True, **options)  # exact: colour under transparent pixels is kept
+    return _pillow(pixels, "WEBP", exact=True, **options, **_blocks(metadata))  # exact: colour under transparent pixels is kept
+
+
+def encode_avif(pixels: np.ndarray, metadata: Metadata, quality: int | None) -> bytes:
+    """Return an AVIF file of 8 bits, without chroma subsampling."""
+    return _pillow(pixels, "AVIF", quality=quality or JPEG_QUALITY, subsampling="4:4:4", **_blocks(metadata))
+
+
+def encode_heif(pixels: np.ndarray, metadata: Metadata, quality: int | None) -> bytes:
+    """Return a HEIF file of 8 bits, without chroma subsampling."""
+    return _pillow(pixels, "HEIF", quality=quality or JPEG_QUALITY, chroma=444, **_blocks(metadata))
+
+
+def _blocks(metadata: Metadata) -> dict[str, bytes]:
+    """Return profile, EXIF and XMP, as far as there are any, as Pillow calls them."""
+    blocks = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    return {name: block for name, block in blocks.items() if block}
 
 
 def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:

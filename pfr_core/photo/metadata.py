@@ -41,12 +41,13 @@ def png_extras(data: bytes) -> tuple[tuple[str, bytes], ...]:
     handled = (XMP_PNG_KEYWORD + b"\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
     return tuple(
         (name.decode("ascii"), content)
-        for name, content in _png_chunks(data)
+        for name, content in png_chunks(data)
         if name in _PNG_EXTRAS and not content.startswith(handled)
     )
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name and content of every chunk; of one cut short, what is there."""
     position = 8
     while position + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)

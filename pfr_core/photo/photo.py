@@ -16,11 +16,19 @@ FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     ".webp": "WEBP",
     **dict.fromkeys((".bmp", ".dib"), "BMP"),
+    ".avif": "AVIF",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIF"),
 }
-"""Lower-case file ending -> :attr:`Photo.format`."""
+"""Lower-case ending of a file that can be written -> :attr:`Photo.format`."""
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX)
-"""Lower-case file endings that can be written, and that count as photos in a folder."""
+LOSSY = frozenset({"JPEG", "WEBP", "AVIF", "HEIF"})
+"""Formats that are written in a quality."""
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | {".gif"}
+"""Lower-case endings of files that count as photos in a folder; a GIF is read but not written."""
+
+_NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})
+"""Lower-case names of files that systems put beside pictures; names that begin with a dot (``._a.jpg`` of macOS) are others."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,10 @@ class JpegCoding:
 
     Attributes:
         tables: one quantisation table of 64 numbers for each kind of component.
-        subsampling: Pillow's code (0: 4:4:4, 1: 4:2:2, 2: 4:2:0).
         progressive: progressive or baseline.
     """
 
     tables: tuple[tuple[int, ...], ...]
-    subsampling: int
     progressive: bool
 
 
@@ -46,14 +52,14 @@ class Photo:
         pixels: [H,W,3] RGB or [H,W,4] RGBA (straight alpha), uint8 or uint16, orientation applied; not converted to another
             colour space, so they mean what ``icc`` says (sRGB if None).
         path: the file.
-        format: "JPEG", "PNG", "TIFF", "WEBP", "BMP" or "GIF".
+        format: "JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "HEIF" or "GIF".
         gray: whether the file had a single colour channel.
         icc: the colour profile.
         exif: the block from its byte-order mark on, orientation 1, no preview.
         xmp: the packet.
         dpi: dots per inch across and down.
         jpeg: how a JPEG was encoded.
-        lossless: whether the file was neither a JPEG nor a lossy WebP.
+        lossless: whether the file lost nothing: no JPEG, AVIF, HEIF or lossy WebP.
         extras: further blocks, (name, content), that only the same format can hold.
         notices: what was noticed in reading.
 
@@ -96,21 +102,28 @@ class Provenance:
 
 
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
-    """List the photos in ``folder`` and everything below it, sorted, by their endings; none if there is no such folder.
+    """List the photos in ``folder`` and everything below it, sorted; none if there is no such folder. See :func:`files_below`."""
+    return files_below(folder, skip)[0]
+
+
+def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], list[Path]]:
+    """List the photos in ``folder`` and everything below it, by their endings, and the files that are none; both sorted.
+
+    Hidden files and what systems put beside pictures are in neither list.
 
     Args:
         folder: where to look.
         skip: folders (or files) in it that are left out, say the one results are written to.
 
     Example:
-        >>> images_below(Path("no such folder"))
-        []
+        >>> files_below(Path("no such folder"))
+        ([], [])
     """
     skipped = [path.resolve() for path in skip]
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(path.resolve().is_relative_to(other) for other in skipped)
-    )
+    photos: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        meant = not path.name.startswith(".") and path.name.lower() not in _NO_PICTURES
+        if meant and path.is_file() and not any(path.resolve().is_relative_to(other) for other in skipped):
+            (photos if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return photos, others

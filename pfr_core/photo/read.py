@@ -1,8 +1,8 @@
 """Reading a photo file: refused by what is wrong with it, or decoded with everything that belongs to it.
 
-Reads JPEG (an MPO's first picture), PNG, TIFF, WebP, BMP and still GIF. Not read: moving and multi-page files,
-floating-point and Lab pictures, HEIC, AVIF, raw. Files cut short are refused; a JPEG that is damaged in the middle but whole
-in length decodes as its library makes of it, which nothing here notices.
+Reads JPEG (an MPO's first picture), PNG, TIFF, WebP, BMP, still GIF, AVIF and, with pillow-heif, HEIC. Not read: moving and
+multi-page files, floating-point and Lab pictures, raw. Small damage is mended (``mend``), files cut short are refused; a JPEG
+that is damaged in the middle but whole in length decodes as its library makes of it, which nothing here notices.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..support.notice import Notice
+from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
+from .mend import describe_damage, mend, mend_end
 from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
-from .photo import Photo
-from .tiff import Tag, descriptive_fields, exif_of_tiff, upright, upright_tiff, without_thumbnail
+from .photo import LOSSY, Photo
+from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
 20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
 
-_READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"BM", b"GIF8")
 
 
@@ -47,19 +50,28 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         (512, 512, 3)
     """
     path = Path(path)
-    data = read_bytes(path, magic=True)
+    data, mended = mend(read_bytes(path, magic=True))
     try:
-        with strict_pillow(), Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
-            _refuse_unsuitable(path, image, max_pixels)
-            return _decode(path, data, image)
+        with strict_pillow():
+            try:
+                photo = _decode(path, data, max_pixels)
+            except OSError:
+                data, missing = mend_end(data)
+                if not missing:
+                    raise
+                mended += missing
+                photo = _decode(path, data, max_pixels)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        reason = describe_damage(data) if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = f" ({reason})" if reason else ""
         raise ImageError(
             f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
             "open it in an image editor and save it as an 8- or 16-bit PNG, TIFF or JPEG."
         ) from error
+    said = (Notice("mended", f"{path}: {what}.") for what in mended)
+    return replace(photo, notices=(*said, *photo.notices))
 
 
 def read_bytes(path: Path, *, magic: bool = False) -> bytes:
@@ -74,14 +86,17 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: this is not an ordinary file; copy the picture to one.")
         with open(path, "rb") as file:
-            head = file.read(8)
+            head = file.read(12)
             if magic and not head:
                 raise ImageError(f"{path}: the file is empty; fetch or export it again.")
-            if magic and not head.startswith(_MAGIC):
+            container = container_of(head)
+            if magic and not head.startswith(_MAGIC) and container is None:
                 raise ImageError(
-                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF); convert it to one of "
-                    "these first."
+                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one "
+                    "of these first."
                 )
+            if magic and container is not None:
+                need_codec(container, path)
             return head + file.read()
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file; check the path.") from error
@@ -113,7 +128,13 @@ def _is_deep_png(image: Image.Image) -> bool:
     return image.format == "PNG" and image.mode == "I"
 
 
-def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
+def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
+    with Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
+        _refuse_unsuitable(path, image, max_pixels)
+        return _photo(path, data, image)
+
+
+def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     notices: list[Notice] = []
     if "mp" in image.info:
@@ -137,7 +158,7 @@ def _decode(path: Path, data: bytes, image: Image.Image) -> Photo:
         xmp=xmp or None,
         dpi=resolution(image),
         jpeg=jpeg_coding(image) if kind == "JPEG" else None,
-        lossless=kind != "JPEG" and (kind != "WEBP" or is_lossless_webp(data)),
+        lossless=kind not in LOSSY or (kind == "WEBP" and is_lossless_webp(data)),
         extras=_extras(data, image, kind),
         notices=tuple(notices),
     )
@@ -154,8 +175,13 @@ def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) ->
             exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
         if not exif:
             return None, None
-        orientation, exif = upright(without_thumbnail(exif.removeprefix(b"Exif\0\0")))
-        descriptive_fields(exif)  # so that damage in a sub-directory shows here and not when writing
+        while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
+            exif = exif.removeprefix(b"Exif\0\0")
+        orientation, exif = upright(without_thumbnail(exif))
+        if cut := cut_directories(exif):
+            text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
+            notices.append(Notice("damaged_exif", text))
+            exif = exif_of_tiff(exif)
     except struct.error:
         notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
         return None, None

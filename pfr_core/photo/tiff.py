@@ -40,6 +40,7 @@ class Tag(IntEnum):
     HOST_COMPUTER = 316
     PREDICTOR = 317
     EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
     XMP = 700
     RATING = 18246
     RATING_PERCENT = 18249
@@ -111,24 +112,45 @@ class TiffReader:
     def big(self) -> bool:
         return b"+" in self.data[2:4]
 
+    @property
+    def first_position(self) -> int:
+        """Return where the offset of the first directory stands."""
+        return 8 if self.big else 4
+
     def first(self) -> int:
-        """Return offset of the first directory."""
-        return int(struct.unpack_from(self.order + ("Q" if self.big else "I"), self.data, 8 if self.big else 4)[0])
+        """Return the offset of the first directory."""
+        return self.offset_at(self.first_position)
+
+    def offset_at(self, position: int) -> int:
+        """Return the offset that stands at ``position``; 0, the end of a chain of directories, where the file has ended."""
+        code = self.order + ("Q" if self.big else "I")
+        return int(struct.unpack_from(code, self.data, position)[0]) if position + struct.calcsize(code) <= len(self.data) else 0
+
+    def with_offset(self, data: bytes, position: int, offset: int) -> bytes:
+        """Return ``data``, laid out like this structure, with another offset at ``position``."""
+        packed = struct.pack(self.order + ("Q" if self.big else "I"), offset)
+        return data[:position] + packed + data[position + len(packed) :]
 
     def directory(self, offset: int) -> tuple[dict[int, TiffField], int]:
-        """Return the fields of the directory at ``offset`` and the position of its pointer to the next one."""
+        """Return the fields of the directory at ``offset`` and the position of its pointer to the next one.
+
+        Fields that lie beyond the end are left out, in a directory that is cut short too.
+        """
+        if offset < self.first_position:
+            raise struct.error("a directory inside the header")
         count_format, entry_format, inline = ("Q", "HHQ8s", 8) if self.big else ("H", "HHI4s", 4)
         (count,) = struct.unpack_from(self.order + count_format, self.data, offset)
         position = offset + struct.calcsize(self.order + count_format)
         fields: dict[int, TiffField] = {}
-        for _ in range(count):
+        length = struct.calcsize(self.order + entry_format)
+        for _ in range(min(count, (len(self.data) - position) // length)):
             tag, kind, number, value = struct.unpack_from(self.order + entry_format, self.data, position)
-            position += struct.calcsize(self.order + entry_format)
+            position += length
             size = number * _SIZES.get(kind, 0)
             start = position - inline
             if size > inline:
                 (start,) = struct.unpack(self.order + ("Q" if self.big else "I"), value)
-            if 0 < size <= len(self.data) - start:  # a field of unknown type or out of bounds is left out
+            if 0 < size <= len(self.data) - start:  # nor one of an unknown type
                 fields[tag] = TiffField(kind, self.data[start : start + size], start)
         return fields, position
 
@@ -138,8 +160,17 @@ class TiffReader:
         return int(struct.unpack_from(self.order + code, field.data)[0]) if field and code else None
 
     def subdirectory(self, fields: Mapping[int, TiffField], tag: int) -> dict[int, TiffField]:
+        """Return the fields of the directory that ``tag`` points at; none if nothing does, or beyond the end."""
         offset = self.number(fields.get(tag))
-        return self.directory(offset)[0] if offset else {}
+        return self.directory(offset)[0] if offset and offset + 8 <= len(self.data) else {}
+
+    def holds(self, offset: int) -> bool:
+        """Return whether the whole directory at ``offset`` lies within the structure."""
+        count_format, entry = ("Q", 20) if self.big else ("H", 12)
+        start = offset + struct.calcsize(self.order + count_format)
+        if start > len(self.data):
+            return False
+        return start + entry * int(struct.unpack_from(self.order + count_format, self.data, offset)[0]) <= len(self.data)
 
     def with_number(self, field: TiffField, value: int) -> bytes:
         """Return the whole structure with the first number of ``field`` changed in place."""
@@ -188,6 +219,18 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
     """Leave out pointers, which are made anew, and the 8-byte types of BigTIFF."""
     return {tag: field for tag, field in fields.items() if tag not in _POINTERS and field.kind < 16}
+
+
+def cut_directories(data: bytes) -> list[str]:
+    """Name the directories of a TIFF file or an EXIF block that lie beyond its end, wholly or in part."""
+    reader = TiffReader(data)
+    fields, _ = reader.directory(reader.first())
+    offsets = {
+        "main": reader.first(),
+        "camera": reader.number(fields.get(Tag.EXIF_IFD)),
+        "GPS": reader.number(fields.get(Tag.GPS_IFD)),
+    }
+    return [name for name, offset in offsets.items() if offset and not reader.holds(offset)]
 
 
 def exif_of_tiff(data: bytes) -> bytes | None:

@@ -18,16 +18,26 @@ import numpy as np
 from ..errors import ImageError, InputError
 from ..support.files import replacing
 from ..support.notice import Notice
-from .encode import encode_bmp, encode_jpeg, encode_png, encode_tiff, encode_webp
+from .codecs import need_codec
+from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
-from .photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, Photo, Provenance
+from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .read import read_bytes
 from .tiff import exif_for_size
 from .xmp import with_provenance
 
 _SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
-_ALPHA = frozenset({"PNG", "TIFF", "WEBP"})
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "BMP": 2**31 - 1, "PNG": 2**31 - 1, "TIFF": 2**31 - 1}
+_ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
+_COLOUR_ONLY = frozenset({"WEBP", "AVIF", "HEIF"})
+_LONGEST_SIDE = {
+    "JPEG": 65500,
+    "WEBP": 16383,
+    "BMP": 2**31 - 1,
+    "PNG": 2**31 - 1,
+    "TIFF": 2**31 - 1,
+    "AVIF": 65535,
+    "HEIF": 16384,
+}
 # PNG colour chunks that say "sRGB" or nearly so in practice; losing them on the way to another format changes nothing.
 _HARMLESS_EXTRAS = frozenset({"gAMA", "cHRM", "sRGB", "pHYs", "tIME"})
 
@@ -39,6 +49,7 @@ def write_photo(
     *,
     quality: int | None = None,
     provenance: Provenance | None = None,
+    fast: bool = False,
 ) -> tuple[Notice, ...]:
     """Encode ``pixels`` in the format of the path's ending.
 
@@ -50,10 +61,12 @@ def write_photo(
         pixels: [H,W,3] RGB or [H,W,4] RGBA, uint8 or uint16.
         like: the photo the pixels came from. Its profile, EXIF, XMP and resolution are kept where the format can hold them
             (what is dropped is named in a notice), a gray photo stays single-channel if the pixels are still gray, and a
-            JPEG written as JPEG keeps its quantisation tables, chroma subsampling and scan order.
-        quality: 1 to 100 for JPEG (then 4:4:4) and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
-            out, JPEG follows ``like`` or else is 95, 4:4:4; WebP is lossless unless ``like`` was a lossy WebP (then 95).
+            JPEG written as JPEG keeps its scan order.
+        quality: 1 to 100 for JPEG, AVIF, HEIF and WebP (then lossy); PNG, TIFF and BMP are lossless whatever it says. Left
+            out, it is 95, and a JPEG is nowhere coarser than ``like``; WebP is lossless unless ``like`` was a lossy WebP.
+            Colour is never sub-sampled, but in WebP.
         provenance: the model that synthesised detail, recorded as XMP.
+        fast: 8-bit PNG files are written in less time and become larger, for pictures that are looked at once.
 
     Returns:
         What was noticed in writing.
@@ -70,8 +83,9 @@ def write_photo(
     target = Path(path)
     kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
     if kind is None:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
+    need_codec(kind, target)
     _check_arguments(pixels, quality)
     notices: list[Notice] = []
     pixels = _fitting(target, pixels, kind, like, notices)
@@ -80,12 +94,16 @@ def write_photo(
         if kind == "JPEG":
             data = encode_jpeg(pixels, metadata, quality, like.jpeg if like else None, notices)
         elif kind == "PNG":
-            data = encode_png(pixels, metadata)
+            data = encode_png(pixels, metadata, fast)
         elif kind == "TIFF":
             data = encode_tiff(pixels, metadata)
         elif kind == "WEBP":
             lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
             data = encode_webp(pixels, metadata, quality, lossless=not lossy)
+        elif kind == "AVIF":
+            data = encode_avif(pixels, metadata, quality)
+        elif kind == "HEIF":
+            data = encode_heif(pixels, metadata, quality)
         else:
             data = encode_bmp(pixels, metadata)
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
@@ -129,7 +147,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, no
         notices.append(Notice("sixteen_bits", text))
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     deep_alpha = pixels.dtype == np.uint16 and pixels.shape[2] == 4  # gray + alpha in 16 bits: no encoder here
-    if like is not None and like.gray and kind != "WEBP" and not deep_alpha:
+    if like is not None and like.gray and kind not in _COLOUR_ONLY and not deep_alpha:
         gray = pixels[..., :1]
         if (gray == pixels[..., 1:2]).all() and (gray == pixels[..., 2:3]).all():
             pixels = np.concatenate([gray, pixels[..., 3:]], axis=2)

@@ -34,8 +34,8 @@ def replacing(
         failure: the file cannot be written; the message says why and what helps.
 
     Example:
-        >>> with replacing("faces.json") as temporary:  # doctest: +SKIP
-        ...     temporary.write_text("[]")
+        >>> with replacing("faces.json") as temporary:
+        ...     _ = temporary.write_text("[]")
     """
     given, target = target, Path(os.path.realpath(target))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")

@@ -12,7 +12,8 @@ NoticeKind = Literal[
     "magnified",  # a face much larger than the network's crop
     "cmyk",  # converted to RGB in reading
     "further_pictures",  # in the file, beside the first
-    "damaged_exif",  # left out
+    "mended",  # small damage, read over
+    "damaged_exif",  # left out, wholly or in part
     "sixteen_bits",  # reduced to the 8 that the format has
     "not_kept",  # blocks that the format cannot hold
     "long_exif",  # left out of a JPEG

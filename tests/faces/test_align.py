@@ -8,27 +8,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfr_core import Face
 from pfr_core.errors import InputError
-from pfr_core.faces.align import (
-    TEMPLATE,
-    Matrix,
-    align,
-    alignment_matrix,
-    invert,
-    region,
-    resemblance,
-    scale_of,
-    scaled,
-    template,
-    warp,
-)
+from pfr_core.faces.align import TEMPLATE, align, alignment_matrix, resemblance, template
 from pfr_core.faces.color import is_gray, match_color, to_gray
+from pfr_core.faces.geometry import Matrix, invert, region, rescale, rescaling, scale_of, scaled, similarity, warp
 from pfr_core.faces.mask import make_mask
 from pfr_core.photo.arrays import from_float, to_float, to_uint8
+from trainer.judge import features
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +89,26 @@ def test_least_squares_where_the_points_do_not_fit_exactly() -> None:
     for a, b, tx, ty in np.vstack([np.eye(4), -np.eye(4)]) * 1e-3:
         other = matrix + np.array([[a, -b, tx], [b, a, ty]])
         assert np.square(apply(other, points) - template(64)).sum() > best
+
+
+@given(x=st.floats(-100, 100), first=st.floats(0.1, 10), second=st.floats(0.1, 10))
+def test_rescaling_is_one_equation(x: float, first: float, second: float) -> None:
+    """As a number and as a matrix; twice is once by the product; back is back."""
+    assert apply(rescaling(first, second), [x, x]) == pytest.approx([rescale(x, first), rescale(x, second)])
+    assert rescale(rescale(x, first), second) == pytest.approx(rescale(x, first * second))
+    assert rescale(rescale(x, first), 1 / first) == pytest.approx(x)
+    assert rescale(-0.5, first) == -0.5, "the corner of the first pixel stays"
+
+
+def test_the_batch_on_a_device_is_aligned_by_the_same_similarity() -> None:
+    """The trainer's networks look at faces through the same equation as the pipeline."""
+    rng = np.random.default_rng(2)
+    source, target = rng.normal(size=(2, 4, 5, 2)) * 30 + 50
+    matrices, offsets = features.similarity(torch.from_numpy(source), torch.from_numpy(target))
+    for number in range(4):
+        expected = similarity(source[number], target[number])
+        assert matrices[number].numpy() == pytest.approx(expected[:, :2])
+        assert offsets[number].numpy() == pytest.approx(expected[:, 2])
 
 
 def test_templates_of_two_sizes_show_the_same_picture() -> None:

@@ -16,17 +16,22 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.detect import Detector
+from pfr_core.faces.detections import Detections
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.models.download import obtain
 from pfr_core.support.choices import DetectorName
-from trainer.detector.evaluate import Photo, load_photos
-from trainer.detector.evaluate import run as judge
+from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]
 
 
 def load(path: Path) -> npt.NDArray[np.uint8]:
     return np.array(Image.open(path).convert("RGB"))
+
+
+def detections(box: list[float], score: float, points: Array) -> Detections:
+    """Return one face."""
+    return Detections(*(np.array([part], np.float32) for part in (box, score, np.reshape(points, (5, 2)))))
 
 
 class Marks:
@@ -36,20 +41,19 @@ class Marks:
         self.shapes: list[tuple[int, ...]] = []
         self.score, self.largest_face = score, largest_face
 
-    def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-        assert bgr.dtype == np.uint8 and bgr.flags.c_contiguous
-        self.shapes.append(bgr.shape)
+    def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+        assert rgb.dtype == np.uint8 and rgb.flags.c_contiguous
+        self.shapes.append(rgb.shape)
         points = []
         for number in range(5):
-            weight = bgr.max(axis=2) * (numbers(bgr[..., ::-1]) == number + 1)
+            weight = rgb.max(axis=2) * (numbers(rgb) == number + 1)
             if not weight.any():
-                return np.empty((0, 15), np.float32)
+                return Detections.none()
             yy, xx = np.mgrid[: weight.shape[0], : weight.shape[1]]
             points.append(((xx * weight).sum() / weight.sum(), (yy * weight).sum() / weight.sum()))
         xy = np.array(points)
         reach = np.ptp(xy, axis=0).max() / 2
-        row = [*(xy.min(axis=0) - reach), *(xy.max(axis=0) + reach), self.score, *xy.ravel()]
-        return np.array([row], np.float32)
+        return detections([*(xy.min(axis=0) - reach), *(xy.max(axis=0) + reach)], self.score, xy)
 
 
 def numbers(image: Array) -> Array:
@@ -108,12 +112,10 @@ def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None
     class WithParts(Marks):
         """Takes the nose for a face while the photo is large, but is less sure of it."""
 
-        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
-            part = rows.copy()
-            part[:, :4] = np.array([220, 170, 260, 220])
-            part[:, 4] -= 0.05
-            return np.concatenate([rows, part]) if bgr.shape == (300, 400, 3) else rows
+        def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+            found = super().detect_faces(rgb, conf_threshold, nms_threshold)
+            part = detections([220, 170, 260, 220], self.score - 0.05, found.points[0])
+            return found + part if rgb.shape == (300, 400, 3) else found
 
     assert len(detector_with(WithParts(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12))) == 1
     assert len(detector_with(WithParts(largest_face=10**6)).detect(marked(300, 400, POINTS * 3, dot=12))) == 2
@@ -121,9 +123,9 @@ def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None
     class TooLarge(Marks):
         """Sees a face only if it is larger than the network is made for."""
 
-        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-            rows = super().detect_faces(bgr, conf_threshold, nms_threshold)
-            return rows[rows[:, 2] - rows[:, 0] > 100]
+        def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+            found = super().detect_faces(rgb, conf_threshold, nms_threshold)
+            return found[found.widths > 100]
 
     assert detector_with(TooLarge(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12)) == []
 
@@ -143,8 +145,8 @@ def test_tiny_images_are_padded(shape: tuple[int, int]) -> None:
 
 def test_a_face_in_the_padding_is_none() -> None:
     class Outside(Marks):
-        def detect_faces(self, bgr: Array, conf_threshold: float, nms_threshold: float) -> npt.NDArray[np.float32]:
-            return np.array([[40, 40, 60, 60, 0.99, *range(40, 50)]], np.float32)
+        def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+            return detections([40, 40, 60, 60], 0.99, np.arange(40, 50))
 
     assert detector_with(Outside()).detect(np.zeros((10, 10, 3), np.uint8)) == []
 
@@ -222,7 +224,7 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
         torch.save({"weight": torch.zeros(2)}, path)
     else:
         path.write_bytes(content)
-    monkeypatch.setattr("pfr_core.faces.detect.locate", lambda name: path)
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name: path)
     for name in ("retinaface_mobile0.25", "yunet"):
         with pytest.raises(WeightsError, match=r"detector\.pth"):
             Detector(name).detect(np.zeros((70, 70, 3), np.uint8))
@@ -237,7 +239,7 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
         if name.startswith(("BboxHead", "LandmarkHead")):
             tensor.zero_()  # random ones overflow the exponential of the box decoding; zero gives the anchors themselves
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "resnet50.pth")
-    monkeypatch.setattr("pfr_core.faces.detect.locate", {"retinaface_resnet50": tmp_path / "resnet50.pth"}.__getitem__)
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", {"retinaface_resnet50": tmp_path / "resnet50.pth"}.__getitem__)
     detector = Detector("retinaface_resnet50")
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     for face in detector.detect(image, threshold=0.3):
@@ -302,7 +304,7 @@ def detector(shared_dir: Path) -> Detector:
     """Return the small published detector."""
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pfr_core.faces.detect.locate", lambda name: path)
+        patch.setattr("pfr_core.faces.detect.obtain", lambda name: path)
         found = Detector("retinaface_mobile0.25")
         found.detect(np.zeros((64, 64, 3), np.uint8))  # loads
     return found
@@ -356,7 +358,7 @@ def test_yunet_s_points_come_in_their_order(detector: Detector, shared_dir: Path
 
 
 @pytest.fixture(scope="module")
-def judged_on(shared_dir: Path) -> list[Photo]:
+def judged_on(shared_dir: Path) -> list[JudgedPhoto]:
     """Return the photographs for testing, with the published detector's faces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
@@ -366,7 +368,7 @@ def judged_on(shared_dir: Path) -> list[Photo]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["builtin", "yunet"])
 def test_most_faces_of_the_published_detector_are_found(
-    name: DetectorName, judged_on: list[Photo], shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+    name: DetectorName, judged_on: list[JudgedPhoto], shared_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the photographs for testing; docs/detector.md has the figures."""
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))

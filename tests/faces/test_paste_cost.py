@@ -15,7 +15,8 @@ import pytest
 
 from pfr_core import Face, RestoreOptions
 from pfr_core.compose import Canvas, Layer, Pasted, cut_face, paste_faces
-from pfr_core.faces.align import alignment_matrix, scale_of, template
+from pfr_core.faces.align import alignment_matrix, template
+from pfr_core.faces.geometry import scale_of
 from pfr_core.faces.mask import FaceParser, make_mask
 from pfr_core.faces.paste import paste_face
 
@@ -35,7 +36,7 @@ def face(side: float, angle: float = 0.3) -> Face:
 
 
 def negatives(photo: np.ndarray, faces: list[Face]) -> list[Layer]:
-    """The faces cut out, and restored to their negatives."""
+    """Return the faces cut out, and restored to their negatives."""
     layers = [cut_face(photo, each, CROP) for each in faces]
     for layer in layers:
         layer.restored = 1 - layer.crop

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from pfr_core.errors import WeightsError
-from pfr_core.faces import retinaface
+from pfr_core.faces.detections import Detections
 from pfr_core.faces.retinaface import RetinaFace, anchors, build, decode, encode, read_network, save
 
 CPU = torch.device("cpu")
@@ -56,7 +56,9 @@ def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> Non
         with torch.inference_mode():
             expected = published.detect_faces(bgr, conf_threshold=threshold, nms_threshold=0.4)
         assert len(expected) >= 7
-        assert detector.detect_faces(photo, threshold, 0.4) == pytest.approx(expected, abs=2e-3)
+        found = detector.detect_faces(photo, threshold, 0.4)
+        rows = np.concatenate([found.boxes, found.scores[:, None], found.points.reshape(-1, 10)], axis=1)
+        assert rows == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
@@ -96,7 +98,16 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
 
 
 def test_suppression_keeps_the_best() -> None:
-    rows = np.zeros((3, 15), np.float32)
-    rows[:, :5] = [[0, 0, 10, 10, 0.6], [1, 0, 11, 10, 0.9], [30, 0, 40, 10, 0.7]]
-    assert retinaface.suppress(rows, 0.4)[:, 4].tolist() == pytest.approx([0.9, 0.7])
-    assert len(retinaface.suppress(rows[:0], 0.4)) == 0
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]], np.float32)
+    found = Detections(boxes, np.array([0.6, 0.9, 0.7], np.float32), np.arange(30, dtype=np.float32).reshape(3, 5, 2))
+    best = found.suppressed(0.4)
+    assert best.boxes.tolist() == boxes[[1, 2]].tolist() and best.points.tolist() == found.points[[1, 2]].tolist()
+    assert len(Detections.none().suppressed(0.4)) == 0
+
+
+def test_detections_in_a_resized_picture() -> None:
+    """The corner of the top-left pixel stays where it is; scores are untouched."""
+    corner = Detections(*(np.array(part, np.float32) for part in ([[-0.5, -0.5, 9, 9]], [0.5], [[[-0.5, 3]] * 5])))
+    twice = corner.rescaled(2, 3)
+    assert twice.boxes.tolist() == [[-0.5, -0.5, 18.5, 28]] and twice.points[0, 0].tolist() == [-0.5, 10]
+    assert twice.boxes.dtype == np.float32 and twice.scores is corner.scores

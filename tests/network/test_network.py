@@ -370,7 +370,7 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     with torch.no_grad():
         left = patched(stripes) - patched(torch.zeros_like(stripes)) - stripes
     assert left[..., ::2].mean().isclose(left[..., 1::2].mean(), atol=1e-5)
-    patched.gate.bias.data.fill_(-1.0)  # shut
+    patched.get_parameter("gate.bias").data.fill_(-1.0)  # shut
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
     patched.need.bias.data.zero_()

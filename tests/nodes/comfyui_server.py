@@ -104,7 +104,7 @@ class Server:
                 self.process.wait()
 
     def request(self, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-        """Return the answer to GET, or to POST if there is a body. Raises urllib's errors, which are OSErrors."""
+        """Return the answer to GET, or to POST if there is a body; urllib's errors are OSErrors."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if body is not None else {})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=120) as answer:

@@ -25,7 +25,8 @@ from pfr_core.degradation import Degradation, DegradationParameters
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
-from trainer.data.dataset import FaceDataset, FaceFile, batches, list_faces, read_face
+from trainer.data.dataset import FaceDataset, FaceFile, list_faces, read_face
+from trainer.data.loader import batches
 from trainer.data.options import PrepareOptions
 from trainer.data.pack import pack
 from trainer.data.prepare import prepare, sharpness

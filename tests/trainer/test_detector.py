@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,18 @@ from pfr_core.errors import InputError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe
 from trainer.cli import main
-from trainer.detector import evaluate, pictures
-from trainer.detector.config import DetectorConfig
-from trainer.detector.photographs import Material, Picture, load_material
-from trainer.detector.pictures import composite, piece
-from trainer.detector.split import is_test
-from trainer.detector.spoil import spoil
-from trainer.detector.targets import BEND, BOX_WEIGHT, MATCH_IOU, Targets, label, multibox_loss, stack
-from trainer.detector.train import train
+from trainer.data.detector import pictures
+from trainer.data.detector.dataset import PictureDataset
+from trainer.data.detector.photographs import Material, Picture, load_material
+from trainer.data.detector.pictures import composite, piece
+from trainer.data.detector.split import is_test
+from trainer.data.detector.spoil import spoil
+from trainer.data.detector.targets import MATCH_IOU, label
+from trainer.data.loader import batches
+from trainer.judge import detector as judging
+from trainer.run.config import DetectorConfig, load_config
+from trainer.run.loop import train
+from trainer.stages.detector import BEND, BOX_WEIGHT, Targets, multibox_loss
 
 pytestmark = pytest.mark.slow
 
@@ -147,15 +152,43 @@ def test_only_the_worst_of_the_background_counts() -> None:
     assert losses["score"].item() == pytest.approx(50 + 30 * math.log(2), rel=1e-4)
 
 
+def test_a_picture_is_a_function_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the step it begins with nor the number of processes changes one, and what its anchors should say stays with it."""
+    monkeypatch.setattr("trainer.data.detector.dataset.load_material", lambda *_: material())
+    settings = {"wild": "wild", "composite_share": 0.7, "side": 64, "iterations": 3}
+    one, two = (DetectorConfig(**settings, pictures=count) for count in (8, 4))  # type: ignore[arg-type]
+    data, shared = (PictureDataset(config, teacher=None) for config in (one, two))  # type: ignore[arg-type]
+    whole = next(batches(data, one, 1, 0, 1))
+    halves = [next(batches(shared, two, 1, rank, 2)) for rank in (0, 1)]
+    assert whole["counter"].tolist() == list(range(8, 16)) and len({image.numpy().tobytes() for image in whole["image"]}) == 8
+    assert 0 < whole["exact"].sum() < 8
+    for name, values in whole.items():
+        for rank, half in enumerate(halves):
+            assert torch.equal(half[name], values[rank::2]), name
+    for number in range(8):
+        single = data[8 + number]
+        assert all(torch.equal(single[name], whole[name][number]) for name in whole)
+
+
 # --- runs --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def data(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two photographs, one for training and one for testing, beside real aligned faces."""
+    """Two photographs, one for training and one for testing, and two aligned faces."""
     folder = tmp_path_factory.mktemp("data")
+    (folder / "wild").mkdir()
     for name in ("dlib__faces__2008_001009.jpg", "dlib__faces__2009_004587.jpg"):
-        (folder / name).write_bytes((shared_dir / "data" / "wild" / "whole" / name).read_bytes())
+        shutil.copy(shared_dir / "data" / "wild" / "whole" / name, folder / "wild")
+    with (shared_dir / "data" / "faces" / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"][:2]
+    (folder / "faces" / "train").mkdir(parents=True)
+    with (folder / "faces" / "index.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        shutil.copy(shared_dir / "data" / "faces" / "train" / row["file"], folder / "faces" / "train")
     return folder
 
 
@@ -165,9 +198,9 @@ def weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
 
 
-def config(shared_dir: Path, data: Path, out: Path, **changes: object) -> DetectorConfig:
+def config(data: Path, out: Path, **changes: object) -> DetectorConfig:
     settings = DetectorConfig(
-        faces=str(shared_dir / "data" / "faces"), wild=str(data), out=str(out), iterations=4, pictures=2, checkpoint_every=2
+        faces=str(data / "faces"), wild=str(data / "wild"), out=str(out), iterations=4, pictures=2, checkpoint_every=2
     )
     return replace(settings, **changes)  # type: ignore[arg-type]
 
@@ -175,9 +208,9 @@ def config(shared_dir: Path, data: Path, out: Path, **changes: object) -> Detect
 def test_photographs_for_testing_are_not_trained_on(shared_dir: Path, data: Path) -> None:
     weights = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     teacher = RetinaFace.load("mobile0.25", weights, torch.device("cpu"))
-    found = load_material(str(shared_dir / "data" / "faces"), str(data), (), (), teacher, limit=2)
-    assert len(found.photos) == 1 and found.provenance["photographs"] == 1
-    assert found.photos[0].levels[0].shape == np.array(Image.open(data / "dlib__faces__2008_001009.jpg")).shape
+    found = load_material(str(data / "faces"), str(data / "wild"), (), (), teacher)
+    assert len(found.photos) == 1 and found.facts["photographs"] == 1
+    assert found.photos[0].levels[0].shape == np.array(Image.open(data / "wild" / "dlib__faces__2008_001009.jpg")).shape
     for aligned in found.faces:
         left_eye, right_eye, nose, left_mouth, right_mouth = aligned.points[0]
         assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[1] > nose[1] < right_mouth[1]
@@ -192,16 +225,17 @@ def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.
         asked.append((config.out, resume))
         return Path(config.out)
 
-    monkeypatch.setattr("trainer.detector.train.train", remember)
+    monkeypatch.setattr("trainer.run.loop.train", remember)
     assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
 
 
-@pytest.mark.parametrize("extra", [["--iterations", "6000"], ["--seed", "0"], ["--wild", "elsewhere"]])
+@pytest.mark.parametrize("extra", [["--iterations", "6000"], ["--seed", "0"], ["--side", "64"]])
 def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
     DetectorConfig(wild="wild", out=str(tmp_path)).save(tmp_path / "config.json")
     assert main(["detector", "--resume", "--out", str(tmp_path), *extra]) == 1
     told = capsys.readouterr().err
-    assert f"so {extra[0]} cannot be given; only --device, --largest-face, --score-shift can." in told
+    assert f"so {extra[0]} cannot be given; only --faces, --wild, --photos, --negatives, --device, --workers, " in told
+    assert "--largest-face, --score-shift can." in told
 
 
 def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,27 +247,28 @@ def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: p
         configs.append(config)
         return tmp_path
 
-    monkeypatch.setattr("trainer.detector.train.train", remember)
-    assert main(["detector", "--resume", "--out", str(tmp_path), "--score-shift", "1.5", "--device", "cpu"]) == 0
-    assert configs == [replace(before, score_shift=1.5)]
+    monkeypatch.setattr("trainer.run.loop.train", remember)
+    moved = ["--wild", "elsewhere", "--score-shift", "1.5", "--device", "cpu"]
+    assert main(["detector", "--resume", "--out", str(tmp_path), *moved]) == 0
+    assert configs == [replace(before, wild="elsewhere", score_shift=1.5)]
 
 
 @pytest.mark.usefixtures("weights")
-def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, data: Path, tmp_path: Path) -> None:
-    whole = train(config(shared_dir, data, tmp_path / "whole"), limit=2)
-    train(config(shared_dir, data, tmp_path / "parts", iterations=2, warmup=200), limit=2)
-    resumed = train(config(shared_dir, data, tmp_path / "parts"), resume=True, limit=2)
-    begun = train(config(shared_dir, data, tmp_path / "begun"), resume=True, limit=2)  # stopped before its first checkpoint
+def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(data: Path, tmp_path: Path) -> None:
+    whole = train(config(data, tmp_path / "whole"))
+    train(config(data, tmp_path / "parts", iterations=2, warmup=200))
+    resumed = train(config(data, tmp_path / "parts"), resume=True)
+    begun = train(config(data, tmp_path / "begun"), resume=True)  # stopped before its first checkpoint
     expected, found, again = (RetinaFace.load("mobile0.25", path, torch.device("cpu")) for path in (whole, resumed, begun))
     for name, value in expected.network.state_dict().items():
         assert torch.equal(value, found.network.state_dict()[name]), name
         assert torch.equal(value, again.network.state_dict()[name]), name
     with pytest.raises(InputError, match="--resume"):
-        train(config(shared_dir, data, tmp_path / "whole"), limit=2)
+        train(config(data, tmp_path / "whole"))
     # A finished run that is resumed only exports again, with another shift of the scores if that was changed.
     path = tmp_path / "whole" / "config.json"
     path.write_text(path.read_text().replace('"score_shift": 0.0', '"score_shift": 1.5'))
-    train(DetectorConfig.load(path), resume=True, limit=2)
+    train(load_config(path), resume=True)
     shifted = RetinaFace.load("mobile0.25", whole, torch.device("cpu"))
     image = torch.rand(1, 3, 64, 96) * 255 - 120
     with torch.inference_mode():
@@ -242,7 +277,7 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(shared_dir: Path, d
     Detector("builtin", weights=whole).detect(np.zeros((70, 70, 3), np.uint8))
     # A new run that starts from this one's weights; a step as small as this does not move them.
     settings = {"iterations": 1, "learning_rate": 1e-9, "largest_face": 70, "init_from": str(tmp_path / "parts")}
-    path = train(config(shared_dir, data, tmp_path / "next", **settings), limit=2)
+    path = train(config(data, tmp_path / "next", **settings))
     continued, about = RetinaFace.load("mobile0.25", path, torch.device("cpu")), describe(path)
     with torch.inference_mode():
         assert continued.network(image)[1] == pytest.approx(found.network(image)[1], abs=0.02)
@@ -257,7 +292,7 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         "--out": ["detector", "--composite-share", "1"],
         "--photos": [*run],
         "iterations": [*run, "--iterations", "0"],
-        "configuration": [*run, "--resume"],
+        "holds no run": [*run, "--resume"],
         "no run": [*run, "--composite-share", "1", "--init-from", str(tmp_path / "empty")],
         "no index.csv": [*run, "--composite-share", "1", "--faces", str(tmp_path / "empty")],
         "columns are missing": [*run, "--composite-share", "1", "--faces", str(tmp_path)],
@@ -291,25 +326,28 @@ class Scripted(Detector):
 
 def test_judging_by_hand() -> None:
     image = np.zeros((200, 400, 3), np.uint8)
-    photos = [evaluate.Photo(Path("a"), image, [head(0, 60), head(100, 60), head(200, 30)]), evaluate.Photo(Path("b"), image, [])]
+    photos = [
+        judging.JudgedPhoto(Path("a"), image, [head(0, 60), head(100, 60), head(200, 30)]),
+        judging.JudgedPhoto(Path("b"), image, []),
+    ]
     found = [[head(2, 60, 0.95), head(0, 62, 0.9), head(300, 50, 0.85), head(200, 30, 0.7)], [head(5, 30, 0.6)]]
-    result = evaluate.run(Scripted(found), photos, threshold=0.5, size=1280)
+    result = judging.judge(Scripted(found), photos, threshold=0.5, size=1280)
     assert result.scores == [0.95, None, 0.7], "the second finding of the first face is no second face"
     assert [(number, face.score) for number, face in result.extras] == [(0, 0.85), (1, 0.6)]
     assert result.points[0] == pytest.approx(2 / 24) and result.points[1] == pytest.approx(0)
-    text = evaluate.table([("x", result)], photos)
+    text = judging.table([("x", result)], photos)
     assert "0.500 (1 of 2;" in text and "1.000 (1 of 1;" in text and "| 2 (20.0 in 20) |" in text
-    reach, precision = evaluate.precision_recall(result, 3)
+    reach, precision = judging.precision_recall(result, 3)
     assert reach == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3]) and precision == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4])
-    assert evaluate.wilson(70, 70) == pytest.approx((0.948, 1.0), abs=1e-3)
-    assert evaluate.wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)
+    assert judging.wilson(70, 70) == pytest.approx((0.948, 1.0), abs=1e-3)
+    assert judging.wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)
 
 
 @pytest.mark.usefixtures("weights")
-def test_the_command_judges_a_detector(shared_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     files = {name: tmp_path / name for name in ("curve.png", "crops.png")}
-    command = ["evaluate-detector", str(data), "--detectors", "retinaface_mobile0.25", "yunet"]
+    command = ["evaluate-detector", str(data / "wild"), "--detectors", "retinaface_mobile0.25", "yunet"]
     outputs = ["--curve", str(files["curve.png"]), "--crops", str(files["crops.png"]), "--extras", str(tmp_path / "extras")]
     assert main([*command, *outputs]) == 0
     text = capsys.readouterr().out
@@ -317,10 +355,3 @@ def test_the_command_judges_a_detector(shared_dir: Path, data: Path, tmp_path: P
     assert all(Image.open(path).size for path in files.values())
     assert main([*command, "--everything", "--sizes", "320", "640"]) == 0
     assert "| 640 |" in capsys.readouterr().out
-
-
-def test_stacked_targets_keep_their_order() -> None:
-    parts = [label(64, np.array([[10, 10, 30, 34]], np.float32), np.zeros((1, 5, 2), np.float32), np.empty((0, 4), np.float32))]
-    empty = label(64, np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty((0, 4), np.float32))
-    targets = stack([*parts, empty])
-    assert targets.score[0].sum() > 0 and targets.score[1].sum() == 0 and targets.points.shape[2] == 10

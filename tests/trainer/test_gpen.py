@@ -17,8 +17,9 @@ from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.models.registry import GPEN_LICENCE
 from pfr_core.models.tensors import read_state_dict
 from trainer.cli import main as trainer
-from trainer.run.config import load_config
-from trainer.run.loop import Clock, Run
+from trainer.run.clock import Clock
+from trainer.run.config import RestoreConfig, load_config
+from trainer.run.steps import Run
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,9 @@ def test_gpens_files_become_a_run_that_restores_a_photograph(
 
     given = gpen.discriminator_from_gpen(read_state_dict(golden / "gpen_d.pth"), load_model(imported).config)
     trained = read_part(out / "model.discriminator.safetensors", "discriminator").state
-    frozen = tuple(f"convs.{i}." for i in range(load_config(out / "config.json").freeze_d))  # type: ignore[union-attr]
+    config = load_config(out / "config.json")
+    assert isinstance(config, RestoreConfig)
+    frozen = tuple(f"convs.{i}." for i in range(config.freeze_d))
     for name, value in given.items():
         assert torch.equal(trained[name], value) == name.startswith(frozen), name
 

@@ -21,14 +21,15 @@ from pfr_core.errors import InputError, WeightsError
 from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
-from trainer.data.dataset import RGB8, list_faces, read_face, to_unit
+from trainer.data.dataset import RGB8, list_faces, read_face, to_signed
 from trainer.judge.evaluate import degraded_pairs
 from trainer.judge.features import IdentityNetwork, PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for
 from trainer.judge.validate import Validation
 from trainer.losses import unit_distance
 from trainer.run.config import PriorConfig, RestoreConfig
-from trainer.run.loop import Run, train
+from trainer.run.loop import train
+from trainer.run.steps import Run
 from trainer.stages import build
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ def test_identity_cosines_of_real_crops(shared_dir: Path) -> None:
 
     def embed(pictures: list[RGB8]) -> torch.Tensor:
         with torch.no_grad():
-            return network(to_unit(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)), points)
+            return network(to_signed(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)), points)
 
     truth, degraded = embed(images), embed([mild(image, i)[0] for i, image in enumerate(images)])
     same = (truth * degraded).sum(dim=1).mean().item()
@@ -79,7 +80,7 @@ def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
     network = PerceptualNetwork("squeezenet")
     image = read_face(list_faces(shared_dir / "data" / "faces", "val")[0].stored)[128:384, 128:384]
     inputs = [
-        to_unit(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
+        to_signed(torch.from_numpy(i.transpose(2, 0, 1).copy())[None]) for i in (image, *(blurred(image, s) for s in (1, 2, 4)))
     ]
     features = [network(x) for x in inputs]
     distances = [unit_distance(f, features[0]).item() for f in features]
@@ -94,7 +95,7 @@ def test_kid_by_hand() -> None:
 
 
 def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
-    pairs = degraded_pairs(shared_dir / "data" / "faces", 4, draws=1)
+    pairs = degraded_pairs(list_faces(shared_dir / "data" / "faces", "val")[:4], draws=1)
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
     mild = judge([blurred(truth, 2) for truth in truths], truths, points)
     bad = judge([blurred(truth, 8) for truth in truths], truths, points)
@@ -105,8 +106,8 @@ def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
 
 
 def test_faces_judged_small_are_the_large_ones_shrunk(shared_dir: Path, judge: Judge) -> None:
-    data = shared_dir / "data" / "faces"
-    (large,), (small,) = degraded_pairs(data, 1, draws=1), degraded_pairs(data, 1, draws=1, size=64)
+    face = list_faces(shared_dir / "data" / "faces", "val")[:1]
+    (large,), (small,) = degraded_pairs(face, draws=1), degraded_pairs(face, draws=1, size=64)
     for name in ("degraded", "truth"):
         wanted = getattr(large, name).reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
         assert np.abs(getattr(small, name) - wanted).max() <= 1
@@ -191,13 +192,13 @@ def test_the_full_objective_is_alive_and_the_best_is_kept(shared_dir: Path, tmp_
 def test_the_prior_is_validated_without_networks_it_has_no_use_for(shared_dir: Path, tmp_path: Path) -> None:
     options = {name: SMALL[name] for name in ("network", "batch", "stddev_group", "device", "precision", "workers")}
     config = PriorConfig(data=str(shared_dir / "data" / "faces"), size=64, validate_faces=4, **options)
-    validation = Validation(config, build(config))
+    validation = Validation(config, build(config), [])
     assert validation.judge.perceptual is None and validation.judge.identity is None
     assert {face.shape for face in validation.real} == {(64, 64, 3)}
     scores = validation(build(config))
     assert set(scores) == {"kid"} and validation.rank(scores) == -scores["kid"]
     with pytest.raises(InputError, match="best_by niqe cannot be computed here"):
-        Validation(dataclasses.replace(config, best_by="niqe"), build(config))
+        Validation(dataclasses.replace(config, best_by="niqe"), build(config), [])
 
 
 def test_every_term_of_the_objective_moves_the_generator(shared_dir: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
-from trainer.data.dataset import Batch, to_unit
+from trainer.data.dataset import FaceBatch, to_signed
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
-from trainer.run.loop import Run
+from trainer.run.steps import Run
 from trainer.stages.texture import haar
 
 COMMON: dict[str, Any] = {
@@ -31,7 +31,7 @@ COMMON: dict[str, Any] = {
 }
 
 
-def started(config: RunConfig) -> tuple[Any, Batch, Run]:
+def started(config: RunConfig) -> tuple[Any, FaceBatch, Run]:
     torch.manual_seed(0)
     run = Run(config)
     batch = next(run.batches)
@@ -70,9 +70,9 @@ def test_the_papers_weights_are_the_defaults() -> None:
 def test_restore_sums_its_weighted_terms_within_the_photograph(faces: Path) -> None:
     stage, batch, _ = started(restoration(faces, l1_weight=7.0, pyramid_weight=1.5, global_weight=0.4, local_weight=2.5))
     total, terms = stage.loss("Gmain", batch)
-    truth, mask = to_unit(batch["truth"]), batch["mask"].float()
+    truth, mask = to_signed(batch["truth"]), batch["mask"].float()
     assert isinstance(stage.g, PFR)
-    output, pyramid = stage.g.forward_with_pyramid(to_unit(batch["degraded"]))
+    output, pyramid = stage.g.forward_with_pyramid(to_signed(batch["degraded"]))
     output = mask * output + (1 - mask) * truth
     assert torch.equal(batch["fake"][..., :4], truth[..., :4]) and not torch.equal(batch["fake"], truth)
     close(terms["G/l1"], 7.0 * (output - truth).abs().mean())
@@ -91,7 +91,7 @@ def test_restores_discriminators_learn_real_from_restored(faces: Path) -> None:
     stage, batch, _ = started(restoration(faces))
     stage.loss("Gmain", batch)
     total, terms = stage.loss("Dmain", batch)
-    truth, restored = to_unit(batch["truth"]), batch["fake"]
+    truth, restored = to_signed(batch["truth"]), batch["fake"]
     close(terms["D/adversarial"], real(stage.d(truth)) + fake(stage.d(restored)))
     local = [
         real(stage.local[name](good)) + fake(stage.local[name](bad))
@@ -106,7 +106,7 @@ def test_priors_discriminator_learns_real_from_made(faces: Path) -> None:
     loss, _ = stage.loss("Gmain", batch)
     close(loss, real(stage.d(batch["fake"])))
     loss, _ = stage.loss("Dmain", batch)
-    close(loss, real(stage.d(to_unit(batch["truth"]))) + fake(stage.d(batch["fake"])))
+    close(loss, real(stage.d(to_signed(batch["truth"]))) + fake(stage.d(batch["fake"])))
 
 
 class Features(torch.nn.Module):
@@ -128,7 +128,7 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [phase.name for phase in stage.phases] == ["Gmain", "Dmain", "Dreg"]
     stage.networks.eval()  # spectral norm's estimate moves with each call in training
     total, terms = stage.loss("Gmain", batch)
-    output, truth = batch["fake"], to_unit(batch["truth"])
+    output, truth = batch["fake"], to_signed(batch["truth"])
     piece, wanted = stage._piece(output, batch), stage._piece(truth, batch)
     assert piece.shape == (4, 3, 8, 8) and torch.equal(stage._piece(output - truth, batch), piece - wanted)
     close(terms["G/low"], 3.0 * (avg_pool2d(output, 4) - avg_pool2d(truth, 4)).abs().mean())
@@ -166,7 +166,7 @@ def test_haar_sees_detail_and_nothing_else() -> None:
 def test_r1_carries_its_weight_and_lazy_phases_their_factor(faces: Path, kind: str) -> None:
     config = PriorConfig(data=str(faces), **COMMON, r1_weight=6.0) if kind == "prior" else restoration(faces, r1_weight=6.0)
     stage, batch, run = started(config)
-    images = to_unit(batch["truth"]).requires_grad_(True)
+    images = to_signed(batch["truth"]).requires_grad_(True)
     (gradient,) = torch.autograd.grad(stage.d(images).sum(), images)
     loss, _ = stage.loss("Dreg", batch)
     close(loss, 6.0 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())

@@ -20,8 +20,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
+from trainer.run.clock import Clock
 from trainer.run.config import load_config
-from trainer.run.loop import Clock, Run
+from trainer.run.steps import Run
 
 torch.set_num_threads(1)
 for name in sys.argv[2:]:

@@ -24,12 +24,14 @@ from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import main
+from trainer.run.clock import Clock
 from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
-from trainer.run.loop import Clock, Run, train
+from trainer.run.loop import train
 from trainer.run.run_state import checkpoints, load_state, save_state
+from trainer.run.steps import Run
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +123,7 @@ def test_prior_then_restore_with_its_discriminator_frozen(faces: Path, tmp_path:
     further = Run(prior(faces, tmp_path / "further", init_from=str(model))).stage.generator.state_dict()
     assert {f"prior.{name}" for name in further} == given.keys()
     assert all(torch.equal(value, given[f"prior.{name}"].float()) for name, value in further.items())
-    run.checkpoint(tmp_path / "run")
+    save_state(tmp_path / "run", run.state(), keep=1)
     before = {name: value.clone() for name, value in run.stage.networks.state_dict().items()}
     starting = read_part(discriminator, "discriminator").state
     for _ in range(4):

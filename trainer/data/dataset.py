@@ -9,12 +9,11 @@ import csv
 import io
 import json
 import logging
-import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import cv2
 import numpy as np
@@ -22,18 +21,21 @@ import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
+from pfr_core.faces.geometry import rescale
 from pfr_core.photo.photo import images_below
 
 from .. import program
-from ..run.config import RunConfig
-from ..run.randomness import counters_of, sample_seed
+from ..run.randomness import sample_seed
 from .components import Boxes, component_boxes, flip_boxes
+from .loader import TrainingSet
 from .shards import Stored, fetch, is_url, scan_tar
+
+if TYPE_CHECKING:
+    from typing import NotRequired  # Python 3.11
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,34 @@ INDEX, CSV_INDEX = "index.jsonl", "index.csv"
 CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
 
 RGB8 = npt.NDArray[np.uint8]
-Batch = dict[str, Tensor]
+
+
+class FaceBatch(TypedDict):
+    """B aligned faces of S px.
+
+    Attributes:
+        truth: [B,3,S,S] uint8.
+        degraded: the same, degraded; only for the stage that restores.
+        mask: [B,1,S,S] uint8, 0 beyond the photograph's edge.
+        boxes: [B,3,4] float32, of left eye, right eye and mouth in px of S.
+        points: [B,5,2] float32, in px of S.
+        counter: [B] numbers of the samples.
+        skipped: [B] numbers of unreadable images met on the way.
+        fake: [B,3,S,S] in [-1,1], what the generator made of them in this step.
+        fake_features: features of ``fake``, layer by layer, for the heads that judge them.
+        real_features: those of ``truth``.
+    """
+
+    truth: Tensor
+    degraded: NotRequired[Tensor]
+    mask: Tensor
+    boxes: Tensor
+    points: Tensor
+    counter: Tensor
+    skipped: Tensor
+    fake: NotRequired[Tensor]
+    fake_features: NotRequired[list[Tensor]]
+    real_features: NotRequired[list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +107,7 @@ class FaceFile:
 
 
 def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0) -> list[FaceFile]:
-    """The faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
+    """Return the faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
 
     ``source`` is a folder with ``index.jsonl`` (written by ``prepare``) or ``index.csv``, or of tar shards, or of plain images
     in the FFHQ frame (all of them taken, with the template's landmarks), or the URL of a folder that ``prepare`` wrote.
@@ -169,7 +198,7 @@ def _face(row: dict[str, Any], root: str) -> FaceFile:
 
 
 def read_face(stored: Stored | Path) -> RGB8:
-    """An aligned face as [512,512,3] RGB uint8.
+    """Return an aligned face as [512,512,3] RGB uint8.
 
     Raises:
         InputError: the image cannot be read, or is not square; the message names it.
@@ -183,33 +212,29 @@ def read_face(stored: Stored | Path) -> RGB8:
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:
         raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
-    return resize(rgb, FULL_SIZE)
+    return resize_square(rgb, FULL_SIZE)
 
 
-def resize(image: RGB8, size: int) -> RGB8:
-    """Square resize: averaging areas when shrinking, bicubic when enlarging."""
+def resize_square(image: RGB8, size: int) -> RGB8:
+    """Resize to a square: averaging areas when shrinking, bicubic when enlarging."""
     if image.shape[:2] == (size, size):
         return image
     smaller = size < image.shape[0]
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1,1]."""
+def to_signed(images: Tensor) -> Tensor:
+    """Convert uint8 to float32 in [-1,1]."""
     return images.float() / 127.5 - 1.0
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """[-1,1] -> uint8."""
+    """Convert [-1,1] to uint8."""
     return (images.detach().float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
 
 
-class FaceDataset(Dataset[Batch]):
-    """Samples by counter.
-
-    Each is a dict: ``truth`` and, with ``degrade``, ``degraded`` [3,size,size] uint8; ``mask`` [1,size,size] uint8, 0 beyond the
-    photograph's edge; ``boxes`` [3,4] and ``points`` [5,2] float32 in px of ``size``; ``counter``; ``skipped``, the number of
-    unreadable images met on the way.
+class FaceDataset(TrainingSet):
+    """Aligned faces, of which a sample is what a :class:`FaceBatch` holds B of.
 
     Args:
         faces: what to draw from.
@@ -219,6 +244,8 @@ class FaceDataset(Dataset[Batch]):
         degrade: whether to degrade.
         clean_share: share of samples whose degraded face is the truth itself.
     """
+
+    unit = "faces"
 
     def __init__(
         self,
@@ -230,28 +257,42 @@ class FaceDataset(Dataset[Batch]):
         degrade: bool,
         clean_share: float = 0.0,
     ) -> None:
-        self.size, self.seed, self.real_share, self.clean_share = size, seed, real_share, clean_share
+        self.faces, self.size, self.seed, self.real_share, self.degrade = faces, size, seed, real_share, degrade
+        self.clean_share = clean_share
+        licences = Counter(face.licence for face in faces)
+        self.facts = {
+            "faces": len(faces),
+            "real_faces": sum(face.real for face in faces),
+            "data_licences": dict(sorted(licences.items())),
+        }
         self.real = [face for face in faces if face.real]
         self.other = [face for face in faces if not face.real]
         self.degradation = Degradation() if degrade else None
 
-    def __getitem__(self, counter: int) -> Batch:
+    def __str__(self) -> str:
+        return f"{len(self.faces)} faces"
+
+    def to_look_at(self) -> FaceDataset:
+        """Return the real faces among them, if there are any."""
+        return FaceDataset(self.faces, self.size, seed=self.seed, real_share=1.0, degrade=self.degrade)
+
+    def __getitem__(self, counter: int) -> dict[str, Tensor]:
         rng = self._random("face", counter)
         pick_real, place, flip = rng.random(), rng.random(), rng.random() < 0.5
         pool = self.real if self.real and (not self.other or pick_real < self.real_share) else self.other
         face, truth, skipped = self._read(pool, int(place * len(pool)))
         factor = self.size / face.size
-        boxes, points = face.boxes * factor, (face.points + 0.5) * factor - 0.5
+        boxes, points = face.boxes * factor, rescale(face.points, factor)
         mask = np.ones((self.size, self.size), np.uint8)
         if face.photo is not None:
             mask[:] = 0
-            cv2.fillConvexPoly(mask, np.rint((face.photo + 0.5) * factor - 0.5).astype(np.int32), 1)
+            cv2.fillConvexPoly(mask, np.rint(rescale(face.photo, factor)).astype(np.int32), 1)
         if flip:
             truth, mask = np.ascontiguousarray(truth[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
             boxes = flip_boxes(boxes, self.size)
             points = ((self.size - 1, 0) + points * (-1, 1))[[1, 0, 2, 4, 3]]
         sample = {
-            "truth": _channels_first(resize(truth, self.size)),
+            "truth": _channels_first(resize_square(truth, self.size)),
             "mask": torch.from_numpy(mask)[None],
             "boxes": torch.from_numpy(boxes.astype(np.float32)),
             "points": torch.from_numpy(points.astype(np.float32)),
@@ -261,14 +302,14 @@ class FaceDataset(Dataset[Batch]):
         if self.degradation is not None:
             clean = self._random("clean", counter).random() < self.clean_share
             degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
-            sample["degraded"] = _channels_first(resize(degraded, self.size))
+            sample["degraded"] = _channels_first(resize_square(degraded, self.size))
         return sample
 
     def _random(self, purpose: str, counter: int) -> np.random.Generator:
         return np.random.default_rng(sample_seed(self.seed, purpose, counter))
 
     def _read(self, pool: list[FaceFile], first: int) -> tuple[FaceFile, RGB8, int]:
-        """The first readable face from number ``first`` on, and how many were not."""
+        """Return the first readable face from number ``first`` on, and how many were not."""
         for skipped in range(min(ATTEMPTS, len(pool))):
             face = pool[(first + skipped) % len(pool)]
             try:
@@ -280,33 +321,3 @@ class FaceDataset(Dataset[Batch]):
 
 def _channels_first(image: RGB8) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-def _start_worker(_: int) -> None:
-    # Ctrl-C, `timeout` and torchrun signal the whole process group; the run itself decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def batches(dataset: FaceDataset, config: RunConfig, step: int, rank: int, world: int) -> Iterator[Batch]:
-    """The batches of process ``rank`` from ``step`` on, ``config.accumulate`` for each step, without end."""
-
-    def numbers() -> Iterator[list[int]]:
-        for s in range(step, config.iterations):
-            for micro in range(config.accumulate):
-                yield list(counters_of(s, micro, config.batch, config.accumulate, rank, world))
-
-    loader = DataLoader(
-        dataset,
-        batch_sampler=numbers(),
-        num_workers=config.workers,
-        worker_init_fn=_start_worker,
-        # A forked worker can hang in `setNumThreads`: it waits for threads of OpenCV that only its parent has.
-        multiprocessing_context="spawn" if config.workers else None,
-        pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        prefetch_factor=4 if config.workers else None,
-    )
-    return iter(loader)

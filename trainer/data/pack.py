@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
+from pfr_core.faces.geometry import rescale
 
-from .dataset import INDEX, FaceFile, list_faces, read_face, resize
+from .dataset import INDEX, FaceFile, list_faces, read_face, resize_square
 from .prepare import index_lines, write_text
 from .shards import write_shards
 
@@ -61,7 +62,7 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
 def _samples(found: list[tuple[str, FaceFile]], size: int, quality: int) -> Iterator[tuple[dict[str, Any], bytes]]:
     for i, (split, face) in enumerate(tqdm(found, desc="packing", unit="face", dynamic_ncols=True)):
         try:
-            image = resize(read_face(face.stored), size)
+            image = resize_square(read_face(face.stored), size)
         except InputError as error:
             log.warning("skipped: %s", error)
             continue
@@ -69,7 +70,7 @@ def _samples(found: list[tuple[str, FaceFile]], size: int, quality: int) -> Iter
         factor = size / face.size
 
         def scaled(points: np.ndarray, factor: float = factor) -> list[list[float]]:
-            return np.round((points + 0.5) * factor - 0.5, 2).tolist()
+            return np.round(rescale(points, factor), 2).tolist()
 
         row: dict[str, Any] = {
             "file": f"{split}/{i:06d}.webp",

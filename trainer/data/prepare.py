@@ -25,8 +25,9 @@ import torch
 from tqdm import tqdm
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.faces.align import Matrix, align, alignment_matrix, scale_of
+from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector
+from pfr_core.faces.geometry import Matrix, corners, rescaling, scale_of
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
@@ -34,7 +35,7 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.files import replacing
 
 from .components import component_boxes
-from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize
+from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize_square
 from .options import PrepareOptions
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ class _Worker:
         if not faces:
             dropped["image without a face"] = 1
         for i, face in enumerate(faces):
-            matrix = self._whole(len(pixels)) if self.options.aligned else alignment_matrix(face, FULL_SIZE)
+            whole = rescaling(FULL_SIZE / len(pixels), FULL_SIZE / len(pixels))
+            matrix = whole if self.options.aligned else alignment_matrix(face, FULL_SIZE)
             row, crop, reason = self._face(pixels, matrix, np.asarray(face.points))
             if reason:
                 dropped[reason] += 1
@@ -186,14 +188,13 @@ class _Worker:
         if native < options.min_native:
             return {}, nothing, f"face smaller than {options.min_native} source pixels"
         height, width = pixels.shape[:2]
-        corners = np.array([[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5]])
-        photo = (matrix[:, :2] @ corners + matrix[:, 2:]).T  # [4,2] in the crop
+        photo = corners(matrix, width, height).T  # [4,2] in the crop
         inside = np.zeros((FULL_SIZE, FULL_SIZE), np.uint8)
         cv2.fillConvexPoly(inside, np.rint(photo).astype(np.int32), 1)
         outside = 1 - float(inside.mean())
         if outside > options.max_out_of_photo:
             return {}, nothing, f"face with more than {options.max_out_of_photo:.0%} beyond the photo's edge"
-        crop = resize(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
+        crop = resize_square(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
         if sharpness(crop) < options.min_sharpness:
             return {}, nothing, f"face with a sharpness below {options.min_sharpness:g}"
         placed = points @ matrix[:, :2].T + matrix[:, 2]
@@ -209,17 +210,10 @@ class _Worker:
         }
         return row, crop, ""
 
-    @staticmethod
-    def _whole(side: int) -> Matrix:
-        """Return the whole square image as the crop."""
-        factor = FULL_SIZE / side
-        shift = (factor - 1) / 2  # pixel centres
-        return np.array([[factor, 0, shift], [0, factor, shift]])
-
 
 def sharpness(crop: RGB8) -> float:
     """Return the variance of the luma's Laplacian at 256 px, in 8-bit units squared: of the middle half, where the face is."""
-    grey = cv2.cvtColor(resize(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(resize_square(crop, SHARPNESS_SIZE), cv2.COLOR_RGB2GRAY)
     quarter = SHARPNESS_SIZE // 4
     return float(cv2.Laplacian(grey[quarter:-quarter, quarter:-quarter], cv2.CV_64F).var())
 

@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import torch
 
+from ..run.clock import Clock, peak_memory
 from ..run.config import RunConfig
 from ..run.engine import uses_bf16
-from ..run.loop import Clock, Run
-from ..run.watch import peak_memory
-from ..stages.base import count
-from .validate import Validation
+from ..run.steps import Run
+from .validate import open_validation
 
 PARTS = {
     "data": ("data",),
-    "generator": ("Gmain", "average"),
+    "generator or detector": ("Gmain", "main", "average"),
     "discriminators": ("Dmain",),
     "regularisers": ("Greg", "Dreg"),
 }
+
+NO_TERMS = ("data/", "lr/", "steered/")
+"""Reported beside the terms of the loss."""
 
 
 def dry_run(config: RunConfig) -> str:
@@ -28,16 +30,15 @@ def dry_run(config: RunConfig) -> str:
         PFRError: as the run itself would.
     """
     run = Run(replace(config, iterations=max(2, config.iterations)))
-    if config.validate_every:
-        Validation(config, run.stage)
-    lines = [f"{len(run.faces)} faces, {run.faces_per_step} a step, on {run.device}, {run.fabric.world_size} process(es)", ""]
+    open_validation(config, run.stage, run.data)
+    lines = [f"{run.data}, {run.samples_per_step} a step, on {run.device}, {run.fabric.world_size} process(es)", ""]
     lines += network_tables(run)
     run.take_step(Clock(run.device, exact=True))  # all regularisers are due at step 0; kernels are chosen
     clock = Clock(run.device, exact=True)
     terms = run.take_step(clock)
     seconds = sum(clock.seconds.values())
     lines += ["", "| term (weighted) | at step 1 |", "| --- | --- |"]
-    lines += [f"| {name} | {value:.4f} |" for name, value in terms.items() if name.startswith(("G/", "D/"))]
+    lines += [f"| {name} | {value:.4f} |" for name, value in terms.items() if not name.startswith(NO_TERMS)]
     lines += [
         "",
         f"peak memory: {peak_memory(run.device):.2f} GiB",
@@ -48,7 +49,7 @@ def dry_run(config: RunConfig) -> str:
 
 
 def benchmark(config: RunConfig, steps: int) -> str:
-    """Faces a second over ``steps`` steps after the first, and where the time goes."""
+    """Tell faces a second over ``steps`` steps after the first two, and where the time goes."""
     run = Run(replace(config, iterations=steps + 2))
     for _ in range(2):  # kernels are chosen, workers have started
         run.take_step(Clock(run.device, exact=True))
@@ -58,10 +59,10 @@ def benchmark(config: RunConfig, steps: int) -> str:
     total = sum(clock.seconds.values())
     precision = "bf16" if uses_bf16(config.precision, run.device) else "fp32"
     lines = [
-        f"{config.network} at {config.shape.size} px, batch {config.batch} x {config.accumulate}, {precision}, "
+        f"{run.stage.title}, batch {config.samples} x {config.accumulate}, {precision}, "
         f"{run.device} ({device_name(run.device)}), {config.workers} workers, {steps} steps",
         "",
-        f"{steps * run.faces_per_step / total:.3g} faces a second, peak memory {peak_memory(run.device):.2f} GiB",
+        f"{steps * run.samples_per_step / total:.3g} {run.data.unit} a second, peak memory {peak_memory(run.device):.2f} GiB",
         "",
         "| part | share of the time |",
         "| --- | --- |",
@@ -89,3 +90,8 @@ def network_tables(run: Run) -> list[str]:
 def device_name(device: torch.device) -> str:
     """Return the card's name, or the number of threads."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+
+
+def count(net: torch.nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in net.parameters())

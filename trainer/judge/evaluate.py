@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from pfr_core import PFR, Degradation, FaceRestorer, load_model
 from pfr_core.errors import InputError
+from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
 from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
-from ..data.dataset import FULL_SIZE, RGB8, list_faces, read_face, resize
+from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize_square
 from ..run.config import IdentityName, PerceptualName
 from .metrics import Judge, Points, optimised_for, psnr, sharpness, table
 
@@ -70,7 +71,7 @@ def evaluate_command(
     if not SMALLEST_SIZE <= size <= FULL_SIZE:
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
-    pairs = degraded_pairs(data, limit, DRAWS, size)
+    pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image}
     if denoiser:
@@ -128,14 +129,14 @@ def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair
     return "\n".join(lines)
 
 
-def degraded_pairs(data: str | Path, limit: int, draws: int, size: int = FULL_SIZE) -> list[Pair]:
-    """``draws`` of each validation face, degraded at 512 px, then shrunk to ``size``; of the first ``limit`` faces, 0 for all."""
+def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE) -> list[Pair]:
+    """Return each of ``faces`` degraded ``draws`` times at 512 px, then shrunk to ``size``."""
     found = []
-    for i, face in enumerate(list_faces(data, "val")[: limit or None]):
+    for i, face in enumerate(faces):
         truth = read_face(face.stored)
-        points = (face.points + 0.5) * (size / face.size) - 0.5
+        points = rescale(face.points, size / face.size)
         degraded = [Degradation()(truth, (SEED, i, k))[0] for k in range(draws)]
-        found += [Pair(resize(image, size), resize(truth, size), points) for image in degraded]
+        found += [Pair(resize_square(image, size), resize_square(truth, size), points) for image in degraded]
     return found
 
 

@@ -145,7 +145,10 @@ def arcface_crop(images: Tensor, points: Tensor) -> Tensor:
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the similarity that takes ``source`` to ``target`` [B,N,2] by least squares: matrices [B,2,2], offsets [B,2]."""
+    """Return the similarity that takes ``source`` to ``target`` [B,N,2] by least squares: matrices [B,2,2], offsets [B,2].
+
+    The equation of :func:`pfr_core.faces.geometry.similarity`, for a batch on the device; a test holds them together.
+    """
     source_mean, target_mean = source.mean(dim=1), target.mean(dim=1)
     s, t = source - source_mean[:, None], target - target_mean[:, None]
     norm = s.square().sum(dim=(1, 2))

@@ -22,7 +22,7 @@ from torch import Tensor
 from pfr_core.errors import WeightsError
 from pfr_core.models.disk import supplied
 
-from ..data.dataset import RGB8, to_unit
+from ..data.dataset import RGB8, to_signed
 from ..losses import unit_distance
 from ..run.config import IdentityName, Metric, PerceptualName
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork
@@ -101,7 +101,7 @@ class Judge:
         return found
 
     def _tensor(self, image: RGB8) -> Tensor:
-        return to_unit(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
+        return to_signed(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
 
 
 def psnr(truth: RGB8, image: RGB8) -> float:

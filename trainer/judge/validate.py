@@ -6,14 +6,17 @@ At 512 px a network trained smaller leaves most of a face as it is, and the scor
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from ..data.dataset import FULL_SIZE, list_faces, read_face, resize, to_bytes
-from ..run.config import RunConfig
+from ..data.dataset import FULL_SIZE, FaceDataset, FaceFile, list_faces, read_face, resize_square, to_bytes
+from ..data.loader import TrainingSet
+from ..run.config import FaceConfig, RunConfig
 from ..stages import PriorStage, Stage
 from .evaluate import SMALLEST_SIZE, degraded_pairs, restore_with
 from .metrics import HIGHER_IS_BETTER, Judge, Scores
@@ -21,17 +24,37 @@ from .niqe import SMALLEST
 
 log = logging.getLogger(__name__)
 
-BATCH = 8
+SAMPLES_AT_ONCE = 8
+
+
+def is_due(config: RunConfig, step: int) -> bool:
+    """Return whether ``step`` is followed by a validation. A detector's run has none: nothing may be chosen by its test half."""
+    if not isinstance(config, FaceConfig) or not config.validate_every:
+        return False
+    return step % config.validate_every == 0 or step == config.iterations
+
+
+def open_validation(config: RunConfig, stage: Stage[Any], data: TrainingSet) -> Validation | None:
+    """Return the validation of a run, if it has any."""
+    if not isinstance(config, FaceConfig) or not config.validate_every:
+        return None
+    assert isinstance(data, FaceDataset)
+    return Validation(config, stage, data.faces)
 
 
 class Validation:
-    """Held-out faces, read once.
+    """Judges a stage's average on held-out faces, which are read once.
+
+    Args:
+        config: the run.
+        stage: what will be judged.
+        trained_on: its training faces, among which the held-out ones should not be.
 
     Raises:
         InputError: there are none, or the metric that decides what is best cannot be computed.
     """
 
-    def __init__(self, config: RunConfig, stage: Stage) -> None:
+    def __init__(self, config: FaceConfig, stage: Stage[Any], trained_on: Sequence[FaceFile]) -> None:
         self.config = config
         self.size = min(FULL_SIZE, max(SMALLEST_SIZE, config.shape.size))
         prior = isinstance(stage, PriorStage)
@@ -48,24 +71,26 @@ class Validation:
         if have[config.best_by] is None or (prior and config.best_by not in ("kid", "niqe")):
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")
         try:
+            held_out = list_faces(config.data, "val")
             if prior:
-                held_out = list_faces(config.data, "val")[: config.validate_faces]
-                self.real = [resize(read_face(face.stored), self.size) for face in held_out]
+                self.real = [resize_square(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
             else:
-                self.pairs = degraded_pairs(config.data, config.validate_faces, draws=1, size=self.size)
-            train = {face.stored for face in list_faces(config.data, "train", min_native=config.min_native)}
-            if any(face.stored in train for face in list_faces(config.data, "val")):
+                self.pairs = degraded_pairs(held_out[: config.validate_faces], draws=1, size=self.size)
+            train = {face.stored for face in trained_on}
+            if any(face.stored in train for face in held_out):
                 log.warning("%s: has no held-out faces; validation is on training faces and flatters.", config.data)
         except InputError as error:
             raise InputError(f"{error} (for validation; --validate-every 0 does without)") from error
 
     @torch.no_grad()
-    def __call__(self, stage: Stage) -> Scores:
-        """Scores of the stage's average."""
+    def __call__(self, stage: Stage[Any]) -> Scores:
+        """Return the scores of the stage's average."""
         if isinstance(stage, PriorStage):
             numbers = range(len(self.real))
-            samples = torch.cat([stage.sample(list(numbers[i : i + BATCH])) for i in range(0, len(numbers), BATCH)])
-            faces = [resize(face, self.size) for face in to_bytes(samples).permute(0, 2, 3, 1).cpu().numpy()]
+            samples = torch.cat(
+                [stage.sample(list(numbers[i : i + SAMPLES_AT_ONCE])) for i in range(0, len(numbers), SAMPLES_AT_ONCE)]
+            )
+            faces = [resize_square(face, self.size) for face in to_bytes(samples).permute(0, 2, 3, 1).cpu().numpy()]
             return self.judge.unpaired(faces, self.real)
         assert isinstance(stage.ema, PFR)
         restore = restore_with(stage.ema, stage.device)

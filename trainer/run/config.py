@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pfr_core.errors import InputError
 from pfr_core.network.config import PRESETS, PFRConfig, Preset
@@ -23,22 +24,27 @@ Config = TypeVar("Config", bound="RunConfig")
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What both stages have in common. Defaults are the paper's where it states a value.
+class RunConfig(ABC):
+    """What every run has. Defaults are the paper's where it states a value.
+
+    Attributes:
+        DATA: options that say where the data lie.
+        MOVABLE: options that a resumed run may take anew: they change none of its numbers, or only what is exported at its end.
+        STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
+        EXPORTED: name of the exported file in the folder of the run.
 
     Raises:
         InputError: a value is out of range.
     """
 
-    data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
+    DATA: ClassVar[tuple[str, ...]]
+    MOVABLE: ClassVar[tuple[str, ...]]
+    STARTS: ClassVar[tuple[str, ...]] = ("init_from",)
+    EXPORTED: ClassVar[str] = "model.safetensors"
+
     out: str = option("", "folder of the run: checkpoints, log, grids, configuration, exported weights")
-    network: Preset = option("pfr-512", "the network")
-    size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
-    patch: int = option(1, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster)", 1, 4)
     init_from: str = option("", "prior or model file to start from; tensors that fit are taken, a model of half the size grown")
-    discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
     iterations: int = option(700_000, "optimiser steps", 1, 10**9)
-    batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
     accumulate: int = option(1, "forward passes whose gradients are averaged in a step", 1, 4096)
     ema: float = option(0.999, "decay a step of the weights' moving average, which is what gets exported (ours)", 0, 0.999999)
     warmup: int = option(0, "steps of linear warm-up", 0, 10**9)
@@ -46,45 +52,24 @@ class RunConfig:
     decay_at: tuple[float, ...] = option((0.5, 0.75, 0.9), "piecewise: shares of the run after which the rates fall (ours)")
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
-    beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
-    beta2: float = option(0.99, "Adam's second beta (StyleGAN2's)", 0, 0.9999)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
-    r1_weight: float = option(10.0, "weight of R1 on the discriminators of whole faces and of details (0: off)", 0, 1e6)
-    r1_every: int = option(16, "steps between lazy R1", 1, 10**6)
-    path_weight: float = option(2.0, "weight of the path-length regularisation (0: off)", 0, 1e6)
-    path_every: int = option(4, "steps between lazy path-length regularisations", 1, 10**6)
-    stddev_group: int = option(4, "faces in a group of the mini-batch standard deviation (0: the whole batch, as GPEN)", 0, 4096)
     precision: Precision = option("auto", "autocast (auto: bf16 where the device computes in it); regularisers are always fp32")
-    compile: bool = option(False, "torch.compile the networks in the main phases")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(8, "data worker processes (of each process)", 0, 1024)
-    min_native: int = option(400, "leave out faces with fewer source pixels across (ours)", 1, 8192)
-    max_out_of_photo: float = option(0.1, "leave out faces with more beyond the photo's edge, if not maskable (ours)", 0, 1)
-    real_share: float = option(0.6, "share of real photographs among samples, where the index tells the kind", 0, 1)
     seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
     checkpoint_every: int = option(1000, "steps between checkpoints", 1, 10**9)
     keep: int = option(2, "checkpoints kept", 1, 1000)
     log_every: int = option(50, "steps between log entries", 1, 10**9)
     image_every: int = option(1000, "steps between image grids (0: none)", 0, 10**9)
-    validate_every: int = option(5000, "steps between validations (0: none)", 0, 10**9)
-    validate_faces: int = option(32, "held-out faces in a validation", 2, 10**6)
-    best_by: Metric = option("kid", "which metric decides what is kept as the best")
-    perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
-    identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")
     licence: str = option("not stated", "licence of the weights, written into the exported file")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.stddev_group and self.batch % self.stddev_group:
-            raise InputError(
-                f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
-            )
 
     @property
-    def shape(self) -> PFRConfig:
-        """The network's configuration: the preset with ``patch``, at ``size`` if that is given."""
-        config = PRESETS[self.network]
-        return replace(config, size=self.size or config.size, patch=self.patch)
+    @abstractmethod
+    def samples(self) -> int:
+        """Return how many samples a process sees in a forward pass."""
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -93,7 +78,57 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class PriorConfig(RunConfig):
+class FaceConfig(RunConfig):
+    """What the stages on aligned faces have in common."""
+
+    DATA: ClassVar[tuple[str, ...]] = ("data",)
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
+    STARTS: ClassVar[tuple[str, ...]] = ("init_from", "discriminator")
+
+    data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
+    network: Preset = option("pfr-512", "the network")
+    size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
+    patch: int = option(1, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster)", 1, 4)
+    discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
+    batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
+    beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
+    beta2: float = option(0.99, "Adam's second beta (StyleGAN2's)", 0, 0.9999)
+    r1_weight: float = option(10.0, "weight of R1 on the discriminators of whole faces and of details (0: off)", 0, 1e6)
+    r1_every: int = option(16, "steps between lazy R1", 1, 10**6)
+    path_weight: float = option(2.0, "weight of the path-length regularisation (0: off)", 0, 1e6)
+    path_every: int = option(4, "steps between lazy path-length regularisations", 1, 10**6)
+    stddev_group: int = option(4, "faces in a group of the mini-batch standard deviation (0: the whole batch, as GPEN)", 0, 4096)
+    compile: bool = option(False, "torch.compile the networks in the main phases")
+    min_native: int = option(400, "leave out faces with fewer source pixels across (ours)", 1, 8192)
+    max_out_of_photo: float = option(0.1, "leave out faces with more beyond the photo's edge, if not maskable (ours)", 0, 1)
+    real_share: float = option(0.6, "share of real photographs among samples, where the index tells the kind", 0, 1)
+    validate_every: int = option(5000, "steps between validations (0: none)", 0, 10**9)
+    validate_faces: int = option(32, "held-out faces in a validation", 2, 10**6)
+    best_by: Metric = option("kid", "which metric decides what is kept as the best")
+    perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
+    identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stddev_group and self.batch % self.stddev_group:
+            raise InputError(
+                f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
+            )
+
+    @property
+    def samples(self) -> int:
+        """Return how many faces a process sees in a forward pass."""
+        return self.batch
+
+    @property
+    def shape(self) -> PFRConfig:
+        """Return the network's configuration: the preset with ``patch``, at ``size`` if that is given."""
+        config = PRESETS[self.network]
+        return replace(config, size=self.size or config.size, patch=self.patch)
+
+
+@dataclass(frozen=True)
+class PriorConfig(FaceConfig):
     """Stage 1: the concat-noise StyleGAN2 generator and its discriminator from scratch, on clean faces."""
 
     learning_rate: float = option(2e-3, "generator's and discriminator's (StyleGAN2's)", 1e-9, 1)
@@ -104,7 +139,7 @@ class PriorConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class RestoreConfig(RunConfig):
+class RestoreConfig(FaceConfig):
     """Stage 2: the whole network, with section 3.4's objective. A weight of 0 switches a term and its networks off.
 
     Table 5: (a) ``--no-mmrb``; (b) ``--freeze-d 0``; (c) ``--local-weight 0``; (d) ``--no-fine-tune --freeze-d 0``;
@@ -146,7 +181,7 @@ class RestoreConfig(RunConfig):
 
     @property
     def sees_features(self) -> bool:
-        """Whether a loss compares features of the perceptual network."""
+        """Return whether a loss compares features of the perceptual network."""
         return bool(self.fm_weight or self.unit_weight or self.projected_weight)
 
     @property
@@ -155,7 +190,59 @@ class RestoreConfig(RunConfig):
         return replace(super().shape, mmrb=self.mmrb)
 
 
-STAGES: dict[str, type[RunConfig]] = {"prior": PriorConfig, "restore": RestoreConfig}
+@dataclass(frozen=True)
+class DetectorConfig(RunConfig):
+    """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named."""
+
+    DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "photos", "negatives")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "largest_face", "score_shift")
+    EXPORTED: ClassVar[str] = "detector.safetensors"
+
+    faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
+    wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
+    photos: tuple[str, ...] = option((), "folders of further photographs; all are labelled by the published RetinaFace")
+    negatives: tuple[str, ...] = option((), "folders of pictures without faces")
+    init_from: str = option("", "folder of an earlier run whose averaged weights to start from, instead of random ones")
+    iterations: int = option(6000, "optimiser steps", 1, 10**9)
+    pictures: int = option(6, "pictures in a forward pass of one process", 1, 4096)
+    side: int = option(320, "of training pictures, px; about twice the largest face", 64, 4096)
+    composite_share: float = option(
+        0.4, "share of pictures that are made of aligned faces; the rest are pieces of photographs", 0, 1
+    )
+    learning_rate: float = option(3e-3, "AdamW's, after the warm-up", 1e-9, 1)
+    warmup: int = option(200, "steps of linear warm-up", 0, 10**9)
+    schedule: Schedule = option("cosine", "how the learning rate falls")
+    final_rate: float = option(0.01, "cosine: share of the rate left at the end", 0, 1)
+    weight_decay: float = option(5e-4, "AdamW's", 0, 1e6)
+    grad_clip: float = option(5.0, "largest norm of the gradient (0: no limit)", 0, 1e9)
+    ema: float = option(0.998, "decay of the moving average of the weights, which is what gets exported", 0, 0.999999)
+    negatives_per_face: int = option(7, "background anchors, the worst ones, for each that is a face (RetinaFace: 7)", 1, 10**6)
+    points_weight: float = option(1.2, "of the loss of the five points, beside 1 for the score (RetinaFace: 1 beside 1)", 0, 1e3)
+    largest_face: int = option(
+        160, "px; wider faces are looked for in the photograph shrunk; may be set at the end, of a finished run", 32, 4096
+    )
+    score_shift: float = option(
+        0.0, "added to the logit of a face in the exported file, so that its scores suit the threshold 0.8; may be set at the end"
+    )
+    device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
+    workers: int = option(0, "data worker processes, each with the pictures in its memory", 0, 1024)
+    seed: int = option(0, "seed of initialisation and pictures", 0, 2**31)
+    checkpoint_every: int = option(250, "steps between checkpoints", 1, 10**9)
+    log_every: int = option(25, "steps between log entries", 1, 10**9)
+    image_every: int = option(0, "steps between image grids (0: none)", 0, 10**9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.composite_share < 1 and not (self.photos or self.wild):
+            raise InputError("Say with --wild or --photos where photographs are, or pass --composite-share 1 to do without.")
+
+    @property
+    def samples(self) -> int:
+        """Return how many pictures a process sees in a forward pass."""
+        return self.pictures
+
+
+STAGES: dict[str, type[RunConfig]] = {"prior": PriorConfig, "restore": RestoreConfig, "detector": DetectorConfig}
 
 # Ours: no adversary and no feature network, one learning rate, warm-up and cosine decay; runs without any prior.
 # Started as the identity, small batches with a large rate learn most in a given time on a CPU.
@@ -282,7 +369,7 @@ TRAINING_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def network_options(config: PFRConfig) -> str:
-    """Which options make a network of the size and channels of ``config``, as advice in an error."""
+    """Return which options make a network of the size and channels of ``config``, as advice in an error."""
     fitting = [
         name
         for name, preset in PRESETS.items()
@@ -296,17 +383,19 @@ def network_options(config: PFRConfig) -> str:
 
 
 def without_start(config: Config) -> Config:
-    """``config`` for a run whose weights come from a checkpoint of its own."""
-    return replace(config, init_from="", discriminator="")
+    """Return ``config`` for a run whose weights come from a checkpoint of its own."""
+    return replace(config, **dict.fromkeys(config.STARTS, ""))  # type: ignore[arg-type]  # they are all strings
 
 
 def stage_of(config: RunConfig) -> str:
-    """``"prior"`` or ``"restore"``."""
+    """Return the name of the stage that ``config`` is of."""
     return next(name for name, kind in STAGES.items() if isinstance(config, kind))
 
 
 def read_config(path: Path) -> tuple[str, dict[str, Any]]:
-    """Stage and values of a configuration that a run saved, or that a user wrote.
+    """Return stage and values of a configuration that a run saved, or that a user wrote.
+
+    The detector's runs did not name their stage before they had this loop; they are known by their ``pictures``.
 
     Raises:
         InputError: no such file, no stage in it, or a name that the stage does not know; the message suggests the right one.
@@ -315,6 +404,8 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no configuration of a run ({error}).") from error
+    if isinstance(values, dict) and "pictures" in values:
+        values.setdefault("stage", "detector")
     if not isinstance(values, dict) or values.get("stage") not in STAGES:
         raise InputError(f'{path}: no configuration of a run: it needs "stage", one of {", ".join(STAGES)}.')
     stage = values.pop("stage")
@@ -326,11 +417,11 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     return stage, {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def load_config(path: Path) -> PriorConfig | RestoreConfig:
-    """The configuration that :meth:`RunConfig.save` wrote.
+def load_config(path: Path) -> RunConfig:
+    """Return the configuration that :meth:`RunConfig.save` wrote.
 
     Raises:
         InputError: as :func:`read_config`, or a value is out of range.
     """
     stage, values = read_config(path)
-    return STAGES[stage](**values)  # type: ignore[return-value]
+    return STAGES[stage](**values)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from lightning_fabric import Fabric
@@ -74,3 +74,19 @@ def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> Non
     assert isinstance(mean, Tensor)
     for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def means(fabric: Fabric, values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the mean of each scalar over the processes, on the host: one collective, one wait for the device."""
+    flat = torch.stack([value.detach().float().reshape(()).to(fabric.device) for value in values.values()])
+    if fabric.world_size > 1:
+        flat = fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
+    return dict(zip(values, flat.tolist(), strict=True))
+
+
+def any_process(fabric: Fabric, flag: bool) -> bool:
+    """Return whether any process says so."""
+    if fabric.world_size == 1:
+        return flag
+    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    return bool(total > 0)  # type: ignore[operator]

@@ -14,7 +14,8 @@ from pfr_core.models.checkpoint import save_training
 
 from ..stages import RestoreStage, build
 from .config import ExportType, RestoreConfig, load_config, without_start
-from .loop import CONFIG, provenance
+from .loop import CONFIG
+from .provenance import provenance
 from .run_state import load_state
 
 
@@ -37,9 +38,9 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     config = load_config(run / CONFIG)
     if licence:
         config = replace(config, licence=licence)
-    state = load_state(run)
     bare = without_start(config)
     stage = build(replace(bare, fm_weight=0.0, unit_weight=0.0, fp_weight=0.0) if isinstance(bare, RestoreConfig) else bare)
+    state = stage.modern(load_state(run))
     stage.load(state["stage"])
     told = provenance(config, state["data"], state["step"], state["started_from"])
     if training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -133,6 +134,16 @@ def read_start(source: str) -> Checkpoint:
         with suppress(CheckpointError):
             return read_part(source, part)
     return read_checkpoint(source)
+
+
+def origin(source: str) -> str:
+    """Return provenance and licence of a prior's or a model's file, as JSON.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    given = read_start(source)
+    return json.dumps({**given.provenance, "licence": given.licence})
 
 
 @torch.no_grad()

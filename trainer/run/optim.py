@@ -11,13 +11,13 @@ from torch import nn
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from .config import RunConfig
+from .config import FaceConfig, RunConfig
 
 Groups = dict[str, list[nn.Parameter]]
 
 
 def generator_groups(net: PFR) -> Groups:
-    """Every parameter of ``net`` in exactly one of the groups of section 4.2.
+    """Return every parameter of ``net`` in exactly one of the groups of section 4.2.
 
     ``noise``: the scalars of the noise branches. ``prior``: mapping network, constant, style convolutions, ToRGB. ``codec``:
     encoder, projection to z, MMRBs, decoder and its training heads.
@@ -32,7 +32,7 @@ def generator_groups(net: PFR) -> Groups:
 
 
 def freeze_first(convs: nn.ModuleList, count: int) -> None:
-    """FreezeD: the first ``count`` entries never get a gradient again.
+    """Keep the first ``count`` entries from any gradient (FreezeD).
 
     The paper's "first five convolution layers" are, in our reading, the first five entries: stem and four residual blocks.
 
@@ -46,12 +46,12 @@ def freeze_first(convs: nn.ModuleList, count: int) -> None:
 
 
 def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
-    """Those that may change."""
+    """Return those that may change."""
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
-    """Adam with a named group for each non-empty entry of ``groups``.
+def adam(groups: Groups, rates: Mapping[str, float], config: FaceConfig, lazy_every: Mapping[str, int]) -> torch.optim.Adam:
+    """Return Adam with a named group for each non-empty entry of ``groups``.
 
     A network that also takes a step of its own for a regulariser every k steps takes k + 1 steps where it would take k;
     StyleGAN2 scales rate and betas by k / (k + 1) for that.
@@ -75,14 +75,14 @@ def adam(groups: Groups, rates: Mapping[str, float], config: RunConfig, lazy_eve
 
 
 def rate_factor(config: RunConfig, step: int) -> float:
-    """Factor on all learning rates at ``step``: linear warm-up, then the piecewise decay (section 4.2) or a cosine."""
+    """Return factor on all learning rates at ``step``: linear warm-up, then the piecewise decay (section 4.2) or a cosine."""
     if config.schedule == "piecewise" and step >= config.warmup:
         return config.decay ** sum(step >= share * config.iterations for share in config.decay_at)
     return warmup_cosine(step, config.iterations, config.warmup, config.final_rate)
 
 
 def warmup_cosine(step: int, iterations: int, warmup: int, final: float) -> float:
-    """Linear from 0 over ``warmup`` steps to 1, then a cosine down to ``final`` at ``iterations``."""
+    """Return a factor: linear from 0 over ``warmup`` steps to 1, then a cosine down to ``final`` at ``iterations``."""
     if step < warmup:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, iterations - warmup))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look", "face", "degradation", "clean", "crop")
+PURPOSES = ("Gmain", "Greg", "Dmain", "Dreg", "look", "face", "degradation", "clean", "crop", "picture")
 
 
 def sample_seed(seed: int, purpose: str, counter: int) -> tuple[int, int, int]:

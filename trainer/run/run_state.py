@@ -15,12 +15,12 @@ from pfr_core.support.files import replacing
 FOLDER = "checkpoints"
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints of the run in ``folder``, oldest first."""
+    return sorted(path for path in (folder / FOLDER).glob("*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
 
 
-def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
+def save_state(folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write ``state`` (tensors and plain values, with its ``step``); then drop all but the last ``keep`` checkpoints.
 
     A checkpoint appears under its name only when it is whole and on the disk.
@@ -28,8 +28,8 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
     Raises:
         CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
-    path = run / FOLDER / f"step-{state['step']:09d}.pt"
-    for left in (*path.parent.glob(".*.tmp"), *run.glob(".*.tmp")):  # of a run that was killed while it wrote
+    path = folder / FOLDER / f"step-{state['step']:09d}.pt"
+    for left in (*path.parent.glob(".*.tmp"), *folder.glob(".*.tmp")):  # of a run that was killed while it wrote
         left.unlink()
     try:
         # PyTorch raises RuntimeError where there is no space.
@@ -37,25 +37,25 @@ def save_state(run: Path, state: dict[str, Any], keep: int) -> Path:
             torch.save(state, file)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Earlier checkpoints are intact: continue with --resume then.") from error
-    for old in checkpoints(run)[:-keep]:
+    for old in checkpoints(folder)[:-keep]:
         old.unlink()
     return path
 
 
-def state_to_resume(run: Path) -> dict[str, Any] | None:
-    """Do as :func:`load_state`; None if the run was stopped before its first checkpoint and has to begin again."""
-    return load_state(run) if checkpoints(run) else None
+def state_to_resume(folder: Path) -> dict[str, Any] | None:
+    """Return what :func:`load_state` does; None if the run was stopped before its first checkpoint and has to begin again."""
+    return load_state(folder) if checkpoints(folder) else None
 
 
-def load_state(run: Path) -> dict[str, Any]:
-    """Return the newest checkpoint of a run.
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return the newest checkpoint of the run in ``folder``.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = checkpoints(run)
+    found = checkpoints(folder)
     if not found:
-        raise CheckpointError(f"{run}: has no checkpoint yet. Continue the run with --resume.")
+        raise CheckpointError(f"{folder}: has no checkpoint yet. Continue the run with --resume.")
     try:
         return torch.load(found[-1], map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:

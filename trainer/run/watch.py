@@ -11,7 +11,6 @@ from types import FrameType
 
 import cv2
 import numpy as np
-import torch
 from einops import rearrange
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -30,16 +29,16 @@ class Watch:
     """Scalars and pictures of a run, in its folder. A resumed run takes back what was logged after its checkpoint.
 
     Args:
-        run: the folder.
+        folder: the run's.
         step: where the run starts or goes on.
         every: steps over which scalars are averaged.
     """
 
-    def __init__(self, run: Path, step: int, every: int) -> None:
-        self.run, self.every = run, every
+    def __init__(self, folder: Path, step: int, every: int) -> None:
+        self.folder, self.every = folder, every
         self.sums: dict[str, tuple[float, int]] = {}
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step)
-        path = run / LOG
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        path = folder / LOG
         text = path.read_text() if step and path.exists() else ""
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a kill can leave half a line
         kept = [line for line in whole if json.loads(line)["step"] <= step]
@@ -72,12 +71,12 @@ class Watch:
         """Write grids: each tensor [rows, columns, 3, H, W] in [-1,1] becomes ``grids/<step>-<name>.png``."""
         for name, tiles in pictures.items():
             image = grid(tiles)
-            write_photo(self.run / "grids" / f"{step:09d}-{name}.png", image)
+            write_photo(self.folder / "grids" / f"{step:09d}-{name}.png", image)
             self.board.add_image(name, image, step, dataformats="HWC")
 
 
 def grid(tiles: Tensor) -> RGB8:
-    """[rows, columns, 3, H, W] in [-1,1] -> one picture [rows*H, columns*W, 3] uint8."""
+    """Lay [rows, columns, 3, H, W] in [-1,1] out as one picture [rows*H, columns*W, 3] uint8."""
     image = np.ascontiguousarray(rearrange(to_bytes(tiles).cpu(), "r c d h w -> (r h) (c w) d").numpy())
     factor = -(-MINIMUM_TILE // tiles.shape[-1])
     return image if factor <= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -85,7 +84,7 @@ def grid(tiles: Tensor) -> RGB8:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM and SIGINT set a flag (returned as a callable) instead of killing the run."""
+    """Let SIGTERM and SIGINT set a flag within the block (returned as a callable) instead of killing the run."""
     received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
@@ -97,14 +96,3 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Largest memory use so far in GiB: the device's for CUDA, else the process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

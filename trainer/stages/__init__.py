@@ -1,13 +1,47 @@
-"""The two stages of training: the prior from scratch, and the restoration around it."""
+"""The stages of training: the prior from scratch, the restoration around it, and the face detector."""
 
-from ..run.config import PriorConfig, RunConfig
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..data.dataset import FaceDataset, list_faces
+from ..data.detector.dataset import PictureDataset
+from ..data.detector.photographs import load_teacher
+from ..data.loader import TrainingSet
+from ..run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig, RunConfig
 from .base import Phase, Stage, Terms
+from .detector import DetectorStage
+from .faces import FaceStage
 from .prior import PriorStage
 from .restore import RestoreStage
 
-__all__ = ["Phase", "PriorStage", "RestoreStage", "Stage", "Terms", "build"]
+__all__ = ["DetectorStage", "FaceStage", "Phase", "PriorStage", "RestoreStage", "Stage", "Terms", "build", "open_data"]
 
 
-def build(config: RunConfig) -> Stage:
+def build(config: RunConfig) -> Stage[Any]:
     """Return the networks, optimisers and losses for ``config``, on the CPU."""
-    return PriorStage(config) if isinstance(config, PriorConfig) else RestoreStage(config)  # type: ignore[arg-type]
+    kinds: dict[type[RunConfig], Any] = {PriorConfig: PriorStage, RestoreConfig: RestoreStage, DetectorConfig: DetectorStage}
+    return kinds[type(config)](config)
+
+
+def open_data(config: RunConfig, device: torch.device) -> TrainingSet:
+    """Return what ``config`` trains on.
+
+    Raises:
+        InputError: unusable data.
+        WeightsError: a network that labels them cannot be had.
+    """
+    if isinstance(config, DetectorConfig):
+        return PictureDataset(config, load_teacher(device))
+    assert isinstance(config, FaceConfig)
+    faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
+    return FaceDataset(
+        faces,
+        config.shape.size,
+        seed=config.seed,
+        real_share=config.real_share,
+        degrade=isinstance(config, RestoreConfig),
+        clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
+    )

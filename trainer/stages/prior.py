@@ -19,17 +19,16 @@ from pfr_core.network.prior import StyleGAN2Prior
 
 from .. import losses
 from ..data.augment import augment, steer
-from ..data.dataset import Batch, to_unit
+from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, take_over
 from ..run.optim import adam
 from ..run.randomness import SampleRandom
-from .base import Phase, Stage, Terms, start_discriminator
+from .base import Phase, Terms
+from .faces import FaceStage, scores, start_discriminator
 
-PATH_DECAY = 0.01
 
-
-class PriorStage(Stage):
+class PriorStage(FaceStage):
     """See the module.
 
     Raises:
@@ -37,7 +36,6 @@ class PriorStage(Stage):
     """
 
     config: PriorConfig
-    needs_degraded = False
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
@@ -61,24 +59,25 @@ class PriorStage(Stage):
             "g": adam({"generator": g}, rates, config, lazy),
             "d": adam({"discriminator": d}, rates, config, lazy),
         }
-        self.phases = [Phase("Gmain", "g", g)]
+        norm = "G/gradient" if config.grad_clip else ""
+        self.phases = [Phase("Gmain", "g", g, norm=norm)]
         if config.path_weight:
-            self.phases.append(Phase("Greg", "g", g, config.path_every))
+            self.phases.append(Phase("Greg", "g", g, config.path_every, norm))
         self.phases.append(Phase("Dmain", "d", d))
         if config.r1_weight:
             self.phases.append(Phase("Dreg", "d", d, config.r1_every))
-        self.augment_probability, self.path_mean = config.augment, 0.0
+        self.augment_probability = config.augment
 
     @property
     def generator(self) -> nn.Module:
         return self.g
 
-    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+    def loss(self, phase: str, batch: FaceBatch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, phase, batch["counter"].tolist(), self.device)
         if phase == "Gmain":
             with self.autocast():
-                fake = self.run("g", self.g.synthesise)(self._styles(random), self._noise(random)).float()
-                logits = self.run("d", self.d)(augment(fake, random, self.augment_probability))
+                fake = self.compiled_if_asked("g", self.g.synthesise)(self._styles(random), self._noise(random)).float()
+                logits = self.compiled_if_asked("d", self.d)(augment(fake, random, self.augment_probability))
             batch["fake"] = fake.detach()
             loss = losses.generator_adversarial(logits)
             return loss, {"G/adversarial": loss.detach()}
@@ -88,10 +87,10 @@ class PriorStage(Stage):
             lengths = losses.path_lengths(images, w, random.normal(*images.shape[1:]))
             loss = losses.path_length(lengths, self.path_mean)
             return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
-        truth = to_unit(batch["truth"])
+        truth = to_signed(batch["truth"])
         if phase == "Dmain":
             with self.autocast():
-                discriminate = self.run("d", self.d)
+                discriminate = self.compiled_if_asked("d", self.d)
                 real = discriminate(augment(truth, random, self.augment_probability))
                 fake = discriminate(augment(batch["fake"], random, self.augment_probability))
             loss = losses.discriminator_adversarial(real, fake)
@@ -100,33 +99,33 @@ class PriorStage(Stage):
         loss = losses.r1(self.d(augment(images, random, self.augment_probability)), images)
         return self.config.r1_weight * loss, {"D/r1": loss.detach()}
 
-    def update(self, terms: Mapping[str, float], faces: int) -> None:
-        if "G/path_length" in terms:
-            self.path_mean += PATH_DECAY * (terms["G/path_length"] - self.path_mean)
+    def update(self, terms: Mapping[str, float], samples: int) -> None:
+        super().update(terms, samples)
         if self.config.ada_target:
             self.augment_probability = steer(
-                self.augment_probability, terms["D/real_sign"], self.config.ada_target, faces, self.config.ada_faces
+                self.augment_probability, terms["D/real_sign"], self.config.ada_target, samples, self.config.ada_faces
             )
 
     def steered(self) -> dict[str, float]:
-        return {"augment": self.augment_probability, "path_mean": self.path_mean}
+        return {"augment": self.augment_probability, **super().steered()}
 
     def steer(self, values: Mapping[str, float]) -> None:
-        self.augment_probability, self.path_mean = values["augment"], values["path_mean"]
+        super().steer(values)
+        self.augment_probability = values["augment"]
 
     @torch.no_grad()
     def sample(self, counters: list[int], *, noise_of: list[int] | None = None) -> Tensor:
-        """Faces of the average: z from ``counters``, noise from ``noise_of`` (the same if not given); [B,3,S,S]."""
+        """Return faces of the average [B,3,S,S]: z from ``counters``, noise from ``noise_of`` (the same if not given)."""
         z = SampleRandom(self.config.seed, "look", counters, self.device).normal(self.config.shape.style_dim)
         random = SampleRandom(self.config.seed, "Gmain", counters if noise_of is None else noise_of, self.device)
         assert isinstance(self.ema, StyleGAN2Prior)
         return self.ema(z, self._noise(random))
 
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: FaceBatch) -> dict[str, Tensor]:
         """Return ``samples``, z and noise varied, and ``noise``, the same z in each row with other noise."""
         rows = [self.sample(list(range(8 * i, 8 * i + 8))) for i in range(6)]
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
-        return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_unit(batch["truth"])[None]}
+        return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_signed(batch["truth"])[None]}
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
@@ -136,7 +135,7 @@ class PriorStage(Stage):
         return [path, beside]
 
     def _styles(self, random: SampleRandom) -> Tensor:
-        """w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
+        """Return w of each sample and resolution [B,R,D]; with style mixing the later resolutions may have another z's."""
         shape = self.config.shape
         count = len(shape.resolutions)
         first, second = self.g.map(random.normal(shape.style_dim)), self.g.map(random.normal(shape.style_dim))
@@ -149,9 +148,3 @@ class PriorStage(Stage):
     def _noise(self, random: SampleRandom) -> dict[int, Tensor]:
         shape = self.config.shape
         return {r: random.normal(shape.channels(r), r, r) for r in shape.resolutions}
-
-
-def scores(real: Tensor, fake: Tensor) -> Terms:
-    """How the global discriminator stands: mean logits, and the mean sign on real faces (ADA's measure of overfitting)."""
-    real, fake = real.detach().float(), fake.detach().float()
-    return {"D/real": real.mean(), "D/fake": fake.mean(), "D/real_sign": real.sign().mean()}

@@ -7,7 +7,6 @@ the paper's terms there are our own for texture (preset ``texture-512``), off by
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,20 @@ from pfr_core.support.device import memory_format
 
 from .. import losses
 from ..data.components import COMPONENTS, cut, places, squares
-from ..data.dataset import Batch, to_unit
+from ..data.dataset import FaceBatch, to_signed
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
-from .base import Phase, Stage, Terms, start_discriminator
-from .prior import PATH_DECAY, scores
+from .base import Phase, Terms
+from .faces import FaceStage, scores, start_discriminator
 from .texture import DetailDiscriminator, ProjectedHeads, haar, hinge_discriminator, hinge_generator
 
 log = logging.getLogger(__name__)
 
 
-class RestoreStage(Stage):
+class RestoreStage(FaceStage):
     """See the module.
 
     Raises:
@@ -44,7 +43,6 @@ class RestoreStage(Stage):
     """
 
     config: RestoreConfig
-    needs_degraded = True
 
     def __init__(self, config: RestoreConfig) -> None:
         super().__init__(config)
@@ -68,15 +66,15 @@ class RestoreStage(Stage):
         lazy_g = dict.fromkeys(groups, config.path_every if config.path_weight else 0)
         g = trainable([parameter for group in groups.values() for parameter in group])
         self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
-        self.phases = [Phase("Gmain", "g", g)]
+        norm = "G/gradient" if config.grad_clip else ""
+        self.phases = [Phase("Gmain", "g", g, norm=norm)]
         if config.path_weight:
             # What lies before w has no part in it.
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
-            self.phases.append(Phase("Greg", "g", behind_w, config.path_every))
+            self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
         self._add_discriminators()
         if start is not None:
             take_over_discriminators(self.networks, start)
-        self.path_mean = 0.0
 
     def _add_discriminators(self) -> None:
         config = self.config
@@ -109,7 +107,7 @@ class RestoreStage(Stage):
             "projected": config.lr_texture,
             "detail": config.lr_texture,
         }
-        regularised = [name for name in ("global", "detail") if name in groups and config.r1_weight]
+        regularised: list[str] = [name for name in ("global", "detail") if name in groups and config.r1_weight]
         lazy = dict.fromkeys(regularised, config.r1_every)
         self.optimisers["d"] = adam(groups, rates, config, lazy)
         self.phases.append(Phase("Dmain", "d", trainable([p for group in groups.values() for p in group])))
@@ -121,12 +119,12 @@ class RestoreStage(Stage):
     def generator(self) -> nn.Module:
         return self.g
 
-    def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
+    def loss(self, phase: str, batch: FaceBatch) -> tuple[Tensor, Terms]:
         if phase == "Gmain":
             return self._generator(batch)
         if phase == "Greg":
             return self._path_length(batch)
-        truth = to_unit(batch["truth"])
+        truth = to_signed(batch["truth"])
         if phase == "Dmain":
             return self._discriminators(truth, batch)
         terms: Terms = {}
@@ -134,16 +132,16 @@ class RestoreStage(Stage):
             images = truth.requires_grad_(True)
             terms["D/r1"] = losses.r1(self.d(images), images)
         if self.config.detail_weight:
-            bands = haar(self._piece(to_unit(batch["truth"]), batch)).requires_grad_(True)
+            bands = haar(self._piece(to_signed(batch["truth"]), batch)).requires_grad_(True)
             terms["D/r1_detail"] = losses.r1(self.detail(bands), bands)
         total = torch.stack(list(terms.values())).sum()
         return self.config.r1_weight * total, {name: term.detach() for name, term in terms.items()}
 
-    def _generator(self, batch: Batch) -> tuple[Tensor, Terms]:
-        config, truth = self.config, to_unit(batch["truth"])
-        degraded = to_unit(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
+    def _generator(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
+        config, truth = self.config, to_signed(batch["truth"])
+        degraded = to_signed(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
         with self.autocast():
-            output, pyramid = self.run("g", self.g.forward_with_pyramid)(degraded)
+            output, pyramid = self.compiled_if_asked("g", self.g.forward_with_pyramid)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
         mask = batch["mask"].float()
         output = torch.lerp(truth, output.float(), mask)
@@ -154,7 +152,7 @@ class RestoreStage(Stage):
             weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truth)
         if config.global_weight:
             with self.autocast():
-                logits = self.run("d", self.d)(output)
+                logits = self.compiled_if_asked("d", self.d)(output)
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
         if config.local_weight:
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
@@ -174,7 +172,7 @@ class RestoreStage(Stage):
         total = torch.stack(list(weighted.values())).sum()  # Eq. 16
         return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
 
-    def _features(self, output: Tensor, truth: Tensor, batch: Batch) -> Terms:
+    def _features(self, output: Tensor, truth: Tensor, batch: FaceBatch) -> Terms:
         """Return the weighted terms on features of the perceptual network; the projected heads find the features in ``batch``."""
         config, network, terms = self.config, self.fixed["perceptual"], {}
         with self.autocast():
@@ -188,11 +186,10 @@ class RestoreStage(Stage):
         if config.projected_weight:
             with self.autocast():
                 terms["projected"] = config.projected_weight * hinge_generator(self.projected(found))
-            for i, (fake, real) in enumerate(zip(found, wanted, strict=True)):
-                batch[f"fake_features{i}"], batch[f"real_features{i}"] = fake.detach(), real
+            batch["fake_features"], batch["real_features"] = [fake.detach() for fake in found], wanted
         return terms
 
-    def _piece(self, images: Tensor, batch: Batch) -> Tensor:
+    def _piece(self, images: Tensor, batch: FaceBatch) -> Tensor:
         """Return the piece of each face that features and details are taken of, the same in all phases of a step."""
         size, side = self.config.shape.size, self.config.crop
         if not side:
@@ -200,10 +197,10 @@ class RestoreStage(Stage):
         random = SampleRandom(self.config.seed, "crop", batch["counter"].tolist(), torch.device("cpu"))
         return squares(images, places(batch["boxes"], size, side, random.uniform(4)), side)
 
-    def _path_length(self, batch: Batch) -> tuple[Tensor, Terms]:
+    def _path_length(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
         with torch.no_grad():
-            z, features = self.g.encoder(to_unit(batch["degraded"]))
+            z, features = self.g.encoder(to_signed(batch["degraded"]))
             clean = features if self.g.decoder is None else self.g.decoder(features)
             w = self.g.prior.map(z)
         w.requires_grad_(True)
@@ -212,12 +209,12 @@ class RestoreStage(Stage):
         loss = losses.path_length(lengths, self.path_mean)
         return self.config.path_weight * loss, {"G/path": loss.detach(), "G/path_length": lengths.detach().mean()}
 
-    def _discriminators(self, truth: Tensor, batch: Batch) -> tuple[Tensor, Terms]:
+    def _discriminators(self, truth: Tensor, batch: FaceBatch) -> tuple[Tensor, Terms]:
         fake, boxes = batch["fake"], batch["boxes"]
         total, terms = truth.new_zeros(()), {}
         if self.config.global_weight:
             with self.autocast():
-                discriminate = self.run("d", self.d)
+                discriminate = self.compiled_if_asked("d", self.d)
                 real_logits, fake_logits = discriminate(truth), discriminate(fake)
             loss = losses.discriminator_adversarial(real_logits, fake_logits)
             total, terms = total + loss, {"D/adversarial": loss.detach(), **scores(real_logits, fake_logits)}
@@ -229,9 +226,8 @@ class RestoreStage(Stage):
             for name, r, f in zip(COMPONENTS, real, false, strict=True):
                 terms |= {f"D/{name}_real": r.detach().float().mean(), f"D/{name}_fake": f.detach().float().mean()}
         if self.config.projected_weight:
-            layers = range(len(self.projected.heads))
             with self.autocast():
-                real, false = (self.projected([batch[f"{which}_features{i}"] for i in layers]) for which in ("real", "fake"))
+                real, false = (self.projected(features) for features in (batch["real_features"], batch["fake_features"]))
             loss = hinge_discriminator(real, false)
             total, terms = total + loss, terms | {"D/projected": loss.detach()}
         if self.config.detail_weight:
@@ -246,20 +242,10 @@ class RestoreStage(Stage):
         with self.autocast():
             return [self.local[name](part) for name, part in zip(COMPONENTS, parts, strict=True)]
 
-    def update(self, terms: Mapping[str, float], faces: int) -> None:
-        if "G/path_length" in terms:
-            self.path_mean += PATH_DECAY * (terms["G/path_length"] - self.path_mean)
-
-    def steered(self) -> dict[str, float]:
-        return {"path_mean": self.path_mean}
-
-    def steer(self, values: Mapping[str, float]) -> None:
-        self.path_mean = values["path_mean"]
-
     @torch.no_grad()
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: FaceBatch) -> dict[str, Tensor]:
         """Return ``faces``: input, output, truth; and each component's output and truth, as the local discriminators see them."""
-        degraded, truth = to_unit(batch["degraded"]), to_unit(batch["truth"])
+        degraded, truth = to_signed(batch["degraded"]), to_signed(batch["truth"])
         output = self.ema(degraded)
         found = {"faces": torch.stack([degraded, output, truth], dim=1)}
         for name, fake, real in zip(COMPONENTS, cut(output, batch["boxes"]), cut(truth, batch["boxes"]), strict=True):

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..data.dataset import RGB8
+from pfr_core.faces.geometry import rescaling
+
+from ..dataset import RGB8
 from .photographs import Material, Picture
 from .spoil import spoil
 
@@ -31,7 +33,7 @@ VISIBLE = 0.55
 
 
 @dataclass
-class Sample:
+class LabelledPicture:
     """A training picture.
 
     Attributes:
@@ -49,7 +51,7 @@ class Sample:
     ignored: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
 
-def composite(material: Material, size: int, rng: np.random.Generator) -> Sample:
+def composite(material: Material, size: int, rng: np.random.Generator) -> LabelledPicture:
     """Return a composite of ``size`` px."""
     canvas = _background(material, size, rng)
     boxes: list[npt.NDArray[np.float32]] = []
@@ -82,7 +84,7 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Sample
             _occlude(canvas, box, material, rng)
         boxes.append(box)
         points.append(five)
-    return Sample(
+    return LabelledPicture(
         spoil(canvas, rng),
         exact=True,
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
@@ -91,8 +93,8 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Sample
     )
 
 
-def piece(photo: Picture, size: int, rng: np.random.Generator) -> Sample:
-    """Yield a piece of a photograph at a random scale, mostly around one of its faces."""
+def piece(photo: Picture, size: int, rng: np.random.Generator) -> LabelledPicture:
+    """Return a piece of a photograph at a random scale, mostly around one of its faces."""
     height, width = photo.levels[0].shape[:2]
     angle = rng.normal(0, 12) if rng.random() < 0.4 else 0.0
     if len(photo.boxes) and rng.random() < 0.75:
@@ -113,7 +115,7 @@ def piece(photo: Picture, size: int, rng: np.random.Generator) -> Sample:
     shade = tuple(float(v) for v in rng.integers(0, 256, 3))
     interpolation = cv2.INTER_LINEAR if rest < 1.5 else cv2.INTER_CUBIC
     image = cv2.warpAffine(source, matrix, (size, size), flags=interpolation, borderMode=mode, borderValue=shade)
-    return Sample(spoil(image, rng), exact=False)
+    return LabelledPicture(spoil(image, rng), exact=False)
 
 
 def _choose(pictures: list[Picture], rng: np.random.Generator) -> Picture:
@@ -136,8 +138,7 @@ def _transform(
         turn = turn @ np.diag([-1.0, 1.0])
     matrix = np.concatenate([turn, (shift - turn @ centre)[:, None]], axis=1)
     ratio = picture.levels[0].shape[1] / source.shape[1], picture.levels[0].shape[0] / source.shape[0]
-    to_first = np.array([[ratio[0], 0, 0.5 * ratio[0] - 0.5], [0, ratio[1], 0.5 * ratio[1] - 0.5], [0, 0, 1]])
-    return matrix @ to_first
+    return matrix @ np.vstack([rescaling(*ratio), [0, 0, 1]])
 
 
 def _paste(
@@ -226,7 +227,7 @@ def _occlude(canvas: RGB8, box: npt.NDArray[np.float32], material: Material, rng
 
 
 def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8:
-    """Yield a piece of a face-free picture, a page of writing, or a made texture."""
+    """Return a piece of a face-free picture, a page of writing, or a made texture."""
     draw = rng.random()
     if material.negatives and draw < 0.75:
         picture = _choose(material.negatives, rng)

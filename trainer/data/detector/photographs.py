@@ -15,16 +15,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from tqdm import tqdm
 
 from pfr_core.errors import InputError
+from pfr_core.faces.detect import NMS_IOU
+from pfr_core.faces.geometry import rescale
 from pfr_core.faces.retinaface import RetinaFace
+from pfr_core.models.download import obtain
 from pfr_core.photo.photo import images_below
 
-from ..data.dataset import CSV_POINTS, RGB8
+from ..dataset import CSV_POINTS, RGB8
 from .split import is_test
 
 log = logging.getLogger(__name__)
+
+TEACHER = "retinaface_mobile0.25"
+"""Labels photographs, and boxes of aligned faces."""
 
 FACE_SIDE = 256
 """Aligned faces are kept at this size and at halves of it."""
@@ -61,34 +68,41 @@ class Picture:
 
 @dataclass(frozen=True)
 class Material:
-    """All there is to make training pictures of, and where it comes from (for the exported file)."""
+    """All there is to make training pictures of, and what is to be said of it in the exported file."""
 
     faces: list[Picture]
     real_faces: list[Picture]
     photos: list[Picture]
     negatives: list[Picture]
-    provenance: dict[str, object]
+    facts: dict[str, object]
 
 
-def load_material(
-    faces: str, wild: str, photos: tuple[str, ...], negatives: tuple[str, ...], teacher: RetinaFace, limit: int = 0
-) -> Material:
-    """Read everything, of ``wild`` only what is not for testing; of each kind the first ``limit`` files, 0 for all.
+def load_teacher(device: torch.device) -> RetinaFace:
+    """Return the published RetinaFace.
+
+    Raises:
+        WeightsError: its weights are not to be had.
+    """
+    return RetinaFace.load("mobile0.25", obtain(TEACHER), device)
+
+
+def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tuple[str, ...], teacher: RetinaFace) -> Material:
+    """Read everything, of ``wild`` only what is not for testing.
 
     Raises:
         InputError: a folder is missing or holds nothing that can be used, or a file cannot be read; the message names it.
     """
-    rows = _index(Path(faces))[: limit or None]
+    rows = _index(Path(faces))
     aligned = [_aligned(Path(faces) / "train" / row["file"], row, teacher) for row in tqdm(rows, desc="faces")]
-    paths = [path for path in (_images(Path(wild)) if wild else []) if not is_test(path)][: limit or None]
-    paths += [path for folder in photos for path in _images(Path(folder))][: limit or None]
+    paths = [path for path in (_images(Path(wild)) if wild else []) if not is_test(path)]
+    paths += [path for folder in photos for path in _images(Path(folder))]
     labelled = [_labelled(path, teacher, LONGEST_SIDE) for path in tqdm(paths, desc="photographs")]
-    others = [path for folder in negatives for path in _images(Path(folder))][: limit or None]
+    others = [path for folder in negatives for path in _images(Path(folder))]
     empty = [_labelled(path, teacher, LONGEST_SIDE // 2, DOUBTFUL) for path in tqdm(others, desc="face-free pictures")]
     empty = [picture for picture in empty if not len(picture.boxes)]
     found = [(row, face) for row, face in zip(rows, aligned, strict=True) if len(face.boxes)]
     real = [face for row, face in found if row["kind"] == "real"]
-    provenance: dict[str, object] = {
+    facts: dict[str, object] = {
         "aligned_faces": len(found),
         "real_aligned_faces": len(real),
         "aligned_faces_licences": dict(Counter(row["licence"] for row, _ in found)),
@@ -96,10 +110,10 @@ def load_material(
         "faces_in_photographs": sum(len(picture.boxes) for picture in labelled),
         "face_free_pictures": len(empty),
     }
-    log.info("%s", provenance)
+    log.info("%s", facts)
     if not found:
         raise InputError(f"{faces}: no aligned face in which the published RetinaFace sees one.")
-    return Material([face for _, face in found], real, labelled, empty, provenance)
+    return Material([face for _, face in found], real, labelled, empty, facts)
 
 
 def _index(folder: Path) -> list[dict[str, str]]:
@@ -139,22 +153,17 @@ def _halves(image: RGB8) -> list[RGB8]:
     return levels
 
 
-def _rows(image: RGB8, teacher: RetinaFace, threshold: float) -> npt.NDArray[np.float32]:
-    return teacher.detect_faces(image, threshold, 0.4)
-
-
 def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:
     image = _read(path, longest)
-    rows = _rows(image, teacher, threshold)
-    return Picture(_halves(image), rows[:, :4], rows[:, 5:].reshape(-1, 5, 2))
+    seen = teacher.detect_faces(image, threshold, NMS_IOU)
+    return Picture(_halves(image), seen.boxes, seen.points)
 
 
 def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
     """Return the face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
     image = _read(path, FACE_SIDE)
     scale = image.shape[0] / float(row["size"])
-    points = (np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2) + 0.5) * scale - 0.5
-    rows = _rows(image, teacher, SURE)
-    middle = points.mean(axis=(0, 1))
-    boxes = np.array([r[:4] for r in rows if (r[:2] < middle).all() and (middle < r[2:4]).all()], np.float32).reshape(-1, 4)[:1]
-    return Picture(_halves(image), boxes, points)
+    points = rescale(np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2), scale)
+    boxes, middle = teacher.detect_faces(image, SURE, NMS_IOU).boxes, points.mean(axis=(0, 1))
+    around = (boxes[:, :2] < middle).all(axis=1) & (middle < boxes[:, 2:]).all(axis=1)
+    return Picture(_halves(image), boxes[around][:1], points)

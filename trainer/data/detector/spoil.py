@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..data.dataset import RGB8
+from ..dataset import RGB8
 
 
 def spoil(image: RGB8, rng: np.random.Generator) -> RGB8:

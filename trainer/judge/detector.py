@@ -30,7 +30,7 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.choices import DetectorName
 
 from ..data.dataset import RGB8
-from .split import is_test
+from ..data.detector.split import is_test
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 THRESHOLD, FULL = 0.8, 8192
@@ -46,7 +46,7 @@ CROWD_FACE, CROWD_SIDE, LARGE = 30, 1280, 3000
 
 
 @dataclass(frozen=True)
-class Photo:
+class JudgedPhoto:
     """A photograph with the faces of the reference."""
 
     path: Path
@@ -71,8 +71,42 @@ class Result:
     seconds: float
 
 
+def evaluate_detector_command(
+    photos: Path,
+    *,
+    everything: bool = False,
+    detectors: Sequence[str] = ("builtin",),
+    threshold: float = THRESHOLD,
+    size: int = 1280,
+    sizes: Sequence[int] = (),
+    curve: Path | None = None,
+    extras: Path | None = None,
+    crops: Path | None = None,
+) -> str:
+    """Return a Markdown table for ``python -m trainer evaluate-detector``; its options say what is drawn beside it.
+
+    Raises:
+        InputError: a name that is no detector, or no photographs.
+        WeightsError: a detector's weights are not to be had.
+    """
+    opened = {name: open_detector(name) for name in detectors}
+    first = next(iter(opened.values()))
+    labelled = load_photos(photos, everything=everything)
+    if sizes:
+        return size_table(first, labelled, sizes)
+    results = {name: judge(detector, labelled, threshold=threshold, size=size) for name, detector in opened.items()}
+    if extras:
+        write_extras(next(iter(results.values())), labelled, extras)
+    if crops:
+        write_crops(first, labelled, crops, size=size)
+    if curve:
+        low = {name: judge(detector, labelled, threshold=LOW, size=size) for name, detector in opened.items()}
+        draw_curves(low, labelled, curve)
+    return table(results.items(), labelled)
+
+
 def open_detector(name: str) -> Detector:
-    """A detector by name, or the built-in one with the weights of a file that training wrote.
+    """Return a detector by name, or the built-in one with the weights of a file that training wrote.
 
     Raises:
         InputError: neither a known name nor a file.
@@ -84,8 +118,8 @@ def open_detector(name: str) -> Detector:
     return Detector("builtin", weights=Path(name))
 
 
-def load_photos(folder: str | Path, *, everything: bool = False) -> list[Photo]:
-    """The photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
+def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedPhoto]:
+    """Return the photographs below ``folder`` that are for testing (or all of them), with the reference's faces.
 
     Raises:
         InputError: no such folder, or no photographs in it.
@@ -98,11 +132,11 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[Photo]:
     photos = []
     for path in tqdm(paths, desc="reference"):
         image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
-        photos.append(Photo(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
+        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
     return photos
 
 
-def run(detector: Detector, photos: Sequence[Photo], *, threshold: float, size: int) -> Result:
+def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> Result:
     """Detect on every photograph and compare with the reference, best score first, each face at most once."""
     result = Result([], [], [], 0.0)
     for number, photo in enumerate(photos):
@@ -122,8 +156,8 @@ def run(detector: Detector, photos: Sequence[Photo], *, threshold: float, size: 
     return result
 
 
-def table(results: Iterable[tuple[str, Result]], photos: Sequence[Photo]) -> str:
-    """Markdown: recall by size with intervals, false positives, points, photographs a second."""
+def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
+    """Return Markdown: recall by size with intervals, false positives, points, photographs a second."""
     widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
     lines = [
@@ -143,8 +177,8 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[Photo]) -> str
     return "\n".join(lines)
 
 
-def size_table(detector: Detector, photos: Sequence[Photo], sizes: Sequence[int]) -> str:
-    """Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
+def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
+    """Return Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
     group, large = crowd(photos), portraits(photos)
     lines = [
         f"| longer side | faces {CROWD_FACE} px wide in a crowd of {CROWD_SIDE} px | portraits of {LARGE} px "
@@ -152,14 +186,14 @@ def size_table(detector: Detector, photos: Sequence[Photo], sizes: Sequence[int]
         "| --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        small, big = (run(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
+        small, big = (judge(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
         cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in (small, big)]
         lines.append(f"| {size} | {' | '.join(cells)} | {len(small.extras) + len(big.extras)} | {small.seconds:.2f} |")
     return "\n".join(lines)
 
 
-def crowd(photos: Sequence[Photo]) -> list[Photo]:
-    """One picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
+def crowd(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
+    """Return one picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
     canvas, faces = np.full((CROWD_SIDE * 3 // 4, CROWD_SIDE, 3), 128, np.uint8), []
     x = y = lowest = 0
     for photo in photos:
@@ -175,22 +209,22 @@ def crowd(photos: Sequence[Photo]) -> list[Photo]:
         canvas[y : y + small.shape[0], x : x + small.shape[1]] = small
         faces += [face.moved(scale, (x, y)) for face in photo.faces]
         x, lowest = x + small.shape[1], max(lowest, y + small.shape[0])
-    return [Photo(Path("crowd"), canvas, faces)]
+    return [JudgedPhoto(Path("crowd"), canvas, faces)]
 
 
-def portraits(photos: Sequence[Photo]) -> list[Photo]:
-    """The photographs of one large face, enlarged to :data:`LARGE` px."""
+def portraits(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
+    """Return the photographs of one large face, enlarged to :data:`LARGE` px."""
     chosen = []
     for photo in photos:
         scale = LARGE / max(photo.image.shape[:2])
         if len(photo.faces) == 1 and (photo.faces[0].box[2] - photo.faces[0].box[0]) * scale > LARGE / 3:
             image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            chosen.append(Photo(photo.path, image, [photo.faces[0].moved(scale)]))
+            chosen.append(JudgedPhoto(photo.path, image, [photo.faces[0].moved(scale)]))
     return chosen
 
 
 def recall(hit: npt.NDArray[np.bool_]) -> str:
-    """Share of True with count and interval, as text."""
+    """Return the share of True with count and interval, as text."""
     if not len(hit):
         return "no such face"
     low, high = wilson(int(hit.sum()), len(hit))
@@ -198,7 +232,7 @@ def recall(hit: npt.NDArray[np.bool_]) -> str:
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927)."""
+    """Return the 95 % interval of a share (Wilson, 1927)."""
     z, share = 1.96, hits / total
     middle = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -206,7 +240,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
+    """Return (recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
     scored = [(score, True) for score in result.scores if score is not None]
     scored += [(face.score, False) for _, face in result.extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
     scored.sort(key=lambda item: -item[0])
@@ -214,8 +248,8 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
     return true / total, true / np.arange(1, len(scored) + 1)
 
 
-def draw_curves(curves: dict[str, Result], photos: Sequence[Photo], path: Path) -> None:
-    """Precision over recall of each detector, one PNG; a dot marks :data:`THRESHOLD`."""
+def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
+    """Draw precision over recall of each detector into one PNG; a dot marks :data:`THRESHOLD`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -241,8 +275,8 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[Photo], path: Path) 
     figure.savefig(path, dpi=120)
 
 
-def write_extras(result: Result, photos: Sequence[Photo], folder: Path) -> None:
-    """A picture of each detection that is not in the reference, with its surroundings, to be looked at."""
+def write_extras(result: Result, photos: Sequence[JudgedPhoto], folder: Path) -> None:
+    """Write a picture of each detection that is not in the reference, with its surroundings, to be looked at."""
     for count, (number, face) in enumerate(result.extras):
         image = photos[number].image.copy()
         left, top, right, bottom = (int(value) for value in face.box)
@@ -252,8 +286,10 @@ def write_extras(result: Result, photos: Sequence[Photo], folder: Path) -> None:
         write_photo(folder / f"{count:03d}_{face.score:.2f}_{photos[number].path.stem}.png", np.ascontiguousarray(part))
 
 
-def write_crops(detector: Detector, photos: Sequence[Photo], path: Path, *, size: int, crop: int = 128, most: int = 40) -> None:
-    """Aligned crops side by side, the reference's above the detector's: do they look the same?"""
+def write_crops(
+    detector: Detector, photos: Sequence[JudgedPhoto], path: Path, *, size: int, crop: int = 128, most: int = 40
+) -> None:
+    """Write aligned crops side by side, the reference's above the detector's: do they look the same?"""
     columns: list[RGB8] = []
     for photo in photos:
         found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
@@ -269,7 +305,7 @@ def write_crops(detector: Detector, photos: Sequence[Photo], path: Path, *, size
 
 
 def iou(a: Face, b: Face) -> float:
-    """Intersection over union of two faces' boxes."""
+    """Return the intersection over union of two faces' boxes."""
     width, height = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0]), min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
     shared = max(0.0, width) * max(0.0, height)
     areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (a, b))

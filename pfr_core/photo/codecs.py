@@ -1,0 +1,40 @@
+"""AVIF and HEIC, which not every machine can read: whether this one does, and what to do if not.
+
+AVIF comes with Pillow (11.3 and newer). HEIC needs pillow-heif, an extra: its encoder is under the GPL, and whoever has no
+iPhone does not need it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import features
+
+from ..errors import ImageError
+
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"),
+}
+"""What an ISO media file says it is, if it holds a picture."""
+
+
+def container_of(head: bytes) -> str | None:
+    """Return ``"AVIF"`` or ``"HEIF"`` if the first 12 bytes of a file are those of one, else None."""
+    return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+
+
+def need_codec(kind: str, path: Path) -> None:
+    """Make Pillow read and write AVIF or HEIF; of any other format it knows all it needs.
+
+    Raises:
+        ImageError: this machine cannot; the message says what to install.
+    """
+    if kind == "AVIF" and not features.check("avif"):
+        raise ImageError(f"{path}: an AVIF picture, which this Pillow cannot handle. Install a newer one: pip install -U Pillow")
+    if kind == "HEIF":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise ImageError(f"{path}: a HEIC picture needs one more package. Install it: pip install pillow-heif") from error
+        register_heif_opener()

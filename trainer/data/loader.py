@@ -1,0 +1,75 @@
+"""From a training set, whatever it holds, to the batches of a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..run.config import RunConfig
+from ..run.randomness import counters_of
+
+
+class TrainingSet(Dataset[Mapping[str, Tensor]], ABC):
+    """Samples by number, without end: each a pure function of the run's seed and its number, as tensors by name.
+
+    Among them is ``counter``, the number. Printed, a training set says what it was made of.
+
+    Attributes:
+        unit: what samples are, in the plural.
+        facts: what is to be said of it in an exported file.
+    """
+
+    unit: str
+    facts: dict[str, Any]
+
+    @abstractmethod
+    def __getitem__(self, counter: int) -> Mapping[str, Tensor]:
+        """Return sample number ``counter``."""
+
+    def to_look_at(self) -> TrainingSet:
+        """Return the set whose first samples the picture grids show."""
+        return self
+
+
+def batches(dataset: TrainingSet, config: RunConfig, step: int, rank: int, world: int) -> Iterator[Any]:
+    """Return the batches of process ``rank`` from ``step`` on, ``config.accumulate`` for each step."""
+
+    def numbers() -> Iterator[list[int]]:
+        for s in range(step, config.iterations):
+            for micro in range(config.accumulate):
+                yield list(counters_of(s, micro, config.samples, config.accumulate, rank, world))
+
+    loader = DataLoader(
+        dataset,
+        batch_sampler=numbers(),
+        num_workers=config.workers,
+        worker_init_fn=_start_worker,
+        # A forked worker can hang in `setNumThreads`: it waits for threads of OpenCV that only its parent has.
+        multiprocessing_context="spawn" if config.workers else None,
+        pin_memory=torch.cuda.is_available() and config.device != "cpu",
+        prefetch_factor=4 if config.workers else None,
+    )
+    return iter(loader)
+
+
+def first_batch(dataset: TrainingSet, count: int) -> dict[str, Tensor]:
+    """Return the first ``count`` samples as a batch."""
+    samples = [dataset[i] for i in range(count)]
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C, `timeout` and torchrun signal the whole process group; the run itself decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -1,0 +1,37 @@
+"""How weights came to be, for the exported file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pfr_core import __version__
+
+from .config import RunConfig, stage_of
+
+
+def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from: str) -> dict[str, Any]:
+    """Return what an exported file says of its weights. Paths are reduced to names.
+
+    Args:
+        config: the run.
+        facts: what is to be said of its data.
+        step: how far it is.
+        started_from: provenance of the file that it started from, as JSON, or empty.
+    """
+    values = asdict(config)
+    for name in (*config.DATA, *config.STARTS, "out"):
+        path = values[name]
+        values[name] = Path(path).name if isinstance(path, str) else [Path(each).name for each in path]
+    found: dict[str, Any] = {
+        "trainer": f"pfr {__version__}",
+        "stage": stage_of(config),
+        "iterations": step,
+        **facts,
+        "config": values,
+    }
+    if started_from:
+        found["started_from"] = json.loads(started_from)
+    return found
