@@ -40,7 +40,7 @@ from .session import (
     unpack_backgrounds,
 )
 from .support.choices import DetectorName, DTypeName
-from .support.device import keep_memory, memory_format, resolve_device, resolve_dtype
+from .support.device import memory_format, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,8 +115,6 @@ class FaceRestorer:
         """The network; read again if its memory was given back."""
         if self._net is None:
             net = self._model if isinstance(self._model, PFR) else load_model(self._model, self.device, self.dtype)
-            if self.device.type == "cpu":
-                keep_memory()
             self._net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
         return self._net
 

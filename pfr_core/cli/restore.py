@@ -18,6 +18,7 @@ from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
+from ..support.device import keep_memory
 from .common import for_each, tell
 from .inputs import Pairs, list_inputs, plan_outputs
 
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not todo:
         return 0
     restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
+    if restorer.device.type == "cpu":
+        keep_memory()
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)

@@ -61,7 +61,8 @@ def keep_memory() -> None:
     """Let the C library keep what it has freed, up to 2 GiB, where it can be told so (glibc).
 
     By default it gives large blocks back to the system, and each feature map then costs page faults again: a sixth of the
-    time of a network on a CPU. Does nothing elsewhere.
+    time of a network on a CPU. For programs whose process is their own and ends with the work: the memory of a server, or of
+    whatever imports this package, would stay at its highest. Does nothing elsewhere.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
