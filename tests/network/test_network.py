@@ -481,9 +481,9 @@ def quick_float16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.usefixtures("quick_float16")
-def test_half_precision_at_512_px(seed: int) -> None:
+def test_half_precision_at_512_px() -> None:
+    seed = 0  # one draw: a CPU that emulates half precision takes minutes
     torch.manual_seed(seed)
     net = PFR(PRESETS["pfr-512-lite"]).eval()
     randomise(net, seed)

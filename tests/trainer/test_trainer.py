@@ -364,7 +364,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(faces: Path, tmp_path: Path) 
     longer = dataclasses.replace(config, iterations=2)
     with pytest.raises(CheckpointError, match="does not fit this run's networks"):
         train(dataclasses.replace(longer, size=32), resume=True)
-    with pytest.raises(CheckpointError, match="2 faces a step, now there are 4"):
+    with pytest.raises(CheckpointError, match="2 samples a step, now there are 4"):
         train(dataclasses.replace(longer, batch=4), resume=True)
     with pytest.raises(CheckpointError, match="no prior of PFR"):
         read_part(tmp_path / "run" / "model.safetensors", "prior")
@@ -409,7 +409,19 @@ def test_a_run_goes_on_elsewhere_from_one_file(faces: Path, tmp_path: Path) -> N
 def test_dry_run_and_benchmark_write_nothing(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", str(faces), "--device", "cpu", "--size", "16", "--workers", "0", "--batch", "4", "--precision", "fp32"]
     options += ["--validate-every", "0"]
-    small = [*options, "--network", "pfr-256-lite", "--fm-weight", "0", "--fp-weight", "0", "--local-channels", "4"]
+    small = [
+        *options,
+        "--network",
+        "pfr-256-lite",
+        "--freeze-d",
+        "2",
+        "--fm-weight",
+        "0",
+        "--fp-weight",
+        "0",
+        "--local-channels",
+        "4",
+    ]
     assert main(["restore", *small, "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     told = capsys.readouterr().out
     for part in ("3 faces, 4 a step", "| generator |", "| - decoder |", "| global |", "| G/local |", "peak memory", "about"):
