@@ -74,12 +74,18 @@ class Canvas:
         """Whether what the result looks like has no colours."""
         return is_gray(self._colours)
 
-    def crop(self, layer: Layer, matrix: Matrix) -> FloatImage:
+    def matrix(self, layer: Layer) -> Matrix:
+        """Return what takes the pixels of the canvas to those of the layer's crop, [2,3]."""
+        return scaled(layer.matrix, *self.factors)
+
+    def crop(self, layer: Layer) -> FloatImage:
         """Return the crop [S,S,3] of what the face of ``layer`` is pasted into."""
         if not self.enlarged:
             return layer.crop
         if layer not in self._crops:
-            self._crops[layer] = align(self.base, matrix, len(layer.crop))
+            size = len(layer.crop)
+            whole = layer.face is None
+            self._crops[layer] = cut_whole(self.base, size).crop if whole else align(self.base, self.matrix(layer), size)
         return self._crops[layer]
 
 
@@ -170,12 +176,12 @@ def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOpti
     gray = options.keep_gray and canvas.gray
     shape = None if options.mask == "parse" else make_mask(options.mask, len(layers[0].crop), options.feather)
     for number, layer in enumerate(layers):
-        matrix = scaled(layer.matrix, *canvas.factors)
+        matrix = canvas.matrix(layer)
         times = 1 / scale_of(matrix)
         if times > MAGNIFIED:
             notices.append(_magnified(layer, number, times))
         crop_mask = layer.parsed(gray, options, parser) if shape is None else shape
-        change = np.float32(options.strength) * (layer.finished(gray, options) - canvas.crop(layer, matrix))
+        change = np.float32(options.strength) * (layer.finished(gray, options) - canvas.crop(layer))
         changed |= paste_face(result, mask, change, crop_mask, matrix, canvas.base)
     return Pasted(result, mask, changed, tuple(notices))
 
@@ -188,7 +194,7 @@ def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pas
         return Pasted(result, np.zeros((height, width), np.float32), changed=False)
     size = len(layer.crop)
     finished = layer.finished(options.keep_gray and canvas.gray, options)
-    change = warp(finished - cut_whole(result, size).crop, rescaling(width / size, width / size), width, height)
+    change = warp(finished - canvas.crop(layer), rescaling(width / size, width / size), width, height)
     result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
     return Pasted(result, np.ones((height, width), np.float32), changed=True)
 

@@ -21,6 +21,7 @@ from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
 from .models.checkpoint import load_model, model_file
+from .models.disk import sha256_of
 from .network import inference
 from .network.config import PRESETS
 from .network.pfr import PFR
@@ -128,7 +129,7 @@ class FaceRestorer:
                 digest.update(value.detach().float().cpu().numpy().tobytes())
             return Provenance(name, digest.hexdigest())
         path = model_file(name)
-        return Provenance(Path(name).name, hashlib.sha256(path.read_bytes()).hexdigest())
+        return Provenance(Path(name).name, sha256_of(path))
 
     @property
     def crop_size(self) -> int:
@@ -259,7 +260,7 @@ class FaceRestorer:
             source: the file, or a photo that was read.
             target: a file, whose ending decides the format; or a folder, for a file NAME_restored in the photo's own format.
             options: in place of the object's own.
-            quality: 1-100 for JPEG and WebP in place of the photo's own.
+            quality: as for :func:`~pfr_core.photo.write.write_photo`.
             provenance: whether to record in a changed file that detail is synthesised, and by which model.
             background: as for :meth:`restore`.
             aligned: as for :meth:`restore`.

@@ -386,7 +386,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         Args:
             restored: what :meth:`restore` or :meth:`compose` gave.
             target: a file, whose ending decides the format; or a folder, for a file NAME_restored in the photo's own format.
-            quality: 1-100 for JPEG and WebP in place of the photo's own.
+            quality: as for :func:`~pfr_core.photo.write.write_photo`.
             provenance: whether to record in a changed file that detail is synthesised, and by which model.
 
         Raises:

@@ -69,7 +69,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
     """
     if output.is_dir() or not _is_picture(output):
         named = {name for _, name in inputs}
-        plan = [(source, output / f"{_writable(name, named)}{ending}") for source, name in inputs]
+        plan = [(source, output / (f"{name}{ending}" if ending else _writable(name, named))) for source, name in inputs]
     elif len(inputs) > 1:
         raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
     else:

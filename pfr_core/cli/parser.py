@@ -50,7 +50,7 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
     )
-    parser.add_argument("--quality", type=int, metavar="Q", help="JPEG or WebP quality, instead of the input's own")
+    parser.add_argument("--quality", type=int, metavar="Q", help="1-100, of JPEG, WebP, AVIF and HEIC; 95 or finer without")
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
     parser.add_argument(
         "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"

@@ -133,20 +133,20 @@ def save_training(
     _write(torch.nn.ModuleDict(parts), net.config, Path(path), TRAINING_FORMAT, provenance, licence, torch.float16)
 
 
-def read_part(path: str | os.PathLike[str], part: Literal["prior", "discriminator", "training"]) -> Checkpoint:
-    """Return the content of a file that :func:`save_prior` or :func:`save_discriminator` wrote.
+def read_part(path: str | os.PathLike[str], *parts: Literal["prior", "discriminator", "training"]) -> Checkpoint:
+    """Return the content of a file that :func:`save_prior`, :func:`save_discriminator` or :func:`save_training` wrote.
 
     Raises:
-        CheckpointError: missing, damaged, or not a file of this kind.
+        CheckpointError: missing, damaged, or not a file of one of these kinds.
     """
     path = Path(path)
     state, metadata = read_tensors(path)
     formats = {"prior": PRIOR_FORMAT, "discriminator": DISCRIMINATOR_FORMAT, "training": TRAINING_FORMAT}
-    if metadata.get("format") != formats[part]:
+    if metadata.get("format") not in [formats[part] for part in parts]:
         hint = "Pass the right file."
         if gpen.is_gpen_discriminator(state):
             hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."
-        raise CheckpointError(f"{path}: no {part} of PFR, but {metadata.get('format', 'another file')}. {hint}")
+        raise CheckpointError(f"{path}: no {' or '.join(parts)} of PFR, but {metadata.get('format', 'another file')}. {hint}")
     try:
         config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:

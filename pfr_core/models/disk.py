@@ -131,7 +131,7 @@ def verify(path: str | os.PathLike[str], weights: Weights) -> None:
         problem = None
         if status.st_size != weights.bytes:
             problem = f"it has {status.st_size} bytes, the published file {weights.bytes}"
-        elif (digest := _sha256(path)) != weights.sha256:
+        elif (digest := sha256_of(path)) != weights.sha256:
             problem = f"its SHA-256 is {digest}, the published file's {weights.sha256}"
     except OSError as error:
         raise WeightsError(f"{path}: weights {weights.name} cannot be read: {error.strerror}. {remedy}") from error
@@ -140,7 +140,8 @@ def verify(path: str | os.PathLike[str], weights: Weights) -> None:
     _hashed.add(key)
 
 
-def _sha256(path: str | os.PathLike[str]) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the hex digest of a file, read piece by piece."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(PIECE):

@@ -42,7 +42,7 @@ def encode_jpeg(
             for own, ours in zip(like.tables, _tables(len(like.tables)), strict=True)
         ]
     else:
-        options["quality"] = JPEG_QUALITY if quality is None else quality
+        options["quality"] = quality or JPEG_QUALITY
     if metadata.icc:
         options["icc_profile"] = metadata.icc
     if metadata.exif:
@@ -89,7 +89,7 @@ def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, los
     """Return a WebP file, lossy with a ``quality`` from 1 to 100 unless ``lossless``."""
     options: dict[str, object] = {"lossless": True}
     if not lossless:
-        options = {"quality": JPEG_QUALITY if quality is None else quality}
+        options = {"quality": quality or JPEG_QUALITY}
     return _pillow(pixels, "WEBP", exact=True, **options, **_blocks(metadata))  # exact: colour under transparent pixels is kept
 
 

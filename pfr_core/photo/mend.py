@@ -58,17 +58,17 @@ def _pixels(data: bytes) -> np.ndarray:
 
 def _without_damaged_chunks(data: bytes) -> Mended:
     """Leave out the chunks that a picture does not need (their names begin with a small letter) and whose checksum is wrong."""
-    kept, left_out = [data[:8]], []
-    position = 8
+    kept: list[bytes] = []
+    left_out: list[str] = []
+    start = position = 8
     for name, content in png_chunks(data):
         end = position + 12 + len(content)
-        ancillary = name[:1].islower()
-        if ancillary and data[end - 4 : end] != zlib.crc32(name + content).to_bytes(4, "big"):
+        if name[:1].islower() and data[end - 4 : end] != zlib.crc32(name + content).to_bytes(4, "big"):
             left_out.append(f"its {name.decode('latin-1')} chunk has a wrong checksum and is left out")
-        else:
-            kept.append(data[position:end])
+            kept.append(data[start:position])
+            start = end
         position = end
-    return (b"".join([*kept, data[position:]]), left_out) if left_out else (data, [])
+    return (b"".join([data[:8], *kept, data[start:]]), left_out) if left_out else (data, [])
 
 
 def _single_page(data: bytes) -> Mended:

@@ -60,6 +60,16 @@ def replacing(
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str, failure: type[PFRError] = PFRError) -> None:
+    """Write a text file as :func:`replacing` does.
+
+    Raises:
+        failure: it cannot be written.
+    """
+    with replacing(path, failure) as temporary:
+        temporary.write_text(text)
+
+
 def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
     """Return the sentence that says that ``path`` cannot be written, why, and what a person can do about it."""
     return f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}."

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 import pfr_core
 from pfr_core import PFR, Degradation, PFRConfig, PhotoSession, RestoreOptions, load_model, save_model
 from pfr_core.cli import main
+from pfr_core.cli.inputs import plan_outputs
 from pfr_core.degradation import bicubic_downsample
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY
@@ -126,6 +127,14 @@ def test_a_folder_keeps_its_tree_and_other_files_are_left_out(tmp_path: Path, re
     (tmp_path / "in" / "notes.txt").write_text("not a photo")
     assert restore(tmp_path / "in", "-o", tmp_path / "out") == 0
     assert files(tmp_path / "out") == ["a.png", "deep/er/a.png"]
+
+
+def test_a_gif_becomes_a_png_and_what_is_made_beside_it_keeps_its_name(tmp_path: Path) -> None:
+    inputs = [(tmp_path / name, Path(name)) for name in ("a.gif", "b.gif", "b.png")]
+    out = tmp_path / "out"
+    assert [target.name for _, target in plan_outputs(inputs, out)] == ["a.png", "b.gif.png", "b.png"]
+    pictures = [target.name for _, target in plan_outputs(inputs, out, "_faces.png")]
+    assert pictures == ["a.gif_faces.png", "b.gif_faces.png", "b.png_faces.png"]
 
 
 def test_globs(tmp_path: Path, restore: Callable[..., int]) -> None:

@@ -325,8 +325,8 @@ def test_a_file_changed_after_it_was_checked_is_checked_again(
 ) -> None:
     entry = register(closed_port())
     path = put(tmp_path / "mine")
-    hasher = Mock(wraps=disk._sha256)
-    monkeypatch.setattr(disk, "_sha256", hasher)
+    hasher = Mock(wraps=disk.sha256_of)
+    monkeypatch.setattr(disk, "sha256_of", hasher)
     disk.verify(path, entry)
     disk.verify(path, entry)
     assert hasher.call_count == 1

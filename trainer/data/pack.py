@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
+from pfr_core.support.files import write_text
 
 from .dataset import INDEX, FaceFile, list_faces, read_face, resize_square
-from .prepare import index_lines, write_text
+from .prepare import index_lines
 from .shards import write_shards
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
         rows = list(write_shards(_samples(list(found.values()), size, quality), out, shard_size))
         if not rows:
             raise InputError(f"{data}: none of its {len(found)} images can be read. Check the training set.")
-        write_text(out / INDEX, index_lines(rows))
+        write_text(out / INDEX, index_lines(rows), InputError)
     except BaseException:
         for shard in out.glob("*.tar"):  # the folder was empty: nothing half-written stays
             shard.unlink()

@@ -32,7 +32,7 @@ from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
-from pfr_core.support.files import replacing
+from pfr_core.support.files import write_text
 
 from .components import component_boxes
 from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize_square
@@ -60,7 +60,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
         if json.loads((out / SETTINGS).read_text()) != settings:
             raise InputError(f"{out}: was prepared with other options or photographs. Choose another folder, or delete it.")
     else:
-        write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+        write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n", InputError)
     done = _read_journal(out / JOURNAL)
     todo = [path for path in paths if path.relative_to(photos).as_posix() not in done]
     if todo:
@@ -75,7 +75,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
     summary = f"{len(paths)} images, {len(rows)} faces kept. Left out:\n{reasons}"
     if not rows:
         raise InputError(f"{photos}: no usable face.\n{summary}")
-    write_text(out / INDEX, index_lines(rows))
+    write_text(out / INDEX, index_lines(rows), InputError)
     held = sum(row["split"] == "val" for row in rows)
     return f"{summary}\n{out / INDEX}: {len(rows) - held} train, {held} val"
 
@@ -221,13 +221,3 @@ def sharpness(crop: RGB8) -> float:
 def index_lines(rows: Iterable[dict[str, Any]]) -> str:
     """Return the text of ``index.jsonl``."""
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: never half a file.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    with replacing(path, InputError) as temporary:
-        temporary.write_text(text)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pfr_core.errors import InputError
 from pfr_core.network.config import PRESETS, PFRConfig, Preset
-from pfr_core.support.files import replacing
+from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -73,8 +73,7 @@ class RunConfig(ABC):
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"stage": stage_of(self), **asdict(self)}, indent=2) + "\n")
+        write_text(path, json.dumps({"stage": stage_of(self), **asdict(self)}, indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -129,21 +129,14 @@ def read_start(source: str) -> Checkpoint:
     Raises:
         CheckpointError: neither.
     """
-    parts: tuple[Literal["prior", "training"], ...] = ("prior", "training")
-    for part in parts:
-        with suppress(CheckpointError):
-            return read_part(source, part)
+    with suppress(CheckpointError):
+        return read_part(source, "prior", "training")
     return read_checkpoint(source)
 
 
-def origin(source: str) -> str:
-    """Return provenance and licence of a prior's or a model's file, as JSON.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    given = read_start(source)
-    return json.dumps({**given.provenance, "licence": given.licence})
+def origin(start: Checkpoint) -> str:
+    """Return provenance and licence of what a run started from, as JSON."""
+    return json.dumps({**start.provenance, "licence": start.licence})
 
 
 @torch.no_grad()

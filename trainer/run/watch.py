@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from pfr_core.photo.write import write_photo
-from pfr_core.support.files import replacing
+from pfr_core.support.files import write_text
 
 from ..data.dataset import RGB8, to_bytes
 
@@ -42,8 +42,7 @@ class Watch:
         text = path.read_text() if step and path.exists() else ""
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a kill can leave half a line
         kept = [line for line in whole if json.loads(line)["step"] <= step]
-        with replacing(path) as temporary:
-            temporary.write_text("".join(kept))
+        write_text(path, "".join(kept))
         self.file = path.open("a")
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ from pfr_core.network.discriminator import Discriminator
 
 from ..data.dataset import FaceBatch
 from ..run.config import FaceConfig, network_options
-from ..run.initialise import origin
 from .base import Stage, Terms
 
 PATH_DECAY = 0.01
@@ -30,8 +29,6 @@ class FaceStage(Stage[FaceBatch]):
     def __init__(self, config: FaceConfig) -> None:
         super().__init__(config)
         self.compiled: dict[str, Callable[..., Any]] = {}
-        if config.init_from:
-            self.started_from = origin(config.init_from)
         self.path_mean = 0.0
 
     @property

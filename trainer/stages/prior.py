@@ -21,7 +21,7 @@ from .. import losses
 from ..data.augment import augment, steer
 from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
-from ..run.initialise import OPEN, take_over
+from ..run.initialise import OPEN, origin, take_over
 from ..run.optim import adam
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
@@ -44,7 +44,7 @@ class PriorStage(FaceStage):
         for scalar in self.noise_scalars():
             nn.init.constant_(scalar, OPEN)
         if config.init_from:
-            take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from)
+            self.started_from = origin(take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from))
         self.d = start_discriminator(shape, config.stddev_group, config.discriminator)
         self.networks = nn.ModuleDict({"generator": self.g, "discriminator": self.d})
         self.ema = StyleGAN2Prior(shape).requires_grad_(False).eval()

@@ -24,7 +24,7 @@ from ..data.components import COMPONENTS, cut, places, squares
 from ..data.dataset import FaceBatch, to_signed
 from ..judge.features import IdentityNetwork, PerceptualNetwork
 from ..run.config import RestoreConfig
-from ..run.initialise import pass_through, take_over_discriminators, warm_start
+from ..run.initialise import origin, pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
@@ -74,6 +74,7 @@ class RestoreStage(FaceStage):
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
         self._add_discriminators()
         if start is not None:
+            self.started_from = origin(start)
             take_over_discriminators(self.networks, start)
 
     def _add_discriminators(self) -> None:
@@ -129,10 +130,10 @@ class RestoreStage(FaceStage):
             return self._discriminators(truth, batch)
         terms: Terms = {}
         if self.config.global_weight:
-            images = truth.requires_grad_(True)
+            images = truth.detach().requires_grad_(True)
             terms["D/r1"] = losses.r1(self.d(images), images)
         if self.config.detail_weight:
-            bands = haar(self._piece(to_signed(batch["truth"]), batch)).requires_grad_(True)
+            bands = haar(self._piece(truth, batch)).requires_grad_(True)
             terms["D/r1_detail"] = losses.r1(self.detail(bands), bands)
         total = torch.stack(list(terms.values())).sum()
         return self.config.r1_weight * total, {name: term.detach() for name, term in terms.items()}
