@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,20 @@ from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
 from .layers import ConvLayer, EqualLinear, repeated
 from .prior import StyleGAN2Prior
+
+
+class TrainingOutput(NamedTuple):
+    """What :meth:`PFR.forward_for_training` returns.
+
+    Attributes:
+        image: the restored faces, [B,3,S,S] in about [-1,1].
+        pyramid: the decoder's RGB image at every scale; empty if the network has no decoder.
+        need: the logit, [B,1], of whether a face needs the network's change; ``None`` without a patch (ours).
+    """
+
+    image: Tensor
+    pyramid: Features
+    need: Tensor | None
 
 
 class PFR(nn.Module):
@@ -31,10 +47,10 @@ class PFR(nn.Module):
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
         if config.patch > 1:
-            # How much of what is finer than the features passes around the network at each place, and how much of its change a
-            # face needs: all, to begin with.
+            # How much of what is finer than the features passes around the network at each place, and whether a face needs the
+            # network's change, as a logit: likely, to begin with.
             self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
-            self.need = EqualLinear(config.style_dim, 1, bias_init=1.0)
+            self.need = EqualLinear(config.style_dim, 1, bias_init=4.0)
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.need.weight)
 
@@ -46,12 +62,12 @@ class PFR(nn.Module):
         """
         return self._run(x)[0].to(x.dtype)
 
-    def forward_with_pyramid(self, x: Tensor) -> tuple[Tensor, Features]:
-        """Return, for training, also the decoder's RGB image at every scale; none if the network has no decoder."""
-        image, clean = self._run(x)
-        return image, {} if self.decoder is None else self.decoder.pyramid(clean)
+    def forward_for_training(self, x: Tensor) -> TrainingOutput:
+        """Restore a batch, and return also what losses of training see."""
+        image, clean, need = self._run(x)
+        return TrainingOutput(image, {} if self.decoder is None else self.decoder.pyramid(clean), need)
 
-    def _run(self, x: Tensor) -> tuple[Tensor, Features]:
+    def _run(self, x: Tensor) -> tuple[Tensor, Features, Tensor | None]:
         size = self.config.size
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size) or not x.is_floating_point():
             raise InputError(
@@ -65,8 +81,9 @@ class PFR(nn.Module):
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
             image = image + repeated(passing, patch) * finer_than(x, patch)
-            image = torch.lerp(x.float(), image, self.need(z).clamp(0, 1)[:, :, None, None])
-        return image, clean
+            need = self.need(z).float()
+            return torch.lerp(x.float(), image, need.sigmoid()[:, :, None, None]), clean, need
+        return image, clean, None
 
 
 def finer_than(x: Tensor, patch: int) -> Tensor:

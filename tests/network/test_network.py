@@ -344,7 +344,8 @@ def test_512_px_has_seven_down_samplings_and_six_mmrbs() -> None:
 def test_shapes_of_every_variant(size: int, mmrb: bool, decoder: bool) -> None:
     config = PFRConfig(size=size, narrow=1 / 16, style_dim=16, n_mlp=1, mmrb=mmrb, decoder=decoder)
     net, x = PFR(config), torch.rand(2, 3, size, size)
-    image, pyramid = net.forward_with_pyramid(x)
+    image, pyramid, need = net.forward_for_training(x)
+    assert need is None
     assert image.shape == net(x).shape == x.shape
     expected = {r: (2, 3, r, r) for r in config.resolutions} if decoder else {}
     assert {r: tuple(rgb.shape) for r, rgb in pyramid.items()} == expected
@@ -361,7 +362,9 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
         f"decoder.to_rgb.32.{name}" for name in ("weight", "bias")
     ]
     assert shapes[0].keys() == shapes[1].keys() and other == {"encoder.stem.weight", *last}
-    image, pyramid = patched.forward_with_pyramid(torch.rand(2, 3, 128, 128))
+    image, pyramid, need = patched.forward_for_training(torch.rand(2, 3, 128, 128))
+    assert need is not None and need.shape == (2, 1) and (need > 0).all()  # to begin with a face gets the change
+    patched.need.bias.data.fill_(100.0)
     assert image.shape == (2, 3, 128, 128) and list(pyramid) == [4, 8, 16, 128]
     assert all(tuple(rgb.shape[2:]) == (side, side) for side, rgb in pyramid.items())
     stripes = torch.ones(1, 3, 128, 128)
@@ -373,7 +376,7 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     patched.get_parameter("gate.bias").data.fill_(-1.0)  # shut
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
-    patched.need.bias.data.zero_()
+    patched.need.bias.data.fill_(-100.0)
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), stripes)  # a face that needs nothing stays as it is
     assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
@@ -424,7 +427,7 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
 def test_every_parameter_receives_a_gradient() -> None:
     net = PFR(TINY)
     randomise(net)
-    image, pyramid = net.forward_with_pyramid(torch.rand(2, 3, 32, 32))
+    image, pyramid, _ = net.forward_for_training(torch.rand(2, 3, 32, 32))
     (image.square().mean() + torch.stack([rgb.square().mean() for rgb in pyramid.values()]).sum()).backward()
     dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []

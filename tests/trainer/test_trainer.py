@@ -443,7 +443,7 @@ def test_compiled_main_phases_leave_the_regularisers_alone(faces: Path, tmp_path
     monkeypatch.setattr(torch, "compile", compiler)
     run = Run(restore(faces, tmp_path / "run", compile=True))
     run.take_step(Clock(run.device, exact=False))
-    assert compiled == ["forward_with_pyramid", "Discriminator"]
+    assert compiled == ["forward_for_training", "Discriminator"]
 
 
 def test_missing_packages_are_named() -> None:
