@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 
 # One thread for each process: the tests' tensors are small, and threads that wait for each other make times unsteady.
 test test-fast: export OMP_NUM_THREADS ?= 1
+# A process for each core, each with whole files of tests, for the fixtures of a file are costly. Each takes about 2 GB at its peak.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: example test test-fast lint types docs clean
 
@@ -12,10 +14,10 @@ example: $(VENV)/.installed
 	$(BIN)/python examples/restore_example.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

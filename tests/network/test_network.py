@@ -464,18 +464,20 @@ def test_configurations_that_make_no_network_are_refused(field: str, value: Any)
 
 
 @pytest.fixture
-def quick_float16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Float16 convolutions as accelerators do them: float16 in and out, float32 sums, overflow to infinity.
+def quick_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Half-precision convolutions as accelerators do them: halves in and out, float32 sums, overflow to infinity.
 
-    A CPU without float16 arithmetic takes minutes for one face, in its own convolutions.
+    A CPU without such arithmetic takes minutes for one face, in its own convolutions.
     """
 
     def through_float32(function: Any) -> Any:
         def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Any) -> Tensor:
-            if x.dtype != torch.float16:
-                return function(x, weight, bias, **options)
-            assert weight.dtype == torch.float16
-            return function(x.float(), weight.float(), None if bias is None else bias.float(), **options).half()
+            autocast = torch.is_autocast_enabled("cpu")
+            dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+            assert autocast or weight.dtype == dtype
+            with torch.autocast("cpu", enabled=False):
+                given = [None if each is None else each.to(dtype).float() for each in (x, weight, bias)]
+                return function(*given, **options).to(dtype)
 
         return convolution
 
@@ -484,9 +486,9 @@ def quick_float16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-@pytest.mark.usefixtures("quick_float16")
+@pytest.mark.usefixtures("quick_halves")
 def test_half_precision_at_512_px() -> None:
-    seed = 0  # one draw: a CPU that emulates half precision takes minutes
+    seed = 0
     torch.manual_seed(seed)
     net = PFR(PRESETS["pfr-512-lite"]).eval()
     randomise(net, seed)
