@@ -7,12 +7,17 @@ from typing import Any
 
 import gradio as gr
 
+from pfr_core.errors import InputError
+from pfr_core.find import Found
 from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
+from pfr_core.support.schema import Spec, specs
 
-from .components import uploads_only
+from .components import as_given
 from .context import GPU_QUEUE, Context
 from .controls import SEARCH, controls
+
+EXAMPLE = {"path": "photo.jpg", "url": "photo.jpg", "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
 
 
 class Api:
@@ -21,26 +26,28 @@ class Api:
     def __init__(self, context: Context) -> None:
         self.context = context
         with gr.Column(visible=False):
-            photo = uploads_only(gr.File(label="photo"))
-            model = gr.Dropdown(list(context.engine.models), label="model")
-            options = controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"))
-            options["indices"] = gr.JSON([], label="indices")
+            photo = gr.File(label="photo")
+            photo.example_payload = lambda: EXAMPLE
+            model = as_given(gr.Dropdown(list(context.engine.models), label="model"))
+            options = controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"), masks=context.engine.masks)
+            options["indices"] = as_given(gr.JSON([], label="indices"))
+            for name, component in options.items():
+                _describe(component, specs(RestoreOptions)[name])
             file, facts = gr.File(label="restored"), gr.JSON(label="facts")
-            hold = context.hold
             gr.Button().click(
                 self.detect, [photo], [facts], inputs_kwargs={name: options[name] for name in SEARCH},
-                validator=hold, api_name="detect", **GPU_QUEUE,
+                api_name="detect", **GPU_QUEUE,
             )  # fmt: skip
             gr.Button().click(
-                self.restore, [photo, model], [file, facts], inputs_kwargs=options,
-                validator=hold, api_name="restore", **GPU_QUEUE,
+                self.restore, [photo, model], [file, facts], inputs_kwargs=options, api_name="restore", **GPU_QUEUE,
             )  # fmt: skip
 
     def detect(self, request: gr.Request, photo: str, **options: Any) -> dict[str, Any]:
         """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
-        with self.context.visit(request):
+        with self.context.job(request):
+            chosen = self.context.options(options)
             source = self.context.read(photo)
-            found = self.context.engine.find(source.pixels, RestoreOptions(**options))
+            found = self.context.engine.find(source.pixels, chosen)
             height, width = source.pixels.shape[:2]
             return {
                 "width": width,
@@ -57,18 +64,38 @@ class Api:
         *,
         max_face_size: int | None = None,  # Gradio asks for these two otherwise: None in a component is no default to it
         count: int | None = None,
-        indices: list[int] | None,
         **options: Any,
     ) -> list[Any]:
         """Restore a photo as `pfr restore` does: the file in its own format, and the faces that were restored."""
-        with self.context.visit(request) as session:
-            chosen = RestoreOptions(max_face_size=max_face_size, count=count, indices=tuple(indices or ()), **options)
+        with self.context.job(request) as job:
+            chosen = self.context.options({"max_face_size": max_face_size, "count": count, **options})
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
             with self.context.engine.use(model) as restorer:
-                file = restorer.restore_file(source, session.new_folder(), options=chosen)
+                work = restorer.open(source)
+                _check_indices(work.find(chosen), chosen)
+                self.context.limits.check_faces(len(work.find(chosen).faces))
+                file = work.save(work.restore(chosen, should_stop=job.should_stop), job.session.new_folder())
             faces = [face.to_dict() for face in file.restored.faces]
             return [str(file.path), {"changed": file.changed, "faces": faces, "notices": self._notices(file.notices)}]
 
     def _notices(self, notices: Iterable[Notice]) -> list[dict[str, Any]]:
         return [{**notice.to_dict(), "text": self.context.without_folders(notice.text)} for notice in notices]
+
+
+def _describe(component: Any, spec: Spec) -> None:
+    """Say on the API page what a value may be."""
+    info = component.api_info()
+    kind = info if spec.kind == "choice" else {"type": {"integer": "integer", "number": "number", "flag": "boolean"}[spec.kind]}
+    if spec.many:
+        kind = {"type": "array", "items": kind}
+    limits = f"; from {spec.low:g} to {spec.high:g}" if spec.low is not None and spec.high is not None else ""
+    none = "; None: no limit" if spec.optional else ""
+    component.api_info = lambda: {**kind, "additional_description": f"{spec.help}{limits}{none}"}
+
+
+def _check_indices(found: Found, options: RestoreOptions) -> None:
+    count = len(found.candidates)
+    if any(index >= count for index in options.indices):
+        allowed = f"from 0 to {count - 1}" if count else "left out"
+        raise InputError(f"indices are {list(options.indices)}; with the {count} faces of this photo they must be {allowed}.")

@@ -16,7 +16,6 @@ from pfr_core.options import RestoreOptions
 
 from . import pictures
 from .archive import Entry, is_zip, unpack
-from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
@@ -33,8 +32,8 @@ class BatchTab:
         limits = context.limits
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.uploads = uploads_only(
-                    gr.File(label="Photos, or a zip file of photos", file_count="multiple", height=220, elem_id="batch-files")
+                self.uploads = gr.File(
+                    label="Photos, or a zip file of photos", file_count="multiple", height=220, elem_id="batch-files"
                 )
                 size = f"{limits.max_pixels / 1e6:g} megapixels, {limits.max_upload_mb:g} MB a file"
                 gr.Markdown(f"At most {limits.max_files} photos of {size}.")
@@ -71,7 +70,7 @@ class BatchTab:
                 )
         # The files are held from the moment they are there; they may wait long for the button.
         self.uploads.change(
-            lambda uploads: None, [self.uploads], None, validator=context.hold, show_progress="hidden", queue=True, **PRIVATE
+            lambda uploads: None, [self.uploads], None, show_progress="hidden", queue=True, **PRIVATE
         )
         connect_job(
             context, self.start, self.stop, self.run, [self.uploads, model], [self.told, self.zip, self.gallery, self.report],
@@ -87,10 +86,10 @@ class BatchTab:
         **options: Any,
     ) -> list[Any]:
         """Restore every photo; what is wrong with one does not stop the others."""
-        with self.context.visit(request) as session:
+        with self.context.job(request, armed=True) as job:
             if not uploads:
                 raise InputError("There is nothing to restore yet. Choose some photos or a zip file first.")
-            return self._run(session, uploads, model, RestoreOptions(**options), progress)
+            return self._run(job, uploads, model, self.context.options(options), progress)
 
     def _run(self, session: Session, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:
         folder = session.new_folder()

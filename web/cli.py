@@ -36,6 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(parser, Setup, only=("detector", "device", "dtype"))
     parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")
     parser.add_argument("--auth", type=Path, metavar="FILE", help="ask for a login; a line of FILE is user:password")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="a name under which visitors reach the server, such as a reverse proxy's; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--downloads", action="store_true", help="fetch missing weights when a visitor asks for what needs them (default: never)"
+    )
+    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as tools over MCP (needs pfr[mcp])")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--verbose", action="store_true", help="tell what happens")
     add_options(parser.add_argument_group("limits"), Limits)
@@ -63,22 +71,29 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         import gradio  # noqa: F401
     except ImportError as error:
         raise PFRError(f"The web page needs more packages: python -m pip install '.[demo]' ({error})") from error
+    from starlette.middleware import Middleware
+
     from .context import Context
+    from .door import Door, Hosts, places_of
     from .engine import Engine
     from .page import CSS, THEME, build_page
     from .sessions import Sessions
 
+    if not arguments.downloads:
+        os.environ["PFR_OFFLINE"] = "1"
     models = {_model_name(source): source for source in arguments.models}
-    engine = Engine(models, **chosen(arguments, Setup))
-    sessions = Sessions(folder, limits.keep_minutes * 60)
+    engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
+    sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
     page = build_page(Context(engine, sessions, limits))
     sessions.keep_forever(folder.rglob("*"))  # Gradio's copies of the examples
     page.queue(max_size=limits.max_waiting, api_open=False)
+    hosts = Hosts(arguments.host, [*arguments.allow_host, *(["*.gradio.live"] if arguments.share else [])])
+    door = Middleware(Door, sessions=sessions, limits=limits, hosts=hosts, places=lambda: places_of(page))
     try:
         _, address, _ = page.launch(
             server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
-            theme=THEME, css=CSS, footer_links=["api"], run_history=False, ssr_mode=False,
+            theme=THEME, css=CSS, app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp, footer_links=["api"], run_history=False, ssr_mode=False,
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
     except OSError as error:

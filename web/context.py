@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,21 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
-from pfr_core.errors import InputError, PFRError
+from pfr_core.errors import Cancelled, InputError, PFRError, WeightsError
 from pfr_core.network.inference import is_out_of_memory
+from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.support.notice import Notice
 
 from .engine import Engine
 from .limits import Limits
-from .sessions import Session, Sessions
+from .sessions import Job, Session, Sessions
+
+log = logging.getLogger(__name__)
 
 GPU_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
 """For every event that runs a network: one at a time, the others wait in sight."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """For events of the page that are no part of the documented API."""
+SHOWN_SECONDS = 10
+"""How long a message covers the corner of the page."""
+
+_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?(?:[/\\][^/\\\s:'\"()]+)+[/\\](?=\S)")
 
 
 @dataclass(frozen=True)
@@ -37,31 +46,52 @@ class Context:
 
     @contextmanager
     def visit(self, request: gr.Request) -> Iterator[Session]:
-        """Yield the visitor's session; what goes wrong inside becomes a message on the page."""
-        with self.page_errors(), self.sessions.use(request.session_hash) as session:
+        """Yield the visitor's session."""
+        with self.sessions.use(request.session_hash) as session:
             yield session
 
     @contextmanager
-    def page_errors(self) -> Iterator[None]:
-        """Turn our errors into Gradio's, without the folders of this machine's temporary files."""
-        try:
-            yield
-        except gr.Error:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
-            elif isinstance(error, PFRError):
-                text = self.without_folders(str(error))
-            else:
-                raise  # a defect: Gradio prints its traceback on the server
-            raise gr.Error(text, duration=60, print_exception=False) from error
+    def job(self, request: gr.Request, *, armed: bool = False) -> Iterator[Job]:
+        """Yield a job of the visitor, which ends when he leaves, asks for it, or the time is up.
+
+        Args:
+            request: the visitor's.
+            armed: a button made ready for this job, so that what asked for its end while it waited is meant for it.
+
+        Raises:
+            InputError: it was ended so and the block let :class:`Cancelled` through.
+        """
+        with self.visit(request) as session:
+            if not armed:
+                session.stop.clear()
+            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds)
+            try:
+                yield job
+            except Cancelled as error:
+                raise InputError(job.why) from error
+
+    def page_error(self, error: Exception) -> gr.Error:
+        """Return what a visitor is told of an error: ours in their words, of others that there was one; never a path."""
+        if isinstance(error, gr.Error):
+            return error
+        if is_out_of_memory(error):
+            text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
+        elif isinstance(error, WeightsError):
+            log.error("%s", error)
+            text = "This needs weights that are not on this server. Choose something else, or tell whoever runs it."
+        elif isinstance(error, PFRError):
+            text = self.without_folders(str(error))
+        else:
+            log.error("a defect", exc_info=error)
+            text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
+        return gr.Error(text, duration=SHOWN_SECONDS, print_exception=False)
 
     def without_folders(self, text: str) -> str:
-        """Return ``text`` with file names in place of the paths of temporary files and models."""
+        """Return ``text`` with file names in place of paths."""
         for model in self.engine.models.values():
             text = text.replace(model, Path(model).name)
-        return re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
+        text = re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
+        return _FOLDERS.sub("", text)
 
     def told(self, notices: Iterable[Notice]) -> str:
         """Return the notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
@@ -71,17 +101,20 @@ class Context:
         more = {kind: f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "" for kind, texts in kinds.items()}
         return "".join(f"\n\n*Note: {texts[0]}{more[kind]}.*" for kind, texts in kinds.items())
 
-    def hold(self, request: gr.Request, upload: str | list[str] | None, *others: Any, **more: Any) -> Any:
-        """Keep an event's first input until the visitor leaves: for ``validator=``, which runs when it joins the queue."""
-        uploads = upload if isinstance(upload, list) else [upload]
-        paths = [path for path in uploads if path is not None]
-        with self.page_errors():
-            self.sessions.hold(request.session_hash, paths)
-        valid = [gr.validate(True, "")] * (1 + len(others) + len(more))  # one for each input
-        return valid if len(valid) > 1 else valid[0]
+    def options(self, given: dict[str, Any]) -> RestoreOptions:
+        """Return what a visitor chose, as far as this server does it.
+
+        Raises:
+            InputError: a value that is refused; the message has its name, it and what it may be.
+        """
+        indices = given.get("indices")
+        options = RestoreOptions(**{**given, **({"indices": tuple(indices)} if isinstance(indices, list) else {})})
+        self.limits.check_options(options)
+        self.engine.check_options(options)
+        return options
 
     def read(self, path: str | Path | None) -> Photo:
         """Read a photo within the limits of the page; programs may send no photo at all."""
         if path is None:
-            raise InputError("There is no photo. Send one.")
+            raise InputError("photo is missing; upload one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -9,18 +10,25 @@ import gradio as gr
 from pfr_core.options import FIND, PASTE, RestoreOptions
 from pfr_core.support.schema import names, specs
 
+from .components import as_given
+
 SEARCH = tuple(name for name in names(RestoreOptions, FIND) if not specs(RestoreOptions)[name].optional)
 """How faces are looked for. What may be None is left out: Gradio's endpoints would ask for it."""
 BLEND = tuple(name for name in names(RestoreOptions, PASTE) if name != "strength")
 """How restored faces are put back; with the strength, what can be changed without running the network again."""
 
 
-def control(name: str) -> Any:
-    """Return the component for one field of :class:`RestoreOptions`."""
+def control(name: str, masks: Sequence[str] = ()) -> Any:
+    """Return the component for one field of :class:`RestoreOptions`; of the masks only those named, if any are."""
+    return as_given(_component(name, masks))
+
+
+def _component(name: str, masks: Sequence[str]) -> Any:
     spec = specs(RestoreOptions)[name]
     common: dict[str, Any] = {"label": spec.label, "info": spec.help, "value": spec.default}
     if spec.kind == "choice":
-        return gr.Dropdown(list(spec.choices), filterable=False, **common)
+        choices = [choice for choice in spec.choices if name != "mask" or not masks or choice in masks]
+        return gr.Dropdown(choices, filterable=False, **common)
     if spec.kind == "flag":
         return gr.Checkbox(**common)
     if spec.step is not None:
@@ -28,6 +36,6 @@ def control(name: str) -> Any:
     return gr.Number(precision=0, minimum=spec.low, maximum=spec.high, **common)
 
 
-def controls(*names: str) -> dict[str, Any]:
+def controls(*names: str, masks: Sequence[str] = ()) -> dict[str, Any]:
     """Return several of them, by name."""
-    return {name: control(name) for name in names}
+    return {name: control(name, masks) for name in names}

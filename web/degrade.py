@@ -62,9 +62,9 @@ class DegradeTab:
                     interactive=False, buttons=["fullscreen"], elem_id="degrade-slider",
                 )  # fmt: skip
                 figures = gr.Markdown("", elem_id="figures")
-        self.upload.change(lambda path: None, [self.upload], None, validator=context.hold, show_progress="hidden", **PRIVATE)
+        self.upload.change(lambda path: None, [self.upload], None, show_progress="hidden", **PRIVATE)
         start.click(
-            self.run, [self.upload, model], [gallery, slider, figures], inputs_kwargs=settings, validator=context.hold,
+            self.run, [self.upload, model], [gallery, slider, figures], inputs_kwargs=settings,
             show_progress_on=[gallery], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 

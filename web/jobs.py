@@ -23,7 +23,6 @@ def connect_job(
 
     A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
     """
-
     def arm(request: gr.Request) -> list[Any]:
         with context.sessions.use(request.session_hash) as session:
             session.stop.clear()
@@ -39,7 +38,7 @@ def connect_job(
 
     buttons = [start, stop]
     armed = start.click(arm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
-    done = armed.then(run, inputs, outputs, validator=context.hold, **settings)
+    done = armed.then(run, inputs, outputs, **settings)
     for after in (done.then, done.failure):  # Gradio's page leaves out what follows with `then` if the job failed
         after(disarm, None, buttons, queue=False, show_progress="hidden", **PRIVATE)
     stop.click(ask_to_stop, None, [stop], queue=False, show_progress="hidden", **PRIVATE)

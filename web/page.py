@@ -12,6 +12,7 @@ from .api import Api
 from .batch import BatchTab
 from .context import PRIVATE, Context
 from .degrade import DegradeTab
+from .guard import GuardedBlocks
 from .photo import PhotoTab
 from .video import VideoTab
 
@@ -41,7 +42,7 @@ CSS = """
 
 def build_page(context: Context) -> gr.Blocks:
     """Return the page, not yet served."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with GuardedBlocks(context, title=TITLE, analytics_enabled=False) as page:
         Api(context)  # first, so that the endpoints get their names, which events of the page would take otherwise
         gr.Markdown(f"# {TITLE}")
         gr.Markdown(_notice(context), elem_id="notice")

@@ -126,7 +126,7 @@ class PhotoTab:
         blend = {"strength": self.strength, **self.blend}
         gr.on(
             [self.upload.change, *(each.change for each in self.search.values())],
-            self.open, [self.upload], [*finding, *result], inputs_kwargs=self.search, validator=self.context.hold,
+            self.open, [self.upload], [*finding, *result], inputs_kwargs=self.search,
             show_progress_on=[self.upload], trigger_mode="always_last", **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         restored = self.start.click(

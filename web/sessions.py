@@ -4,14 +4,16 @@ Everything lies in one private folder. Gradio puts uploads there, ``HASH/NAME``,
 results lie in a folder for each visitor whose name cannot be guessed. Gradio serves files of this folder to whoever knows
 their address, and of no other folder.
 
-A visitor's results and state are deleted once the page, or the client, has been closed for ``keep``; an upload once no visitor
-holds it and it is older than ``keep``. Not at once: a phone drops the connection of a page whenever its owner looks elsewhere.
+A visitor's results and state are deleted once the page has been closed, or the client silent, for ``keep``; an upload once no
+visitor holds it and it is older than ``keep``. Not at once: a phone drops the connection of a page whenever its owner looks
+elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import secrets
 import shutil
 import threading
@@ -27,8 +29,8 @@ from pfr_core.errors import InputError
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
-SILENT = 3600.0
-"""Seconds after which a client that never says that it closes, such as curl, is taken to be gone."""
+LEFT, NEVER_HEARD = 1.0, 20.0
+"""Seconds until a job ends to whose result nobody listens any more, and until one to which nobody ever did (ours)."""
 
 
 @dataclass(eq=False)
@@ -39,19 +41,32 @@ class Session:
         folder: for results; made when first asked for.
         lock: held while ``photo`` is worked on.
         stop: asks the running or waiting job of this visitor to end.
+        cancelled: requests whose client asked for their end.
         photo: what the photo tab works on.
         uploads: files that must stay.
+        listeners: connections on which the visitor waits for results.
+        heard: when the last of them ended; None if there never was one.
     """
 
     folder: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
     stop: threading.Event = field(default_factory=threading.Event)
+    cancelled: set[str] = field(default_factory=set)
     photo: Any = None
     uploads: set[Path] = field(default_factory=set)
+    listeners: int = 0
+    heard: float | None = None
     has_page: bool = False
     closed: bool = False
     busy: int = 0
     last_used: float = field(default_factory=time.time)
+
+    def has_left(self, since: float) -> bool:
+        """Tell whether nobody waits for the result of a job that began at ``since`` (of ``time.monotonic``)."""
+        if self.listeners:
+            return False
+        now = time.monotonic()
+        return now - since > NEVER_HEARD if self.heard is None else now - max(since, self.heard) > LEFT
 
     def new_folder(self) -> Path:
         """Return a fresh folder for the files of one result."""
@@ -60,16 +75,52 @@ class Session:
         return path
 
 
+class Job:
+    """One piece of work.
+
+    Args:
+        session: the visitor's.
+        request: the id of the request that asked for it.
+        seconds: how long it may take.
+    """
+
+    def __init__(self, session: Session, request: str | None, seconds: float) -> None:
+        self.session, self.request, self.seconds = session, request, seconds
+        self._started = time.monotonic()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() - self._started > self.seconds
+
+    def should_stop(self) -> bool:
+        """Tell whether it must end: for ``should_stop=`` of everything that takes long."""
+        return (
+            self.session.stop.is_set()
+            or self.request in self.session.cancelled
+            or self.is_late
+            or self.session.has_left(self._started)
+        )
+
+    @property
+    def why(self) -> str:
+        """What to say of a job that was ended."""
+        if self.is_late:
+            return f"This took longer than the {self.seconds:g} seconds that a job may (max_job_seconds). Give it less to do."
+        return "Stopped."
+
+
 class Sessions:
     """All visitors, by Gradio's session hash, and the sweeper that deletes what is left over.
 
     Args:
         root: the folder where Gradio puts uploads.
         keep: seconds, see the module's text.
+        max_mb: what one visitor may upload, in MB.
     """
 
-    def __init__(self, root: Path, keep: float) -> None:
-        self.root, self.keep = root, keep
+    def __init__(self, root: Path, keep: float, max_mb: float = math.inf) -> None:
+        self.root, self.keep, self.max_mb = root, keep, max_mb
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -97,18 +148,63 @@ class Sessions:
         """Keep these uploads as long as the visitor is here.
 
         Raises:
-            InputError: one is gone, or another visitor's result.
+            InputError: one is gone, another visitor's result or no upload at all, or they are more than ``max_mb``.
         """
         with self._lock:
             session = self._get(key)
             for upload in uploads:
                 path = Path(upload)
+                if ".." in path.parts or not path.is_relative_to(self.root):
+                    raise InputError(f"{path.name}: this file was not uploaded; upload it.")
                 if not path.is_file():
                     raise InputError(f"{path.name}: this file is not here any more; upload it again.")
                 place = self.root / path.relative_to(self.root).parts[0]
                 if place.name.startswith(PREFIX) and place != session.folder:
                     raise InputError(f"{path.name}: this file is not yours; upload a file of your own.")
+                total = sum(each.stat().st_size for each in {*session.uploads, path} if each.is_file())
+                if total > self.max_mb * 1e6:
+                    raise InputError(
+                        f"{path.name}: with it you have uploaded {total / 1e6:.0f} MB; the limit is {self.max_mb:g} MB "
+                        "(max_session_mb). Open the page anew for more."
+                    )
                 session.uploads.add(path)
+
+    @contextmanager
+    def listening(self, key: str) -> Iterator[None]:
+        """Know that the visitor waits for results as long as the block lasts."""
+        with self._lock:
+            session = self._get(key)
+            session.listeners += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                session.listeners -= 1
+                session.heard = time.monotonic()
+                session.last_used = time.time()
+
+    def cancel(self, key: object, request: str) -> None:
+        """End one request of a visitor."""
+        with self._lock:
+            if isinstance(key, str) and key in self._sessions:
+                self._sessions[key].cancelled.add(request)
+
+    def touch(self, uploads: Iterable[str]) -> None:
+        """Let uploads begin their time anew: a request that names them waits."""
+        for upload in uploads:
+            path = Path(upload)
+            if ".." not in path.parts and path.is_relative_to(self.root) and not path.is_symlink():
+                with suppress(OSError):  # gone; the request will be told
+                    os.utime(path)
+
+    def bytes_on_disk(self) -> int:
+        """Return the size of everything that visitors left here."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(OSError):  # deleted meanwhile
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def page_opened(self, key: str | None) -> None:
         """Keep the state of a page that was loaded until it is closed."""
@@ -127,13 +223,8 @@ class Sessions:
         now = time.time()
         with self._lock:
             for key, session in list(self._sessions.items()):
-                if session.closed:
-                    patience = self.keep
-                elif session.has_page:
-                    patience = math.inf
-                else:
-                    patience = max(self.keep, SILENT)
-                if not session.busy and session.last_used < now - patience:
+                patience = math.inf if session.has_page and not session.closed else self.keep
+                if not session.busy and not session.listeners and session.last_used < now - patience:
                     del self._sessions[key]
                     shutil.rmtree(session.folder, ignore_errors=True)
             kept = {session.folder for session in self._sessions.values()}

@@ -13,7 +13,6 @@ from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
 
 from .clip import ClipInfo, Frame, convert, probe
-from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
@@ -28,9 +27,7 @@ class VideoTab:
         self._advice = f"At most {longest:g} seconds. Frames are restored one by one, so restored detail may flicker."
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.upload = uploads_only(
-                    gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip")
-                )
+                self.upload = gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip")
                 self.facts = gr.Markdown(self._advice, elem_id="clip-facts")
                 options = controls("strength", "select")
                 self.start = gr.Button("Restore the clip", variant="primary", size="lg", elem_id="clip-start")
@@ -44,7 +41,7 @@ class VideoTab:
                 self.download = gr.DownloadButton(
                     "Download the restored clip", variant="primary", size="lg", interactive=False, elem_id="clip-download"
                 )
-        self.upload.change(self.look, [self.upload], [self.facts], validator=context.hold, show_progress="minimal", **PRIVATE)
+        self.upload.change(self.look, [self.upload], [self.facts], show_progress="minimal", **PRIVATE)
         connect_job(
             context, self.start, self.stop, self.run, [self.upload, model], [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,

@@ -68,7 +68,8 @@ class Spec:
             if self.kind == "choice" and item not in self.choices:
                 raise InputError(f"{self.name} is {item!r}; choose from {', '.join(self.choices)}.")
             limited = self.low is not None and self.high is not None
-            if not isinstance(item, _TYPES[self.kind]) or (limited and not self.low <= item <= self.high):
+            fits = isinstance(item, _TYPES[self.kind]) and (self.kind == "flag" or not isinstance(item, bool))
+            if not fits or (limited and not self.low <= item <= self.high):
                 limits = f" from {self.low:g} to {self.high:g}" if limited else ""
                 raise InputError(f"{self.name} is {item!r}; it must be {_WORDS[self.kind]}{limits}.")
 

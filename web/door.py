@@ -1,0 +1,323 @@
+"""The door of the server: what every HTTP request must pass before Gradio sees it, and what is known of those who listen.
+
+A page on a private address is reached by every web site that its owner visits, so a request must name a host that is ours and
+come from no other site. Uploads, requests and logins are counted here, because Gradio asks nobody before it takes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import math
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from .limits import Limits
+from .sessions import Sessions
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PREFIX = "/gradio_api"
+HEADERS = {
+    "X-Frame-Options": "SAMEORIGIN",
+    "Content-Security-Policy": "frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+CLOSED = ("process_recording", "proxy=", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling")
+"""Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends."""
+LARGEST_BODY = 1_000_000
+"""Bytes of a request that is no upload: settings and names of files (ours)."""
+FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
+"""Wrong passwords without a pause, the longest pause in seconds, and seconds until an address begins anew (ours)."""
+
+
+class Hosts:
+    """The names that a request may give this server.
+
+    Any address of digits is one: a foreign web site that wants to pass for ours (DNS rebinding) needs a name. Where the server
+    listens on this machine only, only this machine's names are.
+
+    Args:
+        host: what the server listens on.
+        others: names under which it is known besides, such as that of a reverse proxy; ``*.name`` is all that end so.
+    """
+
+    def __init__(self, host: str, others: Iterable[str] = ()) -> None:
+        self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in others)}
+        self._open = host not in ("localhost", "127.0.0.1", "::1")
+        if self._open:
+            own = socket.gethostname().lower()
+            self._names |= {own, f"{own.split('.')[0]}.local", socket.getfqdn().lower()}
+
+    def know(self, host: str) -> bool:
+        """Tell whether a Host header names this server.
+
+        Example:
+            >>> Hosts("127.0.0.1").know("localhost:7860"), Hosts("127.0.0.1").know("evil.example")
+            (True, False)
+        """
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        known = name in self._names or any(name.endswith(each[1:]) for each in self._names if each.startswith("*."))
+        return known or (self._open and _is_address(name))
+
+
+@dataclass
+class _Wrong:
+    """Wrong logins of one address."""
+
+    count: int = 0
+    last: float = 0.0
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until it may try again."""
+        if now - self.last > FORGOTTEN:
+            self.count = 0
+        over = self.count - FREE_LOGINS
+        return 0.0 if over < 0 else self.last + min(LONGEST_PAUSE, 2.0**over) - now
+
+
+class Door:
+    """ASGI middleware, see the module's text.
+
+    Args:
+        app: what is behind the door.
+        sessions: the visitors.
+        limits: what they may ask for.
+        hosts: names of this server.
+        places: gives (session hash, address) of every request that waits or runs.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        *,
+        sessions: Sessions,
+        limits: Limits,
+        hosts: Hosts,
+        places: Callable[[], Iterable[tuple[str, str]]],
+    ) -> None:
+        self.app = app
+        self.sessions, self.limits, self.hosts, self.places = sessions, limits, hosts, places
+        self._wrong: dict[str, _Wrong] = {}
+        self._uploading = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        path = str(scope["path"]).removeprefix(PREFIX).strip("/")
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        refusal = self._refusal(request, path)
+        if refusal is not None:
+            await refusal(scope, receive, answer)
+        elif request.method == "POST" and path == "upload":
+            await self._upload(request, receive, answer)
+        elif request.method == "POST" and path == "login":
+            await self._login(request, receive, answer)
+        elif request.method == "POST":
+            await self._post(request, path, receive, answer)
+        elif listens := self._listens(request, path):
+            with self.sessions.listening(listens):
+                await self.app(scope, receive, answer)
+        else:
+            await self.app(scope, receive, answer)
+
+    def _refusal(self, request: Request, path: str) -> Response | None:
+        host = request.headers.get("host", "")
+        if not self.hosts.know(host):
+            return _refused(421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return _refused(403, "Requests from other web sites are refused.")
+        if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return _refused(403, "Requests from other web sites are refused.")
+        if path.startswith(CLOSED):
+            return _refused(404, "Not found.")
+        return None
+
+    def _listens(self, request: Request, path: str) -> str | None:
+        """Return the session whose results this request waits for."""
+        if path == "queue/data":
+            return request.query_params.get("session_hash")
+        if path.startswith("call/") and path.count("/") >= 2:
+            return path.rsplit("/", 1)[1]  # without a session hash of its own, a request's session is the request
+        return None
+
+    async def _upload(self, request: Request, receive: Receive, send: Send) -> None:
+        """Let an upload in as far as the limits of one visitor and of the server allow."""
+        announced = int(request.headers.get("content-length") or 0) if request.headers.get("content-length", "0").isdigit() else 0
+        one, all_of_them = self.limits.max_session_mb * 1e6, self.limits.max_server_mb * 1e6
+        room = all_of_them - await asyncio.to_thread(self.sessions.bytes_on_disk) - self._uploading
+        if announced > one:
+            text = f"{announced / 1e6:.0f} MB at once; the limit is {self.limits.max_session_mb:g} MB (max_session_mb)."
+            await _refused(413, text)(request.scope, receive, send)
+            return
+        if announced > room or room <= 0:
+            text = f"The server holds all the files it may ({self.limits.max_server_mb:g} MB, max_server_mb). Try again later."
+            await _refused(507, text)(request.scope, receive, send)
+            return
+        taken, answered = 0, False
+
+        async def answer(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            size = len(message.get("body", b""))
+            taken += size
+            self._uploading += size
+            if taken > min(one, room):
+                raise ClientDisconnect
+            return message
+
+        try:
+            await self.app(request.scope, counted, answer)
+        except ClientDisconnect:
+            if not answered:
+                await _refused(413, "More was sent than the server takes.")(request.scope, receive, send)
+        finally:
+            self._uploading -= taken
+
+    async def _login(self, request: Request, receive: Receive, send: Send) -> None:
+        """Let each address try passwords ever more slowly."""
+        wrong = self._wrong.setdefault(_address(request), _Wrong())
+        now = time.monotonic()
+        pause = wrong.pause(now)
+        if pause > 0:
+            text = f"Too many wrong logins; try again in {math.ceil(pause)} seconds."
+            await _refused(429, text, {"Retry-After": str(math.ceil(pause))})(request.scope, receive, send)
+            return
+        # Counted before it is answered, or many at once would all pass.
+        wrong.count, wrong.last = wrong.count + 1, now
+
+        async def seen(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                self._wrong.pop(_address(request), None)
+            await send(message)
+
+        await self._limited(request, receive, seen)
+        for address in [each for each, known in self._wrong.items() if now - known.last > FORGOTTEN]:
+            del self._wrong[address]
+
+    async def _post(self, request: Request, path: str, receive: Receive, send: Send) -> None:
+        body = await self._limited_body(request, receive, send)
+        if body is None:
+            return
+        content = _json(body)
+        if path == "cancel":
+            self.sessions.cancel(content.get("session_hash"), str(content.get("event_id")))
+        elif path == "queue/join" or path.startswith("call/"):
+            session = content.get("session_hash") if path == "queue/join" else None
+            address = _address(request)
+            mine = [1 for key, place in self.places() if key == session or (session is None and place == address)]
+            if len(mine) >= self.limits.max_waiting_each:
+                text = (
+                    f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
+                    "(max_waiting_each). Wait for one of them."
+                )
+                await _refused(429, text)(request.scope, receive, send)
+                return
+            self.sessions.touch(_paths(content))
+        await self.app(request.scope, _replay(body, receive), send)
+
+    async def _limited(self, request: Request, receive: Receive, send: Send) -> None:
+        body = await self._limited_body(request, receive, send)
+        if body is not None:
+            await self.app(request.scope, _replay(body, receive), send)
+
+    async def _limited_body(self, request: Request, receive: Receive, send: Send) -> bytes | None:
+        """Return the body of a request that is no upload; one that is too large is answered here."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > LARGEST_BODY:
+                await _refused(413, f"A request may have {LARGEST_BODY:,} bytes.")(request.scope, receive, send)
+                return None
+        return body
+
+
+def places_of(page: Any) -> Iterator[tuple[str, str]]:
+    """Yield (session hash, address) of every request of a Gradio page that waits or runs."""
+    queue = page._queue
+    waiting = [event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue]
+    running = [event for job in queue.active_jobs if job for event in job]
+    for event in (*waiting, *running):
+        yield event.session_hash, _address(event.request)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives a body that was read already."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _refused(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": text, "error": text}, status, headers)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}  # Gradio says what is wrong with it
+    return content if isinstance(content, dict) else {}
+
+
+def _paths(content: Any) -> Iterator[str]:
+    """Yield every file that a request names."""
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("path"), str):
+                yield item["path"]
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
