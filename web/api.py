@@ -29,7 +29,9 @@ class Api:
             photo = gr.File(label="photo")
             photo.example_payload = lambda: EXAMPLE
             model = as_given(gr.Dropdown(list(context.engine.models), label="model"))
-            options = controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"), masks=context.engine.masks)
+            options = controls(
+                *(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"), masks=context.engine.masks
+            )
             options["indices"] = as_given(gr.JSON([], label="indices"))
             for name, component in options.items():
                 _describe(component, specs(RestoreOptions)[name])

@@ -19,7 +19,7 @@ from .archive import Entry, is_zip, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
-from .sessions import Session
+from .sessions import Job
 
 GALLERY_SIZE = 640
 
@@ -69,9 +69,7 @@ class BatchTab:
                     elem_id="batch-report",
                 )
         # The files are held from the moment they are there; they may wait long for the button.
-        self.uploads.change(
-            lambda uploads: None, [self.uploads], None, show_progress="hidden", queue=True, **PRIVATE
-        )
+        self.uploads.change(lambda uploads: None, [self.uploads], None, show_progress="hidden", queue=True, **PRIVATE)
         connect_job(
             context, self.start, self.stop, self.run, [self.uploads, model], [self.told, self.zip, self.gallery, self.report],
             inputs_kwargs=options, show_progress_on=[self.gallery], **GPU_QUEUE, **PRIVATE,
@@ -91,8 +89,8 @@ class BatchTab:
                 raise InputError("There is nothing to restore yet. Choose some photos or a zip file first.")
             return self._run(job, uploads, model, self.context.options(options), progress)
 
-    def _run(self, session: Session, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:
-        folder = session.new_folder()
+    def _run(self, job: Job, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:
+        folder = job.session.new_folder()
         (folder / "unpacked").mkdir()
         rows: list[list[str]] = []
         shown: list[tuple[str, str]] = []
@@ -104,11 +102,11 @@ class BatchTab:
             with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as packed:  # photos are compressed already
                 for number, entry in enumerate(self._entries(uploads, folder / "unpacked")):
                     progress((number, max(total, number + 1)), desc=entry.name, unit="photos")
-                    if session.stop.is_set():
+                    if job.should_stop():
                         stopped = True
                         break
                     try:
-                        text, target, preview = self._restore(session, entry, folder, model, options)
+                        text, target, preview = self._restore(job, entry, folder, model, options)
                     except Cancelled:
                         stopped = True
                         break
@@ -126,13 +124,11 @@ class BatchTab:
         if failed:
             told += f" {failed} could not be: see the report."
         if stopped:
-            told = f"**Stopped** after {len(rows)} of {total}. " + told
+            told = f"**{job.why}** {len(rows)} of {total} were done. " + told
         zipped = gr.DownloadButton(value=str(result) if shown else None, interactive=bool(shown))
         return [told, zipped, shown, rows]
 
-    def _restore(
-        self, session: Session, entry: Entry, folder: Path, model: str, options: RestoreOptions
-    ) -> tuple[str, Path | None, str]:
+    def _restore(self, job: Job, entry: Entry, folder: Path, model: str, options: RestoreOptions) -> tuple[str, Path | None, str]:
         """Return what to report, the restored file, and a preview of it."""
         if entry.path is None:
             return entry.problem, None, ""
@@ -140,8 +136,10 @@ class BatchTab:
             photo = self.context.read(entry.path)
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
-                file = restorer.restore_file(photo, folder, options=options, should_stop=session.stop.is_set)
-            preview = session.new_folder() / "preview.jpg"
+                work = restorer.open(photo)
+                self.context.limits.check_faces(len(work.find(options).faces))
+                file = work.save(work.restore(options, should_stop=job.should_stop), folder)
+            preview = job.session.new_folder() / "preview.jpg"
             pictures.save(preview, pictures.shrunk(file.restored.image, GALLERY_SIZE))
         except (ImageError, InputError) as error:
             return self._about(entry.path.name, error), None, ""

@@ -23,6 +23,7 @@ def connect_job(
 
     A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
     """
+
     def arm(request: gr.Request) -> list[Any]:
         with context.sessions.use(request.session_hash) as session:
             session.stop.clear()

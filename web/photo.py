@@ -151,7 +151,7 @@ class PhotoTab:
                 return ["", _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
             same = before is not None and before.path == Path(path)
             photo = self._read(before) if before is not None and same else self.context.read(path)
-            found = self.context.engine.find(photo.pixels, RestoreOptions(**search))
+            found = self.context.engine.find(photo.pixels, self.context.options(search))
             notices = self.context.told((*photo.notices, *found.notices))
             faces = found.faces
             session.photo = state = OpenPhoto(Path(path), photo, faces, set(range(len(faces))))
@@ -168,10 +168,10 @@ class PhotoTab:
 
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
-        with self.context.visit(request) as session, session.lock:
+        with self.context.job(request) as job, job.session.lock:
+            session = job.session
             state = _photo_of(session)
-            session.stop.clear()
-            photo, options = self._read(state), RestoreOptions(**blend)
+            photo, options = self._read(state), self.context.options(blend)
             self.context.limits.check_scale(photo, options.scale)
 
             def report(stage: str, done: int, total: int) -> None:
@@ -181,7 +181,8 @@ class PhotoTab:
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]
-                result = work.restore(options, faces=included, progress=report, should_stop=session.stop.is_set)
+                self.context.limits.check_faces(len(included))
+                result = work.restore(options, faces=included, progress=report, should_stop=job.should_stop)
             state.restored |= state.included
             return self._show(session, work, result)
 
@@ -215,7 +216,7 @@ class PhotoTab:
         state: OpenPhoto | None = session.photo
         if state is None or state.work is None or not state.restored:
             return [gr.skip()] * 4
-        options = RestoreOptions(**blend)
+        options = self.context.options(blend)
         self.context.limits.check_scale(self._read(state), options.scale)
         with self.context.engine.composing(options):
             result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])

@@ -11,8 +11,8 @@ import gradio as gr
 from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
+from pfr_core.video.clip import ClipInfo, Frame, convert, probe
 
-from .clip import ClipInfo, Frame, convert, probe
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
@@ -65,19 +65,21 @@ class VideoTab:
         **options: Any,
     ) -> list[Any]:
         """Restore the clip."""
-        with self.context.visit(request) as session:
+        with self.context.job(request, armed=True) as job:
             if path is None:
                 raise InputError("There is no clip yet. Choose one first.")
-            source = Path(path)
+            session, source = job.session, Path(path)
             self._accept(source)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
-            chosen, faces, notices = RestoreOptions(**options), 0, list[Notice]()
+            chosen, faces, notices = self.context.options(options), 0, list[Notice]()
 
             def change(frame: Frame) -> Frame:
                 nonlocal faces
                 with self.context.engine.use(model) as restorer:
-                    result = restorer.restore(frame, options=chosen, should_stop=session.stop.is_set)
+                    work = restorer.open(frame)
+                    self.context.limits.check_faces(len(work.find(chosen).faces))
+                    result = work.restore(chosen, should_stop=job.should_stop)
                 faces += len(result.faces)
                 notices.extend(result.notices)
                 return result.image
@@ -87,10 +89,10 @@ class VideoTab:
                 progress(done / total, desc=f"Frame {done} of {total}, about {minutes}:{seconds:02d} left")
 
             try:
-                frames = convert(source, target, change, progress=report, should_stop=session.stop.is_set)
+                frames = convert(source, target, change, progress=report, should_stop=job.should_stop)
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
-                return [None, "**Stopped.** Nothing of it was kept.", gr.DownloadButton(value=None, interactive=False)]
+                return [None, f"**{job.why}** Nothing of it was kept.", gr.DownloadButton(value=None, interactive=False)]
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -102,6 +104,11 @@ class VideoTab:
         if info.seconds > limits.max_video_seconds:
             raise InputError(
                 f"{path.name}: {info.seconds:.1f} s; the limit is {limits.max_video_seconds:g} s (max_video_seconds). Cut it."
+            )
+        if info.frames > limits.max_video_frames:
+            raise InputError(
+                f"{path.name}: {info.frames} frames; the limit is {limits.max_video_frames} (max_video_frames). Cut it, or export "
+                "it with fewer frames a second."
             )
         if info.width * info.height > limits.max_video_pixels:
             raise InputError(
