@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, check_stop
 from .faces.align import align, alignment_matrix
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
@@ -35,6 +35,11 @@ class Last(Generic[T]):
 
     def __init__(self) -> None:
         self._kept: tuple[object, T] | None = None
+
+    @property
+    def value(self) -> T | None:
+        """What was made last, if anything was."""
+        return None if self._kept is None else self._kept[1]
 
     def get(self, key: object, make: Callable[[], T]) -> T:
         """Return what was made for ``key``; made now if the last key was another."""
@@ -107,6 +112,13 @@ class Layer:
     _finished: Last[FloatImage] = field(default_factory=Last, repr=False)
     _parsed: Last[FloatImage] = field(default_factory=Last, repr=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(
+            array.nbytes for array in (self.crop, self.restored, self._finished.value, self._parsed.value) if array is not None
+        )
+
     def finished(self, gray: bool, options: RestoreOptions) -> FloatImage:
         """Return the restored crop in the colours that it is pasted in."""
         restored = self.crop if self.restored is None else self.restored
@@ -157,7 +169,14 @@ def stacked(crops: Sequence[FloatImage], size: int) -> FloatImage:
     return np.stack(crops) if crops else np.empty((0, size, size, 3), np.float32)
 
 
-def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOptions, parser: FaceParser) -> Pasted:
+def paste_faces(
+    canvas: Canvas,
+    layers: Sequence[Layer],
+    *,
+    options: RestoreOptions,
+    parser: FaceParser,
+    should_stop: Callable[[], bool] | None = None,
+) -> Pasted:
     """Put restored faces back, the later ones on top where they overlap.
 
     Args:
@@ -165,9 +184,11 @@ def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOpti
         layers: the faces, cut out at one size and restored.
         options: strength, mask, feather, color_match, keep_gray.
         parser: makes the mask if ``options.mask`` is ``parse``.
+        should_stop: asked between faces.
 
     Raises:
         WeightsError: the parser's weights are not to be had.
+        Cancelled: ``should_stop`` asked for it.
     """
     result, mask = canvas.base.copy(), np.zeros(canvas.base.shape[:2], np.float32)
     if options.strength == 0 or not layers:
@@ -176,6 +197,7 @@ def paste_faces(canvas: Canvas, layers: Sequence[Layer], *, options: RestoreOpti
     gray = options.keep_gray and canvas.gray
     shape = None if options.mask == "parse" else make_mask(options.mask, len(layers[0].crop), options.feather)
     for number, layer in enumerate(layers):
+        check_stop(should_stop)
         matrix = canvas.matrix(layer)
         times = 1 / scale_of(matrix)
         if times > MAGNIFIED:

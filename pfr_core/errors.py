@@ -3,6 +3,8 @@
 All derive from :class:`PFRError`, so a caller can catch one type; none is ever swallowed inside the library.
 """
 
+from collections.abc import Callable
+
 
 class PFRError(Exception):
     """Base of every error that PFR raises on purpose."""
@@ -26,3 +28,13 @@ class WeightsError(PFRError, RuntimeError):
 
 class Cancelled(PFRError):
     """The caller's ``should_stop`` asked for the work to end; nothing was half-written."""
+
+
+def check_stop(should_stop: Callable[[], bool] | None) -> None:
+    """Ask whether to go on.
+
+    Raises:
+        Cancelled: ``should_stop`` returned true.
+    """
+    if should_stop is not None and should_stop():
+        raise Cancelled("Stopped as asked; nothing was written.")

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cut_whole, paste_faces, paste_whole, stacked
-from .errors import Cancelled, InputError
+from .errors import InputError, check_stop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
@@ -133,6 +134,7 @@ class Work:
         self._found: Last[Found] = Last()
         self._layers: dict[Face | None, Layer] = {}
         self._canvas: Last[Canvas] = Last()
+        self._aside: tuple[Path, list[Face | None]] | None = None
 
     def find(self, options: RestoreOptions) -> Found:
         """Find the faces and choose among them."""
@@ -151,32 +153,62 @@ class Work:
 
     def cut(self, faces: Sequence[Face]) -> list[Layer]:
         """Cut the faces out that have not been yet; the whole frame if it is aligned."""
-        size = self.models.crop_size
-        if self.aligned and None not in self._layers:
-            self._layers[None] = cut_whole(self._pixels(), size)
-        new = [face for face in dict.fromkeys(faces) if face not in self._layers]
-        if new:
-            pixels = self._pixels()
-            self._layers.update((face, cut_face(pixels, face, size)) for face in new)
+        self._restore_aside()
+        new = [face for face in dict.fromkeys([None] if self.aligned else faces) if face not in self._layers]
+        self._layers.update(zip(new, self._cut(new), strict=True))
         return [self._layers[face] for face in ([None] if self.aligned else faces)]
+
+    def _cut(self, faces: Sequence[Face | None]) -> list[Layer]:
+        if not faces:
+            return []
+        pixels, size = self._pixels(), self.models.crop_size
+        return [cut_whole(pixels, size) if face is None else cut_face(pixels, face, size) for face in faces]
 
     def restored(self, faces: Sequence[Face]) -> list[Layer]:
         """Return those of the faces that the network has restored; the whole frame if it is aligned."""
+        self._restore_aside()
         layers = [self._layers.get(face) for face in ([None] if self.aligned else faces)]
         return [layer for layer in layers if layer is not None and layer.restored is not None]
 
-    def paste(self, layers: Sequence[Layer], options: RestoreOptions, background: Array | None = None) -> Pasted:
+    def paste(
+        self,
+        layers: Sequence[Layer],
+        options: RestoreOptions,
+        background: Array | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Pasted:
         """Put faces back."""
         # The canvas holds the background, so its id stays its own as long as the canvas is kept.
         key = (options.scale, None if background is None else id(background))
         canvas = self._canvas.get(key, lambda: Canvas(self._pixels(), options.scale, background))
         if self.aligned and layers:
             return paste_whole(canvas, layers[0], options=options)
-        return paste_faces(canvas, layers, options=options, parser=self.models.parser)
+        return paste_faces(canvas, layers, options=options, parser=self.models.parser, should_stop=should_stop)
 
     def release(self) -> None:
         """Forget what is as large as the frame."""
         self._canvas = Last()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the faces' crops."""
+        return sum(layer.nbytes for layer in [*self._layers.values()])
+
+    def put_aside(self, file: Path) -> None:
+        """Write the restored crops to a file and forget all crops; they come back when they are asked for."""
+        self._restore_aside()
+        kept = [(face, layer.restored) for face, layer in self._layers.items() if layer.restored is not None]
+        np.savez(file, *(restored for _, restored in kept))
+        self._aside, self._layers = (file, [face for face, _ in kept]), {}
+
+    def _restore_aside(self) -> None:
+        if self._aside is None:
+            return
+        (file, faces), self._aside = self._aside, None
+        with np.load(file) as kept:
+            for number, (face, layer) in enumerate(zip(faces, self._cut(faces), strict=True)):
+                layer.restored = kept[f"arr_{number}"]
+                self._layers[face] = layer
 
 
 @dataclass(frozen=True)
@@ -224,7 +256,7 @@ def restore_all(
     report = progress or (lambda stage, done, total: None)
     found: list[Found] = []
     for number, work in enumerate(works):
-        _check_stop(should_stop)
+        check_stop(should_stop)
         with _timed(seconds, "detect"):
             found.append(_these(faces) if faces is not None else work.find(options))
         report("detect", number + 1, len(works))
@@ -242,9 +274,9 @@ def restore_all(
             for layer, restored in zip(new, after, strict=True):
                 layer.restored = restored
     for number, (work, each, own, background) in enumerate(zip(works, found, layers, backgrounds, strict=True)):
-        _check_stop(should_stop)
+        check_stop(should_stop)
         with _timed(seconds, "paste"):
-            pasted = work.paste(own, options, background)
+            pasted = work.paste(own, options, background, should_stop)
         report("paste", number + 1, len(works))
         yield Done(own, pasted, (*each.notices, *pasted.notices))
 
@@ -370,7 +402,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         with _timed(seconds, "paste"):
             found = self._work.find(chosen) if faces is None else _these(faces)
             layers = self._work.restored(found.faces)
-            pasted = self._work.paste(layers, chosen, *large)
+            pasted = self._work.paste(layers, chosen, large[0])
         return self._restored(Done(layers, pasted, (*found.notices, *pasted.notices)), seconds)
 
     def save(
@@ -404,6 +436,20 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         """Give back what is as large as the photograph. Faces and crops stay; a file is read again when it is needed."""
         self._work.release()
         self._photo = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the photograph, if it was read from a file, and the crops of its faces take; not what is made of them."""
+        return self._work.nbytes + (self._photo.pixels.nbytes if self._path is not None and self._photo is not None else 0)
+
+    def put_aside(self, file: str | os.PathLike[str]) -> None:
+        """Give back nearly all memory: as :meth:`release`, and the restored crops go into a file until they are needed again.
+
+        Args:
+            file: an ``.npz`` file to be written; it must stay as long as the session is used.
+        """
+        self._work.put_aside(Path(file))
+        self.release()
 
     def _options(
         self, options: RestoreOptions | None, changes: Mapping[str, Any], faces: Sequence[Face] | None = None
@@ -443,11 +489,6 @@ def unpack_backgrounds(background: ImageLike | None, frames: Sequence[Array], op
 
 def _these(faces: Sequence[Face]) -> Found:
     return Found(list(faces), list(range(len(faces))))
-
-
-def _check_stop(should_stop: ShouldStop | None) -> None:
-    if should_stop is not None and should_stop():
-        raise Cancelled("Stopped as asked; nothing was written.")
 
 
 @contextmanager

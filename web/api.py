@@ -15,7 +15,7 @@ from pfr_core.support.schema import Spec, specs
 
 from .components import as_given
 from .context import GPU_QUEUE, Context
-from .controls import SEARCH, controls
+from .controls import SEARCH
 
 EXAMPLE = {"path": "photo.jpg", "url": "photo.jpg", "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
 
@@ -29,9 +29,7 @@ class Api:
             photo = gr.File(label="photo")
             photo.example_payload = lambda: EXAMPLE
             model = as_given(gr.Dropdown(list(context.engine.models), label="model"))
-            options = controls(
-                *(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"), masks=context.engine.masks
-            )
+            options = context.controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"))
             options["indices"] = as_given(gr.JSON([], label="indices"))
             for name, component in options.items():
                 _describe(component, specs(RestoreOptions)[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,8 @@ from pfr_core.photo.photo import IMAGE_SUFFIXES
 from .limits import Limits
 
 PIECE = 1 << 20
+UTF8 = 0x800
+"""Flag of an entry whose name is in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,13 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
             for number, member in enumerate(members):
                 name = _name(member)
                 if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-                    yield Entry(member.filename, problem="refused: its name leads out of the zip file's folder.")
+                    yield Entry(str(name), problem="refused: its name leads out of the zip file's folder.")
                 elif name.suffix.lower() not in IMAGE_SUFFIXES:
-                    yield Entry(member.filename, problem="not a photo; left out.")
+                    yield Entry(str(name), problem="not a photo; left out.")
                 elif member.flag_bits & 1:
-                    yield Entry(member.filename, problem="encrypted; pack it again without a password.")
+                    yield Entry(str(name), problem="encrypted; pack it again without a password.")
                 else:
-                    target = folder / str(number) / name.name
-                    target.parent.mkdir()
+                    target = folder / f"{number}{name.suffix.lower()}"  # its own name may be too long for this disk
                     try:
                         with content.open(member) as packed, open(target, "xb") as file:
                             while piece := packed.read(PIECE):
@@ -67,15 +69,19 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                                     )
                                 file.write(piece)
                     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                        yield Entry(member.filename, problem=f"damaged in the zip file ({error}).")
+                        yield Entry(str(name), problem=f"damaged in the zip file ({error}).")
                         continue
-                    yield Entry(member.filename, target)
+                    yield Entry(str(name), target)
     except zipfile.BadZipFile as error:
         raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
 
 
 def _name(member: zipfile.ZipInfo) -> PurePosixPath:
-    return PurePosixPath(member.filename.replace("\\", "/"))  # some programs on Windows write it so
+    text = member.filename
+    if not member.flag_bits & UTF8:  # then zipfile has read it as what DOS used; most programs mean UTF-8 all the same
+        with suppress(UnicodeError):
+            text = text.encode("cp437").decode("utf-8")
+    return PurePosixPath(text.replace("\\", "/"))  # some programs on Windows write it so
 
 
 def _is_clutter(member: zipfile.ZipInfo) -> bool:

@@ -1,27 +1,47 @@
-"""The batch tab: many photos or zip files in; a gallery, a zip file and a report out."""
+"""The batch tab: many photos or zip files in; a gallery, a zip file and a report out. No file takes others with it."""
 
 from __future__ import annotations
 
+import html
+import logging
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
-from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 
 from . import pictures
 from .archive import Entry, is_zip, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH, controls
+from .controls import BLEND, SEARCH
 from .jobs import connect_job
 from .sessions import Job
+from .texts import say, text
+
+log = logging.getLogger(__name__)
 
 GALLERY_SIZE = 640
+LONGEST_NAME = 200
+"""Bytes of a name in the zip file: file systems take 255, and an ending is added (ours)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one photo: ``text`` says it, ``file`` is what goes into the zip file as ``name``."""
+
+    outcome: Literal["restored", "without", "unchanged", "failed"]
+    text: str
+    file: Path | None = None
+    name: str = ""
+    preview: str = ""
 
 
 class BatchTab:
@@ -29,53 +49,40 @@ class BatchTab:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        limits = context.limits
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.uploads = gr.File(
-                    label="Photos, or a zip file of photos", file_count="multiple", height=220, elem_id="batch-files"
-                )
-                size = f"{limits.max_pixels / 1e6:g} megapixels, {limits.max_upload_mb:g} MB a file"
-                gr.Markdown(f"At most {limits.max_files} photos of {size}.")
-                options = controls("strength", "select")
-                self.start = gr.Button("Restore all", variant="primary", size="lg", elem_id="batch-start")
-                self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="batch-stop")
-                with gr.Accordion("Settings", open=False):
-                    model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                    options |= controls(*BLEND, *SEARCH)
+                self.uploads = gr.File(label=text("batch_files"), file_count="multiple", height=220, elem_id="batch-files")
+                self.start = gr.Button(text("restore_all"), variant="primary", size="lg", elem_id="batch-start")
+                self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="batch-stop")
+                options = self.context.controls("strength", "select")
+                with gr.Accordion(text("settings"), open=False):
+                    model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
+                    options |= self.context.controls(*BLEND, *SEARCH)
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
-                    "Download all as a zip file", variant="primary", size="lg", interactive=False, elem_id="batch-zip"
+                    text("download_zip"), variant="primary", size="lg", visible=False, elem_id="batch-zip"
                 )
+                self.report = gr.HTML("", elem_id="report", apply_default_css=False)
                 self.gallery = gr.Gallery(
-                    label="Restored",
-                    show_label=False,
-                    columns=3,
-                    fit_columns=False,
-                    height="auto",
-                    object_fit="contain",
-                    buttons=["fullscreen"],
-                    elem_id="batch-gallery",
-                )
-                self.report = gr.Dataframe(
-                    headers=["photo", "result"],
-                    column_widths=["35%", "65%"],
-                    datatype="str",
-                    label="Report",
-                    interactive=False,
-                    wrap=True,
-                    buttons=[],
-                    elem_id="batch-report",
-                )
+                    label=text("batch_gallery"), show_label=False, columns=3, fit_columns=False, height="auto",
+                    object_fit="contain", buttons=["fullscreen"], visible=False, elem_id="batch-gallery",
+                )  # fmt: skip
         # The files are held from the moment they are there; they may wait long for the button.
-        self.uploads.change(lambda uploads: None, [self.uploads], None, show_progress="hidden", queue=True, **PRIVATE)
+        self.uploads.change(self.look, [self.uploads], [self.told], show_progress="hidden", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run, [self.uploads, model], [self.told, self.zip, self.gallery, self.report],
-            inputs_kwargs=options, show_progress_on=[self.gallery], **GPU_QUEUE, **PRIVATE,
+            context, self.start, self.stop, self.run_batch, [self.uploads, model],
+            [self.told, self.zip, self.gallery, self.report],
+            inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
-    def run(
+    def look(self, request: gr.Request, uploads: list[str] | None) -> str:
+        """Say how many photos there may be, as long as there is nothing else to say."""
+        limits = self.context.limits
+        pixels, size = f"{limits.max_pixels / 1e6:g}", f"{limits.max_upload_mb:g}"
+        return say(request, "batch_limits", files=limits.max_files, pixels=pixels, size=size)
+
+    def run_batch(
         self,
         request: gr.Request,
         uploads: list[str] | None,
@@ -86,71 +93,85 @@ class BatchTab:
         """Restore every photo; what is wrong with one does not stop the others."""
         with self.context.job(request, armed=True) as job:
             if not uploads:
-                raise InputError("There is nothing to restore yet. Choose some photos or a zip file first.")
-            return self._run(job, uploads, model, self.context.options(options), progress)
+                raise InputError(say(request, "batch_none"))
+            return self._run(request, job, uploads, model, self.context.options(options), progress)
 
-    def _run(self, job: Job, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:
+    def _run(
+        self, request: gr.Request, job: Job, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress
+    ) -> list[Any]:
         folder = job.session.new_folder()
         (folder / "unpacked").mkdir()
-        rows: list[list[str]] = []
-        shown: list[tuple[str, str]] = []
+        rows: list[tuple[str, Row]] = []
         names: set[str] = set()
-        stopped = False
-        result = folder / "restored.zip"
-        total = self._count(uploads)
+        result, total, stopped = folder / "restored.zip", self._count(uploads), False
         try:
             with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as packed:  # photos are compressed already
                 for number, entry in enumerate(self._entries(uploads, folder / "unpacked")):
-                    progress((number, max(total, number + 1)), desc=entry.name, unit="photos")
-                    if job.should_stop():
-                        stopped = True
-                        break
+                    progress((number, max(total, number + 1)), desc=entry.name, unit=say(request, "unit_photos"))
                     try:
-                        text, target, preview = self._restore(job, entry, folder, model, options)
+                        row = self._restore(request, job, entry, folder, model, options)
                     except Cancelled:
                         stopped = True
                         break
-                    rows.append([entry.name, text])
-                    if target is not None:
-                        packed.write(target, _unused(target.name, names))
-                        shown.append((preview, entry.name))
-                        target.unlink()
+                    rows.append((entry.name, row))
+                    if row.file is not None:
+                        packed.write(row.file, _unused(row.name, names))
+                        row.file.unlink()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder / "unpacked")
-        failed = len(rows) - len(shown)
-        told = f"**{len(shown)} of {len(rows)} restored.**"
-        if failed:
-            told += f" {failed} could not be: see the report."
+        shown = [(row.preview, name) for name, row in rows if row.preview]
+        count = Counter(row.outcome for _, row in rows)
+        told = f"**{', '.join(say(request, f'count_{each}', count=number) for each, number in count.items())}**"
         if stopped:
-            told = f"**{job.why}** {len(rows)} of {total} were done. " + told
-        zipped = gr.DownloadButton(value=str(result) if shown else None, interactive=bool(shown))
-        return [told, zipped, shown, rows]
+            told = f"{say(request, 'count_stopped', why=job.why, done=len(rows), total=total)} {told}"
+        return [
+            told,
+            gr.DownloadButton(value=str(result) if shown else None, visible=bool(shown)),
+            gr.Gallery(value=shown, visible=bool(shown)),
+            _table(request, rows),
+        ]
 
-    def _restore(self, job: Job, entry: Entry, folder: Path, model: str, options: RestoreOptions) -> tuple[str, Path | None, str]:
-        """Return what to report, the restored file, and a preview of it."""
+    def _restore(self, request: gr.Request, job: Job, entry: Entry, folder: Path, model: str, options: RestoreOptions) -> Row:
+        """Restore one photo.
+
+        Raises:
+            Cancelled: the job is to end.
+        """
+        if job.should_stop():
+            raise Cancelled(job.why)
         if entry.path is None:
-            return entry.problem, None, ""
+            return Row("failed", entry.problem)
         try:
             photo = self.context.read(entry.path)
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(photo)
-                self.context.limits.check_faces(len(work.find(options).faces))
+                faces = work.find(options).faces
+                self.context.limits.check_faces(len(faces))
                 file = work.save(work.restore(options, should_stop=job.should_stop), folder)
-            preview = job.session.new_folder() / "preview.jpg"
-            pictures.save(preview, pictures.shrunk(file.restored.image, GALLERY_SIZE))
+            preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
+            shown = pictures.save_shown(job.session.new_folder() / "preview", preview, photo)
         except (ImageError, InputError) as error:
-            return self._about(entry.path.name, error), None, ""
+            return Row("failed", self._about(entry.path.name, error))
+        except Cancelled:
+            raise
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            return "not enough memory; make the photo smaller.", None, ""
-        count = len(file.restored.faces)
-        text = f"{count} face{'s' * (count != 1)}" if count else "no face found, unchanged"
-        texts = [text, *(self._about(photo.path.name, notice.text) for notice in file.notices)]
-        return "; ".join(texts), file.path, str(preview)
+            if isinstance(error, PFRError) or is_out_of_memory(error):
+                text = say(request, "row_memory") if is_out_of_memory(error) else self.context.page_error(error).message
+                return Row("failed", text)
+            log.error("%s", entry.name, exc_info=error)
+            return Row("failed", self.context.page_error(error).message)
+        name = PurePosixPath(entry.name)
+        notices = [self._about(photo.path.name, notice.text) for notice in file.notices]
+        if file.changed:
+            told = say(request, "row_faces", count=len(file.restored.faces))
+            new = f"{_shortened(name.stem)}_restored{file.path.suffix}"
+            return Row("restored", "; ".join([told, *notices]), file.path, str(name.with_name(new)), shown)
+        outcome: Literal["unchanged", "without"] = "unchanged" if faces else "without"
+        kept = str(name.with_name(f"{_shortened(name.stem)}{name.suffix}"))
+        return Row(outcome, "; ".join([say(request, f"row_{outcome}"), *notices]), file.path, kept, shown)
 
     def _entries(self, uploads: Sequence[str], folder: Path) -> Iterator[Entry]:
         """Yield the photos of all uploads; those from a zip file are deleted as soon as they are done."""
@@ -171,7 +192,7 @@ class BatchTab:
                     yield entry
                     if is_zip(upload) and entry.path is not None:
                         entry.path.unlink(missing_ok=True)
-            except ImageError as error:  # the zip file itself
+            except (ImageError, OSError) as error:  # the zip file itself
                 yield Entry(upload.name, problem=self._about(upload.name, error))
 
     def _about(self, name: str, text: object) -> str:
@@ -191,11 +212,24 @@ class BatchTab:
         return count
 
 
+def _table(request: gr.Request, rows: Sequence[tuple[str, Row]]) -> str:
+    """Return the report as HTML: what failed first."""
+    lines = [f"<tr><th>{say(request, 'column_photo')}</th><th>{say(request, 'column_result')}</th></tr>"]
+    for name, row in sorted(rows, key=lambda each: each[1].outcome != "failed"):
+        lines.append(f'<tr class="{row.outcome}"><td>{html.escape(name)}</td><td>{html.escape(row.text)}</td></tr>')
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _shortened(stem: str) -> str:
+    """Return a name without its ending that every file system takes."""
+    return stem.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
 def _unused(name: str, taken: set[str]) -> str:
     """Return a name that no other result in the zip file has; remembers it."""
     path, number, new = PurePosixPath(name), 1, name
     while new.lower() in taken:
         number += 1
-        new = f"{path.stem}_{number}{path.suffix}"
+        new = str(path.with_name(f"{path.stem}_{number}{path.suffix}"))
     taken.add(new.lower())
     return new

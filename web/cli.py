@@ -76,8 +76,9 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
     from .context import Context
     from .door import Door, Hosts, places_of
     from .engine import Engine
-    from .page import CSS, THEME, build_page
+    from .page import CSS, HEAD, THEME, build_page
     from .sessions import Sessions
+    from .texts import translations
 
     if not arguments.downloads:
         os.environ["PFR_OFFLINE"] = "1"
@@ -93,7 +94,8 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         _, address, _ = page.launch(
             server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
-            theme=THEME, css=CSS, app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp, footer_links=["api"], run_history=False, ssr_mode=False,
+            theme=THEME, css=CSS, head=HEAD, i18n=translations(), app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
+            footer_links=["api"], run_history=False, ssr_mode=False,
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
     except OSError as error:

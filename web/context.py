@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.support.notice import Notice
 
+from .controls import controls
 from .engine import Engine
 from .limits import Limits
 from .sessions import Job, Session, Sessions
+from .texts import say
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class Context:
     engine: Engine
     sessions: Sessions
     limits: Limits
+    menus: dict[Any, tuple[str, list[str]]] = field(default_factory=dict)
+    """Components with choices: whose words are the visitor's; the name of the option, and the choices."""
 
     @contextmanager
     def visit(self, request: gr.Request) -> Iterator[Session]:
@@ -93,13 +97,24 @@ class Context:
         text = re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
         return _FOLDERS.sub("", text)
 
-    def told(self, notices: Iterable[Notice]) -> str:
+    def told(self, request: gr.Request, notices: Iterable[Notice]) -> str:
         """Return the notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
         kinds: dict[str, list[str]] = {}
         for notice in notices:
             kinds.setdefault(notice.kind, []).append(self.without_folders(notice.text))
-        more = {kind: f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "" for kind, texts in kinds.items()}
-        return "".join(f"\n\n*Note: {texts[0]}{more[kind]}.*" for kind, texts in kinds.items())
+        lines = []
+        for texts in kinds.values():
+            more = f" ({say(request, 'more_like_it', count=len(texts) - 1)})" if len(texts) > 1 else ""
+            lines.append(f"\n\n*{say(request, 'note')}: {texts[0]}{more}.*")
+        return "".join(lines)
+
+    def controls(self, *names: str) -> dict[str, Any]:
+        """Return the components of several options by name, without what this server cannot do."""
+        made = controls(*names, masks=self.engine.masks)
+        for name, each in made.items():
+            if isinstance(each, gr.Dropdown):
+                self.menus[each] = name, [value for _, value in each.choices]
+        return made
 
     def options(self, given: dict[str, Any]) -> RestoreOptions:
         """Return what a visitor chose, as far as this server does it.

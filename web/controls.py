@@ -11,6 +11,7 @@ from pfr_core.options import FIND, PASTE, RestoreOptions
 from pfr_core.support.schema import names, specs
 
 from .components import as_given
+from .texts import text
 
 SEARCH = tuple(name for name in names(RestoreOptions, FIND) if not specs(RestoreOptions)[name].optional)
 """How faces are looked for. What may be None is left out: Gradio's endpoints would ask for it."""
@@ -18,14 +19,14 @@ BLEND = tuple(name for name in names(RestoreOptions, PASTE) if name != "strength
 """How restored faces are put back; with the strength, what can be changed without running the network again."""
 
 
-def control(name: str, masks: Sequence[str] = ()) -> Any:
-    """Return the component for one field of :class:`RestoreOptions`; of the masks only those named, if any are."""
-    return as_given(_component(name, masks))
+def controls(*names: str, masks: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the components of several fields of :class:`RestoreOptions`, by name; of the masks only those named, if any are."""
+    return {name: as_given(_control(name, masks)) for name in names}
 
 
-def _component(name: str, masks: Sequence[str]) -> Any:
+def _control(name: str, masks: Sequence[str]) -> Any:
     spec = specs(RestoreOptions)[name]
-    common: dict[str, Any] = {"label": spec.label, "info": spec.help, "value": spec.default}
+    common: dict[str, Any] = {"label": text(f"option_{name}"), "info": text(f"help_{name}"), "value": spec.default}
     if spec.kind == "choice":
         choices = [choice for choice in spec.choices if name != "mask" or not masks or choice in masks]
         return gr.Dropdown(choices, filterable=False, **common)
@@ -34,8 +35,3 @@ def _component(name: str, masks: Sequence[str]) -> Any:
     if spec.step is not None:
         return gr.Slider(spec.low, spec.high, step=spec.step, **common)
     return gr.Number(precision=0, minimum=spec.low, maximum=spec.high, **common)
-
-
-def controls(*names: str, masks: Sequence[str] = ()) -> dict[str, Any]:
-    """Return several of them, by name."""
-    return {name: control(name, masks) for name in names}

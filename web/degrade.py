@@ -20,10 +20,12 @@ from pfr_core.support.choices import Blur
 from . import pictures
 from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
+from .texts import say, text
 
 FACE_SIZE = 512
 """The paper's degradation is meant for an aligned face of 512 px."""
 OFF = "none"
+CAPTIONS = "degraded", "restored_word", "original"
 
 
 class DegradeTab:
@@ -34,31 +36,30 @@ class DegradeTab:
         paper = Degradation()
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
+                gr.Markdown(text("degrade_intro"))
                 self.upload = photo_input(
-                    label="A good photo of a face", sources=["upload", "clipboard", "webcam"], height=260, elem_id="good"
+                    label=text("good_photo"), sources=["upload", "clipboard"], height=260, buttons=[], elem_id="good"
                 )
-                gr.Examples([[str(example)]], [self.upload], label="Example", cache_examples=False)
-                settings = {
-                    "blur": gr.Dropdown(
-                        [OFF, *get_args(Blur)], value="isotropic", label="Blur", info="kind of kernel k, 41 px", filterable=False
-                    ),
-                    "sigma": gr.Slider(
-                        *paper.sigma, value=3.0, step=0.1, label="Blur width", info="px; motion has a length of its own"
-                    ),
-                    "scale": gr.Slider(*_of(paper.scale), value=4.0, step=0.1, label="Shrunk", info="s, by this factor"),
-                    "noise": gr.Slider(*_of(paper.noise), value=10.0, step=0.5, label="Noise", info="delta, of 255"),
-                    "quality": gr.Slider(*_of(paper.quality), value=30, step=1, label="JPEG quality", info="q"),
-                    "seed": gr.Number(0, precision=0, minimum=0, label="Seed", info="of the noise and the angle"),
+                gr.Examples([[str(example)]], [self.upload], label=text("examples"), cache_examples=False)
+                start = gr.Button(text("degrade_start"), variant="primary", size="lg", elem_id="degrade-start")
+                kinds = [OFF, *get_args(Blur)]
+                settings: dict[str, Any] = {
+                    "blur": gr.Dropdown(kinds, value="isotropic", filterable=False, **_named("blur")),
+                    "sigma": gr.Slider(*paper.sigma, value=3.0, step=0.1, **_named("sigma")),
+                    "scale": gr.Slider(*_of(paper.scale), value=4.0, step=0.1, **_named("shrunk")),
+                    "noise": gr.Slider(*_of(paper.noise), value=10.0, step=0.5, **_named("noise")),
+                    "quality": gr.Slider(*_of(paper.quality), value=30, step=1, **_named("quality")),
+                    "seed": gr.Number(0, precision=0, minimum=0, **_named("seed")),
                 }
-                model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                start = gr.Button("Degrade and restore", variant="primary", size="lg", elem_id="degrade-start")
+                context.menus[settings["blur"]] = "blur", kinds
+                model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
             with gr.Column(scale=8, min_width=320):
                 gallery = gr.Gallery(
-                    label="Degraded | restored | original", show_label=False, columns=3, fit_columns=False, height="auto",
+                    label=text("degrade_gallery"), show_label=False, columns=3, fit_columns=False, height="auto",
                     object_fit="contain", buttons=["fullscreen"], elem_id="degrade-gallery",
                 )  # fmt: skip
                 slider = gr.ImageSlider(
-                    label="Degraded | restored", type="filepath", format="png", image_mode=None, max_height=FACE_SIZE,
+                    label=text("degrade_slider"), type="filepath", format="png", image_mode=None, max_height=FACE_SIZE,
                     interactive=False, buttons=["fullscreen"], elem_id="degrade-slider",
                 )  # fmt: skip
                 figures = gr.Markdown("", elem_id="figures")
@@ -82,9 +83,9 @@ class DegradeTab:
         seed: int,
     ) -> list[Any]:
         """Degrade the largest face of the photo and restore it."""
-        with self.context.visit(request) as session:
+        with self.context.job(request) as job:
             if path is None:
-                raise InputError("There is no photo yet. Choose one with a sharp face first.")
+                raise InputError(say(request, "degrade_none"))
             photo = self.context.read(path)
             found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest")).faces
             if not found:
@@ -96,10 +97,10 @@ class DegradeTab:
             )  # fmt: skip
             degraded, drawn = degradation(original, seed)
             with self.context.engine.use(model) as restorer:
-                restored = restorer.restore(degraded, aligned=True).image
-            folder = session.new_folder()
+                restored = restorer.restore(degraded, aligned=True, should_stop=job.should_stop).image
+            folder = job.session.new_folder()
             images = {"degraded": degraded, "restored": restored, "original": original}
-            paths = {name: pictures.save(folder / f"{name}.png", image) for name, image in images.items()}
+            paths = {name: pictures.save_exact(folder / f"{name}.png", image) for name, image in images.items()}
             table = "\n".join(
                 [
                     "| against the original | PSNR (dB) | SSIM |",
@@ -110,10 +111,14 @@ class DegradeTab:
             )
             told = f"blur {blur}, {_pair(drawn.sigma)} px, s {scale:g}, noise {noise:g}, quality {quality:g}"
             return [
-                [(paths[name], name) for name in images],
+                [(paths[name], say(request, each)) for name, each in zip(images, CAPTIONS, strict=True)],
                 (paths["degraded"], paths["restored"]),
                 f"{table}\n\nThe largest face, aligned to {FACE_SIZE} px. Degraded by: {told}.",
             ]
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"label": text(name), "info": text(f"{name}_info")}
 
 
 def _psnr(image: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> str:

@@ -19,7 +19,7 @@ UPLOADS = (gr.File, gr.Image, gr.Video)
 """Components to which a visitor may give a file."""
 
 
-class GuardedBlocks(gr.Blocks):
+class GuardedBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not looked into by mypy
     """See the module's text."""
 
     def __init__(self, context: Context, **settings: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from .context import PRIVATE, Context
+from .texts import text
 
 
 def connect_job(
@@ -27,12 +28,12 @@ def connect_job(
     def arm(request: gr.Request) -> list[Any]:
         with context.sessions.use(request.session_hash) as session:
             session.stop.clear()
-        return [gr.Button(visible=False), gr.Button("Stop", visible=True, interactive=True)]
+        return [gr.Button(visible=False), gr.Button(text("stop"), visible=True, interactive=True)]
 
     def ask_to_stop(request: gr.Request) -> Any:
         with context.sessions.use(request.session_hash) as session:
             session.stop.set()
-        return gr.Button("Stopping ...", interactive=False)
+        return gr.Button(text("stopping"), interactive=False)
 
     def disarm() -> list[Any]:
         return [gr.Button(visible=True), gr.Button(visible=False)]

@@ -1,8 +1,10 @@
-"""The page as a whole: notices, tabs, looks."""
+"""The page as a whole: notices, tabs, looks, and the visitor's language."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -13,76 +15,72 @@ from .batch import BatchTab
 from .context import PRIVATE, Context
 from .degrade import DegradeTab
 from .guard import GuardedBlocks
-from .photo import PhotoTab
+from .photo import ASSETS, PhotoTab
+from .texts import say, text, words
 from .video import VideoTab
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
-TITLE = "PFR: face restoration"
 # System fonts: the page asks no other server for anything.
 THEME = gr.themes.Soft(
     primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
-CSS = """
-.gradio-container { width: 100% !important; max-width: min(1240px, 100vw) !important; margin: 0 auto !important; }
-#notice p, #small-print p { margin: .15em 0; }
-#notice { font-size: .95em; }
-#small-print { font-size: .85em; opacity: .8; }
-.grid-wrap { height: auto !important; min-height: 0 !important; max-height: 560px !important; }
-.grid-container { padding-top: 0 !important; }
-#faces .thumbnail-item { aspect-ratio: 1; }
-#pairs .thumbnail-item { aspect-ratio: 2; }
-#figures td { white-space: nowrap; }
-@media (max-width: 640px) {
-  .gradio-container { padding: 0 !important; }
-  button.lg { min-height: 52px; }
-  #faces .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
-}
-"""
+CSS = (ASSETS / "page.css").read_text("utf-8")
+HEAD = f"<script>{(ASSETS / 'names.js').read_text('utf-8')}</script>"
 
 
 def build_page(context: Context) -> gr.Blocks:
     """Return the page, not yet served."""
-    with GuardedBlocks(context, title=TITLE, analytics_enabled=False) as page:
+    title = words("en")["title"]
+    with GuardedBlocks(context, title=title, analytics_enabled=False) as page:
         Api(context)  # first, so that the endpoints get their names, which events of the page would take otherwise
-        gr.Markdown(f"# {TITLE}")
-        gr.Markdown(_notice(context), elem_id="notice")
-        with gr.Tab("Photo"):
-            PhotoTab(context, EXAMPLES / "astronaut_degraded.jpg")
-        with gr.Tab("Batch"):
+        gr.Markdown(f"# {title}", elem_id="title")
+        notice = gr.Markdown(words("en")["notice"], elem_id="notice")
+        with gr.Tab(text("tab_photo")):
+            PhotoTab(context, [_served(context, "astronaut_degraded.jpg")])
+        with gr.Tab(text("tab_batch")):
             BatchTab(context)
-        with gr.Tab("Video"):
+        with gr.Tab(text("tab_clip")):
             VideoTab(context)
-        with gr.Tab("Degrade"):
+        with gr.Tab(text("tab_degrade")):
             DegradeTab(context, EXAMPLES / "astronaut.jpg")
-        gr.Markdown(_small_print(context), elem_id="small-print")
+        small_print = gr.Markdown("", elem_id="small-print")
 
-        def opened(request: gr.Request) -> None:
+        def opened(request: gr.Request) -> list[Any]:
             context.sessions.page_opened(request.session_hash)
+            told = [_notice(context, request), _small_print(context, request)]
+            return [*told, *(gr.Dropdown(choices=choices(request, name, values)) for name, values in context.menus.values())]
 
         def closed(request: gr.Request) -> None:
             context.sessions.page_closed(request.session_hash)
 
-        page.load(opened, queue=False, show_progress="hidden", **PRIVATE)
+        page.load(opened, None, [notice, small_print, *context.menus], queue=False, show_progress="hidden", **PRIVATE)
         page.unload(closed)
     return page
 
 
-def _notice(context: Context) -> str:
-    lines = ["**Restored detail is synthesised.** It looks plausible; it is no evidence of anyone's identity."]
-    if context.engine.device.type == "cpu":
-        lines.append("**This runs on a CPU**: a face takes seconds, a clip minutes. A CUDA GPU is much faster.")
-    return "\n\n".join(lines)
+def choices(request: gr.Request, name: str, values: list[str]) -> list[tuple[str, str]]:
+    """Return what a menu shows in the visitor's language, and what it means."""
+    return [(say(request, f"choice_{name}_{value}"), value) for value in values]
 
 
-def _small_print(context: Context) -> str:
+def _served(context: Context, name: str) -> Path:
+    """Return a copy of an example where the page may serve it."""
+    folder = context.sessions.root / "own"
+    folder.mkdir(exist_ok=True)
+    return Path(shutil.copy(EXAMPLES / name, folder / name))
+
+
+def _notice(context: Context, request: gr.Request) -> str:
+    slow = [say(request, "notice_cpu")] if context.engine.device.type == "cpu" else []
+    return " ".join([say(request, "notice"), *slow])
+
+
+def _small_print(context: Context, request: gr.Request) -> str:
     lines = []
     for name in context.engine.models:
         try:
-            lines.append(f"Weights `{name}`: {context.engine.licence(name)}")
+            lines.append(say(request, "weights", name=name, licence=context.engine.licence(name)))
         except PFRError as error:
-            lines.append(f"Weights `{name}` cannot be used: {context.without_folders(str(error))}")
-    lines.append(
-        "Photos and results stay on the machine that serves this page, and are deleted "
-        f"{context.limits.keep_minutes:g} minutes after it is closed."
-    )
+            lines.append(say(request, "weights_unusable", name=name, why=context.without_folders(str(error))))
+    lines.append(say(request, "privacy", minutes=f"{context.limits.keep_minutes:g}"))
     return "\n\n".join(lines)

@@ -1,4 +1,4 @@
-"""The photo tab: find the faces, pick, restore, compare, download."""
+"""The photo tab: a photo that is dropped is restored at once; then compare, click faces, move settings, save."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core import Face, FaceRestorer, PhotoSession, RestoreOptions
+from pfr_core import Face, FaceRestorer, PhotoSession
+from pfr_core.errors import InputError
+from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
 from pfr_core.session import RestoredArray
+from pfr_core.support.notice import Notice
 
 from . import pictures
-from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH, controls
+from .controls import BLEND, SEARCH
 from .sessions import Session
+from .texts import LANGUAGES, say, text, words
 
-SHOW_RESULT = "() => document.getElementById('slider').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
-"""On a phone the result is below the button."""
-MOST_OPEN = 4
-"""Photos whose pixels are kept between two clicks, those used last; the others are read again (ours)."""
+ASSETS = Path(__file__).resolve().parent / "assets"
+STAGE_WORDS = (
+    "drop", "choose", "drop_hint", "example", "before", "after", "photo_before", "photo_after", "border", "face", "faces",
+    "leave_out", "take_in",
+)  # fmt: skip
+MOST_PAIRS = 24
+"""Faces shown one by one below the settings (ours)."""
 
 
 @dataclass(eq=False)
@@ -34,24 +40,36 @@ class OpenPhoto:
 
     Attributes:
         path: the upload.
-        photo: what was read; None once its memory was given back.
+        lock: the session's.
+        folder: for what is put aside.
+        photo: what was read; None once it is the session's, or its memory was given back.
+        size: width and height of the photo in px.
         faces: as found, left to right.
         included: numbers of the faces to restore.
-        restored: numbers of those that ``model`` has restored.
+        small: the photo as large as it is shown, of its own depth; made anew when it is needed.
+        found: what was noticed in reading and finding.
+        noticed: what was noticed when the faces were last put back in full.
+        restored: numbers of the faces that ``model`` has restored.
         model: the one that ``work`` was opened with.
         work: reads, cuts and runs the network only once.
-        before: the picture for the left of the slider, and its size.
+        before: the picture for the left of the border.
         folders: of the pictures on the page, by what they show; the last two stay, the browser may still be loading the older.
     """
 
     path: Path
+    lock: threading.RLock
+    folder: Path
     photo: Photo | None
+    size: tuple[int, int]
     faces: list[Face]
     included: set[int]
+    small: Array | None = None
+    found: tuple[Notice, ...] = ()
+    noticed: tuple[Notice, ...] = ()
     restored: set[int] = field(default_factory=set)
     model: str = ""
     work: PhotoSession[Array, FloatImage] | None = None
-    before: tuple[Path, tuple[int, int]] | None = None
+    before: str | None = None
     folders: dict[str, list[Path]] = field(default_factory=dict)
 
     def work_with(self, model: str, restorer: FaceRestorer, photo: Photo) -> PhotoSession[Array, FloatImage]:
@@ -61,11 +79,17 @@ class OpenPhoto:
             self.photo = None  # it is the session's now
         return self.work
 
-    def release(self) -> None:
-        """Give back the pixels; the file is read again when they are needed."""
-        self.photo = None
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        arrays = (self.small, None if self.photo is None else self.photo.pixels)
+        return sum(array.nbytes for array in arrays if array is not None) + (0 if self.work is None else self.work.nbytes)
+
+    def put_aside(self) -> None:
+        """Give back the memory: the file is read again, and the restored crops come back from disk, when they are needed."""
+        self.photo = self.small = None
         if self.work is not None:
-            self.work.release()
+            self.work.put_aside(self.folder / "crops.npz")
 
     def new_folder(self, session: Session, what: str) -> Path:
         """Make a folder for the next pictures of this kind; old ones go."""
@@ -77,203 +101,297 @@ class OpenPhoto:
 
     def delete_pictures(self) -> None:
         """Delete the pictures: another photo takes this one's place."""
-        for folder in [folder for folders in self.folders.values() for folder in folders]:
+        for folder in [self.folder, *(folder for folders in self.folders.values() for folder in folders)]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class PhotoTab:
-    """The tab's components, and what happens when they are used."""
+    """The tab's components, and what happens when they are used.
 
-    def __init__(self, context: Context, example: Path) -> None:
+    Args:
+        context: of the page.
+        examples: photos to try, among the files that the page may serve.
+    """
+
+    def __init__(self, context: Context, examples: list[Path]) -> None:
         self.context = context
         self._lock, self._recent = threading.Lock(), list[weakref.ref[OpenPhoto]]()
         with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
-                self.upload = photo_input(label="Photo", sources=["upload", "clipboard", "webcam"], height=320, elem_id="photo")
-                gr.Examples([[str(example)]], [self.upload], label="Example", cache_examples=False)
-                self.found = gr.Markdown("", elem_id="found", container=False)
-                self.faces = gr.Gallery(
-                    label="Faces", show_label=False, columns=4, fit_columns=False, height="auto", object_fit="cover",
-                    allow_preview=False, visible=False, buttons=[], elem_id="faces",
+            with gr.Column(scale=8, min_width=320):
+                self.stage = gr.HTML(
+                    value={}, html_template='<div class="stage"></div>', js_on_load=(ASSETS / "stage.js").read_text("utf-8"),
+                    apply_default_css=False, elem_id="stage",
+                    examples=[{"file": str(each), "label": "example"} for each in examples],
+                    words={language: {name: words(language)[name] for name in STAGE_WORDS} for language in LANGUAGES},
                 )  # fmt: skip
-                self.drawn = gr.Image(label="Faces found", height=240, visible=False, buttons=["fullscreen"], elem_id="drawn")
-                self.strength = controls("strength")["strength"]
-                self.start = gr.Button("Restore", variant="primary", size="lg", interactive=False, elem_id="restore")
-                with gr.Accordion("Settings", open=False):
-                    self.model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                    self.blend = controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
-                    with gr.Accordion("Advanced", open=False):
-                        self.search = controls(*SEARCH)
-                        self.blend |= controls("feather", "keep_gray")
-            with gr.Column(scale=7, min_width=320):
-                self.slider = gr.ImageSlider(
-                    label="Before | after", type="filepath", format="png", image_mode=None, max_height=720,
-                    interactive=False, buttons=["fullscreen"], elem_id="slider",
-                )  # fmt: skip
-                self.told = gr.Markdown("", elem_id="told")
-                self.download = gr.DownloadButton(
-                    "Download the restored photo", variant="primary", size="lg", interactive=False, elem_id="download"
-                )
-                self.pairs = gr.Gallery(
-                    label="Faces before and after", show_label=False, columns=2, fit_columns=False, height="auto",
-                    object_fit="contain", visible=False, buttons=["fullscreen"], elem_id="pairs",
-                )  # fmt: skip
+                with gr.Row(elem_id="bar", visible=False) as self.bar:
+                    self.download = gr.Button(text("download"), variant="primary", size="lg", visible=False, elem_id="download")
+                    self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="stop")
+                    self.another = gr.Button(text("another"), size="lg", elem_id="another")
+                self.told = gr.Markdown("", elem_id="told", container=False)
+            with gr.Column(scale=3, min_width=280):
+                strength = context.controls("strength")
+                self.model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
+                main = context.controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
+                with gr.Accordion(text("advanced"), open=False):
+                    more = context.controls("feather", "keep_gray")
+                    self.search = context.controls(*SEARCH)
+                self.blend: dict[str, Any] = {**strength, **main, **more}
+                with gr.Accordion(text("pairs"), open=False, visible=False) as self.pairs_box:
+                    self.pairs = gr.Gallery(
+                        label=text("pairs"), show_label=False, columns=1, fit_columns=False, height="auto",
+                        object_fit="contain", allow_preview=False, buttons=[], elem_id="pairs",
+                    )  # fmt: skip
         self._connect()
 
     def _connect(self) -> None:
-        finding = [self.found, self.drawn, self.faces, self.start]
-        result = [self.slider, self.told, self.download, self.pairs]
-        blend = {"strength": self.strength, **self.blend}
-        gr.on(
-            [self.upload.change, *(each.change for each in self.search.values())],
-            self.open, [self.upload], [*finding, *result], inputs_kwargs=self.search,
-            show_progress_on=[self.upload], trigger_mode="always_last", **GPU_QUEUE, **PRIVATE,
-        )  # fmt: skip
-        restored = self.start.click(
-            self.restore, [self.model], result, inputs_kwargs=blend, show_progress_on=[self.slider], **GPU_QUEUE, **PRIVATE
-        )
-        restored.then(None, js=SHOW_RESULT, queue=False, **PRIVATE)
-        settings: dict[str, Any] = {
-            "inputs_kwargs": blend, "show_progress": "minimal", "trigger_mode": "always_last",
-            "concurrency_id": "compose", "concurrency_limit": 2, **PRIVATE,
-        }  # fmt: skip
-        self.faces.select(self.toggle, None, [self.drawn, self.faces, *result], **settings)
-        gr.on([each.change for each in blend.values()], self.change, None, result, **settings)
+        shown, pairs = [self.stage, self.told], [self.pairs_box, self.pairs]
+        buttons = [self.bar, self.download, self.stop]
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        long: dict[str, Any] = {"show_progress_on": [self.stage], **GPU_QUEUE, **PRIVATE}
 
-    def open(self, request: gr.Request, path: str | None, **search: Any) -> list[Any]:
-        """Open a photo that was dropped in, or look through it again with other settings."""
-        with self.context.visit(request) as session, session.lock:
+        def ended(job: Any) -> None:
+            for after in (job.then, job.failure):  # Gradio's page leaves out what follows with `then` if the job failed
+                after(self.disarm, None, buttons, **quick)
+
+        def restoring(after: Any) -> Any:
+            return after(self.restore, [self.model], [*shown, *pairs], inputs_kwargs=self.blend, **long)
+
+        changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
+        for armed in (self.stage.upload(self.take, None, buttons, **quick), gr.on(changed, self.arm, None, buttons, **quick)):
+            opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, **long)
+            ended(restoring(opened.success))
+            opened.failure(self.disarm, None, buttons, **quick)
+        ended(restoring(self.model.change(self.arm, None, buttons, **quick).success))
+        settings: dict[str, Any] = {
+            "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_id": "compose", "concurrency_limit": 2,
+            **PRIVATE,
+        }  # fmt: skip
+        toggled = self.stage.select(self.toggle, None, shown, **settings)
+        toggled.success(
+            self.restore_missing, [self.model], [*shown, *pairs], inputs_kwargs=self.blend, show_progress="hidden",
+            **GPU_QUEUE, **PRIVATE,
+        )  # fmt: skip
+        gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
+        self.download.click(self.save, None, shown, **settings)
+        self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
+        self.another.click(None, js="() => document.querySelector('#stage .chooser').click()", queue=False, **PRIVATE)
+
+    # --- What the page asks for ---------------------------------------------------------------------------------------
+
+    def take(self, request: gr.Request, event: gr.EventData) -> list[Any]:
+        """Note which photo was dropped; the next step opens it."""
+        with self.context.visit(request) as session:
+            path = str(event._data["path"])
+            self.context.sessions.hold(request.session_hash, [path])
+            session.wanted = Path(path)
+        return self.arm(request)
+
+    def arm(self, request: gr.Request) -> list[Any]:
+        """Show that work goes on, and how to stop it."""
+        with self.context.visit(request) as session:
+            session.stop.clear()
+            there = session.wanted is not None
+        return [gr.Row(visible=there), gr.Button(visible=False), gr.Button(text("stop"), visible=there, interactive=True)]
+
+    def disarm(self, request: gr.Request) -> list[Any]:
+        """Show what can be done now."""
+        with self.context.visit(request) as session:
+            done = session.photo is not None and bool(session.photo.restored)
+            return [gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
+
+    def ask_to_stop(self, request: gr.Request) -> Any:
+        """End the job of this page."""
+        with self.context.visit(request) as session:
+            session.stop.set()
+        return gr.Button(text("stopping"), interactive=False)
+
+    def open(self, request: gr.Request, **search: Any) -> list[Any]:
+        """Read the photo and find its faces; they are shown while they are being restored."""
+        with self.context.job(request, armed=True) as job, job.session.lock:
+            session, path, options = job.session, job.session.wanted, self.context.options(search)
             before: OpenPhoto | None = session.photo
+            if path is None:
+                return [gr.skip()] * 4
+            same = before is not None and before.path == path
+            photo = self._read(before) if before is not None and same else self.context.read(path)
+            found = self.context.engine.find(photo.pixels, options)
             if before is not None:
                 before.delete_pictures()
-            session.photo = None
-            if path is None:
-                return ["", _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
-            same = before is not None and before.path == Path(path)
-            photo = self._read(before) if before is not None and same else self.context.read(path)
-            found = self.context.engine.find(photo.pixels, self.context.options(search))
-            notices = self.context.told((*photo.notices, *found.notices))
-            faces = found.faces
-            session.photo = state = OpenPhoto(Path(path), photo, faces, set(range(len(faces))))
-            self._read(state)
-            if not faces:
-                text = (
-                    "**No face was found.** Under Settings, Advanced: lower the detection threshold, or look for faces at a "
-                    "larger size, or sideways."
-                )
-                return [text + notices, _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
-            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-            text = f"**{count} found.** Tap one to leave it out.{notices}"
-            return [text, *self._show_faces(session, photo), gr.Button(interactive=True), *_no_result()]
+            faces, most = found.faces, self.context.limits.max_faces
+            largest = sorted(range(len(faces)), key=lambda number: -faces[number].size)[:most]
+            height, width = photo.pixels.shape[:2]
+            noticed = (*photo.notices, *found.notices)
+            state = OpenPhoto(
+                path, session.lock, session.new_folder(), photo, (width, height), faces, set(largest), found=noticed
+            )
+            session.photo = state
+            self._keep(state)
+            told = self._told(request, state) + self.context.told(request, state.found)
+            return [self._stage(session, photo), told, gr.Accordion(visible=False), None]
 
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
-        with self.context.job(request) as job, job.session.lock:
-            session = job.session
-            state = _photo_of(session)
-            photo, options = self._read(state), self.context.options(blend)
+        with self.context.job(request, armed=True) as job, job.session.lock:
+            session, state = job.session, self._photo_of(job.session)
+            options = self.context.options(blend)
+            photo = self._read(state)
             self.context.limits.check_scale(photo, options.scale)
+            self.context.limits.check_faces(len(state.included))
+            if not state.faces:
+                return [gr.skip()] * 4
 
             def report(stage: str, done: int, total: int) -> None:
                 if stage == "restore":
-                    progress((done, total), desc="Restoring", unit="faces")
+                    progress((done, total), desc=say(request, "restoring"), unit=say(request, "unit_faces"))
 
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]
-                self.context.limits.check_faces(len(included))
                 result = work.restore(options, faces=included, progress=report, should_stop=job.should_stop)
-            state.restored |= state.included
-            return self._show(session, work, result)
+            state.restored |= state.included if options.strength > 0 else set()
+            state.noticed = result.notices
+            self._keep(state)
+            pairs = self._pairs(session, request, result)
+            return [*self._compose(request, session, options), gr.Accordion(visible=bool(pairs)), pairs]
 
-    def toggle(self, request: gr.Request, event: gr.SelectData, **blend: Any) -> list[Any]:
-        """Leave a face that was tapped out, or include it."""
+    def restore_missing(self, request: gr.Request, model: str, **blend: Any) -> list[Any]:
+        """Run the network if a face was included that it has not seen."""
+        with self.context.visit(request) as session:
+            state: OpenPhoto | None = session.photo
+            if state is None or state.included <= state.restored:
+                return [gr.skip()] * 4
+        return self.restore(request, model, **blend)
+
+    def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
+        """Leave a face that was clicked out, or include it."""
         with self.context.visit(request) as session, session.lock:
-            state = _photo_of(session)
-            state.included ^= {int(event.index)} & set(range(len(state.faces)))
-            return [*self._show_faces(session, self._read(state)), *self._compose(session, blend)]
+            state = self._photo_of(session)
+            state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
+            return self._compose(request, session, self.context.options(blend))
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:
         """Show the photo with a changed setting that needs no network."""
         with self.context.visit(request) as session, session.lock:
-            return self._compose(session, blend)
+            if session.photo is None or session.photo.work is None:
+                return [gr.skip()] * 2
+            return self._compose(request, session, self.context.options(blend))
+
+    def save(self, request: gr.Request, **blend: Any) -> list[Any]:
+        """Write the restored photo in its own format, and let the browser fetch it."""
+        with self.context.job(request) as job, job.session.lock:
+            session, state = job.session, self._photo_of(job.session)
+            if state.work is None:
+                raise InputError(say(request, "nothing_yet"))
+            options = self.context.options(blend)
+            photo = self._read(state)
+            self.context.limits.check_scale(photo, options.scale)
+            with self.context.engine.composing(options):
+                result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
+            file = state.work.save(result, state.new_folder(session, "saved"))
+            self._keep(state)
+            state.noticed = file.notices
+            stage, told = self._compose(request, session, options)
+            saved = say(request, "saved", name=file.path.name) if file.changed else say(request, "saved_unchanged")
+            return [{**stage, "save": str(file.path), "name": file.path.name}, f"{saved} {told}"]
+
+    # --- What it is told ----------------------------------------------------------------------------------------------
+
+    def _compose(self, request: gr.Request, session: Session, options: RestoreOptions) -> list[Any]:
+        """Put the restored faces that are included into the photo as large as it is shown, and say what became of it."""
+        state = self._photo_of(session)
+        photo = self._read(state)
+        if state.work is None:
+            return [self._stage(session, photo), self._told(request, state)]
+        self.context.limits.check_scale(photo, options.scale)
+        faces = [state.faces[number] for number in sorted(state.included)]
+        shown = RestoreOptions(**{**vars(options), "scale": 1.0})
+        with self.context.engine.composing(options):
+            result = state.work.compose(shown, faces=faces, background=self._small(state, photo))
+        after = pictures.save_shown(state.new_folder(session, "after") / "after", result.image, photo)
+        self._keep(state)
+        told = self._told(request, state, options, changed=result.changed)
+        notes = self.context.told(request, dict.fromkeys((*state.found, *state.noticed)))
+        return [{**self._stage(session, photo), "after": after}, told + notes]
+
+    def _stage(self, session: Session, photo: Photo) -> dict[str, Any]:
+        """Return what the stage shows: the photo, and where its faces are."""
+        state = self._photo_of(session)
+        if state.before is None:
+            state.before = pictures.save_shown(state.new_folder(session, "before") / "before", self._small(state, photo), photo)
+        width, height = state.size
+        boxes = [(left, top, right - left, bottom - top) for left, top, right, bottom in (face.box for face in state.faces)]
+        faces = [
+            {
+                "box": [round(v / s, 4) for v, s in zip(box, (width, height) * 2, strict=True)],
+                "included": number in state.included,
+            }
+            for number, box in enumerate(boxes)
+        ]
+        return {"before": state.before, "width": width, "height": height, "faces": faces}
+
+    def _told(self, request: gr.Request, state: OpenPhoto, options: RestoreOptions | None = None, *, changed: bool = True) -> str:
+        count, most = len(state.faces), self.context.limits.max_faces
+        if not count:
+            return say(request, "no_face")
+        if options is None:
+            parts = [say(request, "found", count=count)]
+        else:
+            width, height = (round(side * options.scale) for side in state.size)
+            done = len(state.included & state.restored)
+            parts = [say(request, "restored", done=done, count=count, width=width, height=height)]
+            if options.strength == 0:
+                parts.append(say(request, "no_strength"))
+            elif not changed:
+                parts.append(say(request, "no_change"))
+        if count > most:
+            parts.append(say(request, "too_many", most=most))
+        return " ".join(parts)
+
+    def _pairs(self, session: Session, request: gr.Request, result: RestoredArray) -> list[tuple[str, str]]:
+        state = self._photo_of(session)
+        folder = state.new_folder(session, "pairs")
+        crops = zip(sorted(state.included), result.crops_before, result.crops_after, strict=True)
+        return [
+            (
+                pictures.save_shown(folder / f"face_{number + 1}", pictures.side_by_side(old, new)),
+                say(request, "face_number", number=number + 1),
+            )
+            for number, old, new in list(crops)[:MOST_PAIRS]
+        ]
+
+    # --- What is kept -------------------------------------------------------------------------------------------------
 
     def _read(self, state: OpenPhoto) -> Photo:
-        """Return the photo with its pixels; only those of the photos used last are kept."""
-        with self._lock:
-            open_photos = [each for each in (kept() for kept in self._recent) if each is not None and each is not state]
-            self._recent = [weakref.ref(each) for each in (*open_photos, state)][-MOST_OPEN:]
-        for each in open_photos[: 1 - MOST_OPEN]:
-            each.release()
+        """Return the photo with its pixels."""
         if state.work is not None:
             return state.work.photo
         if state.photo is None:
             state.photo = self.context.read(state.path)
         return state.photo
 
-    def _compose(self, session: Session, blend: dict[str, Any]) -> list[Any]:
-        """Put the restored faces that are included into the photo; no network but the parser's for that mask."""
-        state: OpenPhoto | None = session.photo
-        if state is None or state.work is None or not state.restored:
-            return [gr.skip()] * 4
-        options = self.context.options(blend)
-        self.context.limits.check_scale(self._read(state), options.scale)
-        with self.context.engine.composing(options):
-            result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
-        return self._show(session, state.work, result)
+    def _small(self, state: OpenPhoto, photo: Photo) -> Array:
+        if state.small is None:
+            state.small = pictures.as_shown(photo.pixels)
+        return state.small
 
-    def _show(self, session: Session, work: PhotoSession[Array, FloatImage], result: RestoredArray) -> list[Any]:
-        """Return the result on the page, and its file."""
-        state: OpenPhoto = session.photo
-        numbers = sorted(state.included & state.restored)
-        waiting = len(state.included) - len(numbers)
-        folder = state.new_folder(session, "result")
-        file = work.save(result, folder)
-        pairs = [
-            (pictures.save(folder / f"face_{number + 1}.png", pictures.side_by_side(old, new)), f"Face {number + 1}")
-            for number, old, new in zip(numbers, result.crops_before, result.crops_after, strict=True)
-        ]
-        height, width = result.image.shape[:2]
-        if state.before is None or state.before[1] != (width, height):
-            before = state.new_folder(session, "before") / "before.png"
-            pictures.save_comparable(before, work.pixels, width, height, work.photo)
-            state.before = before, (width, height)
-        after = folder / "after.png"
-        pictures.save_comparable(after, result.image, width, height, work.photo)
-        told = f"**{len(numbers)} of {len(state.faces)} faces restored**, {width} x {height} px."
-        if not file.changed:
-            told += " **Nothing was changed**: no face is included, or the strength is 0."
-        if waiting:
-            told += f" {waiting} included later: press Restore for them."
-        if pairs:
-            told += " Below, each face before and as the network restored it."
-        return [
-            gr.ImageSlider(value=(str(state.before[0]), str(after))),
-            told + self.context.told(file.notices),
-            gr.DownloadButton(value=str(file.path), interactive=True),
-            gr.Gallery(value=pairs, visible=bool(pairs)),
-        ]
+    def _keep(self, state: OpenPhoto) -> None:
+        """Note that this photo was used last; what all pages keep beyond the budget goes, the oldest first."""
+        with self._lock:
+            known = [each for each in (kept() for kept in self._recent) if each is not None and each is not state]
+            self._recent = [weakref.ref(each) for each in (*known, state)]
+            budget = self.context.limits.max_memory_mb * 1e6 - state.nbytes
+            for each in reversed(known):
+                budget -= each.nbytes
+                if budget < 0 and each.nbytes and each.lock.acquire(blocking=False):  # one that is worked on stays
+                    try:
+                        each.put_aside()
+                    finally:
+                        each.lock.release()
 
-    def _show_faces(self, session: Session, photo: Photo) -> list[Any]:
-        state: OpenPhoto = session.photo
-        folder = state.new_folder(session, "faces")
-        drawn = pictures.save(folder / "faces.jpg", pictures.draw_faces(photo.pixels, state.faces, state.included))
-        shown = []
-        for number, image in enumerate(pictures.thumbnails(photo.pixels, state.faces, state.included)):
-            caption = f"Face {number + 1}" if number in state.included else f"{number + 1} left out"
-            shown.append((pictures.save(folder / f"{number + 1}.png", image), caption))
-        return [gr.Image(value=drawn, visible=True), gr.Gallery(value=shown, visible=True, selected_index=None)]
-
-
-def _photo_of(session: Session) -> OpenPhoto:
-    if session.photo is None:
-        raise gr.Error("There is no photo here any more. Drop it in again.", duration=60, print_exception=False)
-    return session.photo
-
-
-def _hidden() -> Any:
-    return gr.update(value=None, visible=False)
-
-
-def _no_result() -> list[Any]:
-    return [None, "", gr.DownloadButton(value=None, interactive=False), _hidden()]
+    @staticmethod
+    def _photo_of(session: Session) -> OpenPhoto:
+        if session.photo is None:
+            raise InputError("There is no photo here any more. Drop it in again.")
+        photo: OpenPhoto = session.photo
+        return photo

@@ -42,6 +42,7 @@ class Session:
         lock: held while ``photo`` is worked on.
         stop: asks the running or waiting job of this visitor to end.
         cancelled: requests whose client asked for their end.
+        wanted: the upload that the photo tab is to open.
         photo: what the photo tab works on.
         uploads: files that must stay.
         listeners: connections on which the visitor waits for results.
@@ -52,6 +53,7 @@ class Session:
     lock: threading.RLock = field(default_factory=threading.RLock)
     stop: threading.Event = field(default_factory=threading.Event)
     cancelled: set[str] = field(default_factory=set)
+    wanted: Path | None = None
     photo: Any = None
     uploads: set[Path] = field(default_factory=set)
     listeners: int = 0

@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 
 from pfr_core.errors import Cancelled, InputError
-from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
 from pfr_core.video.clip import ClipInfo, Frame, convert, probe
 
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH, controls
+from .controls import BLEND, SEARCH
 from .jobs import connect_job
+from .texts import say, text
 
 
 class VideoTab:
@@ -23,27 +23,29 @@ class VideoTab:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        longest = context.limits.max_video_seconds
-        self._advice = f"At most {longest:g} seconds. Frames are restored one by one, so restored detail may flicker."
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.upload = gr.Video(label="Clip", sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip")
-                self.facts = gr.Markdown(self._advice, elem_id="clip-facts")
-                options = controls("strength", "select")
-                self.start = gr.Button("Restore the clip", variant="primary", size="lg", elem_id="clip-start")
-                self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="clip-stop")
-                with gr.Accordion("Settings", open=False):
-                    model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                    options |= controls(*(name for name in BLEND if name != "scale"), *SEARCH)
+                self.upload = gr.Video(
+                    label=text("clip"), sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip"
+                )
+                self.facts = gr.Markdown("", elem_id="clip-facts")
+                options = self.context.controls("strength", "select")
+                self.start = gr.Button(text("clip_start"), variant="primary", size="lg", elem_id="clip-start")
+                self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="clip-stop")
+                with gr.Accordion(text("settings"), open=False):
+                    model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
+                    options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH)
             with gr.Column(scale=7, min_width=320):
-                self.result = gr.Video(label="Restored", interactive=False, height=480, buttons=[], elem_id="clip-result")
+                self.result = gr.Video(
+                    label=text("clip_result"), interactive=False, height=480, buttons=[], elem_id="clip-result"
+                )
                 self.told = gr.Markdown("", elem_id="clip-told")
                 self.download = gr.DownloadButton(
-                    "Download the restored clip", variant="primary", size="lg", interactive=False, elem_id="clip-download"
+                    text("clip_download"), variant="primary", size="lg", interactive=False, elem_id="clip-download"
                 )
         self.upload.change(self.look, [self.upload], [self.facts], show_progress="minimal", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run, [self.upload, model], [self.result, self.told, self.download],
+            context, self.start, self.stop, self.run_clip, [self.upload, model], [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
@@ -51,12 +53,13 @@ class VideoTab:
         """Say what the clip is, or at once that it cannot be taken."""
         with self.context.visit(request):
             if path is None:
-                return self._advice
+                return say(request, "clip_limit", seconds=f"{self.context.limits.max_video_seconds:g}")
             info = self._accept(Path(path))
-            sound = "with sound" if info.audio else "without sound"
-            return f"{info.seconds:.1f} s, {info.frames} frames of {info.width} x {info.height} px, {sound}."
+            sound = say(request, "with_sound" if info.audio else "without_sound")
+            size = {"width": info.width, "height": info.height}
+            return say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size)
 
-    def run(
+    def run_clip(
         self,
         request: gr.Request,
         path: str | None,
@@ -67,7 +70,7 @@ class VideoTab:
         """Restore the clip."""
         with self.context.job(request, armed=True) as job:
             if path is None:
-                raise InputError("There is no clip yet. Choose one first.")
+                raise InputError(say(request, "clip_none"))
             session, source = job.session, Path(path)
             self._accept(source)
             folder = session.new_folder()
@@ -86,17 +89,23 @@ class VideoTab:
 
             def report(done: int, total: int, left: float) -> None:
                 minutes, seconds = divmod(round(left), 60)
-                progress(done / total, desc=f"Frame {done} of {total}, about {minutes}:{seconds:02d} left")
+                told = say(request, "clip_progress", done=done, total=total, left=f"{minutes}:{seconds:02d}")
+                progress(done / total, desc=told)
 
             try:
                 frames = convert(source, target, change, progress=report, should_stop=job.should_stop)
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
-                return [None, f"**{job.why}** Nothing of it was kept.", gr.DownloadButton(value=None, interactive=False)]
+                return [
+                    None,
+                    f"**{job.why}** {say(request, 'clip_kept_nothing')}",
+                    gr.DownloadButton(value=None, interactive=False),
+                ]
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            told = f"{frames} frames, {faces / max(1, frames):.1f} faces a frame.{self.context.told(notices)}"
+            told = say(request, "clip_told", frames=frames, faces=f"{faces / max(1, frames):.1f}")
+            told += self.context.told(request, notices)
             return [str(target), told, gr.DownloadButton(value=str(target), interactive=True)]
 
     def _accept(self, path: Path) -> ClipInfo:
@@ -107,8 +116,8 @@ class VideoTab:
             )
         if info.frames > limits.max_video_frames:
             raise InputError(
-                f"{path.name}: {info.frames} frames; the limit is {limits.max_video_frames} (max_video_frames). Cut it, or export "
-                "it with fewer frames a second."
+                f"{path.name}: {info.frames} frames; the limit is {limits.max_video_frames} (max_video_frames). Cut it, or "
+                "export it with fewer frames a second."
             )
         if info.width * info.height > limits.max_video_pixels:
             raise InputError(

@@ -16,6 +16,9 @@ XMP_PNG_KEYWORD = b"XML:com.adobe.xmp"
 XMP_JPEG_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 JPEG_SEGMENT = 65533
 """Bytes that a JPEG marker segment can hold."""
+MAX_METADATA, MAX_BLOCKS = 16_000_000, 10_000
+"""Bytes of metadata in a JPEG or PNG file, and blocks in a PNG file, that are taken (ours): photos have a hundredth of it."""
+_FIRST_APP, _START_OF_SCAN = 0xE0, 0xDA
 TIFF_EXTRAS: dict[int, str] = {Tag.IPTC: "IPTC", Tag.PHOTOSHOP: "Photoshop"}
 _PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME"})
 _JPEG_EXTRAS = {"APP1": b"http://ns.adobe.com/xmp/extension/\0", "APP13": b"Photoshop 3.0\0", "COM": b""}
@@ -34,6 +37,27 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     extras: tuple[tuple[str, bytes], ...] = ()
+
+
+def oversized(data: bytes) -> str:
+    """Return what is wrong with a JPEG or PNG file whose metadata would take more time and memory than its picture, or "".
+
+    Decoders put such blocks together piece by piece: 64 MB of them in a JPEG took half a minute.
+    """
+    size, blocks = 0, 0
+    if data.startswith(b"\xff\xd8"):
+        position = 2
+        while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != _START_OF_SCAN:
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            size += length if data[position + 1] >= _FIRST_APP else 0
+            position += 2 + length
+    elif data.startswith(b"\x89PNG"):
+        for name, content in png_chunks(data):
+            if name != b"IDAT":
+                size, blocks = size + len(content), blocks + 1
+            if blocks > MAX_BLOCKS:
+                return f"it holds more than {MAX_BLOCKS:,} blocks of metadata"
+    return f"it holds {size / 1e6:.0f} MB of metadata; the limit is {MAX_METADATA / 1e6:.0f} MB" if size > MAX_METADATA else ""
 
 
 def png_extras(data: bytes) -> tuple[tuple[str, bytes], ...]:

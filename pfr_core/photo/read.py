@@ -21,7 +21,7 @@ from ..support.notice import Notice
 from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .mend import describe_damage, mend, mend_end
-from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
+from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, oversized, png_extras
 from .photo import LOSSY, Photo
 from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
 from .xmp import upright_xmp
@@ -43,14 +43,17 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
 
     Raises:
         ImageError: missing, empty, cut short, damaged, not a picture, a folder, not readable, moving or multi-page, floating
-            point, or too large; the message names the file and the remedy.
+            point, too large, or full of metadata; the message names the file and the remedy.
 
     Example:
         >>> read_photo("examples/astronaut.jpg", max_pixels=50_000_000).pixels.shape
         (512, 512, 3)
     """
     path = Path(path)
-    data, mended = mend(read_bytes(path, magic=True))
+    data = read_bytes(path, magic=True)
+    if problem := oversized(data):
+        raise ImageError(f"{path}: {problem}. Save the picture anew in an image editor.")
+    data, mended = mend(data)
     try:
         with strict_pillow():
             try:

@@ -1,0 +1,20 @@
+// Names for what Gradio leaves nameless to screen readers, and keys for what it lets only a mouse reach.
+(() => {
+    const name = (selector, label) =>
+        document.querySelectorAll(selector).forEach((each) => {
+            if (!each.getAttribute("aria-label") && !each.textContent.trim()) each.setAttribute("aria-label", label);
+        });
+    const mend = () => {
+        name("button:not([aria-label])", "button");
+        document.querySelectorAll("input:not([aria-label]):not([id]), input[type=file]:not([aria-label])").forEach((input) => {
+            const label = input.closest(".block")?.querySelector("label, [data-testid=block-info], [data-testid=block-label]");
+            if (!input.labels?.length) input.setAttribute("aria-label", label?.textContent.trim() || "file");
+        });
+    };
+    let waiting = false;
+    new MutationObserver(() => {
+        if (waiting) return;
+        waiting = true;
+        setTimeout(() => ((waiting = false), mend()), 100);
+    }).observe(document, { childList: true, subtree: true });
+})();

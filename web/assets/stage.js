@@ -1,0 +1,161 @@
+// The photo tab's middle: drop a photo, see it before | after, click its faces. `props.value` is what web/photo.py says.
+
+const root = element.querySelector(".stage");
+const words = props.words[[navigator.language, navigator.language.slice(0, 2), "en"].find((name) => name in props.words)];
+const ROUND = 1; // decimals of a percentage
+let split = 50;
+let shownId = null;
+
+function make(tag, attributes, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes ?? {})) {
+        if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+        else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+    }
+    made.append(...children.filter((child) => child !== null));
+    return made;
+}
+
+function address(file) {
+    return `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(file)}`;
+}
+
+async function take(file) {
+    if (!file) return;
+    root.classList.add("busy");
+    try {
+        const { path } = await upload(file);
+        trigger("upload", { path });
+    } finally {
+        root.classList.remove("busy");
+    }
+}
+
+const chooser = make("input", {
+    type: "file", accept: "image/*,.heic,.heif,.avif,.tif,.tiff", class: "chooser", tabindex: "-1", "aria-label": words.choose,
+    onchange: () => {
+        take(chooser.files[0]);
+        chooser.value = "";
+    },
+});
+const content = make("div", { class: "content" });
+root.append(chooser, content);
+element.pfrChoose = () => chooser.click();
+
+for (const name of ["dragover", "dragleave", "drop"]) {
+    root.addEventListener(name, (event) => {
+        event.preventDefault();
+        root.classList.toggle("over", name === "dragover");
+        if (name === "drop") take(event.dataTransfer.files[0]);
+    });
+}
+document.addEventListener("paste", (event) => {
+    if (root.offsetParent !== null && event.clipboardData.files.length) take(event.clipboardData.files[0]);
+});
+
+function empty() {
+    const examples = props.examples.map(({ file, label }) =>
+        make("button", { type: "button", class: "example", onclick: () => trigger("upload", { path: file }) },
+            make("img", { src: address(file), alt: "" }), make("span", {}, words[label])));
+    content.replaceChildren(make("div", { class: "drop" },
+        make("p", { class: "large" }, words.drop),
+        make("button", { type: "button", class: "primary", id: "choose", onclick: () => chooser.click() }, words.choose),
+        make("p", { class: "hint" }, words.drop_hint),
+        make("div", { class: "examples" }, ...examples)));
+}
+
+function setSplit(value) {
+    split = Math.min(100, Math.max(0, value));
+    const after = content.querySelector(".after");
+    if (after) after.style.clipPath = `inset(0 0 0 ${split.toFixed(ROUND)}%)`;
+    const line = content.querySelector(".line");
+    if (line) line.style.left = `${split.toFixed(ROUND)}%`;
+    const slider = content.querySelector(".split");
+    if (slider) slider.value = split;
+}
+
+function drag(event) {
+    const { left, width } = content.querySelector(".picture").getBoundingClientRect();
+    setSplit((100 * (event.clientX - left)) / width);
+}
+
+function face({ box, included }, number) {
+    const [left, top, width, height] = box.map((share) => `${(100 * share).toFixed(2)}%`);
+    return make("button", {
+        type: "button", class: "face", "aria-pressed": String(included), "data-face": String(number),
+        "aria-label": `${words.face} ${number + 1}`, title: included ? words.leave_out : words.take_in,
+        style: `left:${left};top:${top};width:${width};height:${height}`,
+        onclick: () => trigger("select", { index: number }),
+    }, make("span", { "aria-hidden": "true" }, String(number + 1)));
+}
+
+function picture(state) {
+    const ratio = state.width / state.height;
+    const shown = make("div", { class: "picture", style: `aspect-ratio:${ratio};max-width:calc(var(--stage-height) * ${ratio})` },
+        make("img", { class: "before", src: address(state.before), alt: words.photo_before }),
+        state.after && make("img", { class: "after", src: address(state.after), alt: words.photo_after }),
+        state.after && make("div", { class: "line", "aria-hidden": "true" }),
+        state.after && make("span", { class: "chip left", "aria-hidden": "true" }, words.before),
+        state.after && make("span", { class: "chip right", "aria-hidden": "true" }, words.after),
+        make("div", { class: "faces", role: "group", "aria-label": words.faces }, ...state.faces.map(face)));
+    if (state.after) {
+        shown.addEventListener("pointerdown", (event) => {
+            if (event.target.closest(".face") && event.pointerType !== "mouse") return;
+            const start = event.clientX;
+            const move = (moved) => {
+                if (Math.abs(moved.clientX - start) > 3) drag(moved);
+            };
+            document.addEventListener("pointermove", move);
+            document.addEventListener("pointerup", () => document.removeEventListener("pointermove", move), { once: true });
+            event.preventDefault();
+        });
+    }
+    return shown;
+}
+
+function full(state) {
+    const focused = document.activeElement?.dataset?.face;
+    content.replaceChildren(picture(state));
+    if (state.after) {
+        content.append(make("label", { class: "splitter" }, make("span", {}, words.before),
+            make("input", {
+                type: "range", class: "split", min: "0", max: "100", step: "1", value: String(split), "aria-label": words.border,
+                oninput: (event) => setSplit(Number(event.target.value)),
+            }), make("span", {}, words.after)));
+        setSplit(split);
+    }
+    if (focused !== undefined) content.querySelector(`[data-face="${focused}"]`)?.focus();
+}
+
+// Only what changed: the picture must not flicker while a setting moves.
+function update(state) {
+    const after = content.querySelector("img.after");
+    if (after && state.after) {
+        const next = new Image();
+        next.onload = () => (after.src = next.src);
+        next.src = address(state.after);
+    }
+    state.faces.forEach(({ included }, number) => {
+        const button = content.querySelector(`[data-face="${number}"]`);
+        button?.setAttribute("aria-pressed", String(included));
+        button?.setAttribute("title", included ? words.leave_out : words.take_in);
+    });
+}
+
+function show() {
+    const state = props.value;
+    if (!state?.before) {
+        shownId = null;
+        empty();
+    } else if (shownId === state.before + Boolean(state.after) && content.querySelector(".picture")) update(state);
+    else {
+        if (!shownId) split = 50;
+        shownId = state.before + Boolean(state.after);
+        full(state);
+    }
+    if (state?.save) make("a", { href: address(state.save), download: state.name }).click();
+}
+
+document.documentElement.lang = navigator.language;
+watch("value", show);
+show();
