@@ -54,8 +54,8 @@ class Limits:
         height, width = photo.pixels.shape[:2]
         if scale > 1 and width * scale * height * scale > self.max_pixels:
             raise InputError(
-                f"{photo.path}: scale is {scale:g}; enlarged so many times, {width} x {height} pixels become more than the limit "
-                f"of {self.max_pixels:,} (max_pixels). Choose a smaller scale."
+                f"{photo.path}: enlarged {scale:g} times, {width} x {height} pixels become more than the limit of "
+                f"{self.max_pixels:,} (max_pixels). Choose a smaller scale."
             )
 
     def check_options(self, options: RestoreOptions) -> None:

@@ -304,7 +304,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, server: Server) -> Iterator[Any]:
     """Yield the page in a window of desktop size. It asks no other server for anything, and reports no error."""
     made = browser.new_page(viewport={"width": 1280, "height": 900})
-    made.set_default_timeout(60_000)
+    made.set_default_timeout(120_000)
     hosts, errors = set[str](), list[str]()
     made.on("request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
     made.on("pageerror", lambda error: errors.append(str(error)))
@@ -441,7 +441,7 @@ def violations(page: Any) -> list[str]:
 @pytest.mark.parametrize(("language", "word"), [("de-DE", "Foto auswählen"), ("zh-CN", "选择照片"), ("ja-JP", "写真を選ぶ")])
 def test_the_page_speaks_one_language(browser: Any, server: Server, language: str, word: str) -> None:
     made = browser.new_context(locale=language).new_page()
-    made.set_default_timeout(60_000)
+    made.set_default_timeout(120_000)
     made.goto(server.url)
     text_of(made, "body", word)
     made.set_input_files("#stage .chooser", PHOTO)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
 import weakref
 import zipfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from pfr_core.photo.restored import own_suffix, write_restored
 from pfr_core.photo.write import write_photo
 
 av = pytest.importorskip("av")
+ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
 from pfr_core.video.clip import ClipInfo, Frame, convert, probe  # noqa: E402
 from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
+from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
-from web.sessions import SILENT, Sessions  # noqa: E402
+from web.sessions import LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
 
 RATE, SOUND_RATE = 8, 48000
 
@@ -179,7 +182,16 @@ def test_photos_come_out_of_a_zip_file_and_nothing_leaves_the_folder(tmp_path: P
     assert ["out of the zip file's folder" in text for _, text in refused] == [True] * 4 + [False]
     assert refused[4] == ("notes.txt", "not a photo; left out.")
     written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {"photos.zip", "a.jpg"}
+    assert written == {"photos.zip", "0.jpg", "1.jpg"}
+
+
+def test_names_in_a_zip_file_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    """Many programs write UTF-8 and do not say so; a name may be longer than this disk takes."""
+    archive = make_zip(tmp_path / "a.zip", {"Gr__e/1.jpg": b"1", f"{'y' * 300}.jpg": b"2"})
+    archive.write_bytes(archive.read_bytes().replace(b"Gr__e", "Gräe".encode()))
+    found = entries(archive)
+    assert [entry.name for entry in found] == ["Gräe/1.jpg", f"{'y' * 300}.jpg"]
+    assert [entry.path.read_bytes() for entry in found if entry.path] == [b"1", b"2"]
 
 
 def test_a_zip_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
@@ -243,16 +255,164 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     assert list(sessions.root.iterdir()) == []
 
 
-def test_a_client_that_waits_or_is_silent_is_patiently_kept(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_listens_is_kept_and_a_silent_one_goes(sessions: Sessions) -> None:
     path = upload(sessions.root)
     sessions.hold("one", [str(path)])
     sessions.keep = -1
-    sessions.sweep()
-    assert path.exists(), "its request may still stand in the queue"
-    now = time.time()
-    monkeypatch.setattr("web.sessions.time.time", lambda: now + SILENT + 10)
+    with sessions.listening("one"):
+        sessions.sweep()
+        assert path.exists(), "it waits for its result"
     sessions.sweep()
     assert not path.exists()
+
+
+def test_a_job_ends_when_its_visitor_leaves_cancels_or_is_late(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("web.sessions.time.monotonic", lambda: now[0])
+    with sessions.use("one") as session:
+        job, other = Job(session, "request", 100), Job(session, "other", 100)
+        with sessions.listening("one"):
+            now[0] += NEVER_HEARD + 1
+            assert not job.should_stop(), "somebody listens"
+            sessions.cancel("one", "other")
+            assert other.should_stop() and not job.should_stop()
+            now[0] += 100
+            assert job.should_stop() and "max_job_seconds" in job.why
+        later = Job(session, "later", 100)
+        assert not later.should_stop(), "the stream is opened anew between two requests"
+        now[0] += LEFT + 0.1
+        assert later.should_stop()
+    with sessions.use("two") as session:
+        never = Job(session, None, 100)
+        assert not never.should_stop()
+        now[0] += NEVER_HEARD + 1
+        assert never.should_stop(), "nobody ever listened"
+
+
+def test_uploads_have_a_limit_for_each_visitor(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, keep=3600, max_mb=1)
+    sessions.close()
+    paths = []
+    for name in ("a", "b"):
+        paths.append(upload(tmp_path, name))
+        paths[-1].write_bytes(bytes(600_000))
+    assert sessions.bytes_on_disk() == 1_200_000
+    sessions.hold("one", [str(paths[0])])
+    with pytest.raises(InputError, match=r"b: with it you have uploaded 1 MB; the limit is 1 MB \(max_session_mb\)"):
+        sessions.hold("one", [str(paths[1])])
+    sessions.hold("two", [str(paths[1])])
+
+
+# --- The door ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "known", "strange"),
+    [
+        (
+            "127.0.0.1",
+            ["localhost:7860", "127.0.0.1", "[::1]:80"],
+            ["evil.example", "192.168.0.7:7860", "", "localhost.evil.example"],
+        ),
+        ("0.0.0.0", ["192.168.0.7:7860", "[fe80::1]:80", "localhost"], ["evil.example", "0x7f.1", "127.0.0.1.nip.io"]),
+        ("photos.example", ["photos.example:443", "PHOTOS.example."], ["evil.example"]),
+    ],
+)
+def test_a_request_must_name_this_server(listens_on: str, known: list[str], strange: list[str]) -> None:
+    hosts = Hosts(listens_on, ["proxy.example", "*.tunnel.example"])
+    assert [hosts.know(host) for host in [*known, "proxy.example", "a.tunnel.example"]] == [True] * (len(known) + 2)
+    assert [hosts.know(host) for host in strange] == [False] * len(strange)
+
+
+class Served:
+    """The door with an application behind it that answers ``status``."""
+
+    def __init__(self, sessions: Sessions, status: int = 200, **limits: float) -> None:
+        self.passed: list[bytes] = []
+        self.places: list[tuple[str, str]] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            body, more = b"", scope["method"] == "POST"
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body, more = body + message["body"], message["more_body"]
+            self.passed.append(body)
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        known = Limits(**limits)  # type: ignore[arg-type]
+        self.door = Door(app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places)
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str]]:
+        """Status and headers of an answer."""
+        given = {
+            "host": "127.0.0.1:7860",
+            "content-length": str(len(body)),
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        scope = {
+            "type": "http", "method": method, "path": path, "query_string": b"", "client": ("10.0.0.1", 1),
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        }  # fmt: skip
+        pieces = [{"type": "http.request", "body": body, "more_body": False}]
+        said: list[Any] = []
+
+        async def receive() -> Any:
+            return pieces.pop(0) if pieces else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        asyncio.run(self.door(scope, receive, send))
+        return said[0]["status"], {name.decode(): value.decode() for name, value in said[0]["headers"]}
+
+
+def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: Sessions) -> None:
+    served = Served(sessions)
+    status, headers = served.ask("GET", "/")
+    assert (
+        status == 200 and headers["x-frame-options"] == "SAMEORIGIN" and "frame-ancestors" in headers["content-security-policy"]
+    )
+    assert served.ask("GET", "/", host="evil.example")[0] == 421
+    for path in ("/gradio_api/upload", "/gradio_api/queue/join", "/login"):
+        assert served.ask("POST", path, b"{}", origin="http://evil.example")[0] == 403
+        assert served.ask("POST", path, b"{}", sec_fetch_site="cross-site")[0] == 403
+    assert (
+        served.ask("POST", "/gradio_api/queue/join", b"{}", origin="http://127.0.0.1:7860", sec_fetch_site="same-origin")[0]
+        == 200
+    )
+    assert served.ask("GET", "/gradio_api/proxy=http://evil.example")[0] == 404
+
+
+def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
+    served = Served(sessions, max_session_mb=1, max_server_mb=3, max_waiting_each=2)
+    assert served.ask("POST", "/gradio_api/upload", bytes(900_000))[0] == 200
+    assert served.ask("POST", "/gradio_api/upload", bytes(1_100_000))[0] == 413
+    assert served.ask("POST", "/gradio_api/upload", bytes(1_100_000), content_length="5")[0] == 413, "it said less than it sent"
+    upload(sessions.root, "big").write_bytes(bytes(2_500_000))
+    assert served.ask("POST", "/gradio_api/upload", bytes(900_000))[0] == 507
+    assert served.ask("POST", "/gradio_api/queue/join", bytes(1_100_000))[0] == 413
+    body = b'{"session_hash": "one", "data": []}'
+    assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 200 and served.passed[-1] == body
+    served.places = [("one", "10.0.0.2"), ("one", "10.0.0.2"), ("two", "10.0.0.1")]
+    assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 429
+    assert served.ask("POST", "/gradio_api/call/restore", b'{"data": []}')[0] == 200, "another address has but one"
+
+
+def test_wrong_passwords_are_tried_ever_more_slowly(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("web.door.time.monotonic", lambda: now[0])
+    served = Served(sessions, 400)
+    assert [served.ask("POST", "/login", b"x")[0] for _ in range(6)] == [400] * 3 + [429] * 3
+    now[0] += 1.1
+    assert [served.ask("POST", "/login", b"x")[0] for _ in range(2)] == [400, 429]
+    now[0] += 1.1
+    status, headers = served.ask("POST", "/login", b"x")
+    assert status == 429 and headers["retry-after"] == "1", "the pause doubles"
+    now[0] += 5000
+    assert served.ask("POST", "/login", b"x")[0] == 400, "forgotten"
 
 
 def test_young_uploads_and_the_pages_own_files_stay(sessions: Sessions) -> None:
