@@ -15,7 +15,7 @@ from PIL import Image
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core import compose as composing
 from pfr_core import session as stages
-from pfr_core.errors import ImageError, InputError
+from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import Changes
 from pfr_core.photo.read import read_photo
@@ -157,6 +157,35 @@ def test_a_session_gives_its_memory_back_and_goes_on(counts: Counts, path: Path)
     session.release()
     assert np.array_equal(session.compose(scale=2).image, before.image)
     assert counts.stages == (2, 1, 3, 3), "read again, and nothing else"
+
+
+def test_crops_that_were_put_aside_come_back_to_the_bit(counts: Counts, path: Path, tmp_path: Path) -> None:
+    session = counts.restorer.open(path)
+    expected = session.restore(strength=0.5)
+    in_memory = session.nbytes
+    session.put_aside(tmp_path / "crops.npz")
+    assert session.nbytes < in_memory / 10
+    again = session.compose(strength=0.5)
+    assert np.array_equal(again.image, expected.image) and np.array_equal(again.crops_after, expected.crops_after)
+    assert counts.net.faces == len(FACES), "the network ran again"
+    session.put_aside(tmp_path / "crops.npz")
+    session.put_aside(tmp_path / "crops.npz")
+    assert np.array_equal(session.restore(strength=0.5).image, expected.image)
+    assert counts.net.faces == len(FACES)
+
+
+def test_a_stop_is_heard_between_two_faces(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore()
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3  # after finding and before the photograph, then between its faces
+
+    with pytest.raises(Cancelled):
+        session.restore(strength=0.5, should_stop=should_stop)
 
 
 def test_every_kind_of_image_can_be_opened(counts: Counts, path: Path) -> None:

@@ -435,6 +435,23 @@ def test_blocks_of_the_same_format_are_carried(tmp_path: Path) -> None:
         assert image.getexif()[270] == "caption"
 
 
+def test_a_file_full_of_metadata_is_refused_at_once(tmp_path: Path) -> None:
+    """Decoders put the blocks together one by one: 1,000 of them in a JPEG took half a minute."""
+    path = tmp_path / "a.jpg"
+    write_photo(path, smooth())
+    whole = path.read_bytes()
+    segment = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    path.write_bytes(whole[:2] + segment * 100 + whole[2:])
+    read_photo(path)
+    path.write_bytes(whole[:2] + segment * 300 + whole[2:])
+    with pytest.raises(ImageError, match=r"a\.jpg: it holds 20 MB of metadata; the limit is 16 MB"):
+        read_photo(path)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_bytes(smooth(channels=3), 2, chunk(b"tEXt", b"a\0b") * 10_001))
+    with pytest.raises(ImageError, match=r"a\.png: it holds more than 10,000 blocks of metadata"):
+        read_photo(path)
+
+
 def test_what_a_format_cannot_hold_is_said(tmp_path: Path) -> None:
     pixels = smooth()
     photo = like(pixels, icc=SRGB, exif=exif_block()[6:], dpi=(300.0, 300.0))
