@@ -45,7 +45,7 @@ class Api:
     def detect(self, request: gr.Request, photo: str, **options: Any) -> dict[str, Any]:
         """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
         with self.context.job(request):
-            chosen = self.context.options(options)
+            chosen = self.context.options({**options, "only_bad_faces": False})
             source = self.context.read(photo)
             found = self.context.engine.find(source.pixels, chosen)
             height, width = source.pixels.shape[:2]

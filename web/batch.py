@@ -57,7 +57,7 @@ class BatchTab:
                 options = self.context.controls("strength", "select")
                 with gr.Accordion(text("settings"), open=False):
                     model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
-                    options |= self.context.controls(*BLEND, *SEARCH)
+                    options |= self.context.controls(*BLEND, *SEARCH, "only_bad_faces")
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
@@ -148,8 +148,8 @@ class BatchTab:
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(photo)
-                faces = work.find(options).faces
-                self.context.limits.check_faces(len(faces))
+                found = work.find(options)
+                self.context.limits.check_faces(len(found.faces))
                 file = work.save(work.restore(options, should_stop=job.should_stop), folder)
             preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
             shown = pictures.save_shown(job.session.new_folder() / "preview", preview, photo)
@@ -169,7 +169,7 @@ class BatchTab:
             told = say(request, "row_faces", count=len(file.restored.faces))
             new = f"{_shortened(name.stem)}_restored{file.path.suffix}"
             return Row("restored", "; ".join([told, *notices]), file.path, str(name.with_name(new)), shown)
-        outcome: Literal["unchanged", "without"] = "unchanged" if faces else "without"
+        outcome: Literal["unchanged", "without"] = "unchanged" if found.candidates else "without"
         kept = str(name.with_name(f"{_shortened(name.stem)}{name.suffix}"))
         return Row(outcome, "; ".join([say(request, f"row_{outcome}"), *notices]), file.path, kept, shown)
 

@@ -18,6 +18,7 @@ from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, program
 
 from .limits import Limits
+from .memory import share_pools
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until interrupted; returns the exit status."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s")
+    share_pools()
     try:
         auth = _read_auth(arguments.auth) if arguments.auth else None
         limits = Limits(**chosen(arguments, Limits))

@@ -87,7 +87,7 @@ class DegradeTab:
             if path is None:
                 raise InputError(say(request, "degrade_none"))
             photo = self.context.read(path)
-            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest")).faces
+            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest", only_bad_faces=False)).faces
             if not found:
                 raise InputError("No face was found in this photo. Choose another one.")
             original = to_uint8(cut_face(photo.pixels, found[0], FACE_SIZE).crop)

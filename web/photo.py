@@ -197,7 +197,7 @@ class PhotoTab:
     def disarm(self, request: gr.Request) -> list[Any]:
         """Show what can be done now."""
         with self.context.visit(request) as session:
-            done = session.photo is not None and bool(session.photo.restored)
+            done = session.photo is not None and session.photo.work is not None
             return [gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
 
     def ask_to_stop(self, request: gr.Request) -> Any:
@@ -218,8 +218,8 @@ class PhotoTab:
             found = self.context.engine.find(photo.pixels, options)
             if before is not None:
                 before.delete_pictures()
-            faces, most = found.faces, self.context.limits.max_faces
-            largest = sorted(range(len(faces)), key=lambda number: -faces[number].size)[:most]
+            faces, most = found.candidates, self.context.limits.max_faces
+            largest = sorted(found.numbers, key=lambda number: -faces[number].size)[:most]
             height, width = photo.pixels.shape[:2]
             noticed = (*photo.notices, *found.notices)
             state = OpenPhoto(

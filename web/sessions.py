@@ -26,6 +26,8 @@ from typing import Any
 
 from pfr_core.errors import InputError
 
+from .memory import give_back
+
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
@@ -250,6 +252,7 @@ class Sessions:
 
     def _sweep_regularly(self) -> None:
         while not self._ended.wait(min(30.0, self.keep / 2)):
+            give_back()
             try:
                 self.sweep()
             except OSError as error:  # a file that vanished or is in use; the next sweep tries again

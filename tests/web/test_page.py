@@ -106,7 +106,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Iterat
         ready.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    assert ready.wait(120) and process.poll() is None, "".join(said)
+    assert ready.wait(400) and process.poll() is None, "".join(said)
     yield Server(f"http://127.0.0.1:{port}/", process, temporary, model)
     assert process.poll() is None, "the server did not survive:\n" + "".join(said)
     process.send_signal(signal.SIGTERM)
