@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from web.limits import Limits  # noqa: E402
 from web.photo import PhotoTab  # noqa: E402
 from web.sessions import Sessions  # noqa: E402
 
-VISITOR: Any = SimpleNamespace(session_hash="visitor")
+VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,9 @@ def sentence(print_photo: Path, model: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def context(model: Path, tmp_path: Path) -> Iterator[Context]:
     """Return what the tabs of a page share."""
-    with gr.Blocks():
-        yield Context(Engine({"tiny": str(model)}, device="cpu"), Sessions(tmp_path / "visitors", 60), Limits())
+    sessions = Sessions(tmp_path / "visitors", 60)
+    with gr.Blocks(), sessions.listening("visitor"):
+        yield Context(Engine({"tiny": str(model)}, device="cpu"), sessions, Limits())
 
 
 @pytest.mark.parametrize("command", ["restore", "detect", "degrade"])
@@ -74,9 +76,11 @@ def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> No
 
 
 def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:
-    assert sentence in PhotoTab(context, print_photo).open(VISITOR, str(print_photo))[0]
-    *_, ((name, told),) = BatchTab(context).run(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)  # type: ignore[arg-type]
-    assert name == "print.jpg" and sentence in told
+    with context.visit(VISITOR) as session:
+        session.wanted = print_photo
+    assert sentence in PhotoTab(context, []).open(VISITOR)[1]
+    report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)[-1]  # type: ignore[arg-type]
+    assert "print.jpg" in report and html.escape(sentence) in report
 
 
 def test_the_nodes(pack: Any) -> None:
