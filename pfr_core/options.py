@@ -62,6 +62,9 @@ class RestoreOptions:
     order: Order = option("left-to-right", "order in which faces are listed, counted and numbered", group=CHOOSE)
     indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0", group=CHOOSE)
     count: int | None = option(None, "with select=all: at most so many faces", 1, 100000, group=CHOOSE)
+    only_bad_faces: bool = option(
+        True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
+    )
     strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0, group=PASTE, step=0.05)
     mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own", group=PASTE)
     feather: float = option(
@@ -126,6 +129,7 @@ class Changes(TypedDict, total=False):
     order: Order
     indices: tuple[int, ...]
     count: int | None
+    only_bad_faces: bool
     strength: float
     mask: MaskKind
     feather: float

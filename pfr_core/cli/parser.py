@@ -68,7 +68,8 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
     parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
     _add_setup(parser, only=("detector", "device"))
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
+    which = [name for name in names(RestoreOptions, FIND, CHOOSE) if name != "only_bad_faces"]
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=which)
     parser.set_defaults(work="detect.run")
 
 
