@@ -34,7 +34,7 @@ Frames = list[Array]
 
 def film(photo: Array, face: Face, count: int) -> tuple[Frames, list[Matrix]]:
     """Return the frames and where the camera takes each pixel of the photograph."""
-    rng, frames, motions = np.random.default_rng(0), [], []
+    rng, frames, motions = np.random.default_rng(0), Frames(), list[Matrix]()
     for number in range(count):
         angle = math.radians(4 * math.sin(number / 9))
         scale = FACE / face.size * (1 + 0.08 * math.sin(number / 13))

@@ -178,7 +178,7 @@ def crop_of(seed: int) -> Picture:
 
 def test_what_stands_still_becomes_steady() -> None:
     rng, crop, steady = np.random.default_rng(0), crop_of(0), Steady(0.7)
-    restored = [np.float32(crop + rng.normal(0, 0.05, crop.shape)) for _ in range(12)]
+    restored = [(crop + rng.normal(0, 0.05, crop.shape)).astype(np.float32) for _ in range(12)]
     mixed = [steady(frame, crop, each) for frame, each in enumerate(restored)]
     assert np.std(mixed[-1] - mixed[-2]) < 0.5 * np.std(restored[-1] - restored[-2])
     assert np.abs(mixed[-1] - crop).mean() < np.abs(restored[-1] - crop).mean()
