@@ -44,7 +44,8 @@ from .test_parts import make_clip, make_zip, pictures
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTO = ROOT / "examples" / "astronaut.jpg"
+PHOTO = ROOT / "web" / "examples" / "astronaut_degraded.jpg"
+"""Of one face, which is not sharp."""
 KEEP = 15.0
 """Seconds that a closed page's files are kept in these tests; also what may pass between an upload and its request."""
 
@@ -216,7 +217,7 @@ def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client:
     huge = tmp_path / "huge.png"
     Image.new("1", (10_000, 10_000)).save(huge)
     refused(restore(huge), "huge.png: 10000 x 10000 pixels", "2,000,000", "max_pixels")
-    refused(restore(PHOTO, scale=4), "astronaut.jpg: enlarged 4 times", "smaller scale")
+    refused(restore(PHOTO, scale=4), "astronaut_degraded.jpg: enlarged 4 times", "smaller scale")
     refused(restore(PHOTO, model="gone"), "gone.safetensors: no such model file")
     refused(restore(PHOTO, indices=[0]), "indices and select")
     refused(restore(PHOTO, select="index", indices=[5]), "indices are .5.; with the 1 faces", "from 0 to 0")
@@ -238,7 +239,7 @@ def test_only_own_uploads_can_be_named(server: Server) -> None:
     shutil.copy(PHOTO, secret)
     with connect(server) as other:
         other.predict(photo=handle_file(PHOTO), api_name="/restore")
-        result = next(server.root.glob("session-*/*/astronaut_restored.jpg"))
+        result = next(server.root.glob("session-*/*/astronaut_degraded_restored.jpg"))
         for path in (secret, "/etc/passwd", ROOT / "README.md", f"{server.root}/../../secret.jpg", result.parent):
             assert ask(f"{server.url}gradio_api/file={path}")[0] in (403, 404), path
     assert ask(f"{server.url}gradio_api/run/detect", b'{"data": []}')[0] == 404, "past the queue"
@@ -478,7 +479,7 @@ def test_a_batch_with_a_broken_file_in_the_browser(server: Server, page: Any, tm
     expected = by_command(server, PHOTO, tmp_path / "out.jpg")
     with zipfile.ZipFile(download(page, "#batch-zip", tmp_path / "all.zip")) as packed:
         assert {name: packed.read(name) for name in packed.namelist()} == {
-            "astronaut_restored.jpg": expected,
+            "astronaut_degraded_restored.jpg": expected,
             "a/Größe 写真_restored.jpg": expected,
             f"{'x' * 200}.png": blank,
         }
