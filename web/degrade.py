@@ -58,14 +58,10 @@ class DegradeTab:
                     label=text("degrade_gallery"), show_label=False, columns=3, fit_columns=False, height="auto",
                     object_fit="contain", buttons=["fullscreen"], elem_id="degrade-gallery",
                 )  # fmt: skip
-                slider = gr.ImageSlider(
-                    label=text("degrade_slider"), type="filepath", format="png", image_mode=None, max_height=FACE_SIZE,
-                    interactive=False, buttons=["fullscreen"], elem_id="degrade-slider",
-                )  # fmt: skip
                 figures = gr.Markdown("", elem_id="figures")
         self.upload.change(lambda path: None, [self.upload], None, show_progress="hidden", **PRIVATE)
         start.click(
-            self.run, [self.upload, model], [gallery, slider, figures], inputs_kwargs=settings,
+            self.run, [self.upload, model], [gallery, figures], inputs_kwargs=settings,
             show_progress_on=[gallery], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
@@ -112,7 +108,6 @@ class DegradeTab:
             told = f"blur {blur}, {_pair(drawn.sigma)} px, s {scale:g}, noise {noise:g}, quality {quality:g}"
             return [
                 [(paths[name], say(request, each)) for name, each in zip(images, CAPTIONS, strict=True)],
-                (paths["degraded"], paths["restored"]),
                 f"{table}\n\nThe largest face, aligned to {FACE_SIZE} px. Degraded by: {told}.",
             ]
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
+from pfr_core.faces.face import Face
+from pfr_core.photo.arrays import FloatImage
+from pfr_core.session import Restored
 from pfr_core.support.notice import Notice
-from pfr_core.video.clip import ClipInfo, Frame, convert, probe
+from pfr_core.video.clip import ClipInfo, Frame, convert, frames, probe
 
+from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH
 from .jobs import connect_job
+from .sessions import Job
 from .texts import say, text
+
+FARTHEST_PREVIEW = 50
+"""Frames before the one that is shown first: each must be decoded (ours)."""
 
 
 class VideoTab:
@@ -31,6 +41,7 @@ class VideoTab:
                 self.facts = gr.Markdown("", elem_id="clip-facts")
                 options = self.context.controls("strength", "select")
                 self.start = gr.Button(text("clip_start"), variant="primary", size="lg", elem_id="clip-start")
+                self.preview = gr.Button(text("clip_preview_start"), size="lg", elem_id="clip-preview-start")
                 self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="clip-stop")
                 with gr.Accordion(text("settings"), open=False):
                     model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
@@ -38,6 +49,9 @@ class VideoTab:
             with gr.Column(scale=7, min_width=320):
                 self.result = gr.Video(
                     label=text("clip_result"), interactive=False, height=480, buttons=[], elem_id="clip-result"
+                )
+                self.frame = gr.Image(
+                    label=text("clip_preview"), interactive=False, visible=False, buttons=[], elem_id="clip-preview"
                 )
                 self.told = gr.Markdown("", elem_id="clip-told")
                 self.download = gr.DownloadButton(
@@ -48,6 +62,24 @@ class VideoTab:
             context, self.start, self.stop, self.run_clip, [self.upload, model], [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
+
+        self.preview.click(
+            self.preview_frame, [self.upload, model], [self.frame, self.told], inputs_kwargs=options,
+            show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
+        )  # fmt: skip
+
+    def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
+        """Restore one frame, from the middle of a short clip, and show it before and after."""
+        with self.context.job(request) as job:
+            if path is None:
+                raise InputError(say(request, "clip_none"))
+            source = Path(path)
+            number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
+            frame = next(islice(frames(source), number, None))
+            result = self._restore(frame, model, options, job)
+            both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
+            shown = pictures.save_shown(job.session.new_folder() / "frame", np.concatenate(both, axis=1))
+            return [gr.Image(value=shown, visible=True), say(request, "clip_told", frames=1, faces=len(result.faces))]
 
     def look(self, request: gr.Request, path: str | None) -> str:
         """Say what the clip is, or at once that it cannot be taken."""
@@ -75,15 +107,11 @@ class VideoTab:
             self._accept(source)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
-            # A face that is sharp in one frame and not in the next would flicker.
-            chosen, faces, notices = self.context.options({**options, "only_bad_faces": False}), 0, list[Notice]()
+            faces, notices = 0, list[Notice]()
 
             def change(frame: Frame) -> Frame:
                 nonlocal faces
-                with self.context.engine.use(model) as restorer:
-                    work = restorer.open(frame)
-                    self.context.limits.check_faces(len(work.find(chosen).faces))
-                    result = work.restore(chosen, should_stop=job.should_stop)
+                result = self._restore(frame, model, options, job)
                 faces += len(result.faces)
                 notices.extend(result.notices)
                 return result.image
@@ -94,7 +122,7 @@ class VideoTab:
                 progress(done / total, desc=told)
 
             try:
-                frames = convert(source, target, change, progress=report, should_stop=job.should_stop)
+                count = convert(source, target, change, progress=report, should_stop=job.should_stop)
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
                 return [
@@ -105,19 +133,28 @@ class VideoTab:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            told = say(request, "clip_told", frames=frames, faces=f"{faces / max(1, frames):.1f}")
+            told = say(request, "clip_told", frames=count, faces=f"{faces / max(1, count):.1f}")
             told += self.context.told(request, notices)
             return [str(target), told, gr.DownloadButton(value=str(target), interactive=True)]
 
+    def _restore(self, frame: Frame, model: str, options: dict[str, Any], job: Job) -> Restored[Frame, FloatImage, list[Face]]:
+        # A face that is sharp in one frame and not in the next would flicker.
+        chosen = self.context.options({**options, "only_bad_faces": False})
+        with self.context.engine.use(model) as restorer:
+            work = restorer.open(frame)
+            self.context.limits.check_faces(len(work.find(chosen).faces))
+            return work.restore(chosen, should_stop=job.should_stop)
+
     def _accept(self, path: Path) -> ClipInfo:
-        info, limits = probe(path), self.context.limits
+        limits = self.context.limits
+        info = probe(path, limits.max_video_frames)
         if info.seconds > limits.max_video_seconds:
             raise InputError(
                 f"{path.name}: {info.seconds:.1f} s; the limit is {limits.max_video_seconds:g} s (max_video_seconds). Cut it."
             )
         if info.frames > limits.max_video_frames:
             raise InputError(
-                f"{path.name}: {info.frames} frames; the limit is {limits.max_video_frames} (max_video_frames). Cut it, or "
+                f"{path.name}: more frames than the limit of {limits.max_video_frames} (max_video_frames). Cut it, or "
                 "export it with fewer frames a second."
             )
         if info.width * info.height > limits.max_video_pixels:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import weakref
 import zipfile
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from pfr_core.photo.write import write_photo
 av = pytest.importorskip("av")
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
-from pfr_core.video.clip import ClipInfo, Frame, convert, probe  # noqa: E402
+from pfr_core.video.clip import ClipInfo, Frame, convert, frames, probe  # noqa: E402
 from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
@@ -97,6 +99,68 @@ def test_sound_that_mp4_cannot_hold_is_encoded_anew_and_odd_sizes_are_filled_up(
     name, heard = sound(target)
     spectrum = np.abs(np.fft.rfft(heard[4096 : 4096 + SOUND_RATE]))
     assert name == "aac" and abs(int(spectrum.argmax()) - 440) <= 1
+
+
+def test_every_sound_track_and_what_is_said_of_a_clip_go_along(tmp_path: Path) -> None:
+    plain, source, target = make_clip(tmp_path / "a.mp4"), tmp_path / "two.mp4", tmp_path / "b.mp4"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        made.metadata.update(title="Birthday", creation_time="1999-05-06T07:08:09.000000Z")
+        video, *sounds = [made.add_stream_from_template(given.streams[number]) for number in (0, 1, 1)]
+        sounds[0].metadata["language"], sounds[1].metadata["language"] = "deu", "jpn"
+        for number, kept in ((0, [video]), (1, sounds)):
+            for stream in kept:
+                given.seek(0)
+                for packet in given.demux(given.streams[number]):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        made.mux(packet)
+    convert(source, target, _same)
+    with av.open(str(target)) as got:
+        assert [track.metadata["language"] for track in got.streams.audio] == ["deu", "jpn"]
+        assert got.metadata["title"] == "Birthday" and got.metadata["creation_time"].startswith("1999-05-06T07:08:09")
+
+
+def test_sound_that_a_file_times_too_coarsely_is_spaced_evenly(tmp_path: Path) -> None:
+    """AVI counts MP3 in steps that give two packets the same time, which MP4 does not take; and PyAV's decoder is mp3float."""
+    source, target = make_clip(tmp_path / "a.avi", 40, sound="libmp3lame", codec="mpeg4"), tmp_path / "b.mp4"
+    convert(source, target, _same)
+    with av.open(str(target)) as file:
+        times = [packet.dts for packet in file.demux(audio=0) if packet.dts is not None]
+        assert file.streams.audio[0].codec_context.codec.canonical_name == "mp3"
+    assert len(set(np.diff(times))) == 1
+    (_, heard), (_, new_heard) = sound(source), sound(target)
+    assert np.array_equal(heard, new_heard)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "seen"),
+    [
+        ((1, 0, 0, 1), lambda pixels: pixels),
+        ((-1, 0, 0, 1), lambda pixels: pixels[:, ::-1]),
+        ((1, 0, 0, -1), lambda pixels: pixels[::-1]),
+        ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)),
+        ((0, -1, 1, 0), lambda pixels: np.rot90(pixels)),
+        ((0, 1, 1, 0), lambda pixels: pixels.transpose(1, 0, 2)),
+    ],
+)
+def test_a_clip_that_is_shown_turned_or_mirrored_comes_out_as_it_is_seen(
+    tmp_path: Path, matrix: tuple[int, ...], seen: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    source = make_clip(tmp_path / "a.mp4", 2)
+    stored = next(frames(source))
+    data = bytearray(source.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # of the matrix in version 0 of that box
+    a, b, c, d = (value << 16 for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    source.write_bytes(data)
+    got = next(frames(source))
+    assert np.array_equal(got, seen(stored))
+    info = probe(source)
+    assert (info.height, info.width) == got.shape[:2]
+
+
+def test_a_clip_of_very_many_frames_is_not_looked_through(tmp_path: Path) -> None:
+    assert probe(make_clip(tmp_path / "a.mp4", 24), most=10).frames == 11
 
 
 def test_a_clip_is_streamed(tmp_path: Path) -> None:
