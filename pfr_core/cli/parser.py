@@ -120,7 +120,9 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     gpen.set_defaults(work="models.import_gpen")
 
     info = commands.add_parser("info", help="what is in a model file")
-    info.add_argument("file", metavar="FILE", help="model file, 'default', or 'builtin' for the embedded face detector")
+    info.add_argument(
+        "file", metavar="FILE", help="model file, a name of `weights list`, or 'builtin' for the embedded face detector"
+    )
     info.set_defaults(work="models.show_info")
 
 
