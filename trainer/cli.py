@@ -17,7 +17,8 @@ from pfr_core.support.files import remedy
 
 from . import program
 from .data.options import PrepareOptions
-from .run.config import STAGES, TRAINING_PRESETS, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .run.config import STAGES, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .run.presets import TRAINING_PRESETS
 from .run.resume import resumed
 
 PRESET = "paper"

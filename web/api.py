@@ -39,13 +39,14 @@ class Api:
     def detect(self, request: gr.Request, photo: str, **options: Any) -> dict[str, Any]:
         """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
         with self.context.visit(request):
-            pixels = self.context.read(photo).pixels
-            found = self.context.engine.find(pixels, RestoreOptions(**options))
+            source = self.context.read(photo)
+            found = self.context.engine.find(source.pixels, RestoreOptions(**options))
+            height, width = source.pixels.shape[:2]
             return {
-                "width": pixels.shape[1],
-                "height": pixels.shape[0],
+                "width": width,
+                "height": height,
                 "faces": [face.to_dict() for face in found.faces],
-                "notices": self._notices(found.notices),
+                "notices": self._notices((*source.notices, *found.notices)),
             }
 
     def restore(

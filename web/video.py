@@ -11,8 +11,8 @@ import gradio as gr
 from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
+from pfr_core.video.clip import ClipInfo, Frame, convert, probe
 
-from .clip import ClipInfo, Frame, convert, probe
 from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls

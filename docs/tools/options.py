@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT))
 from pfr_core.options import RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.options import PrepareOptions  # noqa: E402
-from trainer.run.config import TRAINING_PRESETS, DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
+from trainer.run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
+from trainer.run.presets import TRAINING_PRESETS  # noqa: E402
 from web.limits import Limits  # noqa: E402
 
 MADE = "<!-- Written by docs/tools/options.py from the code; change the code, then run `make docs`. -->"

@@ -1,12 +1,14 @@
 """The ``pfr`` command: restore, detect, degrade, weights, import-gpen, info.
 
-Exit status: 0 all done, 1 something failed (each failure is named), 2 wrong usage, 130 interrupted.
+Exit status: 0 all done, 1 something failed (each failure is named), 2 wrong usage, 130 interrupted, 141 nobody
+reads its output any more.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,10 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module, work = arguments.work.split(".")
         status: int = getattr(import_module(f".{module}", __package__), work)(arguments)
+        sys.stdout.flush()
         return status
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:  # whoever reads our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 141  # what a program gives that SIGPIPE ends
     except KeyboardInterrupt:
         print("interrupted; finished files are complete, the others were not written", file=sys.stderr)
         return 130

@@ -49,6 +49,9 @@ class Weights:
     options: tuple[str, ...] = ()  # fields of RestoreOptions that only this model has
 
 
+INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
+"""The remedy where a network is chosen that is facexlib's own: the face parser, ArcFace."""
+
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 _CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0"  # carries the same files

@@ -113,6 +113,14 @@ def test_file_to_file_in_a_process_without_stdin(tmp_path: Path, model: Path) ->
     assert files(tmp_path) == ["a.png", "new/b.png"]
 
 
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    command = [sys.executable, "-m", "pfr_core", "weights", "list"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as `head` does
+    assert (process.stderr.read(), process.wait()) == ("", 141)
+
+
 def test_file_to_folder_keeps_the_format(tmp_path: Path, restore: Callable[..., int]) -> None:
     names = ["a.png", "b.jpg", "c.webp", "d.tif", "e.bmp"]
     sources = [photo(tmp_path / name) for name in names]

@@ -25,11 +25,12 @@ from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import main
 from trainer.run.clock import Clock
-from trainer.run.config import TRAINING_PRESETS, PriorConfig, RestoreConfig, load_config
+from trainer.run.config import PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import train
+from trainer.run.presets import TRAINING_PRESETS
 from trainer.run.run_state import checkpoints, load_state, save_state
 from trainer.run.steps import Run
 

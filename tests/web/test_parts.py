@@ -20,9 +20,9 @@ from pfr_core.photo.write import write_photo
 
 av = pytest.importorskip("av")
 
+from pfr_core.video.clip import ClipInfo, Frame, convert, probe  # noqa: E402
 from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
-from web.clip import ClipInfo, Frame, convert, probe  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.sessions import SILENT, Sessions  # noqa: E402
 

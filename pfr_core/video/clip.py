@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation
 
-from pfr_core.errors import Cancelled, ImageError
-from pfr_core.support.files import unwritable
+from ..errors import Cancelled, ImageError
+from ..support.files import unwritable
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[int, int, float], None]

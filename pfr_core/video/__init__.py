@@ -1,0 +1,1 @@
+"""Clips. Needs PyAV: ``pip install 'pfr[video]'``."""

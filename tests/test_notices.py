@@ -1,0 +1,90 @@
+"""What the core notices reaches the user at every door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core import PFR, FaceRestorer, PFRConfig, save_model
+from pfr_core.cli import main
+
+gr = pytest.importorskip("gradio")
+
+from web.api import Api  # noqa: E402
+from web.batch import BatchTab  # noqa: E402
+from web.context import Context  # noqa: E402
+from web.engine import Engine  # noqa: E402
+from web.limits import Limits  # noqa: E402
+from web.photo import PhotoTab  # noqa: E402
+from web.sessions import Sessions  # noqa: E402
+
+VISITOR: Any = SimpleNamespace(session_hash="visitor")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny network."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
+    return path
+
+
+@pytest.fixture
+def print_photo(tmp_path: Path) -> Path:
+    """Return a photograph without faces whose reading has something to tell."""
+    path = tmp_path / "print.jpg"
+    Image.new("CMYK", (64, 48)).save(path)
+    return path
+
+
+@pytest.fixture
+def sentence(print_photo: Path, model: Path, tmp_path: Path) -> str:
+    """Return what the core says of it."""
+    (notice,) = FaceRestorer(model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg").notices
+    assert notice.kind == "cmyk"
+    return notice.text.removeprefix(f"{print_photo}: ")
+
+
+@pytest.fixture
+def context(model: Path, tmp_path: Path) -> Iterator[Context]:
+    """Return what the tabs of a page share."""
+    with gr.Blocks():
+        yield Context(Engine({"tiny": str(model)}, device="cpu"), Sessions(tmp_path / "visitors", 60), Limits())
+
+
+@pytest.mark.parametrize("command", ["restore", "detect", "degrade"])
+def test_the_command_line(command: str, print_photo: Path, model: Path, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
+    more = {"restore": ["--model", str(model)], "detect": [], "degrade": []}[command]
+    target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.jpg"))]
+    assert main([command, str(print_photo), *target, *more]) == 0
+    assert sentence in caplog.text
+
+
+def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> None:
+    api = Api(context)
+    for facts in (api.detect(VISITOR, str(print_photo)), api.restore(VISITOR, str(print_photo), "tiny", indices=[])[1]):
+        (notice,) = facts["notices"]
+        assert notice["kind"] == "cmyk" and sentence in notice["text"]
+
+
+def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:
+    assert sentence in PhotoTab(context, print_photo).open(VISITOR, str(print_photo))[0]
+    *_, ((name, told),) = BatchTab(context).run(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)  # type: ignore[arg-type]
+    assert name == "print.jpg" and sentence in told
+
+
+def test_the_nodes(pack: Any) -> None:
+    """They get pixels, of which only finding and pasting have something to tell."""
+    image = torch.full((1, 48, 64, 3), 0.5)
+    model, _ = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]().load("small.safetensors", "cpu", "fp32")
+    for name, inputs in {"DetectFaces": {}, "RestoreFaces": {"model": model}}.items():
+        node = pack.NODE_CLASS_MAPPINGS[f"PFR{name}"]()
+        widgets = {key: given["default"] for key, (_, given) in node.INPUT_TYPES()["required"].items() if "default" in given}
+        shown = getattr(node, node.FUNCTION)(**{**widgets, **inputs, "image": image, "select": "index", "indices": "9"})
+        assert any("9" in text for text in shown["ui"]["text"]), name
