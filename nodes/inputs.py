@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.options import CHOOSE, FIND, PASTE, RestoreOptions
+from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions, lacking
+from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import Spec, names, specs
 
 FINDING = names(RestoreOptions, FIND, CHOOSE)
 PASTING = names(RestoreOptions, PASTE)
+OF_MODELS = names(RestoreOptions, NETWORK)
+"""What only some models have: optional inputs, so that workflows from before keep working."""
 
 Widget = tuple[Any, dict[str, Any]]
 
@@ -52,6 +56,13 @@ def options(values: Mapping[str, Any]) -> RestoreOptions:
         elif spec.optional and value == 0:
             chosen[name] = None
     return RestoreOptions(**chosen)
+
+
+def for_model(options: RestoreOptions, has: Collection[str]) -> tuple[RestoreOptions, tuple[Notice, ...]]:
+    """Return the options without those that the model lacks, and a notice of each: a queue does not stop for it."""
+    missing = lacking((), options, has)
+    notices = tuple(Notice("no_option", f"{name} is ignored: this model has no such option") for name in missing)
+    return replace(options, **{name: specs(RestoreOptions)[name].default for name in missing}), notices
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

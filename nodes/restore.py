@@ -44,7 +44,7 @@ class PFRRestoreFaces:
                 "detector": DETECTOR,
                 **inputs.widgets((*inputs.FINDING, *(name for name in inputs.PASTING if name != "strength"))),
             },
-            "optional": {"upscaled": UPSCALED},
+            "optional": {"upscaled": UPSCALED, **inputs.widgets(inputs.OF_MODELS)},
         }
 
     def restore(
@@ -56,8 +56,10 @@ class PFRRestoreFaces:
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        restorer, options = model.restorer(runtime.detector(detector)), inputs.options(values)
+        restorer = model.restorer(runtime.detector(detector))
+        options, ignored = inputs.for_model(inputs.options(values), restorer.model_options)
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
+        notices.add(0, ignored)
         chosen = []
         for number, frame in enumerate(frames):
             with steps.frame(number):

@@ -125,7 +125,8 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                 if part.exists() and part.stat().st_size < WORTH_KEEPING:
                     part.unlink()
     except WeightsError:  # the disk is full, say: the space is worth more
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise
     finally:
         if part.exists():

@@ -48,7 +48,7 @@ def read_face_model(path: Path) -> FaceModel:
         CheckpointError: as :func:`load_face_model`.
     """
     if path.suffix.lower() == ONNX:
-        return OnnxModel(path)
+        return OnnxModel(path).eval()
     state, metadata = read_tensors(path)
     if metadata.get("format") in (FORMAT, *PARTS) or gpen.is_gpen_generator(state):
         return build(path, parse_checkpoint(path, state, metadata))
@@ -63,4 +63,4 @@ def read_face_model(path: Path) -> FaceModel:
         raise CheckpointError(f"{path}: {error}") from error
     if published(path.name) is None:
         net.licence = f"not stated in the file; of the published {net.kind}: {net.licence}"
-    return net
+    return net.eval()

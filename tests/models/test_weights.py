@@ -25,7 +25,8 @@ import pytest
 from pfr_core.errors import Cancelled, CheckpointError, WeightsError
 from pfr_core.models import disk, download
 from pfr_core.models.checkpoint import model_file
-from pfr_core.models.registry import REGISTRY, Weights
+from pfr_core.models.load import load_face_model
+from pfr_core.models.registry import REGISTRY, Weights, restorers
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 8192  # 2 MiB: several pieces, more than the socket buffers swallow at once
@@ -164,11 +165,15 @@ def closed_port() -> str:
 
 def test_registry_entries_are_whole() -> None:
     detectors = {"builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"}
-    assert set(REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
+    models = {"default", "gfpgan-1.3", "gfpgan-1.4", "codeformer", "restoreformer", "restoreformer++"}
+    models |= {f"gpen-{size}" for size in (256, 512, 1024, 2048)}
+    assert set(REGISTRY) == {"parsenet", "vgg19", "arcface"} | detectors | models
+    assert {weights.name for weights in restorers()} == models
+    assert REGISTRY["default"].size == load_face_model("default").size
     for name, entry in REGISTRY.items():
         assert entry.name == name
         assert entry.licence and entry.source and entry.purpose
-        if not entry.embedded:
+        if entry.urls or entry.sha256:
             assert len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.sha256 == entry.sha256.lower()
             assert entry.bytes > 200_000
             assert all(url.startswith("https://") and url.endswith("/" + entry.file) for url in entry.urls)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
+from pfr_core.models.registry import restorers
 from pfr_core.options import RestoreOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,14 +73,19 @@ def test_the_widgets_are_the_core_s_options(pack: Any) -> None:
     """Untouched widgets give the core's own defaults, and no option is missing."""
     restore = pack.NODE_CLASS_MAPPINGS["PFRRestoreFaces"]
     options = sys.modules[f"{pack.__name__}.nodes.inputs"].options(defaults(restore))
+    inputs = restore.INPUT_TYPES()
     for item in fields(RestoreOptions):
         assert getattr(options, item.name) == item.default, item.name
-        assert item.name in restore.INPUT_TYPES()["required"], item.name
+        assert item.name in {**inputs["required"], **inputs["optional"]}, item.name
 
 
 def test_only_model_files_are_offered(pack: Any) -> None:
     load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
-    assert load.INPUT_TYPES()["required"]["model"][0] == ["default", "broken.safetensors", "small.safetensors"]
+    offered, widget = load.INPUT_TYPES()["required"]["model"]
+    assert offered[:3] == ["default", "broken.safetensors", "small.safetensors"]
+    downloadable = [weights for weights in restorers() if weights.urls]
+    assert offered[3:] == [weights.name for weights in downloadable] and "gpen-512" not in offered
+    assert all(weights.licence in widget["tooltip"] for weights in downloadable)
     assert "gone.pth is not in models/facerestore_models any more" in load.VALIDATE_INPUTS("gone.pth")
 
 

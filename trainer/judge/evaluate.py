@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pfr_core import PFR, Degradation, FaceRestorer, load_model
+from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, load_face_model, load_model
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
@@ -66,23 +66,28 @@ def evaluate_command(
     """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
 
     Raises:
-        InputError: ``size`` is out of range, or there are no held-out faces.
+        InputError: ``size`` is out of range, there are no held-out faces, or ``ablate`` for a network that is no PFR.
     """
     if not SMALLEST_SIZE <= size <= FULL_SIZE:
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
     pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
+    if ablate:
+        _check_parts(models)
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image}
     if denoiser:
         methods["non-local means"] = denoise
     labelled = set()
     for model, name in names.items():
-        methods[name] = restore_with(load_model(model), place)
+        net = load_face_model(model)
+        methods[name] = restore_with(net, place)
         if ablate:
             ablated = ablations(model).items()
             methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
-        training = {} if model in PRESETS else read_checkpoint(model_file(model)).provenance.get("config") or {}
+        training = {}
+        if isinstance(net, PFR) and model not in PRESETS:
+            training = read_checkpoint(model_file(model)).provenance.get("config") or {}
         labelled |= optimised_for(training, perceptual, identity)
     outputs = {name: [method(pair.degraded) for pair in tqdm(pairs, desc=name)] for name, method in methods.items()}
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
@@ -145,7 +150,14 @@ def denoise(image: RGB8) -> RGB8:
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
-def restore_with(net: PFR, device: torch.device) -> Method:
+def _check_parts(models: Sequence[str]) -> None:
+    """Refuse to ablate networks that do not have the paper's parts."""
+    for model in models:
+        if not isinstance(net := load_face_model(model), PFR):
+            raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
+
+
+def restore_with(net: FaceModel, device: torch.device) -> Method:
     """Return the product's own way from an aligned crop to a restored one."""
     restorer = FaceRestorer(net, device=device, dtype="fp32")
     return lambda image: restorer.restore(image, aligned=True).image
