@@ -211,7 +211,7 @@ def face_at(x: float, y: float, size: float) -> Face:
     """Return an upright face of ``size`` px between the outer corners of its box."""
     points = np.array([[-0.18, -0.1], [0.18, -0.1], [0, 0.1], [-0.15, 0.27], [0.15, 0.27]]) * size + (x, y)
     box = (x - size / 2, y - size / 2, x + size / 2, y + size / 2)
-    return Face(box, 0.99, tuple((float(a), float(b)) for a, b in points))
+    return Face(box, 0.99, tuple((float(a), float(b)) for a, b in points))  # type: ignore[arg-type]
 
 
 # --- doors ----------------------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_an_option_that_the_model_lacks() -> None:
     photo = np.zeros((40, 40, 3), np.uint8)
     for call in ({"fidelity": 0.5}, {"fidelity": 0.9}, {"options": RestoreOptions(fidelity=0.9)}):
         with pytest.raises(InputError, match="fidelity: this model has no such option"):
-            restorer.restore(photo, **call)  # type: ignore[arg-type]
+            restorer.restore(photo, **call)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,8 +73,6 @@ def evaluate_command(
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
     pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
-    if ablate:
-        _check_parts(models)
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image}
     if denoiser:
@@ -83,9 +82,11 @@ def evaluate_command(
         net = load_face_model(model)
         methods[name] = restore_with(net, place)
         if ablate:
+            if not isinstance(net, PFR):
+                raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
             ablated = ablations(model).items()
             methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
-        training = {}
+        training: dict[str, Any] = {}
         if isinstance(net, PFR) and model not in PRESETS:
             training = read_checkpoint(model_file(model)).provenance.get("config") or {}
         labelled |= optimised_for(training, perceptual, identity)
@@ -148,13 +149,6 @@ def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE)
 def denoise(image: RGB8) -> RGB8:
     """Return the baseline: non-local means with OpenCV's customary strengths."""
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
-
-
-def _check_parts(models: Sequence[str]) -> None:
-    """Refuse to ablate networks that do not have the paper's parts."""
-    for model in models:
-        if not isinstance(net := load_face_model(model), PFR):
-            raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
 
 
 def restore_with(net: FaceModel, device: torch.device) -> Method:
