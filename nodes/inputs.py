@@ -11,10 +11,13 @@ from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions, lac
 from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import Spec, names, specs
 
-FINDING = names(RestoreOptions, FIND, CHOOSE)
+LATER = ("only_bad_faces", "fidelity")
+"""Options that came after graphs were saved: their widgets are the last, for the page gives saved values by order, and optional,
+for a program's graphs lack them."""
+FINDING = tuple(name for name in names(RestoreOptions, FIND, CHOOSE) if name not in LATER)
 PASTING = names(RestoreOptions, PASTE)
 OF_MODELS = names(RestoreOptions, NETWORK)
-"""What only some models have: optional inputs, so that workflows from before keep working."""
+"""What only some models have."""
 
 Widget = tuple[Any, dict[str, Any]]
 

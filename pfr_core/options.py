@@ -62,6 +62,9 @@ class RestoreOptions:
     order: Order = option("left-to-right", "order in which faces are listed, counted and numbered", group=CHOOSE)
     indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0", group=CHOOSE)
     count: int | None = option(None, "with select=all: at most so many faces", 1, 100000, group=CHOOSE)
+    only_bad_faces: bool = option(
+        True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
+    )
     fidelity: float = option(
         0.5, "CodeFormer only: 0 gives the most detail, 1 keeps the most of the input", 0.0, 1.0, group=NETWORK, step=0.05
     )
@@ -108,6 +111,7 @@ class Changes(TypedDict, total=False):
     order: Order
     indices: tuple[int, ...]
     count: int | None
+    only_bad_faces: bool
     fidelity: float
     strength: float
     mask: MaskKind

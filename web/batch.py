@@ -44,7 +44,7 @@ class BatchTab:
                 self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="batch-stop")
                 with gr.Accordion("Settings", open=False):
                     model = ModelMenu(context)
-                    options |= {**model.controls, **controls(*BLEND, *SEARCH)}
+                    options |= {**model.controls, **controls(*BLEND, *SEARCH, "only_bad_faces")}
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(

@@ -72,7 +72,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names of `weights list`, or model files")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="the picture to write")
     _add_setup(parser, only=[name for name in specs(Setup) if name != "model"])
-    options = [name for name in specs(RestoreOptions) if name != "scale"]
+    options = [name for name in specs(RestoreOptions) if name not in ("scale", "only_bad_faces")]
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions, only=options)
     parser.set_defaults(work="compare.run")
 
@@ -84,7 +84,8 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
     parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
     _add_setup(parser, only=("detector", "device"))
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
+    which = [name for name in names(RestoreOptions, FIND, CHOOSE) if name != "only_bad_faces"]
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=which)
     parser.set_defaults(work="detect.run")
 
 
