@@ -82,7 +82,7 @@ class PFRDetectFaces:
                 "detector": DETECTOR,
                 **inputs.widgets(inputs.FINDING),
             },
-            "optional": inputs.widgets(inputs.LATER),
+            "optional": inputs.widgets([name for name in inputs.LATER if name not in inputs.OF_MODELS]),
         }
 
     def detect(self, image: Tensor, detector: DetectorName, **values: Any) -> dict[str, Any]:

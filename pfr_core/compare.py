@@ -21,7 +21,7 @@ from .support.notice import Notice
 from .support.schema import specs
 
 CELL, HEADER = 320, 36
-"""Side of a face in the sheet, and height of the line of names, in px (ours)."""
+"""Side of a face in the sheet, and height of the line of names, in px."""
 INPUT = "input"
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 USER_AGENT = "pfr-weights (Python urllib)"  # some hosts refuse urllib's own name
 TIMEOUT = 30.0  # seconds of silence on the connection, not for the whole download
 WORTH_KEEPING = 10_000_000
-"""Bytes of an unfinished download that are kept beside its place as FILE.part, for the next one to go on from (ours)."""
+"""Bytes of an unfinished download that are kept beside its place as FILE.part, for the next one to go on from."""
 
 
 def obtain(

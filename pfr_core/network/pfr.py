@@ -45,7 +45,8 @@ class PFR(FaceModel):
 
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
-        self.config, self.size = config, config.size
+        self.config = config
+        self.size = config.size
         self.encoder = Encoder(config)
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
