@@ -27,10 +27,11 @@ from spandrel.architectures.GFPGAN import GFPGAN
 
 from pfr_core import FaceModel, FaceRestorer, load_face_model
 from pfr_core.models.download import obtain
+from pfr_core.support.choices import DetectorName
 
 PHOTO = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
 COLUMNS = 6
-DETECTOR = "retinaface_mobile0.25"
+DETECTOR: DetectorName = "retinaface_mobile0.25"
 HELPER = "facexlib's helper"
 
 
@@ -88,7 +89,7 @@ def main() -> None:
         torch.save({"params_ema": network.state_dict()}, Path(folder) / "random.pth")
         model: FaceModel = load_face_model(Path(folder) / "random.pth")
     if arguments.skip_network:
-        model.forward = lambda x: x.clone()  # type: ignore[method-assign]
+        model.forward = lambda x: x.clone()
     restorer = FaceRestorer(model, DETECTOR, device="cpu", dtype="fp32")
 
     def their_network(x: torch.Tensor) -> torch.Tensor:
