@@ -28,11 +28,13 @@ class Found:
         candidates: all faces that may be chosen from, in the order that ``indices`` counts in.
         numbers: the positions of the chosen ones among them, in the same order.
         notices: what a person should know of it.
+        sharp: the positions of those that were left as sharp already.
     """
 
     candidates: list[Face]
     numbers: list[int]
     notices: tuple[Notice, ...] = ()
+    sharp: tuple[int, ...] = ()
 
     @property
     def faces(self) -> list[Face]:
@@ -77,13 +79,14 @@ def choose_faces(
         indices=options.indices,
         count=options.count,
     )
-    notices, wanted = [], len(chosen)
+    notices, sharp = [], list[Face]()
     if options.only_bad_faces and options.select != "index":
-        chosen = [face for face in chosen if not is_sharp(image, face, side=side, scale=scale)]
+        sharp = [face for face in chosen if is_sharp(image, face, side=side, scale=scale)]
+        chosen = [face for face in chosen if face not in sharp]
     log.info("%d faces found, %d chosen", len(candidates), len(chosen))
-    if left := wanted - len(chosen):
-        text = f"faces: {len(chosen)} restored, {left} left as sharp already (only_bad_faces)"
-        notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": left}))
+    if sharp:
+        text = f"faces: {len(chosen)} restored, {len(sharp)} left as sharp already (only_bad_faces)"
+        notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": len(sharp)}))
     longer = max(image_size)
     if not faces and longer > MUCH_LARGER * options.detection_size:
         text = (
@@ -95,4 +98,5 @@ def choose_faces(
     if missing:
         text = f"there is no face {missing}: {len(candidates)} faces were found, counted from 0"
         notices.append(Notice("missing_face", text, numbers={"missing": len(missing), "found": len(candidates)}))
-    return Found(candidates, [candidates.index(face) for face in chosen], tuple(notices))
+    numbers, left = ([candidates.index(face) for face in faces] for faces in (chosen, sharp))
+    return Found(candidates, numbers, tuple(notices), tuple(left))
