@@ -96,6 +96,27 @@ class RestoreOptions:
             raise InputError(f"count needs select='all'; select={self.select!r} says itself how many.")
 
 
+@dataclass(frozen=True)
+class ClipOptions:
+    """What there is to choose for a clip beside :class:`RestoreOptions`.
+
+    Raises:
+        InputError: a value has the wrong type or is out of range.
+    """
+
+    steady: float = option(
+        0.7,
+        "how much of a face's last frame stays in the next where the two agree; 0: each frame by itself",
+        0.0,
+        0.95,
+        step=0.05,
+    )
+    detect_every: int = option(5, "faces are looked for in every so many frames, and followed between", 1, 1000)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 class Changes(TypedDict, total=False):
     """The fields of :class:`RestoreOptions` as keywords, for type checkers; a test holds the two together."""
 
