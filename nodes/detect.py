@@ -16,7 +16,7 @@ from ..pfr_core.faces.annotate import annotate
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
 from ..pfr_core.faces.sharpness import JUDGED_SIDE
-from ..pfr_core.find import Found, choose_faces, find_candidates
+from ..pfr_core.find import Found, choose_in, find_candidates
 from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
@@ -167,8 +167,8 @@ def find_in_frame(
         widgets: how, and which.
         region: [H,W], where faces are looked for; everywhere without.
         given: boxes, in each of which there is a face; nothing is looked for elsewhere.
-        side: as for :func:`choose_faces`.
-        scale: as for :func:`choose_faces`.
+        side: as for :func:`choose_in`.
+        scale: as for :func:`choose_in`.
     """
     options = widgets.options
     if given is not None:
@@ -177,7 +177,7 @@ def find_in_frame(
         candidates = _within(finder, frame, region, widgets)
     else:
         candidates = find_candidates(finder, frame, options)
-    found = choose_faces(candidates, frame, options, side=side, scale=scale)
+    found = choose_in(frame, candidates, options, side=side, scale=scale)
     return replace(found, numbers=[], notices=()) if widgets.none else found
 
 
