@@ -47,14 +47,14 @@ class PFRCompareModels:
         }
 
     def compare(self, image: Tensor, model: runtime.LoadedModel, detector: DetectorName, **values: Any) -> dict[str, Any]:
-        options, finder = inputs.options(values), runtime.detector(detector)
+        widgets, finder = inputs.options(values, has=inputs.OF_MODELS), runtime.detector(detector)
         models = [model, *(values[name] for name in MORE if values.get(name) is not None)]
         steps, notices, sheet = runtime.Steps(1), runtime.Notices(1), Batch(1)
         with steps.frame(0):
             found = compare(
                 Frames(image)[0],
                 [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
-                options,
+                widgets.options,
                 should_stop=steps.check,
             )
             notices.add(0, found.notices)

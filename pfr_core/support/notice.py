@@ -19,7 +19,6 @@ NoticeKind = Literal[
     "not_kept",  # blocks that the format cannot hold
     "long_exif",  # left out of a JPEG
     "baseline",  # a JPEG that could not be progressive
-    "no_option",  # that was asked for and that the model lacks; it was left out
     "damaged_xmp",  # replaced by the record of restoration
 ]
 
