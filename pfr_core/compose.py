@@ -102,13 +102,15 @@ class Layer:
         face: the face; None for an image that is itself an aligned face.
         matrix: [2,3], pixels of the photograph to pixels of the crop.
         crop: [S,S,3] float32 in [0,1], as it was cut out.
-        restored: the crop as the network restored it, once it has; then it stays.
+        restored: the crop as the network restored it, once it has.
+        restored_how: the network's options that it did so with.
     """
 
     face: Face | None
     matrix: Matrix
     crop: FloatImage
     restored: FloatImage | None = None
+    restored_how: object = None
     _finished: Last[FloatImage] = field(default_factory=Last, repr=False)
     _parsed: Last[FloatImage] = field(default_factory=Last, repr=False)
 
@@ -118,6 +120,11 @@ class Layer:
         return sum(
             array.nbytes for array in (self.crop, self.restored, self._finished.value, self._parsed.value) if array is not None
         )
+
+    def take(self, restored: FloatImage, how: object) -> None:
+        """Take what the network made of the crop with these options."""
+        self.restored, self.restored_how = restored, how
+        self._finished, self._parsed = Last(), Last()
 
     def finished(self, gray: bool, options: RestoreOptions) -> FloatImage:
         """Return the restored crop in the colours that it is pasted in."""
@@ -230,11 +237,11 @@ def check_background(image: Array, background: Array, scale: float) -> None:
     if scale != 1:
         raise InputError("scale has no effect when a background is given; its own size decides.")
     if background.dtype != image.dtype:
-        raise InputError(f"The background is {background.dtype}, the image {image.dtype}; both must have the same depth.")
+        raise InputError(f"The enlarged picture is {background.dtype}, the image {image.dtype}; both must have the same depth.")
     ratio_x, ratio_y = background.shape[1] / image.shape[1], background.shape[0] / image.shape[0]
     if abs(ratio_x / ratio_y - 1) > 0.02:
         raise InputError(
-            f"The background is {background.shape[1]}x{background.shape[0]}, the image {image.shape[1]}x{image.shape[0]}: "
+            f"The enlarged picture is {background.shape[1]}x{background.shape[0]}, the image {image.shape[1]}x{image.shape[0]}: "
             "it must be the same picture enlarged, with the same proportions."
         )
 

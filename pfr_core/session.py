@@ -22,9 +22,9 @@ from .errors import InputError, check_stop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
-from .find import Found, choose_faces, find_candidates
+from .find import Found, choose_in, find_candidates
 from .network import inference
-from .options import CHOOSE, FIND, Changes, RestoreOptions, changed
+from .options import CHOOSE, FIND, NETWORK, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .photo.read import read_photo
@@ -103,9 +103,16 @@ class Models(Protocol):
     @property
     def crop_size(self) -> int: ...
     @property
+    def model_options(self) -> tuple[str, ...]: ...
+    @property
     def provenance(self) -> Provenance: ...
     def restore_crops(
-        self, crops: FloatImage, *, progress: inference.Progress | None = None, should_stop: ShouldStop | None = None
+        self,
+        crops: FloatImage,
+        *,
+        options: RestoreOptions | None = None,
+        progress: inference.Progress | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> FloatImage: ...
 
 
@@ -134,7 +141,7 @@ class Work:
         self._found: Last[Found] = Last()
         self._layers: dict[Face | None, Layer] = {}
         self._canvas: Last[Canvas] = Last()
-        self._aside: tuple[Path, list[Face | None]] | None = None
+        self._aside: tuple[Path, list[tuple[Face | None, object]]] | None = None
 
     def find(self, options: RestoreOptions, background: Array | None = None) -> Found:
         """Find the faces and choose among them; ``background`` is what they will be pasted into."""
@@ -148,7 +155,7 @@ class Work:
             how = (options.threshold, options.detection_size, options.sideways)
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options))
             scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
-            return choose_faces(found, pixels, options, side=self.models.crop_size, scale=scale)
+            return choose_in(pixels, found, options, side=self.models.crop_size, scale=scale)
 
         width = None if background is None else background.shape[1]
         key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)
@@ -200,17 +207,17 @@ class Work:
     def put_aside(self, file: Path) -> None:
         """Write the restored crops to a file and forget all crops; they come back when they are asked for."""
         self._restore_aside()
-        kept = [(face, layer.restored) for face, layer in self._layers.items() if layer.restored is not None]
-        np.savez(file, *(restored for _, restored in kept))
-        self._aside, self._layers = (file, [face for face, _ in kept]), {}
+        kept = [(face, layer) for face, layer in self._layers.items() if layer.restored is not None]
+        np.savez(file, *(layer.restored for _, layer in kept))
+        self._aside, self._layers = (file, [(face, layer.restored_how) for face, layer in kept]), {}
 
     def _restore_aside(self) -> None:
         if self._aside is None:
             return
         (file, faces), self._aside = self._aside, None
         with np.load(file) as kept:
-            for number, (face, layer) in enumerate(zip(faces, self._cut(faces), strict=True)):
-                layer.restored = kept[f"arr_{number}"]
+            for number, ((face, how), layer) in enumerate(zip(faces, self._cut([face for face, _ in faces]), strict=True)):
+                layer.take(kept[f"arr_{number}"], how)
                 self._layers[face] = layer
 
 
@@ -266,16 +273,18 @@ def restore_all(
     with _timed(seconds, "align"):
         layers = [work.cut(each.faces) for work, each in zip(works, found, strict=True)]
     with _timed(seconds, "restore"):
-        new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored is None))
+        how = tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
+        new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored_how != how))
         if options.strength > 0 and new:
             models = works[0].models
             after = models.restore_crops(
                 stacked([layer.crop for layer in new], models.crop_size),
+                options=options,
                 progress=lambda done, total: report("restore", done, total),
                 should_stop=should_stop,
             )
             for layer, restored in zip(new, after, strict=True):
-                layer.restored = restored
+                layer.take(restored, how)
     for number, (work, each, own, background) in enumerate(zip(works, found, layers, backgrounds, strict=True)):
         check_stop(should_stop)
         with _timed(seconds, "paste"):
@@ -458,7 +467,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         self, options: RestoreOptions | None, changes: Mapping[str, Any], faces: Sequence[Face] | None = None
     ) -> RestoreOptions:
         given = self._given or faces is not None
-        return changed(options or self.models.options, changes, aligned=self._work.aligned, faces=given)
+        has = self.models.model_options
+        return changed(options or self.models.options, changes, has, aligned=self._work.aligned, faces=given)
 
     def _restored(self, done: Done, seconds: dict[str, float]) -> Restored[ImageT_co, MaskT_co, list[Face]]:
         mask: Any = done.pasted.mask if self._device is None else torch.from_numpy(done.pasted.mask).to(self._device)

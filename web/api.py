@@ -71,6 +71,7 @@ class Api:
             chosen = self.context.options({"max_face_size": max_face_size, "count": count, **options})
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
+            self.context.fetch(model, job)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(source)
                 _check_indices(work.find(chosen), chosen)

@@ -23,6 +23,7 @@ from .archive import Entry, is_zip, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH
 from .jobs import connect_job
+from .models import ModelMenu
 from .sessions import Job
 from .texts import say, text
 
@@ -56,8 +57,8 @@ class BatchTab:
                 self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="batch-stop")
                 options = self.context.controls("strength", "select")
                 with gr.Accordion(text("settings"), open=False):
-                    model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
-                    options |= self.context.controls(*BLEND, *SEARCH, "only_bad_faces")
+                    model = ModelMenu(context)
+                    options |= model.controls | self.context.controls(*BLEND, *SEARCH, "only_bad_faces")
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
@@ -71,7 +72,7 @@ class BatchTab:
         # The files are held from the moment they are there; they may wait long for the button.
         self.uploads.change(self.look, [self.uploads], [self.told], show_progress="hidden", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run_batch, [self.uploads, model],
+            context, self.start, self.stop, self.run_batch, [self.uploads, model.menu],
             [self.told, self.zip, self.gallery, self.report],
             inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
@@ -94,6 +95,7 @@ class BatchTab:
         with self.context.job(request, armed=True) as job:
             if not uploads:
                 raise InputError(say(request, "batch_none"))
+            self.context.fetch(model, job, progress)
             return self._run(request, job, uploads, model, self.context.options(options), progress)
 
     def _run(

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfr_core.errors import InputError, PFRError
+from pfr_core.models.disk import on_disk
+from pfr_core.models.registry import REGISTRY, restorers
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, program
 
@@ -31,8 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--model", nargs="+", default=["default"], metavar="MODEL", dest="models",
-        help="model files to offer, or 'default'; the first is preset",
+        "--model", nargs="+", default=[weights.name for weights in restorers() if weights.embedded or weights.urls],
+        metavar="MODEL", dest="models",
+        help="models to offer, the first is preset: files, or names of `pfr weights list` (default: all that come with pfr or "
+        "are on this machine; with --downloads, all that can be downloaded)",
     )  # fmt: skip
     add_options(parser, Setup, only=("detector", "device", "dtype"))
     parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")
@@ -84,7 +88,12 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
 
     if not arguments.downloads:
         os.environ["PFR_OFFLINE"] = "1"
-    models = {_model_name(source): source for source in arguments.models}
+    here = [source for source in arguments.models if arguments.downloads or source not in REGISTRY or on_disk(source)]
+    if not here:
+        raise InputError(
+            f"None of the models {', '.join(arguments.models)} is on this machine; --downloads fetches them when used."
+        )
+    models = {_model_name(source): source for source in here}
     engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
     page = build_page(Context(engine, sessions, limits))

@@ -90,6 +90,15 @@ class Context:
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
         return gr.Error(text, duration=SHOWN_SECONDS, print_exception=False)
 
+    def fetch(self, model: str, job: Job, progress: gr.Progress | None = None) -> None:
+        """Download a published model when it is first used, with the page's progress bar."""
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress((done // 1_000_000, total // 1_000_000), desc=f"Downloading {model}", unit="MB")
+
+        self.engine.fetch(model, report, job.should_stop)
+
     def without_folders(self, text: str) -> str:
         """Return ``text`` with file names in place of paths."""
         for model in self.engine.models.values():

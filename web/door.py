@@ -13,12 +13,15 @@ import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+
+from pfr_core.errors import InputError
 
 from .limits import Limits
 from .sessions import Sessions
@@ -240,7 +243,11 @@ class Door:
                 )
                 await _refused(429, text)(request.scope, receive, send)
                 return
-            self.sessions.touch(_paths(content))
+            paths = [*_paths(content)]
+            self.sessions.touch(paths)
+            if isinstance(session, str):  # held while the request waits; what is wrong with them is said when it is its turn
+                with suppress(InputError):
+                    self.sessions.hold(session, paths)
         await self.app(request.scope, _replay(body, receive), send)
 
     async def _limited(self, request: Request, receive: Receive, send: Send) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core.errors import PFRError
-
 from .api import Api
 from .batch import BatchTab
+from .compare import CompareTab
 from .context import PRIVATE, Context
 from .degrade import DegradeTab
 from .guard import GuardedBlocks
+from .models import licence
 from .photo import ASSETS, PhotoTab
 from .texts import say, text, words
 from .video import VideoTab
@@ -41,6 +41,8 @@ def build_page(context: Context) -> gr.Blocks:
             BatchTab(context)
         with gr.Tab(text("tab_clip")):
             VideoTab(context)
+        with gr.Tab(text("tab_compare")):
+            CompareTab(context)
         with gr.Tab(text("tab_degrade")):
             DegradeTab(context, EXAMPLES / "astronaut.jpg")
         small_print = gr.Markdown("", elem_id="small-print")
@@ -76,11 +78,6 @@ def _notice(context: Context, request: gr.Request) -> str:
 
 
 def _small_print(context: Context, request: gr.Request) -> str:
-    lines = []
-    for name in context.engine.models:
-        try:
-            lines.append(say(request, "weights", name=name, licence=context.engine.licence(name)))
-        except PFRError as error:
-            lines.append(say(request, "weights_unusable", name=name, why=context.without_folders(str(error))))
+    lines = [licence(context, request, name) for name in context.engine.models]
     lines.append(say(request, "privacy", minutes=f"{context.limits.keep_minutes:g}"))
     return "\n\n".join(lines)

@@ -22,6 +22,7 @@ from pfr_core.support.notice import Notice
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH
+from .models import ModelMenu
 from .sessions import Session
 from .texts import LANGUAGES, say, text, words
 
@@ -131,7 +132,7 @@ class PhotoTab:
                 self.told = gr.Markdown("", elem_id="told", container=False)
             with gr.Column(scale=3, min_width=280):
                 strength = context.controls("strength")
-                self.model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
+                self.model = ModelMenu(context)
                 main = context.controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
                 with gr.Accordion(text("advanced"), open=False):
                     more = context.controls("feather", "keep_gray")
@@ -148,6 +149,7 @@ class PhotoTab:
         shown, pairs = [self.stage, self.told], [self.pairs_box, self.pairs]
         buttons = [self.bar, self.download, self.stop]
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
+        network = {**self.blend, **self.model.controls}
         long: dict[str, Any] = {"show_progress_on": [self.stage], **GPU_QUEUE, **PRIVATE}
 
         def ended(job: Any) -> None:
@@ -155,21 +157,22 @@ class PhotoTab:
                 after(self.disarm, None, buttons, **quick)
 
         def restoring(after: Any) -> Any:
-            return after(self.restore, [self.model], [*shown, *pairs], inputs_kwargs=self.blend, **long)
+            return after(self.restore, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, **long)
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
         for armed in (self.stage.upload(self.take, None, buttons, **quick), gr.on(changed, self.arm, None, buttons, **quick)):
             opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, **long)
             ended(restoring(opened.success))
             opened.failure(self.disarm, None, buttons, **quick)
-        ended(restoring(self.model.change(self.arm, None, buttons, **quick).success))
+        asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
+        ended(restoring(gr.on(asked, self.arm, None, buttons, **quick).success))
         settings: dict[str, Any] = {
             "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_id": "compose", "concurrency_limit": 2,
             **PRIVATE,
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, **settings)
         toggled.success(
-            self.restore_missing, [self.model], [*shown, *pairs], inputs_kwargs=self.blend, show_progress="hidden",
+            self.restore_missing, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, show_progress="hidden",
             **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
@@ -245,6 +248,7 @@ class PhotoTab:
                 if stage == "restore":
                     progress((done, total), desc=say(request, "restoring"), unit=say(request, "unit_faces"))
 
+            self.context.fetch(model, job, progress)
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]

@@ -31,7 +31,7 @@ from .memory import give_back
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
-LEFT, NEVER_HEARD = 1.0, 20.0
+LEFT, NEVER_HEARD = 2.0, 60.0
 """Seconds until a job ends to whose result nobody listens any more, and until one to which nobody ever did (ours)."""
 
 

@@ -21,6 +21,7 @@ from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH
 from .jobs import connect_job
+from .models import ModelMenu
 from .sessions import Job
 from .texts import say, text
 
@@ -44,7 +45,8 @@ class VideoTab:
                 self.preview = gr.Button(text("clip_preview_start"), size="lg", elem_id="clip-preview-start")
                 self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="clip-stop")
                 with gr.Accordion(text("settings"), open=False):
-                    model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
+                    model = ModelMenu(context)
+                    options |= model.controls
                     options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH)
             with gr.Column(scale=7, min_width=320):
                 self.result = gr.Video(
@@ -59,12 +61,12 @@ class VideoTab:
                 )
         self.upload.change(self.look, [self.upload], [self.facts], show_progress="minimal", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run_clip, [self.upload, model], [self.result, self.told, self.download],
+            context, self.start, self.stop, self.run_clip, [self.upload, model.menu], [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
         self.preview.click(
-            self.preview_frame, [self.upload, model], [self.frame, self.told], inputs_kwargs=options,
+            self.preview_frame, [self.upload, model.menu], [self.frame, self.told], inputs_kwargs=options,
             show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
@@ -105,6 +107,7 @@ class VideoTab:
                 raise InputError(say(request, "clip_none"))
             session, source = job.session, Path(path)
             self._accept(source)
+            self.context.fetch(model, job, progress)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
             faces, notices = 0, list[Notice]()
