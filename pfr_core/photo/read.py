@@ -21,9 +21,10 @@ from ..support.notice import Notice
 from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .mend import describe_damage, mend, mend_end
-from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, png_extras
+from .metadata import TIFF_EXTRAS, jpeg_extras, png_extras
 from .photo import LOSSY, Photo
-from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
+from .pillow import exif_of, upright_exif, xmp_of
+from .tiff import exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
 MAX_PIXELS = 250_000_000
@@ -146,7 +147,7 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
     image.load()  # before its info is looked at: PNG may state things behind the pixels
     in_exif, exif = _exif(path, data, image, notices)
-    in_xmp, xmp = upright_xmp(_xmp(image))
+    in_xmp, xmp = upright_xmp(xmp_of(image))
     pixels, gray = decode_pixels(path, data, image, kind, notices)
     return Photo(
         pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
@@ -169,33 +170,17 @@ def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) ->
     try:
         if image.format == "TIFF":
             return None, exif_of_tiff(data)
-        exif: bytes | None = image.info.get("exif")
-        raw_profile = image.info.get("Raw profile type exif")  # how ImageMagick puts EXIF into PNG
-        if exif is None and raw_profile:
-            exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
+        exif = exif_of(image)
         if not exif:
             return None, None
-        while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
-            exif = exif.removeprefix(b"Exif\0\0")
-        orientation, exif = upright(without_thumbnail(exif))
-        if cut := cut_directories(exif):
-            text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
-            notices.append(Notice("damaged_exif", text))
-            exif = exif_of_tiff(exif)
+        orientation, exif, cut = upright_exif(exif)
     except struct.error:
         notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
         return None, None
+    if cut:
+        text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
+        notices.append(Notice("damaged_exif", text))
     return orientation, exif
-
-
-def _xmp(image: Image.Image) -> bytes:
-    xmp = image.info.get("xmp") or image.info.get(XMP_PNG_KEYWORD.decode())
-    if xmp is None and isinstance(image, JpegImagePlugin.JpegImageFile):  # Pillow before 11 leaves it there
-        packets = (block for _, block in image.applist if block.startswith(XMP_JPEG_HEADER))
-        xmp = next(packets, b"")[len(XMP_JPEG_HEADER) :]
-    if xmp is None and image.format == "TIFF":
-        xmp = getattr(image, "tag_v2", {}).get(Tag.XMP)
-    return xmp.encode() if isinstance(xmp, str) else xmp or b""
 
 
 def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, bytes], ...]:
