@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
 from ..pfr_core.faces.annotate import annotate
+from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
 from ..pfr_core.find import Found, find_faces
-from ..pfr_core.options import Setup
-from ..pfr_core.photo.arrays import Array, to_float, to_uint8
+from ..pfr_core.options import RestoreOptions, Setup
+from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview
@@ -92,19 +95,27 @@ class PFRDetectFaces:
         notices = runtime.Notices(len(frames))
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                found = find_faces(finder, frame, options)
+                found = find_in_frame(finder, frame, options)
                 notices.add(number, found.notices)
                 for face in found.faces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
                     masks[number, top:bottom, left:right] = 1
                 chosen.append(found.faces)
-                previews.append(to_float(annotate(to_uint8(frame[..., :3]), found.faces, found.numbers)))
+                previews.append(to_float(annotate(to_uint8(np.nan_to_num(frame[..., :3])), found.faces, found.numbers)))
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
                     picker = [_picker(frame, found, number, len(frames))]
         every = Faces(chosen, *image.shape[1:3])
         result = (every, previews.result(image[..., :3]), masks, every.count)
         boxes = ([[_box(face) for face in faces] for faces in chosen],) if BOXES_KNOWN else ()
         return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": (*result, *boxes)}
+
+
+def find_in_frame(finder: Detector, frame: FloatImage, options: RestoreOptions) -> Found:
+    """Do as :func:`find_faces`; in a frame that holds NaN or infinity nothing is looked for, so that it stops no batch."""
+    if np.isfinite(frame).all():
+        return find_faces(finder, frame, options)
+    text = "the picture holds values that are not numbers (NaN or infinite): passed on as it came. Look at the node that made it."
+    return Found([], [], (Notice("not_finite", text),))
 
 
 def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pfr_core.find import find_faces
+from ..pfr_core.session import Work, restore_all
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
-from .detect import DETECTOR
+from .detect import DETECTOR, find_in_frame
 from .images import Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
@@ -61,7 +61,7 @@ class PFRRestoreFaces:
         chosen = []
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                found = find_faces(restorer.detector, frame, options)
+                found = find_in_frame(restorer.detector, frame, options)
                 notices.add(number, found.notices)
                 chosen.append(found.faces)
         # All faces are known before the first is restored, so that the memory for the crops is taken once.
@@ -70,15 +70,16 @@ class PFRRestoreFaces:
         ui: dict[str, Any] = {}
         for number, ((frame, background), faces) in enumerate(zip(pairs, chosen, strict=True)):
             with steps.frame(number):
-                restored = restorer.restore(
-                    frame, options=options, faces=faces, background=background, should_stop=steps.check, progress=steps.report
-                )
-                notices.add(number, restored.notices)
-            images.append(restored.image)
-            masks.append(restored.mask)
-            before.extend(restored.crops_before)
-            after.extend(restored.crops_after)
+                (done,) = restore_all(
+                    [Work(restorer, lambda frame=frame: frame)], options, faces=faces, backgrounds=[background], seconds={},
+                    should_stop=steps.check, progress=steps.report,
+                )  # fmt: skip
+                notices.add(number, done.notices)
+            images.append(done.pasted.image)
+            masks.append(done.pasted.mask)
+            before.extend(done.crops(restorer.crop_size))
+            after.extend(done.crops(restorer.crop_size, after=True))
             if faces and not ui:
-                ui = before_after(frame, restored.image)
+                ui = before_after(frame, done.pasted.image)
         crops = (each.result(no_crops(restorer.crop_size)) for each in (before, after))
         return {"ui": {**ui, **notices.ui()}, "result": (images.result(image), masks.result(image[..., 0]), *crops)}

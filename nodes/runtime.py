@@ -147,7 +147,7 @@ def core_has_type(name: str) -> bool:
 
 
 class Notices:
-    """What is noticed frame after frame: for the log at once, and for the node's own text.
+    """What is noticed frame after frame: for the log at once, and for the node's own text; each kind once.
 
     Args:
         total: number of frames; where there are several, each text names its frame.
@@ -155,18 +155,23 @@ class Notices:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.texts: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.more: dict[str, int] = {}
 
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
         for notice in notices:
+            if notice.kind in self.texts:
+                self.more[notice.kind] = self.more.get(notice.kind, 0) + 1
+                continue
             text = notice.text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {notice.text}"
             log.warning("%s", text)
-            self.texts.append(text)
+            self.texts[notice.kind] = text
 
     def ui(self) -> dict[str, list[str]]:
         """Return what ComfyUI shows of it; nothing if there is none."""
-        return {"text": self.texts} if self.texts else {}
+        more = {kind: f" (and {count} more like it)" for kind, count in self.more.items()}
+        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]} if self.texts else {}
 
 
 class Steps:

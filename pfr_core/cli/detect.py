@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
         pixels = photo.pixels
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
-        tell((*photo.notices, *found.notices))
+        tell(photo.notices)
+        if options.indices and not found.faces:
+            raise InputError(found.notices[-1].text)
+        tell(found.notices)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:

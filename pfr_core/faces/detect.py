@@ -21,7 +21,7 @@ from ..support.choices import DetectorName
 from .align import resemblance
 from .detections import Detections
 from .face import Face
-from .geometry import rescale
+from .geometry import rescale, unturned
 from .retinaface import Backbone, RetinaFace
 from .yunet import YuNet
 
@@ -109,7 +109,7 @@ class Detector:
         for turns in range(4) if sideways else (0,):
             seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
             if sideways:
-                seen = seen[np.array([_is_upright(points) for points in seen.points], bool)]
+                seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             found += _to_faces(seen, turns, small.shape, image.shape)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
@@ -133,7 +133,7 @@ class Detector:
         large = small.rescaled(width / target[0], height / target[1])
         large, found = large[large.widths > AROUND_LIMIT[0] * limit], found[found.widths < AROUND_LIMIT[1] * limit]
         parts = [
-            any(surer > score and _overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
+            any(surer > score and overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
             for box, score in zip(found.boxes, found.scores, strict=True)
         ]
         return (found[~np.array(parts, bool)] + large).suppressed(NMS_IOU)
@@ -162,16 +162,14 @@ def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple
     scale = np.array([full[1] / width, full[0] / height])
     for box, score, points in zip(found.boxes, found.scores, found.points, strict=True):
         xy = np.concatenate([box.reshape(2, 2), points]).astype(np.float64)  # two corners, five points
-        for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
-            xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
-        xy = rescale(xy, scale)
+        xy = rescale(unturned(xy, turns, width, height), scale)
         corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         five = tuple((float(x), float(y)) for x, y in xy[2:])
         yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
 
 
-def _is_upright(points: npt.NDArray[np.float32]) -> bool:
+def is_upright(points: npt.ArrayLike) -> bool:
     """Return whether five points look like a face that stands upright."""
     fit = resemblance(points)
     return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
@@ -181,12 +179,12 @@ def _suppress(faces: list[Face]) -> list[Face]:
     """Keep the best of faces found in several orientations; ``faces`` come best first."""
     kept: list[Face] = []
     for face in faces:
-        if all(_overlap(face.box, other.box) <= OVERLAP for other in kept):
+        if all(overlap(face.box, other.box) <= OVERLAP for other in kept):
             kept.append(face)
     return kept
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Return what two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

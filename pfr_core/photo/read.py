@@ -32,7 +32,15 @@ MAX_PIXELS = 250_000_000
 20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
 
 _READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"BM", b"GIF8")
+_MAGIC = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG\r\n\x1a\n": ".png",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ".tif"),
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"GIF8": ".gif",
+}
+"""How files begin, and their ending."""
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -91,7 +99,7 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
             if magic and not head:
                 raise ImageError(f"{path}: the file is empty; fetch or export it again.")
             container = container_of(head)
-            if magic and not head.startswith(_MAGIC) and container is None:
+            if magic and not head.startswith(tuple(_MAGIC)) and container is None:
                 raise ImageError(
                     f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one "
                     "of these first."
@@ -107,13 +115,20 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it to a healthy disk.") from error
 
 
+def ending_of(data: bytes) -> str:
+    """Return the ending that a file's name should have, by how the file begins; nothing if it is no picture."""
+    container = container_of(data[:12])
+    if container is not None:
+        return {"AVIF": ".avif", "HEIF": ".heic"}[container]
+    return next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")
+
+
 def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
     """Refuse by what the header says, before any pixel is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; scale the picture down, or "
-            "raise max_pixels if it is really that large."
+            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,} (max_pixels); scale the picture down."
         )
     if image.format != "MPO" and getattr(image, "is_animated", False):
         if image.format == "TIFF":
