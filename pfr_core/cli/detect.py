@@ -49,9 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")
-    text = json.dumps(listed, indent=2) + "\n"
-    if arguments.json is None:
-        print(text, end="")
-    elif listed or not status:  # an empty list would say that there was nothing wrong
-        write_file(arguments.json, text.encode())
+    if listed or not status:  # an empty list would say that there was nothing wrong
+        text = json.dumps(listed, indent=2) + "\n"
+        if arguments.json is None:
+            print(text, end="")
+        else:
+            write_file(arguments.json, text.encode())
     return status

@@ -145,7 +145,9 @@ def _is_deep_png(image: Image.Image) -> bool:
 
 
 def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
-    with Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
+    Image.init()
+    known = [name for name in _READ_FORMATS if name in Image.OPEN]  # without the others' packages Pillow fails on their names
+    with Image.open(io.BytesIO(data), formats=known) as image:
         _refuse_unsuitable(path, image, max_pixels)
         return _photo(path, data, image)
 

@@ -219,8 +219,8 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
     assert torch.equal(image[0], frames[0]) and torch.equal(image[2:].isnan(), frames[2:].isnan())
     outside = mask[1] == 0
     assert torch.equal(image[1][outside], bright[0][outside]) and not torch.equal(image[1], bright[0])
-    (text,) = shown["ui"]["text"]
-    assert "Frame 2 of 4" in text and "NaN" in text and "(and 1 more like it)" in text
+    (text,) = (text for text in shown["ui"]["text"] if "NaN" in text)
+    assert "Frame 2 of 4" in text and "(and 1 more like it)" in text
 
     found = run.show("DetectFaces", image=frames)
     faces, preview, _, count = found["result"]
