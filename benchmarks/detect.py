@@ -18,11 +18,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from facexlib.detection.retinaface import RetinaFace as FacexlibRetinaFace
 
 from pfr_core.errors import PFRError
 from pfr_core.faces.detect import NMS_IOU, Detector
-from pfr_core.faces.retinaface import read_network
 from pfr_core.models.download import obtain
+from pfr_core.models.tensors import read_state_dict
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
@@ -42,7 +43,9 @@ def main() -> int:
     try:
         photos = [shrink(np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3]), options.size) for path in paths]
         # As facexlib runs it, not as ours does.
-        published, _ = read_network("mobile0.25", obtain("retinaface_mobile0.25"), torch.device("cpu"))
+        published = FacexlibRetinaFace("mobile0.25", device=torch.device("cpu"))
+        state = read_state_dict(obtain("retinaface_mobile0.25"))
+        published.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -84,7 +84,8 @@ class PFRDetectFaces:
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 "detector": DETECTOR,
                 **inputs.widgets(inputs.FINDING),
-            }
+            },
+            "optional": inputs.widgets(inputs.LATER),
         }
 
     def detect(self, image: Tensor, detector: DetectorName, **values: Any) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from ..pfr_core.errors import InputError
 from ..pfr_core.options import CHOOSE, FIND, PASTE, RestoreOptions
 from ..pfr_core.support.schema import Spec, names, specs
 
-FINDING = names(RestoreOptions, FIND, CHOOSE)
+LATER = ("only_bad_faces",)
+"""Options that came after graphs were saved: their widgets are the last, for the page gives saved values by order, and optional,
+for a program's graphs lack them."""
+FINDING = tuple(name for name in names(RestoreOptions, FIND, CHOOSE) if name not in LATER)
 PASTING = names(RestoreOptions, PASTE)
 
 Widget = tuple[Any, dict[str, Any]]

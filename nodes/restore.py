@@ -44,7 +44,7 @@ class PFRRestoreFaces:
                 "detector": DETECTOR,
                 **inputs.widgets((*inputs.FINDING, *(name for name in inputs.PASTING if name != "strength"))),
             },
-            "optional": {"upscaled": UPSCALED},
+            "optional": {"upscaled": UPSCALED, **inputs.widgets(inputs.LATER)},
         }
 
     def restore(

@@ -1,4 +1,4 @@
-"""Which faces of a photograph are restored: found by a detector, then chosen by the options."""
+"""Which faces of a photograph are restored: found by a detector, then chosen by the options, those that are sharp left out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
+from .faces.sharpness import JUDGED_SIDE, is_sharp
 from .faces.upright import stand_upright
 from .options import RestoreOptions
 from .photo.arrays import Array, to_uint8
@@ -42,7 +43,7 @@ class Found:
 
 def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Found:
     """Find the faces of [H,W,3+] (any depth) and choose among them."""
-    return choose_faces(find_candidates(detector, image, options), (image.shape[1], image.shape[0]), options)
+    return choose_faces(find_candidates(detector, image, options), image, options, scale=options.scale)
 
 
 def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
@@ -50,19 +51,23 @@ def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -
     pixels, threshold, size = to_uint8(image[..., :3]), options.threshold, options.detection_size
     if options.sideways:
         return detector.detect(pixels, threshold=threshold, size=size, sideways=True)
-    return stand_upright(
-        detector, pixels, detector.detect(pixels, threshold=threshold, size=size), threshold=threshold, size=size
-    )
+    faces = detector.detect(pixels, threshold=threshold, size=size)
+    return stand_upright(detector, pixels, faces, threshold=threshold, size=size)
 
 
-def choose_faces(faces: Sequence[Face], image_size: tuple[int, int], options: RestoreOptions) -> Found:
+def choose_faces(
+    faces: Sequence[Face], image: Array, options: RestoreOptions, *, side: int = JUDGED_SIDE, scale: float = 1.0
+) -> Found:
     """Choose among the faces of :func:`find_candidates`.
 
     Args:
         faces: all that were found.
-        image_size: width and height of the photograph.
+        image: the photograph [H,W,3+].
         options: limits of size, order and choice.
+        side: as for :func:`~pfr_core.faces.sharpness.is_sharp`.
+        scale: by how much the photograph is enlarged.
     """
+    image_size = (image.shape[1], image.shape[0])
     candidates = sort_faces(filter_by_size(faces, options.min_face_size, options.max_face_size), options.order)
     chosen = select_faces(
         candidates,
@@ -72,8 +77,13 @@ def choose_faces(faces: Sequence[Face], image_size: tuple[int, int], options: Re
         indices=options.indices,
         count=options.count,
     )
+    notices, wanted = [], len(chosen)
+    if options.only_bad_faces and options.select != "index":
+        chosen = [face for face in chosen if not is_sharp(image, face, side=side, scale=scale)]
     log.info("%d faces found, %d chosen", len(candidates), len(chosen))
-    notices = []
+    if left := wanted - len(chosen):
+        text = f"faces: {len(chosen)} restored, {left} left as sharp already (only_bad_faces)"
+        notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": left}))
     longer = max(image_size)
     if not faces and longer > MUCH_LARGER * options.detection_size:
         text = (

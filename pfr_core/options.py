@@ -62,6 +62,9 @@ class RestoreOptions:
     order: Order = option("left-to-right", "order in which faces are listed, counted and numbered", group=CHOOSE)
     indices: tuple[int, ...] = option((), "with select=index: positions in that order, from 0", group=CHOOSE)
     count: int | None = option(None, "with select=all: at most so many faces", 1, 100000, group=CHOOSE)
+    only_bad_faces: bool = option(
+        True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
+    )
     strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0, group=PASTE, step=0.05)
     mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own", group=PASTE)
     feather: float = option(
@@ -93,6 +96,27 @@ class RestoreOptions:
             raise InputError(f"count needs select='all'; select={self.select!r} says itself how many.")
 
 
+@dataclass(frozen=True)
+class ClipOptions:
+    """What there is to choose for a clip beside :class:`RestoreOptions`.
+
+    Raises:
+        InputError: a value has the wrong type or is out of range.
+    """
+
+    steady: float = option(
+        0.7,
+        "how much of a face's last frame stays in the next where the two agree; 0: each frame by itself",
+        0.0,
+        0.95,
+        step=0.05,
+    )
+    detect_every: int = option(5, "faces are looked for in every so many frames, and followed between", 1, 1000)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 class Changes(TypedDict, total=False):
     """The fields of :class:`RestoreOptions` as keywords, for type checkers; a test holds the two together."""
 
@@ -105,6 +129,7 @@ class Changes(TypedDict, total=False):
     order: Order
     indices: tuple[int, ...]
     count: int | None
+    only_bad_faces: bool
     strength: float
     mask: MaskKind
     feather: float

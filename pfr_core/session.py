@@ -134,8 +134,8 @@ class Work:
         self._layers: dict[Face | None, Layer] = {}
         self._canvas: Last[Canvas] = Last()
 
-    def find(self, options: RestoreOptions) -> Found:
-        """Find the faces and choose among them."""
+    def find(self, options: RestoreOptions, background: Array | None = None) -> Found:
+        """Find the faces and choose among them; ``background`` is what they will be pasted into."""
         if self.aligned:
             return Found([], [])
         if self._given is not None:
@@ -145,9 +145,12 @@ class Work:
             pixels = self._pixels()
             how = (options.threshold, options.detection_size, options.sideways)
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options))
-            return choose_faces(found, (pixels.shape[1], pixels.shape[0]), options)
+            scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
+            return choose_faces(found, pixels, options, side=self.models.crop_size, scale=scale)
 
-        return self._found.get(tuple(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), choose)
+        width = None if background is None else background.shape[1]
+        key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)
+        return self._found.get(key, choose)
 
     def cut(self, faces: Sequence[Face]) -> list[Layer]:
         """Cut the faces out that have not been yet; the whole frame if it is aligned."""
@@ -223,10 +226,10 @@ def restore_all(
     """
     report = progress or (lambda stage, done, total: None)
     found: list[Found] = []
-    for number, work in enumerate(works):
+    for number, (work, background) in enumerate(zip(works, backgrounds, strict=True)):
         _check_stop(should_stop)
         with _timed(seconds, "detect"):
-            found.append(_these(faces) if faces is not None else work.find(options))
+            found.append(_these(faces) if faces is not None else work.find(options, background))
         report("detect", number + 1, len(works))
     with _timed(seconds, "align"):
         layers = [work.cut(each.faces) for work, each in zip(works, found, strict=True)]
@@ -368,7 +371,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         large = unpack_backgrounds(background, [self.pixels], chosen)
         seconds: dict[str, float] = {}
         with _timed(seconds, "paste"):
-            found = self._work.find(chosen) if faces is None else _these(faces)
+            found = self._work.find(chosen, *large) if faces is None else _these(faces)
             layers = self._work.restored(found.faces)
             pasted = self._work.paste(layers, chosen, *large)
         return self._restored(Done(layers, pasted, (*found.notices, *pasted.notices)), seconds)

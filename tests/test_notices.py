@@ -75,7 +75,7 @@ def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> No
 
 def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:
     assert sentence in PhotoTab(context, print_photo).open(VISITOR, str(print_photo))[0]
-    *_, ((name, told),) = BatchTab(context).run(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)  # type: ignore[arg-type]
+    *_, ((name, told),) = BatchTab(context).run(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)
     assert name == "print.jpg" and sentence in told
 
 

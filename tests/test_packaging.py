@@ -117,7 +117,57 @@ def test_requirements_for_comfyui_touch_no_torch_numpy_or_opencv() -> None:
     assert not [name for name in installed if name.startswith("opencv")]
 
 
+def run_install(tmp_path: Path, *installed: str, loads: bool) -> tuple[int, list[str], str]:
+    """Run ``install.py`` where these packages are installed; its status, what it asked pip to install, and what it said."""
+    for name in (*installed, "torch"):
+        about = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (tmp_path / "cv2.py").write_text("" if loads else "raise ImportError('libGL.so.1')")
+    (tmp_path / "pip.py").touch()
+    code = """
+import pathlib, runpy, subprocess, sys
+sys.path[:] = [sys.argv[1], *(each for each in sys.path if "site-packages" not in each)]
+def run(command, check):
+    print(*command[command.index("--constraint") + 2:])
+    assert "torch==1.0" in pathlib.Path(command[command.index("--constraint") + 1]).read_text()
+    return subprocess.CompletedProcess(command, 0)
+subprocess.run = run
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), str(ROOT / "install.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    return done.returncode, done.stdout.split(), done.stderr
+
+
+CORE = ("einops", "safetensors", "Pillow", "tqdm")
+"""Of what the nodes need, what a stock ComfyUI has."""
+
+
+def test_install_adds_an_opencv_only_where_there_is_none(tmp_path: Path) -> None:
+    """The rest is held at its versions."""
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    assert run_install(folders[0], *CORE, loads=False)[:2] == (0, ["opencv-python-headless"])
+    assert run_install(folders[1], *CORE, "opencv-contrib-python", loads=True)[:2] == (0, [])
+    assert run_install(folders[2], loads=True)[:2] == (0, list(CORE))
+    status, asked, said = run_install(folders[3], *CORE, "opencv-python", loads=False)
+    assert status == 1 and not asked and "opencv-python is installed but does not load: libGL" in said
+
+
 STAND_INS = ROOT / "tests" / "comfy_stand_ins"
+
+
+def test_comfyui_is_told_the_remedy_where_a_package_is_missing(tmp_path: Path) -> None:
+    code = """
+import importlib.util, sys
+sys.path[:] = [each for each in sys.path if "site-packages" not in each]
+spec = importlib.util.spec_from_file_location(sys.argv[1], sys.argv[1] + "/__init__.py")
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(ROOT)], cwd=tmp_path, capture_output=True, text=True)
+    assert f'"{sys.executable}" "{ROOT / "install.py"}"' in done.stderr and "PFR needs cv2" in done.stderr
 
 
 def test_comfyui_can_load_the_folder_under_any_name(tmp_path: Path) -> None:

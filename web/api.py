@@ -41,7 +41,7 @@ class Api:
         """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
         with self.context.visit(request):
             source = self.context.read(photo)
-            found = self.context.engine.find(source.pixels, RestoreOptions(**options))
+            found = self.context.engine.find(source.pixels, RestoreOptions(**options, only_bad_faces=False))
             height, width = source.pixels.shape[:2]
             return {
                 "width": width,

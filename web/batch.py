@@ -43,7 +43,7 @@ class BatchTab:
                 self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="batch-stop")
                 with gr.Accordion("Settings", open=False):
                     model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                    options |= controls(*BLEND, *SEARCH)
+                    options |= controls(*BLEND, *SEARCH, "only_bad_faces")
                     options["quality"] = quality_control()
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")

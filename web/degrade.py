@@ -86,7 +86,7 @@ class DegradeTab:
             if path is None:
                 raise InputError("There is no photo yet. Choose one with a sharp face first.")
             photo = self.context.read(path)
-            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest")).faces
+            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest", only_bad_faces=False)).faces
             if not found:
                 raise InputError("No face was found in this photo. Choose another one.")
             original = to_uint8(cut_face(photo.pixels, found[0], FACE_SIZE).crop)

@@ -154,8 +154,8 @@ class PhotoTab:
             photo = self._read(before) if before is not None and same else self.context.read(path)
             found = self.context.engine.find(photo.pixels, RestoreOptions(**search))
             notices = self.context.told((*photo.notices, *found.notices))
-            faces = found.faces
-            session.photo = state = OpenPhoto(Path(path), photo, faces, set(range(len(faces))))
+            faces = found.candidates
+            session.photo = state = OpenPhoto(Path(path), photo, faces, set(found.numbers))
             self._read(state)
             if not faces:
                 text = (
@@ -164,7 +164,7 @@ class PhotoTab:
                 )
                 return [text + notices, _hidden(), _hidden(), gr.Button(interactive=False), *_no_result()]
             count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-            text = f"**{count} found.** Tap one to leave it out.{notices}"
+            text = f"**{count} found.** Tap one to leave it out, or to take it again.{notices}"
             return [text, *self._show_faces(session, photo), gr.Button(interactive=True), *_no_result()]
 
     def restore(

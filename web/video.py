@@ -75,7 +75,8 @@ class VideoTab:
             self._accept(source)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
-            chosen, faces, notices = RestoreOptions(**options), 0, list[Notice]()
+            # A face that is sharp in one frame and not in the next would flicker.
+            chosen, faces, notices = RestoreOptions(**options, only_bad_faces=False), 0, list[Notice]()
 
             def change(frame: Frame) -> Frame:
                 nonlocal faces

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = {} if arguments.annotate is None else dict(plan_outputs(inputs, arguments.annotate, "_faces.png"))
     if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
         raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
-    options = RestoreOptions(**chosen(arguments, RestoreOptions))
+    options = RestoreOptions(**chosen(arguments, RestoreOptions), only_bad_faces=False)
     setup = Setup(**chosen(arguments, Setup))
     detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []

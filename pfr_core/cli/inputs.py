@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
+from ..video import CLIP_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ NAMED = 5
 Pairs = list[tuple[Path, Path]]
 
 
-def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -> Pairs:
+def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *, clips: bool = False) -> Pairs:
     """Turn files, folders (with everything below) and globs into pairs of a file and the path its result has in a folder.
 
     A name that is not there stays in the list: reading it reports the error, and the other files are still done.
@@ -28,6 +29,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
         arguments: what the user typed.
         results: where the command writes to. Inside an input folder these are not looked through: the next run would
             take the results of this one for photos.
+        clips: whether clips in folders are inputs too.
 
     Raises:
         InputError: standard input.
@@ -41,6 +43,9 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
         if path.is_dir():
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
             below, others = files_below(path, skip=within)
+            if clips:
+                below = sorted([*below, *(other for other in others if is_clip(other))])
+                others = [other for other in others if not is_clip(other)]
             if others:
                 names = ", ".join(str(other.relative_to(path)) for other in others[:NAMED])
                 more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
@@ -59,21 +64,21 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = ()) -
 
 
 def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str | None = None) -> Pairs:
-    """Return pairs of input and output file; ``output`` is a file if it ends like a picture and is no folder, else a folder.
+    """Return pairs of input and output file; ``output`` is a folder unless it ends like a picture or clip and none is there.
 
     Args:
         inputs: from :func:`list_inputs`.
         output: what the user typed.
         ending: added to the names that the results have in a folder.
-        format: the ending, without its dot, that the results have in a folder in place of their own.
+        format: the ending, without its dot, that photos' results have in a folder in place of their own.
 
     Raises:
         InputError: one output file for several inputs, or a format for it.
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
-    if output.is_dir() or not _is_picture(output):
+    if output.is_dir() or not _is_file(output):
         named = {name for _, name in inputs}
-        names = [name.with_suffix(f".{format}") if format else _writable(name, named) for _, name in inputs]
+        names = [name.with_suffix(f".{format}") if format and not is_clip(name) else _writable(name, named) for _, name in inputs]
         plan = [
             (source, output / (f"{name}{ending}" if ending else new)) for (source, name), new in zip(inputs, names, strict=True)
         ]
@@ -95,15 +100,24 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     return plan
 
 
+def is_clip(path: Path) -> bool:
+    """Judge by the name whether it is a video."""
+    return path.suffix.lower() in CLIP_SUFFIXES
+
+
 def _writable(name: Path, named: Set[Path]) -> Path:
-    """Return the name that a result has: a PNG's, that none of the others has, where the photo's format is only read (GIF)."""
-    if name.suffix.lower() not in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
+    """Return the name that a result has: another ending, and a name that no other has, where its format is only read."""
+    if is_clip(name):
+        suffix = ".mp4"
+    elif name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
+        suffix = ".png"
+    else:
         return name
-    png = name.with_suffix(".png")
-    return png if png not in named else name.with_name(f"{name.name}.png")
+    new = name.with_suffix(suffix)
+    return new if new == name or new not in named else name.with_name(f"{name.name}{suffix}")
 
 
-def _is_picture(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     """Judge by the name; also of the formats that cannot be written, so that the error says this."""
     kind, _ = mimetypes.guess_type(path.name)
-    return path.suffix.lower() in IMAGE_SUFFIXES or (kind or "").startswith("image/")
+    return path.suffix.lower() in IMAGE_SUFFIXES | CLIP_SUFFIXES or (kind or "").startswith("image/")

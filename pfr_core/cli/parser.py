@@ -13,7 +13,7 @@ from typing import get_args
 
 from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
-from ..options import CHOOSE, FIND, RestoreOptions, Setup
+from ..options import CHOOSE, FIND, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, program
 from ..support.choices import Blur
 from ..support.schema import names
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_restore, _add_detect, _add_degrade, _add_models):
+    for add in (_add_restore, _add_detect, _add_degrade, _add_models, _add_flicker):
         add(commands)
     return parser
 
@@ -42,9 +42,9 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``restore``."""
     parser = commands.add_parser(
         "restore",
-        help="restore the faces of photographs",
-        description="Restore the faces of photographs; everything else stays as it is. Format, bit depth, EXIF, ICC profile "
-        "and transparency are kept. Outputs that exist are skipped.",
+        help="restore the faces of photographs and clips",
+        description="Restore the faces of photographs and clips; everything else stays as it is. Format, bit depth, EXIF, ICC "
+        "profile and transparency are kept. Outputs that exist are skipped.",
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns; - is standard input")
     parser.add_argument(
@@ -63,6 +63,7 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_setup(parser)
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
+    add_options(parser.add_argument_group("clips"), ClipOptions)
     parser.set_defaults(work="restore.run")
 
 
@@ -73,7 +74,8 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
     parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
     _add_setup(parser, only=("detector", "device"))
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=names(RestoreOptions, FIND, CHOOSE))
+    which = [name for name in names(RestoreOptions, FIND, CHOOSE) if name != "only_bad_faces"]
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=which)
     parser.set_defaults(work="detect.run")
 
 
@@ -99,6 +101,20 @@ def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ):
         parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
     parser.set_defaults(work="degrade.run")
+
+
+def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``flicker``."""
+    parser = commands.add_parser(
+        "flicker",
+        help="measure how much the faces of clips flicker",
+        description="Measure how much the faces flicker in results of one clip, and in the clip itself: the warping error inside "
+        "the faces, the trembling of their points, and their sharpness. Printed as JSON.",
+    )
+    parser.add_argument("source", type=Path, metavar="CLIP", help="the clip before restoration, whose motion is taken for true")
+    parser.add_argument("clips", nargs="*", type=Path, metavar="RESULT", help="results to compare with it and each other")
+    _add_setup(parser, only=("detector", "device"))
+    parser.set_defaults(work="clips.show_flicker")
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import ImageError, InputError
-from ..options import RestoreOptions, Setup, without_effect
+from ..options import ClipOptions, RestoreOptions, Setup, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
@@ -21,7 +23,7 @@ from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
 from .common import for_each, tell
-from .inputs import Pairs, list_inputs, plan_outputs
+from .inputs import Pairs, is_clip, list_inputs, plan_outputs
 from .pipe import standard_input, standard_output
 
 
@@ -33,24 +35,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> int:
     """Restore the inputs of these names."""
-    inputs = list_inputs(names, [output, arguments.compare])
+    inputs = list_inputs(names, [output, arguments.compare], clips=True)
     plan = plan_outputs(inputs, output, format=arguments.format)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
     clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
     if clash:
         raise InputError(f"{clash.pop()}: --output and --compare would write the same file; give them different names.")
-    options = RestoreOptions(**chosen(arguments, RestoreOptions))
+    options, clip_options = RestoreOptions(**chosen(arguments, RestoreOptions)), ClipOptions(**chosen(arguments, ClipOptions))
+    clips = [source for source, _ in plan if is_clip(source)]
     _refuse_useless(arguments, plan)
+    _refuse_useless_for_clips(arguments, plan, clips)
     todo = [(source, target) for source, target in plan if arguments.overwrite or not target.is_file()]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
     if not todo:
         return 0
+    if clips:
+        from .clips import restore_one_clip
     restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
     if restorer.device.type == "cpu":
         keep_memory()
 
     def work(source: Path, target: Path) -> None:
+        if source in clips:
+            restore_one_clip(restorer, source, target, clip_options)
+            return
         photo = read_photo(source)
         if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
             raise ImageError(f"{source}: a {target.suffix} file cannot hold its transparency; --format png can.")
@@ -69,6 +78,22 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""), file=sys.stderr if piped else None)
 
     return for_each(todo, work, "restored")
+
+
+def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:
+    """Raise InputError for an option that would have no effect with clips, or without any."""
+    if not clips:
+        given = list(chosen(arguments, ClipOptions))
+        if given:
+            raise InputError(f"{flag(given[0])} has no effect: no input is a clip.")
+    elif find_spec("av") is None:
+        raise InputError(f"{clips[0]}: clips need PyAV, which is missing; pip install 'pfr[video]'.")
+    for name in ("aligned", "background", "compare"):
+        if clips and getattr(arguments, name):
+            raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")
+    for source, target in plan:
+        if (source in clips) != is_clip(target):
+            raise InputError(f"{source} cannot become {target}: a clip stays a clip and a photograph a photograph.")
 
 
 def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:

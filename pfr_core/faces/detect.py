@@ -22,7 +22,8 @@ from .align import resemblance
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
-from .retinaface import Backbone, RetinaFace
+from .retinaface import RetinaFace
+from .retinaface_network import Backbone
 from .yunet import YuNet
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Detector:
 
     Raises:
         InputError: unknown name.
-        WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed (at first use).
+        WeightsError: the weights cannot be found, downloaded or read (at first use).
 
     Example:
         >>> from pfr_core.photo.read import read_photo

@@ -9,10 +9,10 @@ import torch
 from ..errors import InputError, WeightsError
 from ..models.disk import on_disk
 from ..models.download import obtain
+from ..models.registry import INSTALL_FACEXLIB
 from ..models.tensors import read_state_dict, weights_of
 from ..photo.arrays import FloatImage
 from ..support.choices import MaskKind
-from .retinaface import INSTALL_FACEXLIB
 
 # The oval and the facial part of the FFHQ frame, as shares of the crop: ours.
 OVAL_CENTER, OVAL_RADII = (0.5, 0.56), (0.36, 0.44)

@@ -1,8 +1,8 @@
-"""facexlib's RetinaFace network: building it, its anchors, and turning its outputs into faces.
+"""RetinaFace: building its network, its anchors, and turning its outputs into faces.
 
-The network is facexlib's own class; so are the anchors' sizes and the coding of boxes and points, so that every file of its
-weights works. What facexlib does in Python loops and for every anchor is done here in whole arrays and only for those
-anchors that score (same result, a test compares them). The trainer of the embedded detector uses the same functions.
+Anchors' sizes and the coding of boxes and points are those of the published weights. What facexlib does in Python loops and for
+every anchor is done here in whole arrays and only for those anchors that score (same result, a test compares them). The trainer
+of the embedded detector uses the same functions.
 
 Paper: Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild, 2019.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import WeightsError
 from ..models.tensors import read_tensors, weights_of, write_tensors
 from .detections import Detections, Floats
-
-if TYPE_CHECKING:
-    from facexlib.detection.retinaface import RetinaFace as Network
-
-Backbone = Literal["mobile0.25", "resnet50"]
+from .retinaface_network import Backbone
+from .retinaface_network import RetinaFace as Network
 
 STRIDES = (8, 16, 32)
 SIZES = ((16, 32), (64, 128), (256, 512))
@@ -44,21 +40,6 @@ MEAN_BGR = (104.0, 117.0, 123.0)
 PUBLISHED_LARGEST_FACE = 320
 """Width in px up to which the published networks find faces reliably; of much larger ones they see parts (ours, measured by
 ``python -m trainer evaluate-detector PHOTOS --sizes ...``)."""
-
-INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
-
-
-def build(backbone: Backbone, device: torch.device, *, raw: bool = False) -> Network:
-    """Return facexlib's network with random weights; with ``raw`` it returns logits, not probabilities, as training wants.
-
-    Raises:
-        WeightsError: facexlib is not installed.
-    """
-    try:
-        from facexlib.detection.retinaface import RetinaFace
-    except ImportError as error:
-        raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
-    return RetinaFace(network_name=backbone, device=device, phase="train" if raw else "test")
 
 
 @lru_cache(maxsize=8)
@@ -102,14 +83,14 @@ def centred(rgb: Tensor) -> Tensor:
 
 
 def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Network, int]:
-    """Return facexlib's network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
+    """Return the network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
 
     The weights are as published, or what :func:`save` wrote.
 
     Raises:
-        WeightsError: not such weights, or facexlib is not installed.
+        WeightsError: not such weights.
     """
-    network, largest_face = build(backbone, device), PUBLISHED_LARGEST_FACE
+    network, largest_face = Network(backbone).to(device), PUBLISHED_LARGEST_FACE
     with weights_of(f"a RetinaFace {backbone}", path):
         state, metadata = read_tensors(path)
         if path.suffix == ".safetensors":  # ours
@@ -143,13 +124,14 @@ class RetinaFace:
     """A RetinaFace network that finds faces.
 
     Args:
-        network: facexlib's network in eval mode.
+        network: in eval mode.
         largest_face: width in px up to which it finds faces reliably.
     """
 
     def __init__(self, network: Network, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.largest_face = largest_face
+        self.device = next(network.parameters()).device
 
     @classmethod
     def load(cls, backbone: Backbone, path: Path, device: torch.device) -> RetinaFace:
@@ -164,7 +146,7 @@ class RetinaFace:
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
         with torch.inference_mode():
-            offsets, scores, points = (out[0] for out in self.network(to_input(rgb, self.network.device)))
+            offsets, scores, points = (out[0] for out in self.network(to_input(rgb, self.device)))
             kept = (scores[:, 1] > conf_threshold).nonzero()[:, 0]
             kept = kept[scores[kept, 1].argsort(descending=True)]
             rows = [part[kept].float().cpu().numpy() for part in (offsets, scores[:, 1], points)]
@@ -212,7 +194,7 @@ def describe(path: Path) -> dict[str, Any]:
         tensors, metadata = read_tensors(path)
         return {
             "file": str(path),
-            "network": "facexlib RetinaFace mobile0.25",
+            "network": "RetinaFace mobile0.25",
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "largest_face": int(metadata["largest_face"]),
             "licence": metadata["licence"],

@@ -38,6 +38,9 @@ class Weights:
     embedded: bool = False  # ships as pfr_core/assets/<file>
 
 
+INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
+"""The remedy where a network is chosen that is facexlib's own: the face parser, ArcFace."""
+
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 _CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0"  # carries the same files

@@ -9,6 +9,7 @@ from typing import Any, Literal
 NoticeKind = Literal[
     "no_face",  # in a picture so large that small ones may have been missed
     "missing_face",  # an index that no face has
+    "sharp_faces",  # left as they are
     "not_finite",  # a frame with NaN or infinity, passed on
     "magnified",  # a face much larger than the network's crop
     "cmyk",  # converted to RGB in reading

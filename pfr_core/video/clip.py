@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +69,21 @@ def probe(path: Path) -> ClipInfo:
         return ClipInfo(frames, last - first, stream.width, stream.height, bool(source.streams.audio))
 
 
+def frames(path: Path) -> Iterator[Frame]:
+    """Yield the pictures of a clip, [H,W,3] RGB, upright.
+
+    Raises:
+        ImageError: the clip cannot be read.
+    """
+    with _open(path) as source:
+        source.streams.video[0].thread_type = "AUTO"
+        try:
+            for frame in source.decode(video=0):
+                yield _upright(frame)
+        except av.FFmpegError as error:
+            raise _damaged(path, error) from error
+
+
 def convert(
     path: Path,
     target: Path,
@@ -90,6 +105,7 @@ def convert(
     part = target.with_suffix(".part")
     done, started = 0, time.monotonic()
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with _open(path) as source, av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as result:
             video, audio = source.streams.video[0], source.streams.best("audio")
             video.thread_type = "AUTO"

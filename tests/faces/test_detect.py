@@ -21,6 +21,8 @@ from pfr_core.faces.detect import Detector, is_upright
 from pfr_core.faces.detections import Detections
 from pfr_core.faces.geometry import unturned
 from pfr_core.faces.retinaface import RetinaFace, describe
+from pfr_core.faces.retinaface_network import ResNet
+from pfr_core.faces.retinaface_network import RetinaFace as Network
 from pfr_core.faces.upright import CROP, stand_upright
 from pfr_core.find import find_candidates
 from pfr_core.models.download import obtain
@@ -252,7 +254,6 @@ def test_unknown_detector() -> None:
 
 def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defect 4: cached without its name."""
-    pytest.importorskip("facexlib")
     asked: list[str] = []
 
     def obtain(name: str) -> Path:
@@ -270,7 +271,6 @@ def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytes
 
 @pytest.mark.parametrize("content", [b"", b"not weights", None])
 def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("facexlib")
     path = tmp_path / "detector.pth"
     if content is None:
         torch.save({"weight": torch.zeros(2)}, path)
@@ -285,8 +285,7 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights (the published ones are 109 MB), saved as they are published, in a DataParallel's names."""
-    retinaface = pytest.importorskip("facexlib.detection.retinaface")
-    state = retinaface.RetinaFace(network_name="resnet50", device=torch.device("cpu")).state_dict()
+    state = Network("resnet50").state_dict()
     for name, tensor in state.items():
         if name.startswith(("BboxHead", "LandmarkHead")):
             tensor.zero_()  # random ones overflow the exponential of the box decoding; zero gives the anchors themselves
@@ -296,7 +295,7 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     for face in detector.detect(image, threshold=0.3):
         assert 0 <= face.box[0] < face.box[2] <= 89 and face.score > 0.3
-    assert isinstance(detector._network, RetinaFace) and detector._network.network.backbone == "Resnet50"
+    assert isinstance(detector._network, RetinaFace) and isinstance(detector._network.network.body, ResNet)
     detector.release()
     assert detector._network is None
 
@@ -308,7 +307,6 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def builtin() -> Detector:
-    pytest.importorskip("facexlib")
     return Detector("builtin")
 
 

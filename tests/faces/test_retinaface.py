@@ -1,4 +1,4 @@
-"""Our anchors and decoding against facexlib's own, and the file format of the embedded detector."""
+"""Our network, anchors and decoding against facexlib's own, and the file format of the embedded detector."""
 
 from __future__ import annotations
 
@@ -13,18 +13,38 @@ from torch import nn
 
 from pfr_core.errors import WeightsError
 from pfr_core.faces.detections import Detections
-from pfr_core.faces.retinaface import RetinaFace, anchors, build, decode, encode, read_network, save
+from pfr_core.faces.retinaface import RetinaFace, anchors, decode, encode, save
+from pfr_core.faces.retinaface_network import Backbone
+from pfr_core.faces.retinaface_network import RetinaFace as Network
+from pfr_core.models.tensors import read_state_dict
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def needs_facexlib() -> None:
-    pytest.importorskip("facexlib")
+@pytest.mark.parametrize("backbone", ["mobile0.25", "resnet50"])
+def test_the_network_is_facexlib_s(backbone: Backbone) -> None:
+    """The same names, and the same numbers, with weights and statistics at random."""
+    facexlib = pytest.importorskip("facexlib.detection.retinaface")
+    theirs = facexlib.RetinaFace(network_name=backbone, device=CPU)
+    for name, tensor in theirs.state_dict().items():
+        if "running_mean" in name:
+            tensor.normal_(0, 0.1)
+        elif "running_var" in name:
+            tensor.uniform_(0.5, 2)
+    ours, training = Network(backbone).eval(), Network(backbone, raw=True).eval()
+    for network in (ours, training):
+        network.load_state_dict(theirs.state_dict())
+    image = torch.rand(1, 3, 70, 97) * 255 - 120
+    with torch.inference_mode():
+        expected = theirs(image)
+        for found, each in zip(ours(image), expected, strict=True):
+            assert torch.equal(found, each)
+        assert torch.allclose(training(image)[1].softmax(dim=-1), expected[1])
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (97, 300), (301, 65)])
 def test_anchors_and_decoding_are_facexlib_s(shape: tuple[int, int]) -> None:
+    pytest.importorskip("facexlib")
     from facexlib.detection.retinaface import generate_config
     from facexlib.detection.retinaface_utils import PriorBox, decode_landm
     from facexlib.detection.retinaface_utils import decode as facexlib_decode
@@ -49,7 +69,9 @@ def test_anchors_and_decoding_are_facexlib_s(shape: tuple[int, int]) -> None:
 
 def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> None:
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
-    detector, published = RetinaFace.load("mobile0.25", path, CPU), read_network("mobile0.25", path, CPU)[0]
+    facexlib = pytest.importorskip("facexlib.detection.retinaface")
+    detector, published = RetinaFace.load("mobile0.25", path, CPU), facexlib.RetinaFace("mobile0.25", device=CPU)
+    published.load_state_dict({name.removeprefix("module."): value for name, value in read_state_dict(path).items()})
     photo = np.array(Image.open(shared_dir / "data" / "wild" / "whole" / "dlib__faces__2007_007763.jpg").convert("RGB"))
     bgr = np.ascontiguousarray(photo[:, :, ::-1])
     for threshold in (0.8, 0.02):
@@ -64,14 +86,13 @@ def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> Non
 def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
     """Also where a variance is beyond float16, as behind a first layer that sees 0 to 255."""
     torch.manual_seed(0)
-    network = build("mobile0.25", CPU)
+    network = Network("mobile0.25").eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-    first = network.body.stage1[0]
-    first[0].weight.data *= 3000
-    first[1].running_var *= 3000**2
+    network.get_parameter("body.stage1.0.0.weight").data *= 3000
+    network.get_buffer("body.stage1.0.1.running_var").mul_(3000**2)
     path = tmp_path / "detector.safetensors"
     save(network, path, largest_face=99, provenance={"iterations": 1}, licence="test")
     loaded = RetinaFace.load("mobile0.25", path, CPU)

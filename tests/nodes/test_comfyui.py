@@ -5,8 +5,8 @@ Runs where ``COMFYUI_PATH`` names a ComfyUI checkout:
     COMFYUI_PATH=~/ComfyUI COMFYUI_PYTHON=~/ComfyUI/.venv/bin/python PFR_WEIGHTS_DIR=... \
         python -m pytest tests/nodes/test_comfyui.py
 
-``COMFYUI_PYTHON`` is the interpreter that ComfyUI runs with (default: the one that runs the tests), with ComfyUI's and this
-pack's requirements and facexlib. ``PFR_WEIGHTS_DIR`` has the face detector's weights. The tests of the page need playwright and
+``COMFYUI_PYTHON`` is the interpreter that ComfyUI runs with (default: the one that runs the tests), with ComfyUI's requirements;
+``install.py`` was run with it. ``PFR_WEIGHTS_DIR`` has the face detector's weights. The tests of the page need playwright and
 Chromium (``PFR_CHROMIUM``, default: the one on the PATH). With ``PFR_COMFYUI_OUT=FOLDER`` results and screenshots are kept there
 to be looked at; ``PFR_UPDATE_PICTURES=1`` writes the pictures of ``example_workflows`` anew from the results.
 """

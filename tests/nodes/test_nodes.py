@@ -38,7 +38,8 @@ def run(pack: Any) -> Any:
 
 
 def defaults(node: Any) -> dict[str, Any]:
-    return {name: options["default"] for name, (_, options) in node.INPUT_TYPES()["required"].items() if "default" in options}
+    declared = {name: each for group in node.INPUT_TYPES().values() for name, each in group.items()}
+    return {name: options["default"] for name, (_, options) in declared.items() if "default" in options}
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def detector_weights(pack: Any, shared_dir: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def photo() -> torch.Tensor:
-    with Image.open(ROOT / "examples" / "astronaut.jpg") as image:
+    with Image.open(ROOT / "examples" / "degraded.jpg") as image:
         return torch.from_numpy(np.array(image.convert("RGB"), np.float32) / 255)[None]
 
 
@@ -74,7 +75,7 @@ def test_the_widgets_are_the_core_s_options(pack: Any) -> None:
     options = sys.modules[f"{pack.__name__}.nodes.inputs"].options(defaults(restore))
     for item in fields(RestoreOptions):
         assert getattr(options, item.name) == item.default, item.name
-        assert item.name in restore.INPUT_TYPES()["required"], item.name
+        assert any(item.name in group for group in restore.INPUT_TYPES().values()), item.name
 
 
 def test_only_model_files_are_offered(pack: Any) -> None:
@@ -120,7 +121,7 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(run: Any, phot
     assert torch.equal(pasted, image) and torch.equal(again, mask)
 
     out = tmp_path / "out.png"
-    assert pfr(["restore", str(ROOT / "examples" / "astronaut.jpg"), "-o", str(out), "--device", "cpu", "--dtype", "fp32"]) == 0
+    assert pfr(["restore", str(ROOT / "examples" / "degraded.jpg"), "-o", str(out), "--device", "cpu", "--dtype", "fp32"]) == 0
     with Image.open(out) as saved:
         assert np.array_equal(np.array(saved), np.rint(image[0].numpy() * 255))
 

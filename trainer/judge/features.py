@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_0, vgg19
 
 from pfr_core.errors import WeightsError
-from pfr_core.faces.retinaface import INSTALL_FACEXLIB, centred, read_network
+from pfr_core.faces.retinaface import centred, read_network
 from pfr_core.models.disk import supplied
 from pfr_core.models.download import obtain
+from pfr_core.models.registry import INSTALL_FACEXLIB
 from pfr_core.models.tensors import read_state_dict, weights_of
 
 from ..run.config import IdentityName, PerceptualName
@@ -165,7 +166,7 @@ class DetectorFeatures(Frozen):
     models with each other, not with published figures (ours).
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit, or facexlib is not installed.
+        WeightsError: the weights cannot be had or do not fit.
     """
 
     def __init__(self) -> None:
@@ -175,4 +176,4 @@ class DetectorFeatures(Frozen):
 
     def forward(self, x: Tensor) -> Tensor:
         stages = self.body(centred(x.float() * 127.5 + 127.5))
-        return torch.cat([stage.mean(dim=(2, 3)) for stage in stages.values()], dim=1)
+        return torch.cat([stage.mean(dim=(2, 3)) for stage in stages], dim=1)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from pfr_core.errors import InputError
 from pfr_core.faces.detections import Detections
-from pfr_core.faces.retinaface import anchors, build, decode, describe, save, to_input
+from pfr_core.faces.retinaface import anchors, decode, describe, save, to_input
+from pfr_core.faces.retinaface_network import RetinaFace
 
 from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
@@ -97,19 +98,18 @@ class DetectorStage(Stage[PictureBatch]):
     Raises:
         InputError: there is no run to start from.
         CheckpointError: its checkpoint is damaged.
-        WeightsError: facexlib is not installed.
     """
 
     config: DetectorConfig
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__(config)
-        self.net, self.ema = (build("mobile0.25", self.device, raw=True) for _ in range(2))
+        self.net, self.ema = (RetinaFace("mobile0.25", raw=True).to(self.device) for _ in range(2))
         if config.init_from:
             self._start(Path(config.init_from))
         self.ema.load_state_dict(self.net.state_dict())
         self.ema.requires_grad_(False).eval()
-        self.networks = nn.ModuleDict({"detector": self.net.train()})  # facexlib builds it in eval mode
+        self.networks = nn.ModuleDict({"detector": self.net.train()})
         parameters, rate = list(self.net.parameters()), config.learning_rate
         group = {"params": parameters, "name": "detector", "lr": rate, "base_lr": rate}
         # Fused: the network is so small that the ordinary update of each tensor would cost a tenth of the step.

@@ -1,0 +1,78 @@
+"""Restored texture that holds still: the last frame's, brought along by the flow, is mixed in where the two agree (ours).
+
+The flow is that of the crops before restoration, which is all that is known of how the face moved. Where the crop a frame ago,
+brought along, does not look like the crop now (a blink, a turn, a hand), nothing of the past is taken.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..photo.arrays import FloatImage, to_uint8
+
+FLOW_SIDE = 256
+"""Flow is computed in crops of at most this many px."""
+BLUR = 0.02
+"""Differences are averaged over this share of the crop: noise differs everywhere, a blink in one place."""
+NOISE = 0.05
+"""The most of the usual difference, of 1, that counts as noise. A cut differs everywhere too."""
+FLOOR = 0.01
+"""Difference, of 1, that means nothing even in a crop without noise."""
+
+
+class Steady:
+    """The restored crops of one face, one after the other.
+
+    Args:
+        strength: share of the past where it agrees, from 0 to below 1.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._last: tuple[int, FloatImage, FloatImage] | None = None
+
+    def __call__(self, frame: int, crop: FloatImage, restored: FloatImage) -> FloatImage:
+        """Return ``restored`` [S,S,3] in [0,1] with the past mixed in; the past begins anew after a gap.
+
+        Args:
+            frame: number of the frame.
+            crop: what was restored, [S,S,3] in [0,1].
+            restored: the network's answer.
+        """
+        last, mixed = self._last, restored
+        if last is not None and last[0] == frame - 1 and self.strength > 0:
+            field = self._field(crop, last[1])
+            share = self.strength * _agreement(crop, _brought(last[1], field))
+            mixed = restored + share[..., None] * (_brought(last[2], field) - restored)
+        self._last = frame, crop, mixed
+        return mixed
+
+    def _field(self, now: FloatImage, before: FloatImage) -> FloatImage:
+        """Return for each pixel of ``now`` where it was before, [S,S,2] in px."""
+        size = len(now)
+        side = min(size, FLOW_SIDE)
+        small = [_small(each, side) for each in (now, before)]
+        flow = self._flow.calc(small[0], small[1], None)
+        if side != size:
+            flow = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / side)
+        y, x = np.mgrid[:size, :size].astype(np.float32)
+        return np.stack([x, y], axis=2) + flow
+
+
+def _small(crop: FloatImage, side: int) -> npt.NDArray[np.uint8]:
+    gray = cv2.cvtColor(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return to_uint8(gray.clip(0, 1))
+
+
+def _brought(image: FloatImage, field: FloatImage) -> FloatImage:
+    return cv2.remap(image, field, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _agreement(now: FloatImage, before: FloatImage) -> FloatImage:
+    """Return for each pixel from 0 to 1 whether the two look the same, noise aside."""
+    difference = cv2.GaussianBlur(np.abs(now - before).mean(axis=2), (0, 0), BLUR * len(now))
+    usual = min(float(np.median(difference)), NOISE)
+    return np.exp(-np.square(difference / (2 * usual + FLOOR)))

@@ -1,0 +1,336 @@
+"""Faces followed through a clip, so that a crop neither trembles nor vanishes for a frame. All of this is ours.
+
+The detector looks at every n-th frame only; between, each face is carried on by the optical flow of what lies in it (Lucas and
+Kanade's, both ways, a similarity by RANSAC). Flow is smooth but drifts, the detector trembles but does not drift: so what the
+detector says is carried back to the track's first frame, where a face hardly moves, smoothed there over time, to both sides
+and so without lag, and carried to every frame again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Cancelled
+from ..faces.detect import Detector
+from ..faces.face import Face
+from ..find import choose_faces, find_candidates
+from ..options import RestoreOptions
+from ..photo.arrays import Array, to_uint8
+
+FLOW_SIDE = 960
+"""Flow is computed in frames of at most this many px; a pixel there is more than the flow's own error."""
+FEATURES, FEWEST = 80, 8
+"""Points followed in a face, and how many of them must agree."""
+RETURN_PX = 1.0
+"""A point followed to the next frame and back must return this closely."""
+SAME_FACE_IOU = 0.3
+"""A found face continues the track that it covers by this much."""
+MISSES = 2
+"""A track that the detector fails to see so many times in a row has ended."""
+CUT = 27.0
+"""Mean difference of hue, saturation and value between two frames, of 255, from which on it is a cut (PySceneDetect's value)."""
+CUT_SIDE = 64
+SMOOTHING = 8.0
+"""Standard deviation in frames over which the detector's points are averaged."""
+
+Gray = npt.NDArray[np.uint8]
+Complex = npt.NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A similarity of the plane: a point z, as a complex number, goes to ``turn * z + shift``."""
+
+    turn: complex = 1.0
+    shift: complex = 0.0
+
+    def __call__(self, points: Complex) -> Complex:
+        """Move points."""
+        return self.turn * points + self.shift
+
+    def after(self, other: Move) -> Move:
+        """Return ``other`` followed by this."""
+        return Move(self.turn * other.turn, self.turn * other.shift + self.shift)
+
+    def inverse(self) -> Move:
+        """Return the way back."""
+        return Move(1 / self.turn, -self.shift / self.turn)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face through the clip.
+
+    Attributes:
+        number: from 0, in the order of appearance.
+        faces: the face by the number of the frame; frames without a gap.
+    """
+
+    number: int
+    faces: dict[int, Face]
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame."""
+        return min(self.faces)
+
+    @property
+    def last(self) -> int:
+        """Number of the last frame."""
+        return max(self.faces)
+
+    @property
+    def middle(self) -> Face:
+        """The face halfway."""
+        return self.faces[(self.first + self.last) // 2]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """All faces of a clip.
+
+    Attributes:
+        tracks: in the order of appearance.
+        frames: how many frames were looked at.
+        cuts: the first frame of each scene but the first.
+        size: width and height of a frame.
+    """
+
+    tracks: list[Track]
+    frames: int
+    cuts: list[int]
+    size: tuple[int, int]
+
+    def chosen(self, options: RestoreOptions) -> list[Track]:
+        """Return those that the options choose, each judged by its face halfway."""
+        by_face = {track.middle: track for track in self.tracks}
+        return [by_face[face] for face in choose_faces(list(by_face), self.size, options).faces]
+
+
+@dataclass
+class _Growing:
+    """A track being made. ``moves`` take the first sighting's frame to each frame."""
+
+    moves: dict[int, Move]
+    seen: dict[int, Face]
+    misses: int = 0
+    lost: bool = False
+
+    def now(self, frame: int) -> Face:
+        """Return where the face is by the flow since it was last seen."""
+        last = max(self.seen)
+        return _moved(self.seen[last], self.moves[frame].after(self.moves[last].inverse()))
+
+
+@dataclass
+class _Finder:
+    """The frames one after the other."""
+
+    detector: Detector
+    options: RestoreOptions
+    every: int
+    growing: list[_Growing] = field(default_factory=list)
+    ended: list[_Growing] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    before: deque[tuple[int, Gray]] = field(default_factory=deque)
+    small: Gray | None = None
+
+    def take(self, number: int, frame: Array) -> None:
+        """Follow the faces into this frame; look for faces in it if it is time."""
+        pixels = to_uint8(frame[..., :3])
+        scale = min(1.0, FLOW_SIDE / max(pixels.shape[:2]))
+        gray: Gray = cv2.cvtColor(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        if self._is_cut(pixels):
+            self.cuts.append(number)
+            self.ended += self.growing
+            self.growing = []
+            self.before.clear()
+        if self.before:
+            for track in self.growing:
+                move = None if track.lost else _flow(self.before[-1][1], gray, track.now(number - 1), scale)
+                track.lost = move is None
+                track.moves[number] = (move or Move()).after(track.moves[number - 1])
+        if number % self.every == 0 or not self.before or any(track.lost for track in self.growing):
+            self._look(number, pixels, gray, scale)
+        self.before.append((number, gray))
+        while len(self.before) > self.every:
+            self.before.popleft()
+
+    def _is_cut(self, pixels: npt.NDArray[np.uint8]) -> bool:
+        hsv = cv2.cvtColor(cv2.resize(pixels, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV)
+        last, self.small = self.small, hsv.astype(np.uint8)
+        return last is not None and float(cv2.absdiff(hsv, last).mean()) > CUT
+
+    def _look(self, number: int, pixels: npt.NDArray[np.uint8], gray: Gray, scale: float) -> None:
+        found = find_candidates(self.detector, pixels, self.options)
+        free = list(self.growing)
+        for face in found:  # the best score first
+            expected = [(overlap(track.now(number), face), track) for track in free]
+            share, track = max(expected, key=lambda each: each[0], default=(0.0, None))
+            if track is not None and share >= SAME_FACE_IOU:
+                free.remove(track)
+                if track.lost:
+                    last = max(track.seen)
+                    track.moves[number] = _between(track.seen[last], face).after(track.moves[last])
+                    _bridge(track.moves, last, number)
+                track.seen[number], track.misses, track.lost = face, 0, False
+            else:
+                self.growing.append(self._begin(number, face, gray, scale))
+        for track in free:
+            track.misses += 1
+            if track.lost or track.misses >= MISSES:
+                self.growing.remove(track)
+                self.ended.append(track)
+
+    def _begin(self, number: int, face: Face, gray: Gray, scale: float) -> _Growing:
+        """Begin a track, and follow it back to where the detector had not looked."""
+        track = _Growing({number: Move()}, {number: face})
+        later = gray
+        for earlier, picture in reversed(self.before):
+            move = _flow(later, picture, _moved(face, track.moves[earlier + 1]), scale)
+            if move is None:
+                break
+            track.moves[earlier], later = move.after(track.moves[earlier + 1]), picture
+        return track
+
+    def result(self, frames: int) -> list[Track]:
+        """Return the tracks, smoothed; a face seen once and then looked for in vain was none."""
+        tracks = []
+        for track in [*self.ended, *self.growing]:
+            if len(track.seen) == 1 and track.misses:
+                continue
+            end = max(track.seen) + (self.every // 2 if track.misses or track.lost else self.every)
+            tracks.append(_smoothed(track, end))
+        tracks.sort(key=lambda faces: (min(faces), faces[min(faces)].center))
+        return [Track(number, faces) for number, faces in enumerate(tracks)]
+
+
+def find_tracks(
+    frames: Iterable[Array],
+    detector: Detector,
+    options: RestoreOptions,
+    *,
+    every: int = 5,
+    progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Tracks:
+    """Follow the faces of a clip. One frame is held at a time, and a few small gray ones.
+
+    Args:
+        frames: [H,W,3+] of one size.
+        detector: finds faces.
+        options: how to find them.
+        every: the detector looks at each so many frames, at cuts, and where the flow has lost a face.
+        progress: called with the number of frames done.
+        should_stop: asked between frames.
+
+    Raises:
+        Cancelled: ``should_stop`` asked for it.
+    """
+    finder, number, size = _Finder(detector, options, every), -1, (0, 0)
+    for number, frame in enumerate(frames):
+        if should_stop is not None and should_stop():
+            raise Cancelled(f"Stopped after {number} frames; nothing was written.")
+        size = frame.shape[1], frame.shape[0]
+        finder.take(number, frame)
+        if progress is not None:
+            progress(number + 1)
+    return Tracks(finder.result(number + 1), number + 1, finder.cuts, size)
+
+
+def overlap(one: Face, other: Face) -> float:
+    """Return the boxes' intersection over union."""
+    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    common = max(0.0, width) * max(0.0, height)
+    areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (one, other))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:
+    """Return how what lies in the face's box moves, in px of the frame; None if too few of its points agree."""
+    height, width = old.shape
+    left, top, right, bottom = (round(value * scale) for value in face.box)
+    left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    if right - left < 2 or bottom - top < 2:
+        return None
+    points = cv2.goodFeaturesToTrack(old[top:bottom, left:right], FEATURES, 0.01, max(2.0, (right - left) / 24))
+    if points is None or len(points) < FEWEST:
+        return None
+    points += np.array((left, top), np.float32)
+    forward, there, _ = cv2.calcOpticalFlowPyrLK(old, new, points, None)
+    back, home, _ = cv2.calcOpticalFlowPyrLK(new, old, forward, None)
+    good = (there[:, 0] == 1) & (home[:, 0] == 1) & (np.linalg.norm(back - points, axis=2)[:, 0] < RETURN_PX)
+    if good.sum() < FEWEST:
+        return None
+    matrix, agreeing = cv2.estimateAffinePartial2D(points[good], forward[good], ransacReprojThreshold=RETURN_PX)
+    if matrix is None or agreeing.sum() < FEWEST:
+        return None
+    return Move(complex(matrix[0, 0], matrix[1, 0]), complex(matrix[0, 2], matrix[1, 2]) / scale)
+
+
+def _moved(face: Face, move: Move) -> Face:
+    return _face(_carried(_numbers(face), move), face.score)
+
+
+def _numbers(face: Face) -> Complex:
+    """Return the five points, the box's middle and half its sides, as seven complex numbers."""
+    left, top, right, bottom = face.box
+    box = complex(left + right, top + bottom) / 2, complex(right - left, bottom - top) / 2
+    return np.array([*(complex(*point) for point in face.points), *box])
+
+
+def _carried(numbers: Complex, move: Move) -> Complex:
+    """Move what :func:`_numbers` gave; a box stays upright."""
+    return np.append(move(numbers[:6]), numbers[6] * abs(move.turn))
+
+
+def _face(numbers: Complex, score: float) -> Face:
+    *points, middle, half = numbers.tolist()
+    box = (middle.real - half.real, middle.imag - half.imag, middle.real + half.real, middle.imag + half.imag)
+    return Face(box, score, tuple((z.real, z.imag) for z in points))  # type: ignore[arg-type]  # five stay five
+
+
+def _between(old: Face, new: Face) -> Move:
+    """Return the similarity that takes the points of ``old`` to those of ``new``."""
+    a, b = _numbers(old)[:5], _numbers(new)[:5]
+    spread = a - a.mean()
+    turn = complex(np.vdot(spread, b - b.mean()) / np.vdot(spread, spread))
+    return Move(turn, complex(b.mean() - turn * a.mean()))
+
+
+def _bridge(moves: dict[int, Move], last: int, number: int) -> None:
+    """Fill the frames between two sightings, over which the flow was lost, with a steady motion."""
+    start, end = moves[last], moves[number]
+    for frame in range(last + 1, number):
+        share = (frame - last) / (number - last)
+        moves[frame] = Move(start.turn + share * (end.turn - start.turn), start.shift + share * (end.shift - start.shift))
+
+
+def _smoothed(track: _Growing, end: int) -> dict[int, Face]:
+    """Return the face in every frame up to ``end``: what was seen, averaged where the face stands still."""
+    times = np.array(sorted(track.seen), dtype=np.float64)
+    still = np.array([_carried(_numbers(track.seen[int(time)]), track.moves[int(time)].inverse()) for time in times])
+    faces = {}
+    for frame in sorted(frame for frame in track.moves if frame <= end):
+        nearest = track.seen[int(times[np.abs(times - frame).argmin()])]
+        faces[frame] = _face(_carried(_fitted(times - frame, still), track.moves[frame]), nearest.score)
+    return faces
+
+
+def _fitted(times: npt.NDArray[np.float64], values: Complex) -> Complex:
+    """Return the value at time 0 of the line through ``values`` [T,N], near times weighing most."""
+    weight = np.exp(-0.5 * (times / SMOOTHING) ** 2) + 1e-12
+    weight /= weight.sum()
+    middle, mean = weight @ times, weight @ values
+    spread = weight @ (times - middle) ** 2
+    if spread < 1:  # one sighting, or far from all but one
+        return mean
+    slope = (weight * (times - middle)) @ (values - mean) / spread
+    return mean - slope * middle

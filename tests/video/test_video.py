@@ -1,0 +1,337 @@
+"""Clips: faces followed, restored texture held still, the clip's own frames, times and sound kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions, save_model
+from pfr_core.cli import main
+from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core.faces.align import TEMPLATE
+from pfr_core.options import ClipOptions
+from pfr_core.video.steady import Steady
+from pfr_core.video.track import find_tracks
+
+av = pytest.importorskip("av")
+
+from pfr_core.video.clip import frames, probe  # noqa: E402
+from pfr_core.video.measure import flicker  # noqa: E402
+from pfr_core.video.restore import TrackRestorer, restore_clip  # noqa: E402
+
+SIZE = 160, 120
+Picture = Any
+
+
+def scene(seed: int) -> Picture:
+    """Return a large picture with something to hold on to everywhere."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(30, 226, (40, 50, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (400, 320), interpolation=cv2.INTER_CUBIC)
+
+
+def face_at(x: float, y: float, width: float) -> Face:
+    """Return a face of this width whose middle is there."""
+    points = (TEMPLATE - TEMPLATE.mean(axis=0)) * width / 160 + (x, y)
+    box = (x - width / 2, y - width / 2, x + width / 2, y + width / 2)
+    return Face(box, 0.99, tuple((float(px), float(py)) for px, py in points))  # type: ignore[arg-type]
+
+
+class Camera:
+    """A camera over a picture with faces in it, and a detector that knows where they are, with a tremble.
+
+    Args:
+        picture: what is filmed.
+        faces: the faces in it.
+        tremble: standard deviation of what the detector says, as a share of the face.
+    """
+
+    def __init__(self, picture: Picture, faces: Sequence[Face], tremble: float = 0.0) -> None:
+        self.picture, self.faces, self.tremble = picture, faces, tremble
+        self.rng = np.random.default_rng(0)
+        self.missed: set[int] = set()
+        self.looked: list[int] = []
+        self.frame = -1
+
+    def place(self, frame: int) -> tuple[float, complex]:
+        """Return angle and shift of the camera."""
+        return 0.05 * math.sin(frame / 8), complex(120 + 12 * math.sin(frame / 6), 100 + 8 * math.cos(frame / 7))
+
+    def film(self, number: int) -> list[Picture]:
+        """Return the first frames."""
+        return [cv2.warpAffine(self.picture, self.matrix(frame), SIZE, flags=cv2.INTER_CUBIC) for frame in range(number)]
+
+    def matrix(self, frame: int) -> Picture:
+        angle, shift = self.place(frame)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return np.hstack([turn, -turn @ np.array([[shift.real], [shift.imag]])])
+
+    def seen(self, face: Face, frame: int) -> Picture:
+        """Return where its points are in a frame, [5,2]."""
+        matrix = self.matrix(frame)
+        return np.asarray(face.points) @ matrix[:, :2].T + matrix[:, 2]
+
+    def watched(self, film: Sequence[Picture]) -> Any:
+        """Yield the frames, keeping in mind which one the detector will be asked about."""
+        for self.frame, picture in enumerate(film):
+            yield picture
+
+    def detect(self, image: Picture, **how: Any) -> list[Face]:
+        self.looked.append(self.frame)
+        if self.frame in self.missed:
+            return []
+        found = []
+        for face in self.faces:
+            points = self.seen(face, self.frame) + self.rng.normal(0, self.tremble * face.size, (5, 2))
+            x, y = points.mean(axis=0)
+            half = face.size / 2
+            found.append(Face((x - half, y - half, x + half, y + half), 0.9, tuple(map(tuple, points.tolist()))))  # type: ignore[arg-type]
+        return found
+
+    def follow(self, film: Sequence[Picture], every: int = 5) -> Any:
+        return find_tracks(self.watched(film), self, RestoreOptions(), every=every)  # type: ignore[arg-type]
+
+
+def trembling(camera: Camera, face: Face, points: dict[int, Picture]) -> float:
+    """Return how far the points go from frame to frame beside the true motion, as a share of the eyes' distance."""
+    error = np.array([points[frame] - camera.seen(face, frame) for frame in sorted(points)])
+    eyes = np.linalg.norm(np.subtract(face.points[0], face.points[1]))
+    return float(np.sqrt(np.square(np.diff(error, axis=0)).sum(axis=2).mean()) / eyes)
+
+
+# --- Tracks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_followed_face_trembles_at_most_a_third_as_much_and_does_not_lag() -> None:
+    face = face_at(200, 160, 60)
+    camera = Camera(scene(0), [face], tremble=0.02)
+    film = camera.film(50)
+    (track,) = camera.follow(film).tracks
+    assert sorted(track.faces) == list(range(50)) and len(camera.looked) == 10
+    followed = {frame: np.asarray(each.points) for frame, each in track.faces.items()}
+    detected = {}
+    for frame in range(50):
+        camera.frame = frame
+        detected[frame] = np.asarray(camera.detect(film[frame])[0].points)
+    assert trembling(camera, face, followed) < trembling(camera, face, detected) / 3
+    x = np.array([followed[frame].mean(axis=0)[0] for frame in range(50)])
+    true = np.array([camera.seen(face, frame).mean(axis=0)[0] for frame in range(50)])
+    lag = min(range(-3, 4), key=lambda shift: np.abs(x[5:-5] - np.roll(true, shift)[5:-5]).mean())
+    assert lag == 0
+
+
+def test_what_the_detector_misses_once_is_filled_in_and_what_it_sees_once_is_no_face() -> None:
+    camera = Camera(scene(1), [face_at(180, 150, 60), face_at(250, 160, 50)])
+    camera.missed = {10}
+    film = camera.film(30)
+    tracks = camera.follow(film).tracks
+    assert [sorted(track.faces) for track in tracks] == [list(range(30))] * 2
+    assert tracks[0].middle.center[0] < tracks[1].middle.center[0], "numbered from left to right"
+
+    once = Camera(scene(1), [face_at(180, 150, 60)])
+    once.missed = set(range(30)) - {10}
+    assert once.follow(film).tracks == []
+
+
+def test_a_face_that_appears_between_two_looks_is_followed_back() -> None:
+    camera = Camera(scene(2), [face_at(200, 160, 60)])
+    camera.missed = {0}
+    (track,) = camera.follow(camera.film(20)).tracks
+    assert sorted(track.faces) == list(range(20))
+
+
+def test_a_cut_ends_a_track_and_is_looked_at_at_once() -> None:
+    face = face_at(200, 160, 60)
+    first, second = Camera(scene(3), [face]), Camera(scene(4), [face])
+    found = second.follow([*first.film(7), *second.film(12)[7:]])
+    assert found.cuts == [7] and 7 in second.looked
+    assert [(track.first, track.last) for track in found.tracks] == [(0, 6), (7, 11)]
+
+
+def test_options_choose_among_tracks() -> None:
+    camera = Camera(scene(5), [face_at(180, 150, 60), face_at(250, 160, 40)])
+    found = camera.follow(camera.film(10))
+    assert [track.number for track in found.chosen(RestoreOptions(select="largest"))] == [0]
+    assert [track.number for track in found.chosen(RestoreOptions(select="index", indices=(1,)))] == [1]
+    assert found.chosen(RestoreOptions(min_face_size=100)) == []
+
+
+def test_a_clip_without_frames_or_faces_has_no_tracks() -> None:
+    camera = Camera(scene(6), [])
+    assert camera.follow([]).tracks == camera.follow(camera.film(1)).tracks == []
+
+
+# --- Steady -------------------------------------------------------------------------------------------------------------
+
+
+def crop_of(seed: int) -> Picture:
+    return cv2.resize(scene(seed), (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def test_what_stands_still_becomes_steady() -> None:
+    rng, crop, steady = np.random.default_rng(0), crop_of(0), Steady(0.7)
+    restored = [(crop + rng.normal(0, 0.05, crop.shape)).astype(np.float32) for _ in range(12)]
+    mixed = [steady(frame, crop, each) for frame, each in enumerate(restored)]
+    assert np.std(mixed[-1] - mixed[-2]) < 0.5 * np.std(restored[-1] - restored[-2])
+    assert np.abs(mixed[-1] - crop).mean() < np.abs(restored[-1] - crop).mean()
+
+
+def test_another_face_leaves_no_ghost_and_a_blink_stays_a_blink() -> None:
+    one, other, steady = crop_of(1), crop_of(2), Steady(0.95)
+    steady(0, one, one)
+    assert np.abs(steady(1, other, other) - other).mean() < 0.1 * np.abs(one - other).mean()
+    blink = one.copy()
+    blink[20:32, 16:32] = 1 - blink[20:32, 16:32]
+    steady(2, one, one)
+    mixed = steady(3, blink, blink)
+    assert np.abs(mixed - blink)[22:30, 18:30].max() < 0.1 * np.abs(one - blink)[22:30, 18:30].mean()
+
+
+def test_after_a_gap_and_at_strength_0_each_frame_stands_for_itself() -> None:
+    crop, restored = crop_of(3), crop_of(4)
+    steady, off = Steady(0.9), Steady(0.0)
+    for each in (steady, off):
+        each(0, crop, crop)
+    assert np.array_equal(steady(2, crop, restored), restored)
+    assert np.array_equal(off(1, crop, restored), restored)
+
+
+# --- Clips --------------------------------------------------------------------------------------------------------------
+
+
+def write_clip(path: Path, film: Sequence[Picture]) -> Path:
+    """Write an almost lossless clip, its frames at uneven times."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 50)
+        for number, picture in enumerate(film):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = 2 * number + number % 2, Fraction(1, 50)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+def times(path: Path) -> list[float]:
+    with av.open(str(path)) as file:
+        return [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny network with random weights: it changes every face."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(PFR(PFRConfig(size=32, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
+    return path
+
+
+@pytest.fixture
+def restorer(model: Path) -> FaceRestorer:
+    return FaceRestorer(model, device="cpu")
+
+
+def test_a_clip_keeps_frames_and_times_and_changes_at_its_faces_only(
+    restorer: FaceRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = face_at(200, 160, 24)
+    camera = Camera(scene(7), [face])
+    source = write_clip(tmp_path / "a.mov", camera.film(12))
+    monkeypatch.setattr("pfr_core.video.restore.frames", lambda path: camera.watched(list(frames(path))))
+    monkeypatch.setattr(restorer.detector, "detect", camera.detect)
+    steps: list[tuple[str, int, int]] = []
+    clip = restore_clip(restorer, source, tmp_path / "b.mp4", progress=lambda *step: steps.append(step[:3]))
+    assert clip.changed and clip.frames == 12 and times(clip.path) == times(source)
+    assert steps == [(stage, done, 12) for stage in ("find", "restore") for done in range(1, 13)]
+    before, after = list(frames(source)), list(frames(clip.path))
+    for number, (one, other) in enumerate(zip(before, after, strict=True)):
+        difference = np.abs(one.astype(int) - other).mean(axis=2)
+        x, y = camera.seen(face, number).mean(axis=0).astype(int)
+        assert difference[y - 5 : y + 5, x - 5 : x + 5].mean() > 10
+        assert difference[:10].mean() < 6, "the encoder's own loss"
+
+
+def test_a_face_given_by_a_track_is_restored_as_in_a_photograph(restorer: FaceRestorer) -> None:
+    camera = Camera(scene(8), [face_at(200, 160, 60)])
+    film = camera.film(3)
+    found = camera.follow(film)
+    work = TrackRestorer(restorer, found.tracks, RestoreOptions(), steady=0.0)
+    for number, frame in enumerate(film):
+        expected = restorer.restore(frame, faces=[found.tracks[0].faces[number]])
+        assert np.array_equal(work.restore(number, frame).image, expected.image)
+
+
+def test_what_cannot_be_is_refused_and_leaves_nothing(restorer: FaceRestorer, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", Camera(scene(9), []).film(3))
+    content = source.read_bytes()
+    with pytest.raises(InputError, match="same file"):
+        restore_clip(restorer, source, source)
+    with pytest.raises(InputError, match="MP4"):
+        restore_clip(restorer, source, tmp_path / "b.mkv")
+    with pytest.raises(Cancelled):
+        restore_clip(restorer, source, tmp_path / "b.mp4", should_stop=lambda: True)
+    (tmp_path / "text.mp4").write_text("no clip")
+    with pytest.raises(ImageError, match=r"text\.mp4"):
+        restore_clip(restorer, tmp_path / "text.mp4", tmp_path / "b.mp4")
+    with pytest.raises(InputError, match="steady is 1"):
+        ClipOptions(steady=1.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "text.mp4"] and source.read_bytes() == content
+
+
+def test_the_command_takes_clips_in_folders_beside_photographs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in" / "a.mov", Camera(scene(10), []).film(3))
+    cv2.imwrite(str(tmp_path / "in" / "b.png"), scene(11))
+    options = ["--model", str(model), "--device", "cpu"]
+    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *options]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b.png"]
+    assert probe(tmp_path / "out" / "a.mp4").frames == 3
+    for arguments, words in (
+        (["in/b.png", "-o", "c.png", "--steady", "0.5"], "--steady has no effect"),
+        (["in/a.mov", "-o", "c.mp4", "--aligned"], "is for photographs"),
+        (["in/a.mov", "-o", "c.png"], "stays a clip"),
+    ):
+        given = [str(tmp_path / each) if each.endswith(("png", "mp4", "mov")) else each for each in arguments]
+        assert main(["restore", *given, *options]) == 2
+        assert words in capsys.readouterr().err
+
+
+# --- Flicker ------------------------------------------------------------------------------------------------------------
+
+
+def test_flicker_is_nothing_for_a_still_and_grows_with_noise(tmp_path: Path) -> None:
+    face = face_at(200, 160, 60)
+    camera = Camera(scene(12), [face])
+    camera.place = lambda frame: (0.0, 120 + 100j)  # type: ignore[method-assign]
+    still = camera.film(1) * 6
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(frame + rng.normal(0, 12, frame.shape), 0, 255).astype(np.uint8) for frame in still]
+    paths = [write_clip(tmp_path / f"{name}.mp4", film) for name, film in {"still": still, "noisy": noisy}.items()]
+    camera.frame = 0
+    figures = flicker(paths[0], paths[1:], camera)  # type: ignore[arg-type]
+    assert figures[paths[0]].warping_error < 1 and figures[paths[0]].jitter < 1e-6 and figures[paths[0]].faces == 5
+    assert figures[paths[1]].warping_error == pytest.approx(12 * 2**0.5 * blurring(), rel=0.35)
+    with pytest.raises(InputError, match="2 frames"):
+        flicker(paths[0], [write_clip(tmp_path / "short.mp4", still[:2])], camera)  # type: ignore[arg-type]
+
+
+def blurring() -> float:
+    """Return how much of a pixel's noise is left when a face of 60 px becomes a crop of 256."""
+    return 0.8
+
+
+def test_no_face_is_nothing_to_measure(tmp_path: Path) -> None:
+    camera = Camera(scene(13), [])
+    with pytest.raises(InputError, match="no face in two frames"):
+        flicker(write_clip(tmp_path / "a.mp4", camera.film(3)), [], camera)  # type: ignore[arg-type]
