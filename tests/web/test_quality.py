@@ -39,8 +39,8 @@ def test_every_way_of_the_page_writes_in_the_quality_asked_for(tmp_path: Path) -
         tab.open(VISITOR, photo)
         button = tab.restore(VISITOR, "tiny", PROGRESS, quality)[2]
         _, zipped, *_ = batch.run(VISITOR, [photo], "tiny", PROGRESS, quality)
-        with zipfile.ZipFile(zipped.value) as content:
+        with zipfile.ZipFile(zipped.value["path"]) as content:
             (name,) = content.namelist()
-            assert content.read(name) == endpoint.read_bytes() == Path(button.value).read_bytes()
+            assert content.read(name) == endpoint.read_bytes() == Path(button.value["path"]).read_bytes()
         sizes.append(endpoint.stat().st_size)
     assert sizes[1] < 0.5 * sizes[0]
