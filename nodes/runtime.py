@@ -146,6 +146,15 @@ def core_has_type(name: str) -> bool:
     return hasattr(io, name)
 
 
+IN_A_GRAPH = {
+    "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
+    "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
+    "fine detail, and only the coarser part is restored (max face size leaves such faces alone).",
+    "sharp_faces": "{restored} restored, {left} left: already sharp (switch only bad faces off to restore all).",
+}
+"""What notices of the core say in a graph, where a node has other words for it."""
+
+
 class Notices:
     """What is noticed frame after frame: for the log at once, and for the node's own text; each kind once.
 
@@ -164,14 +173,20 @@ class Notices:
             if notice.kind in self.texts:
                 self.more[notice.kind] = self.more.get(notice.kind, 0) + 1
                 continue
-            text = notice.text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {notice.text}"
+            text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
+            text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
             log.warning("%s", text)
             self.texts[notice.kind] = text
 
+    def say(self, text: str) -> None:
+        """Take a sentence about all frames."""
+        log.warning("%s", text)
+        self.texts[text] = text
+
     def ui(self) -> dict[str, list[str]]:
-        """Return what ComfyUI shows of it; nothing if there is none."""
+        """Return what ComfyUI keeps of it and our scripts draw on the node."""
         more = {kind: f" (and {count} more like it)" for kind, count in self.more.items()}
-        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]} if self.texts else {}
+        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]}
 
 
 class Steps:
