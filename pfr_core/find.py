@@ -10,7 +10,6 @@ from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
 from .faces.sharpness import JUDGED_SIDE, is_sharp
-from .faces.upright import stand_upright
 from .options import RestoreOptions
 from .photo.arrays import Array, to_uint8
 from .support.notice import Notice
@@ -50,11 +49,13 @@ def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Fou
 
 def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
     """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards."""
-    pixels, threshold, size = to_uint8(image[..., :3]), options.threshold, options.detection_size
-    if options.sideways:
-        return detector.detect(pixels, threshold=threshold, size=size, sideways=True)
-    faces = detector.detect(pixels, threshold=threshold, size=size)
-    return stand_upright(detector, pixels, faces, threshold=threshold, size=size)
+    return detector.detect(
+        to_uint8(image[..., :3]),
+        threshold=options.threshold,
+        size=options.detection_size,
+        sideways=options.sideways,
+        right_way_up=True,
+    )
 
 
 def choose_in(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import cmath
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -18,12 +16,12 @@ from ..errors import InputError
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..support.choices import DetectorName
-from .align import resemblance
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
 from .retinaface import RetinaFace
 from .retinaface_network import Backbone
+from .upright import OVERLAP, is_upright, overlap, stand_upright
 from .yunet import YuNet
 
 log = logging.getLogger(__name__)
@@ -31,10 +29,6 @@ log = logging.getLogger(__name__)
 NMS_IOU = 0.4
 """Of boxes that overlap more the best stays (RetinaFace)."""
 
-# The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
-# to the turn in which its points look like a face. All values ours, from the photographs of the tests.
-UPRIGHT_DEGREES, UPRIGHT_RESEMBLANCE = 50, 0.93
-OVERLAP = 0.5
 SMALLEST_SIDE = 64
 """Smaller images are padded to this: the coarsest feature map needs something to look at."""
 
@@ -89,7 +83,13 @@ class Detector:
         self._network: RetinaFace | YuNet | None = None
 
     def detect(
-        self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
+        self,
+        image: npt.NDArray[np.uint8],
+        *,
+        threshold: float = 0.8,
+        size: int = 1280,
+        sideways: bool = False,
+        right_way_up: bool = False,
     ) -> list[Face]:
         """Return the faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
 
@@ -99,6 +99,8 @@ class Detector:
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
                 looked for at half of that size too, and so on.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
+            right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
+                ``upright``.
         """
         height, width = image.shape[:2]
         scale = min(1.0, size / max(height, width))
@@ -115,7 +117,13 @@ class Detector:
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
-        return _suppress(found) if sideways else found
+        if sideways:
+            return _suppress(found)
+        if not right_way_up:
+            return found
+        return stand_upright(
+            lambda picture, low: self.detect(picture, threshold=low), image, found, threshold=threshold, size=size
+        )
 
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
@@ -170,12 +178,6 @@ def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple
         yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
 
 
-def is_upright(points: npt.ArrayLike) -> bool:
-    """Return whether five points look like a face that stands upright."""
-    fit = resemblance(points)
-    return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
-
-
 def _suppress(faces: list[Face]) -> list[Face]:
     """Keep the best of faces found in several orientations; ``faces`` come best first."""
     kept: list[Face] = []
@@ -183,11 +185,3 @@ def _suppress(faces: list[Face]) -> list[Face]:
         if all(overlap(face.box, other.box) <= OVERLAP for other in kept):
             kept.append(face)
     return kept
-
-
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return what two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

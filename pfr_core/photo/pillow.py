@@ -85,7 +85,7 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
         elif result.dtype == np.uint16:
             result = np.rint(result / 257).astype(np.uint8)
         made = Image.fromarray(np.ascontiguousarray(result[..., 0] if result.shape[2] == 1 else result))
-        made.info |= info
+        made.info.update(info)
         if gray and made.mode in ("RGB", "RGBA"):  # a gray profile does not fit any more
             made.info.pop("icc_profile", None)
         return made

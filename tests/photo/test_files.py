@@ -242,7 +242,8 @@ def test_what_was_restored_is_what_is_on_disk_in_every_format(tmp_path: Path, su
     path, target = tmp_path / f"bad{suffix}", tmp_path / f"good{suffix}"
     need_codec(FORMAT_OF_SUFFIX[suffix], path)
     lossy = FORMAT_OF_SUFFIX[suffix] in LOSSY
-    Image.fromarray(textured(seed=3)).save(path, **({"quality": quality} if lossy else {}))
+    options: dict[str, Any] = {"quality": quality} if lossy else {}
+    Image.fromarray(textured(seed=3)).save(path, **options)
     photo = read_photo(path)
     restored = photo.pixels.astype(float)
     restored[32:160, 48:208] += 0.15 * (textured(seed=4)[32:160, 48:208].mean(axis=2, keepdims=True) - 128.0)

@@ -35,10 +35,10 @@ def test_every_way_of_the_page_writes_in_the_quality_asked_for(tmp_path: Path) -
         tab, batch, api = PhotoTab(context, Path(photo)), BatchTab(context), Api(context)
     sizes = []
     for quality in (None, 30):
-        endpoint = Path(api.restore(VISITOR, photo, "tiny", indices=[], quality=quality)[0])
+        endpoint = Path(api.restore(VISITOR, photo, "tiny", indices=[], quality=quality, only_bad_faces=False)[0])
         tab.open(VISITOR, photo)
         button = tab.restore(VISITOR, "tiny", PROGRESS, quality)[2]
-        _, zipped, *_ = batch.run(VISITOR, [photo], "tiny", PROGRESS, quality)
+        _, zipped, *_ = batch.run(VISITOR, [photo], "tiny", PROGRESS, quality, only_bad_faces=False)
         with zipfile.ZipFile(zipped.value["path"]) as content:
             (name,) = content.namelist()
             assert content.read(name) == endpoint.read_bytes() == Path(button.value["path"]).read_bytes()
