@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..pfr_core.session import Work, restore_all
@@ -64,8 +66,9 @@ class PFRRestoreFaces:
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        widgets = inputs.options(values, upscaled=upscaled is not None)
-        restorer, options = model.restorer(runtime.detector(detector)), widgets.options
+        restorer = model.restorer(runtime.detector(detector))
+        widgets = inputs.options(values, upscaled=upscaled is not None, has=restorer.model_options)
+        options = widgets.options
         if faces is not None:
             faces.check(image)
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
@@ -88,7 +91,7 @@ class PFRRestoreFaces:
         for number, ((frame, background), own) in enumerate(zip(pairs, chosen, strict=True)):
             with steps.frame(number):
                 (done,) = restore_all(
-                    [Work(restorer, lambda frame=frame: frame)], options, faces=own, backgrounds=[background], seconds={},
+                    [Work(restorer, partial(np.asarray, frame))], options, faces=own, backgrounds=[background], seconds={},
                     should_stop=steps.check, progress=steps.report,
                 )  # fmt: skip
                 notices.add(number, done.notices)
