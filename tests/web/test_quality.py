@@ -29,16 +29,16 @@ def test_every_way_of_the_page_writes_in_the_quality_asked_for(tmp_path: Path) -
     """Photo tab, batch tab and endpoint; without one as the command does."""
     model = tmp_path / "tiny.safetensors"
     save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), model, provenance={}, licence="none")
-    photo = str(Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg")
+    photo = str(Path(__file__).resolve().parents[2] / "examples" / "degraded.jpg")
     with gr.Blocks():
         context = Context(Engine({"tiny": str(model)}, detector="builtin", device="cpu"), Sessions(tmp_path / "s", 60), Limits())
         tab, batch, api = PhotoTab(context, Path(photo)), BatchTab(context), Api(context)
     sizes = []
     for quality in (None, 30):
-        endpoint = Path(api.restore(VISITOR, photo, "tiny", indices=[], quality=quality, only_bad_faces=False)[0])
+        endpoint = Path(api.restore(VISITOR, photo, "tiny", indices=[], quality=quality)[0])
         tab.open(VISITOR, photo)
         button = tab.restore(VISITOR, "tiny", PROGRESS, quality)[2]
-        _, zipped, *_ = batch.run(VISITOR, [photo], "tiny", PROGRESS, quality, only_bad_faces=False)
+        _, zipped, *_ = batch.run(VISITOR, [photo], "tiny", PROGRESS, quality)
         with zipfile.ZipFile(zipped.value["path"]) as content:
             (name,) = content.namelist()
             assert content.read(name) == endpoint.read_bytes() == Path(button.value["path"]).read_bytes()
