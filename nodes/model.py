@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, get_args
 
+from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.options import Setup
 from ..pfr_core.support.choices import DTypeName
 from ..pfr_core.support.schema import specs
@@ -51,7 +52,7 @@ class PFRLoadModel:
     @classmethod
     def IS_CHANGED(cls, model: str, **_: Any) -> str:
         """Return a file that was replaced is read again."""
-        return model if model == runtime.DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
+        return model if model == DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
 
     def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> tuple[runtime.LoadedModel, int]:
         loaded = runtime.load(model, device, dtype)

@@ -17,7 +17,9 @@ from ..pfr_core import FaceRestorer, load_model
 from ..pfr_core.errors import PFRError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
+from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder
+from ..pfr_core.models.tensors import SUFFIXES
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -27,9 +29,6 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
-SUFFIXES = {".safetensors", ".pth", ".pt"}
-DEFAULT = "default"
-"""The model that ships with PFR."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""

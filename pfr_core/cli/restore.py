@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         if source in pictures:
             mark = restorer.provenance if arguments.provenance and file.changed else None
             _write_pair(pictures[source], photo, file.restored, mark)
-        what = "restored as a whole" if arguments.aligned else f"{len(file.restored.faces)} faces"
+        count = len(file.restored.faces)
+        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""))
 
