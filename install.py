@@ -1,4 +1,6 @@
-"""What ComfyUI's managers run after ``requirements.txt``, and what a person runs by hand: it adds OpenCV where there is none.
+"""What ComfyUI's managers run after ``requirements.txt``, and what a person runs by hand.
+
+It adds OpenCV where there is none, and puts the inputs of the workflow templates into ComfyUI's input folder.
 
 No installed package changes: pip is held to the versions that are there, and where OpenCV is installed in any build, nothing is
 installed beside it. That condition is why OpenCV is not in ``requirements.txt``.
@@ -31,7 +33,16 @@ def main() -> int:
             print(f"PFR: {builds[0]} is installed but does not load: {error}. Mend it; a second one would harm.", file=sys.stderr)
             return 1
         missing.append(OPENCV)
+    copy_examples(here / "examples", here.parent.parent / "input")
     return install(missing, installed) if missing else 0
+
+
+def copy_examples(source: Path, target: Path) -> None:
+    """Copy the example pictures and the clip, unless files of these names are there or ComfyUI's input folder is elsewhere."""
+    if target.is_dir():
+        for path in source.iterdir():
+            if path.suffix in (".jpg", ".mp4") and not (target / path.name).exists():
+                shutil.copy(path, target)
 
 
 def install(names: list[str], installed: dict[str, str]) -> int:

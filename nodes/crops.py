@@ -14,7 +14,7 @@ from ..pfr_core.errors import InputError
 from ..pfr_core.photo.arrays import FloatImage, resize
 from . import inputs, runtime
 from .detect import Faces
-from .images import Batch, Frames, before_after, no_crops
+from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
 UPSCALED = ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
@@ -75,6 +75,7 @@ class PFRRestoreCrops:
         }
 
     def restore(self, model: runtime.LoadedModel, crops: Tensor) -> tuple[Tensor]:
+        _check_square(crops)
         restorer, frames, steps, results = model.restorer(), Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
@@ -95,6 +96,7 @@ class PFRPasteFaces:
     RETURN_NAMES = ("image", "mask")
     OUTPUT_TOOLTIPS = ("The picture with the faces in it.", "How much of each pixel is restored face.")
     FUNCTION = "paste"
+    HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -111,10 +113,17 @@ class PFRPasteFaces:
     def paste(self, image: Tensor, faces: Faces, crops: Tensor, upscaled: Tensor | None = None, **values: Any) -> dict[str, Any]:
         faces.check(image)
         _check_crops(crops, faces)
-        options, parser, steps = inputs.options(values), runtime.parser(), runtime.Steps(len(image))
+        widgets, parser, steps = (
+            inputs.options(values, upscaled=upscaled is not None),
+            runtime.parser(),
+            runtime.Steps(len(image)),
+        )
+        options = widgets.options
         images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
-        ui: dict[str, Any] = {}
+        ui = NOTHING_RESTORED
         notices = runtime.Notices(len(image))
+        for text in widgets.ignored:
+            notices.say(text)
         for number, (frame, background) in enumerate(with_background(image, upscaled)):
             found = faces.frames[number]
             with steps.frame(number):
@@ -125,8 +134,8 @@ class PFRPasteFaces:
                 notices.add(number, pasted.notices)
                 images.append(pasted.image)
                 masks.append(pasted.mask)
-                if found and not ui:
-                    ui = before_after(frame, pasted.image)
+                if found and ui is NOTHING_RESTORED:
+                    ui = before_after(frame, pasted.image, found)
         return {"ui": {**ui, **notices.ui()}, "result": (images.result(image), masks.result(image[..., 0]))}
 
 
@@ -144,13 +153,17 @@ def with_background(image: Tensor, upscaled: Tensor | None) -> Iterator[tuple[Fl
     return zip(frames, Frames(upscaled), strict=True)
 
 
+def _check_square(crops: Tensor) -> None:
+    if crops.shape[1] != crops.shape[2]:
+        raise InputError(f"The crops are {crops.shape[2]}x{crops.shape[1]} px; they must be square, as Crop Faces makes them.")
+
+
 def _check_crops(crops: Tensor, faces: Faces) -> None:
     if faces.count and len(crops) != faces.count:
         raise InputError(
             f"{faces.count} faces, but {len(crops)} crops. Paste Faces Back takes one crop for every face of Detect Faces, in "
             "the same order."
         )
-    if crops.shape[1] != crops.shape[2]:
-        raise InputError(f"The crops are {crops.shape[2]}x{crops.shape[1]} px; they must be square, as Crop Faces makes them.")
+    _check_square(crops)
     if not bool(torch.isfinite(crops).all()):
         raise InputError("The crops hold values that are not numbers (NaN or infinite). Look at the node that made them.")

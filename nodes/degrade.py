@@ -12,6 +12,9 @@ from . import runtime
 from .images import Batch, Frames
 from .model import CATEGORY
 
+LEVEL = "1: the whole ranges of the paper; less: their milder part."
+QUALITY = "JPEG quality, the same for every frame; 0: drawn with the rest."
+
 
 class PFRDegrade:
     """IMAGE -> IMAGE, ruined as Eq. 17 of the paper says."""
@@ -33,15 +36,38 @@ class PFRDegrade:
                     "INT",
                     {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "The same seed gives the same result."},
                 ),
-            }
+            },
+            "optional": {
+                "level": ("FLOAT", {"default": 1.0, "min": 0.05, "max": 1.0, "step": 0.05, "round": 0.001, "tooltip": LEVEL}),
+                "jpeg_quality": ("INT", {"default": 0, "min": 0, "max": 100, "tooltip": QUALITY}),
+            },
         }
 
-    def degrade(self, image: Tensor, seed: int) -> tuple[Tensor]:
+    def degrade(self, image: Tensor, seed: int, level: float = 1.0, jpeg_quality: int = 0) -> tuple[Tensor]:
+        degradation = _degradation(level, jpeg_quality)
         frames, steps, results = Frames(image), runtime.Steps(len(image)), Batch(len(image))
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                degraded, _ = Degradation()(to_uint8(frame[..., :3]), (seed, number))
+                degraded, _ = degradation(to_uint8(frame[..., :3]), (seed, number))
                 frame = frame.copy()
                 frame[..., :3] = to_float(degraded)
                 results.append(frame)
         return (results.result(image),)
+
+
+def _degradation(level: float, quality: int) -> Degradation:
+    """Return Eq. 17 with every range cut to its milder part, a share of ``level``."""
+    paper = Degradation()
+    assert paper.scale is not None and paper.noise is not None and paper.quality is not None
+
+    def part(low: float, high: float) -> tuple[float, float]:
+        return low, low + level * (high - low)
+
+    worst, best = paper.quality
+    return Degradation(
+        sigma=part(*paper.sigma),
+        motion_length=part(1.0, paper.motion_length[1]) if level < 1 else paper.motion_length,
+        scale=(1 - level * (1 - paper.scale[0]), 1 + level * (paper.scale[1] - 1)),
+        noise=part(*paper.noise),
+        quality=(quality, quality) if quality else (best - level * (best - worst), best),
+    )

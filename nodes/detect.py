@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
+from ..pfr_core.faces.align import TEMPLATE
 from ..pfr_core.faces.annotate import annotate
+from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
-from ..pfr_core.find import Found, find_faces
+from ..pfr_core.faces.sharpness import JUDGED_SIDE
+from ..pfr_core.find import Found, choose_in, find_candidates
 from ..pfr_core.options import Setup
-from ..pfr_core.photo.arrays import Array, to_float, to_uint8
+from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
@@ -50,6 +55,17 @@ class Faces:
             )
 
 
+Box = Mapping[str, Any]
+Boxes = Box | Sequence[Box] | Sequence[Sequence[Box]]
+"""What a BOUNDING_BOX wire may carry: ``x``, ``y``, ``width``, ``height`` in px; one, several, or several for each frame."""
+
+GIVEN = "Boxes of your own, one around each face: for faces that the detector misses. Nothing is looked for elsewhere."
+GIVEN_THRESHOLD = 0.2
+"""In a given box a face is expected, so the detector need not be sure."""
+
+IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
+"""Left, top, right and bottom of a face's box where its points are those of the template."""
+
 BOXES_KNOWN = runtime.core_has_type("BoundingBox")
 """Newer cores have a type for boxes, with nodes that take it."""
 
@@ -63,16 +79,24 @@ class PFRDetectFaces:
         "node to drop it or to take it again. No face is no error."
     )
     SEARCH_ALIASES = ("face detection", "RetinaFace", "face boxes", "face mask", "face picker")
-    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT", *(("BOUNDING_BOX",) if BOXES_KNOWN else ()))
-    RETURN_NAMES = ("faces", "preview", "mask", "count", *(("boxes",) if BOXES_KNOWN else ()))
+    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT", *(("BOUNDING_BOX", "BOUNDING_BOX") if BOXES_KNOWN else ()))
+    RETURN_NAMES = ("faces", "preview", "mask", "count", *(("boxes", "first_box") if BOXES_KNOWN else ()))
     OUTPUT_TOOLTIPS = (
         "The chosen faces, for Crop Faces and Paste Faces Back.",
-        "The picture with the chosen faces' boxes, and the numbers that indices takes.",
+        "The picture with the chosen faces' boxes and numbers.",
         "1 inside the boxes of the chosen faces.",
         "How many faces were chosen, over all frames.",
-        *(("For every frame the boxes of the chosen faces, for ComfyUI's own nodes.",) if BOXES_KNOWN else ()),
+        *(
+            (
+                "For every frame the boxes of the chosen faces, for ComfyUI's own nodes.",
+                "The box of the first chosen face, for Crop Image; the whole picture if there is none.",
+            )
+            if BOXES_KNOWN
+            else ()
+        ),
     )
     FUNCTION = "detect"
+    HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -82,18 +106,32 @@ class PFRDetectFaces:
                 "detector": DETECTOR,
                 **inputs.widgets(inputs.FINDING),
             },
-            "optional": inputs.widgets(inputs.LATER),
+            "optional": {
+                **inputs.widgets(inputs.LATER),
+                "region": ("MASK", {"tooltip": "Faces are looked for in the white part only, where smaller ones are found."}),
+                "given": ("BOUNDING_BOX", {"forceInput": True, "tooltip": GIVEN}),
+            },
         }
 
-    def detect(self, image: Tensor, detector: DetectorName, **values: Any) -> dict[str, Any]:
-        options, frames = inputs.options(values), Frames(image)
+    def detect(
+        self,
+        image: Tensor,
+        detector: DetectorName,
+        region: Tensor | None = None,
+        given: Boxes | None = None,
+        **values: Any,
+    ) -> dict[str, Any]:
+        widgets, frames = inputs.options(values), Frames(image)
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
+        regions, boxes_of = _masks(region, image), _boxes(given, len(frames))
         chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
         picker: list[dict[str, Any]] = []
         notices = runtime.Notices(len(frames))
+        for text in widgets.ignored:
+            notices.say(text)
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                found = find_faces(finder, frame, options)
+                found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_of[number])
                 notices.add(number, found.notices)
                 for face in found.faces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
@@ -103,9 +141,104 @@ class PFRDetectFaces:
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
                     picker = [_picker(frame, found, number, len(frames))]
         every = Faces(chosen, *image.shape[1:3])
-        result = (every, previews.result(image[..., :3]), masks, every.count)
-        boxes = ([[_box(face) for face in faces] for faces in chosen],) if BOXES_KNOWN else ()
-        return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": (*result, *boxes)}
+        result: tuple[Any, ...] = (every, previews.result(image[..., :3]), masks, every.count)
+        if BOXES_KNOWN:
+            boxes = [[_box(face) for face in faces] for faces in chosen]
+            whole = {"x": 0, "y": 0, "width": image.shape[2], "height": image.shape[1]}
+            result = (*result, boxes, next((box for each in boxes for box in each), whole))
+        return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": result}
+
+
+def find_in_frame(
+    finder: Detector,
+    frame: FloatImage,
+    widgets: inputs.Chosen,
+    region: Array | None = None,
+    given: Sequence[Box] | None = None,
+    *,
+    side: int = JUDGED_SIDE,
+    scale: float = 1.0,
+) -> Found:
+    """Find the faces of one frame and choose among them.
+
+    Args:
+        finder: the detector.
+        frame: [H,W,3+].
+        widgets: how, and which.
+        region: [H,W], where faces are looked for; everywhere without.
+        given: boxes, in each of which there is a face; nothing is looked for elsewhere.
+        side: as for :func:`choose_in`.
+        scale: as for :func:`choose_in`.
+    """
+    options = widgets.options
+    if given is not None:
+        candidates = [_face_in(finder, frame, box, widgets) for box in given]
+    elif region is not None:
+        candidates = _within(finder, frame, region, widgets)
+    else:
+        candidates = find_candidates(finder, frame, options)
+    found = choose_in(frame, candidates, options, side=side, scale=scale)
+    return replace(found, numbers=[], notices=()) if widgets.none else found
+
+
+def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.Chosen) -> list[Face]:
+    """Return the faces whose middle lies in the white part of ``region``; the rest of the frame is not even looked at."""
+    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return []
+    top, left = int(rows[0]), int(columns[0])
+    part = np.ascontiguousarray(frame[top : rows[-1] + 1, left : columns[-1] + 1])
+    faces = [face.moved(1, (left, top)) for face in find_candidates(finder, part, widgets.options)]
+    return [face for face in faces if region[round(face.center[1]), round(face.center[0])]]
+
+
+def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chosen) -> Face:
+    """Return the face in a box: the surest of which the detector has an idea, else one that stands upright and fills it."""
+    left, top, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
+    around = (left - width / 2, top - height / 2, left + width * 1.5, top + height * 1.5)
+    x0, y0, x1, y1 = (int(np.clip(value, 0, side)) for value, side in zip(around, frame.shape[1::-1] * 2, strict=True))
+    if x1 <= x0 or y1 <= y0 or min(width, height) < 1:
+        raise InputError(f"The given box {dict(box)} lies outside the picture of {frame.shape[1]}x{frame.shape[0]} px.")
+    options = replace(widgets.options, threshold=min(widgets.options.threshold, GIVEN_THRESHOLD))
+    faces = [face.moved(1, (x0, y0)) for face in find_candidates(finder, np.ascontiguousarray(frame[y0:y1, x0:x1]), options)]
+    inside = [face for face in faces if left <= face.center[0] < left + width and top <= face.center[1] < top + height]
+    if inside:
+        return inside[0]
+    points = (TEMPLATE - IN_THE_TEMPLATE[:2]) / (IN_THE_TEMPLATE[2:] - IN_THE_TEMPLATE[:2]) * (width, height) + (left, top)
+    five = tuple((float(x), float(y)) for x, y in points)
+    return Face((left, top, left + width, top + height), 0.0, five)  # type: ignore[arg-type]  # five stay five
+
+
+def _masks(region: Tensor | None, image: Tensor) -> list[Array] | None:
+    """Return where faces are looked for, for each frame.
+
+    Raises:
+        InputError: a mask of another size, or another number of them.
+    """
+    if region is None:
+        return None
+    if region.shape[1:] != image.shape[1:3] or len(region) not in (1, len(image)):
+        raise InputError(
+            f"The region is a MASK of {len(region)} x {region.shape[2]}x{region.shape[1]} px, the IMAGE {len(image)} x "
+            f"{image.shape[2]}x{image.shape[1]}: connect one of the same size, for each frame or for all."
+        )
+    white = (region > 0.5).cpu().numpy()
+    return [white[number % len(white)] for number in range(len(image))]
+
+
+def _boxes(given: Boxes | None, frames: int) -> list[Sequence[Box] | None]:
+    """Return the given boxes of each frame: one box, those of a picture, or a list for each frame.
+
+    Raises:
+        InputError: lists for another number of frames.
+    """
+    if given is None or isinstance(given, dict):
+        return [given if given is None else [given]] * frames
+    if all(isinstance(each, dict) for each in given):
+        return [given] * frames  # type: ignore[list-item]
+    if len(given) != frames:
+        raise InputError(f"Boxes for {len(given)} frames, and {frames} images. Give a list for each.")
+    return list(given)  # type: ignore[arg-type]
 
 
 def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, Any]:
@@ -117,6 +250,7 @@ def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, An
         "size": [width, height],
         "boxes": boxes,
         "chosen": found.numbers,
+        "sharp": list(found.sharp),
         "frame": number,
         "frames": total,
     }

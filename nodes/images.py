@@ -7,15 +7,17 @@ outputs cost and no more.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ..pfr_core.errors import InputError
+from ..pfr_core.faces.face import Face
 from ..pfr_core.photo.arrays import Array, FloatImage, to_uint8
 
 PREVIEW_SIDE = 1024
@@ -92,6 +94,22 @@ def preview(array: Array) -> dict[str, Any]:
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 
-def before_after(before: Array, after: Array) -> dict[str, Any]:
-    """Return what the before | after preview of a node shows."""
-    return {"pfr_before": [preview(before)], "pfr_after": [preview(after)]}
+AROUND = 0.4
+"""What the before | after preview shows around the faces, as a share of their size."""
+
+
+def before_after(before: Array, after: Array, faces: Sequence[Face]) -> dict[str, Any]:
+    """Return what the before | after preview of a node shows: the part of the picture where its faces are."""
+    boxes = np.array([face.box for face in faces])
+    margin = AROUND * (boxes[:, 2:] - boxes[:, :2])
+    corners = np.stack([(boxes[:, :2] - margin).min(axis=0), (boxes[:, 2:] + margin).max(axis=0)])
+    size = before.shape[1], before.shape[0]
+    (left, top), (right, bottom) = np.clip(np.rint(corners), 0, size).astype(int)
+    factor = after.shape[1] / size[0], after.shape[0] / size[1]
+    rows = slice(round(top * factor[1]), round(bottom * factor[1]))
+    columns = slice(round(left * factor[0]), round(right * factor[0]))
+    return {"pfr_before": [preview(before[top:bottom, left:right])], "pfr_after": [preview(after[rows, columns])]}
+
+
+NOTHING_RESTORED: dict[str, Any] = {"pfr_before": [], "pfr_after": []}
+"""For a run without a face, so that the picture of an earlier one goes."""

@@ -1,8 +1,12 @@
-"""Widgets derived from ``RestoreOptions``, and the way back: names, defaults, limits and tooltips are defined there only."""
+"""Widgets derived from ``RestoreOptions``, and the way back: names, defaults, limits and tooltips are defined there only.
+
+What the core refuses because it would have no effect, a graph ignores and says so: its widgets keep values that they once had.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..pfr_core.errors import InputError
@@ -15,12 +19,38 @@ for a program's graphs lack them."""
 FINDING = tuple(name for name in names(RestoreOptions, FIND, CHOOSE) if name not in LATER)
 PASTING = names(RestoreOptions, PASTE)
 
+ADVANCED = frozenset(
+    {
+        *(name for name in FINDING if name not in ("select", "indices")),
+        *(name for name in PASTING if name not in ("strength", "mask", "scale")),
+    }
+)
+"""Options that few need: newer versions of ComfyUI fold their widgets away."""
+
 Widget = tuple[Any, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the widgets of a node say.
+
+    Attributes:
+        options: for the core.
+        none: ``select`` is ``index`` and no number is given: no face is chosen.
+        ignored: a sentence for each widget that has no effect.
+    """
+
+    options: RestoreOptions
+    none: bool
+    ignored: tuple[str, ...]
 
 
 def widgets(wanted: Collection[str]) -> dict[str, Widget]:
     """Return ComfyUI's input declarations for these fields of ``RestoreOptions``, in the order given."""
-    return {name: widget(specs(RestoreOptions)[name]) for name in wanted}
+    declared = {name: widget(specs(RestoreOptions)[name]) for name in wanted}
+    return {
+        name: (kind, {**options, "advanced": True} if name in ADVANCED else options) for name, (kind, options) in declared.items()
+    }
 
 
 def widget(spec: Spec) -> Widget:
@@ -41,11 +71,15 @@ def widget(spec: Spec) -> Widget:
     return "INT", {**common, **limits}  # without the step, to which ComfyUI would round
 
 
-def options(values: Mapping[str, Any]) -> RestoreOptions:
-    """Return ``RestoreOptions`` from the widgets' values; other names are ignored.
+def options(values: Mapping[str, Any], *, upscaled: bool = False) -> Chosen:
+    """Return what the widgets' values say; other names are passed over.
+
+    Args:
+        values: by name.
+        upscaled: an enlarged picture is connected, so ``scale`` has no effect.
 
     Raises:
-        InputError: a value is out of range, without effect, or not a list of numbers.
+        InputError: a value is out of range, or not a list of numbers.
     """
     chosen = {name: values[name] for name in specs(RestoreOptions) if name in values}
     for name, value in chosen.items():
@@ -54,7 +88,20 @@ def options(values: Mapping[str, Any]) -> RestoreOptions:
             chosen[name] = _numbers(name, value)
         elif spec.optional and value == 0:
             chosen[name] = None
-    return RestoreOptions(**chosen)
+    select, ignored = chosen.get("select", "all"), []
+    if chosen.get("indices") and select != "index":
+        ignored.append(f"The face numbers were ignored: which faces is {select}, not index.")
+        del chosen["indices"]
+    if chosen.get("count") and select != "all":
+        ignored.append(f"At most was ignored: which faces is {select}, not all.")
+        del chosen["count"]
+    if chosen.get("scale", 1) != 1 and upscaled:
+        ignored.append("Enlarge was ignored: an upscaled image is connected.")
+        del chosen["scale"]
+    none = select == "index" and not chosen.get("indices")
+    if none:
+        chosen = {**chosen, "select": "all"}
+    return Chosen(RestoreOptions(**chosen), none, tuple(ignored))
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

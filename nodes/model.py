@@ -11,7 +11,7 @@ from ..pfr_core.support.choices import DTypeName
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 
-CATEGORY = "PFR"
+CATEGORY = "image/face"
 
 
 class PFRLoadModel:

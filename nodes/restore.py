@@ -6,12 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pfr_core.find import find_faces
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
-from .detect import DETECTOR
-from .images import Batch, Frames, before_after, no_crops
+from .detect import DETECTOR, Faces, find_in_frame
+from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
 
@@ -24,15 +23,18 @@ class PFRRestoreFaces:
         "Restored detail is synthesised; it is no evidence of identity."
     )
     SEARCH_ALIASES = ("face restoration", "restore face", "old photo", "GFPGAN", "CodeFormer", "GPEN", "facerestore", "ReActor")
-    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE")
-    RETURN_NAMES = ("image", "mask", "crops_before", "crops_after")
+    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE", "PFR_FACES", "INT")
+    RETURN_NAMES = ("image", "mask", "crops_before", "crops_after", "faces", "count")
     OUTPUT_TOOLTIPS = (
         "The restored picture.",
         "How much of each pixel is restored face.",
         "The faces as they were cut out; one black image if there is none.",
         "The same faces as the model restored them.",
+        "The faces that were restored, for Crop Faces and Paste Faces Back.",
+        "How many faces were restored, over all frames.",
     )
     FUNCTION = "restore"
+    HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -44,7 +46,11 @@ class PFRRestoreFaces:
                 "detector": DETECTOR,
                 **inputs.widgets((*inputs.FINDING, *(name for name in inputs.PASTING if name != "strength"))),
             },
-            "optional": {"upscaled": UPSCALED, **inputs.widgets(inputs.LATER)},
+            "optional": {
+                "upscaled": UPSCALED,
+                **inputs.widgets(inputs.LATER),
+                "faces": ("PFR_FACES", {"tooltip": "From Detect Faces: these are restored, and nothing is looked for here."}),
+            },
         }
 
     def restore(
@@ -53,32 +59,44 @@ class PFRRestoreFaces:
         image: Tensor,
         detector: DetectorName,
         upscaled: Tensor | None = None,
+        faces: Faces | None = None,
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        restorer, options = model.restorer(runtime.detector(detector)), inputs.options(values)
+        widgets = inputs.options(values, upscaled=upscaled is not None)
+        restorer, options = model.restorer(runtime.detector(detector)), widgets.options
+        if faces is not None:
+            faces.check(image)
+        scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
+        for text in widgets.ignored:
+            notices.say(text)
         chosen = []
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                found = find_faces(restorer.detector, frame, options)
+                if faces is not None:
+                    chosen.append(faces.frames[number])
+                    continue
+                found = find_in_frame(restorer.detector, frame, widgets, side=restorer.crop_size, scale=scale)
                 notices.add(number, found.notices)
                 chosen.append(found.faces)
         # All faces are known before the first is restored, so that the memory for the crops is taken once.
         images, masks = Batch(len(frames)), Batch(len(frames))
         before, after = (Batch(sum(map(len, chosen))) for _ in range(2))
-        ui: dict[str, Any] = {}
-        for number, ((frame, background), faces) in enumerate(zip(pairs, chosen, strict=True)):
+        ui = NOTHING_RESTORED
+        for number, ((frame, background), own) in enumerate(zip(pairs, chosen, strict=True)):
             with steps.frame(number):
                 restored = restorer.restore(
-                    frame, options=options, faces=faces, background=background, should_stop=steps.check, progress=steps.report
+                    frame, options=options, faces=own, background=background, should_stop=steps.check, progress=steps.report
                 )
                 notices.add(number, restored.notices)
             images.append(restored.image)
             masks.append(restored.mask)
             before.extend(restored.crops_before)
             after.extend(restored.crops_after)
-            if faces and not ui:
-                ui = before_after(frame, restored.image)
+            if own and ui is NOTHING_RESTORED:
+                ui = before_after(frame, restored.image, own)
         crops = (each.result(no_crops(restorer.crop_size)) for each in (before, after))
-        return {"ui": {**ui, **notices.ui()}, "result": (images.result(image), masks.result(image[..., 0]), *crops)}
+        every = Faces(chosen, *image.shape[1:3])
+        result = (images.result(image), masks.result(image[..., 0]), *crops, every, every.count)
+        return {"ui": {**ui, **notices.ui()}, "result": result}

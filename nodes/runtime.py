@@ -145,6 +145,15 @@ def core_has_type(name: str) -> bool:
     return hasattr(io, name)
 
 
+IN_A_GRAPH = {
+    "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
+    "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
+    "fine detail, and only the coarser part is restored (max face size leaves such faces alone).",
+    "sharp_faces": "{restored} restored, {left} left: already sharp (switch only bad faces off to restore all).",
+}
+"""What notices of the core say in a graph, where a node has other words for it."""
+
+
 class Notices:
     """What is noticed frame after frame: for the log at once, and for the node's own text.
 
@@ -159,13 +168,17 @@ class Notices:
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
         for notice in notices:
-            text = notice.text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {notice.text}"
-            log.warning("%s", text)
-            self.texts.append(text)
+            text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
+            self.say(text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}")
+
+    def say(self, text: str) -> None:
+        """Take a sentence about all frames."""
+        log.warning("%s", text)
+        self.texts.append(text)
 
     def ui(self) -> dict[str, list[str]]:
-        """Return what ComfyUI shows of it; nothing if there is none."""
-        return {"text": self.texts} if self.texts else {}
+        """Return what ComfyUI keeps of it and our scripts draw on the node."""
+        return {"text": self.texts}
 
 
 class Steps:

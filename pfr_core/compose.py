@@ -208,11 +208,11 @@ def check_background(image: Array, background: Array, scale: float) -> None:
     if scale != 1:
         raise InputError("scale has no effect when a background is given; its own size decides.")
     if background.dtype != image.dtype:
-        raise InputError(f"The background is {background.dtype}, the image {image.dtype}; both must have the same depth.")
+        raise InputError(f"The enlarged picture is {background.dtype}, the image {image.dtype}; both must have the same depth.")
     ratio_x, ratio_y = background.shape[1] / image.shape[1], background.shape[0] / image.shape[0]
     if abs(ratio_x / ratio_y - 1) > 0.02:
         raise InputError(
-            f"The background is {background.shape[1]}x{background.shape[0]}, the image {image.shape[1]}x{image.shape[0]}: "
+            f"The enlarged picture is {background.shape[1]}x{background.shape[0]}, the image {image.shape[1]}x{image.shape[0]}: "
             "it must be the same picture enlarged, with the same proportions."
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .faces.detect import Detector
@@ -28,11 +28,13 @@ class Found:
         candidates: all faces that may be chosen from, in the order that ``indices`` counts in.
         numbers: the positions of the chosen ones among them, in the same order.
         notices: what a person should know of it.
+        sharp: the positions of those that were left as sharp already.
     """
 
     candidates: list[Face]
     numbers: list[int]
     notices: tuple[Notice, ...] = ()
+    sharp: tuple[int, ...] = ()
 
     @property
     def faces(self) -> list[Face]:
@@ -42,7 +44,7 @@ class Found:
 
 def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Found:
     """Find the faces of [H,W,3+] (any depth) and choose among them."""
-    return choose_faces(find_candidates(detector, image, options), image, options, scale=options.scale)
+    return choose_in(image, find_candidates(detector, image, options), options, scale=options.scale)
 
 
 def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
@@ -55,19 +57,29 @@ def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -
     )
 
 
+def choose_in(
+    image: Array, faces: Sequence[Face], options: RestoreOptions, *, side: int = JUDGED_SIDE, scale: float = 1.0
+) -> Found:
+    """Choose among the faces of :func:`find_candidates` in [H,W,3+]; ``side`` and ``scale`` as for :func:`is_sharp`."""
+    size = (image.shape[1], image.shape[0])
+    return choose_faces(faces, size, options, sharp=lambda face: is_sharp(image, face, side=side, scale=scale))
+
+
 def choose_faces(
-    faces: Sequence[Face], image: Array, options: RestoreOptions, *, side: int = JUDGED_SIDE, scale: float = 1.0
+    faces: Sequence[Face],
+    image_size: tuple[int, int],
+    options: RestoreOptions,
+    *,
+    sharp: Callable[[Face], bool] = lambda face: False,
 ) -> Found:
     """Choose among the faces of :func:`find_candidates`.
 
     Args:
         faces: all that were found.
-        image: the photograph [H,W,3+].
+        image_size: width and height of the photograph.
         options: limits of size, order and choice.
-        side: as for :func:`~pfr_core.faces.sharpness.is_sharp`.
-        scale: by how much the photograph is enlarged.
+        sharp: whether a face is sharp already; with ``only_bad_faces`` such a one is left, unless it is chosen by its number.
     """
-    image_size = (image.shape[1], image.shape[0])
     candidates = sort_faces(filter_by_size(faces, options.min_face_size, options.max_face_size), options.order)
     chosen = select_faces(
         candidates,
@@ -77,13 +89,14 @@ def choose_faces(
         indices=options.indices,
         count=options.count,
     )
-    notices, wanted = [], len(chosen)
+    notices, left = [], list[Face]()
     if options.only_bad_faces and options.select != "index":
-        chosen = [face for face in chosen if not is_sharp(image, face, side=side, scale=scale)]
+        left = [face for face in chosen if sharp(face)]
+        chosen = [face for face in chosen if face not in left]
     log.info("%d faces found, %d chosen", len(candidates), len(chosen))
-    if left := wanted - len(chosen):
-        text = f"faces: {len(chosen)} restored, {left} left as sharp already (only_bad_faces)"
-        notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": left}))
+    if left:
+        text = f"faces: {len(chosen)} restored, {len(left)} left as sharp already (only_bad_faces)"
+        notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": len(left)}))
     longer = max(image_size)
     if not faces and longer > MUCH_LARGER * options.detection_size:
         text = (
@@ -95,4 +108,5 @@ def choose_faces(
     if missing:
         text = f"there is no face {missing}: {len(candidates)} faces were found, counted from 0"
         notices.append(Notice("missing_face", text, numbers={"missing": len(missing), "found": len(candidates)}))
-    return Found(candidates, [candidates.index(face) for face in chosen], tuple(notices))
+    numbers, those_left = ([candidates.index(face) for face in which] for which in (chosen, left))
+    return Found(candidates, numbers, tuple(notices), tuple(those_left))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,17 @@ def test_install_adds_an_opencv_only_where_there_is_none(tmp_path: Path) -> None
     assert run_install(folders[2], loads=True)[:2] == (0, list(CORE))
     status, asked, said = run_install(folders[3], *CORE, "opencv-python", loads=False)
     assert status == 1 and not asked and "opencv-python is installed but does not load: libGL" in said
+
+
+def test_install_puts_the_templates_inputs_where_comfyui_looks(tmp_path: Path) -> None:
+    """And replaces no file of the user's."""
+    copy = runpy.run_path(str(ROOT / "install.py"))["copy_examples"]
+    copy(ROOT / "examples", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "degraded.jpg").write_text("the user's")
+    copy(ROOT / "examples", tmp_path)
+    assert (tmp_path / "degraded.jpg").read_text() == "the user's" and (tmp_path / "clip.mp4").stat().st_size > 1000
+    assert not list(tmp_path.glob("*.py"))
 
 
 STAND_INS = ROOT / "tests" / "comfy_stand_ins"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..photo.arrays import Array, to_float
+from ..photo.arrays import Array, FloatImage, to_float
 from .align import TEMPLATE_SIZE, alignment_matrix
 from .color import LUMA
 from .face import Face
@@ -69,7 +69,7 @@ def is_sharp(image: Array, face: Face, *, side: int = JUDGED_SIDE, scale: float 
     return _looks_sharp(luma, crop)
 
 
-def _looks_sharp(luma: Array, crop: float) -> bool:
+def _looks_sharp(luma: FloatImage, crop: float) -> bool:
     """Return whether the middle of a face, in 8-bit units, is sharp; ``crop`` is the side of the whole crop in its pixels."""
     fine = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1.0, borderType=cv2.BORDER_REFLECT))
     diagonal = np.abs(luma[:-1, :-1] - luma[1:, :-1] - luma[:-1, 1:] + luma[1:, 1:]) / 2

@@ -14,7 +14,7 @@ from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.degradation import Degradation
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.sharpness import is_sharp
-from pfr_core.photo.arrays import Array, resize
+from pfr_core.photo.arrays import Array, resize, to_uint8
 from pfr_core.photo.read import read_photo
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -27,14 +27,14 @@ def jpeg(image: Array, quality: int) -> Array:
 
 
 def noisy(image: Array, sigma: float) -> Array:
-    return np.clip(image + np.random.default_rng(0).normal(0, sigma, image.shape), 0, 255).astype(np.uint8)
+    return np.clip(image.astype(np.float32) + np.random.default_rng(0).normal(0, sigma, image.shape), 0, 255).astype(np.uint8)
 
 
 DAMAGES: dict[str, Callable[[Array], Array]] = {
     "blur": lambda image: cv2.GaussianBlur(image, (0, 0), 1.5),
     "noise": lambda image: noisy(image, 15),
     "JPEG": lambda image: jpeg(image, 15),
-    "Eq. 17": lambda image: Degradation()(image, 1)[0],
+    "Eq. 17": lambda image: Degradation()(to_uint8(image), 1)[0],
     "a small picture enlarged": lambda image: resize(resize(image, 170, 170), 512, 512),
 }
 
@@ -52,7 +52,7 @@ def test_a_face_may_lie_on_its_side(turns: int) -> None:
     for _ in range(turns):
         xy = np.stack([xy[:, 1], 511 - xy[:, 0]], axis=1)  # np.rot90 of a picture of 512 px
     (left, top), (right, bottom) = xy[:2].min(axis=0), xy[:2].max(axis=0)
-    turned = Face((left, top, right, bottom), 1.0, tuple(map(tuple, xy[2:])))
+    turned = Face((left, top, right, bottom), 1.0, tuple(map(tuple, xy[2:])))  # type: ignore[arg-type]  # five stay five
     assert is_sharp(np.rot90(PHOTO, turns), turned)
 
 

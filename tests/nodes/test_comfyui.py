@@ -82,7 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Iterator[Serv
         for path in EXAMPLES.iterdir():
             if path.suffix in (".jpg", ".mp4"):
                 server.upload(path)
-        with Image.open(EXAMPLES / "astronaut.jpg") as photo:
+        with Image.open(EXAMPLES / "degraded.jpg") as photo:
             wide = Image.new("RGB", (WIDTH, HEIGHT), "gray")
             wide.paste(photo, (300, 100))
             wide.save(folder / "input" / "wide.png")
@@ -137,7 +137,7 @@ def test_the_pack_loads_beside_another_one_and_serves_its_pages(server: Server) 
     assert len(scripts) == len(list((ROOT / "web" / "js").glob("*.js")))
     assert all(b"app.registerExtension" in server.request(each) for each in scripts)
     for name in ours:
-        assert all(name in server.get("/i18n")[language]["nodeDefs"] for language in ("en", "zh", "ja"))
+        assert all(name in server.get("/i18n")[language]["nodeDefs"] for language in ("en", "zh", "ja", "de"))
 
 
 def test_help_and_workflows_are_served_under_a_plain_folder_name(tmp_path: Path) -> None:
@@ -208,7 +208,6 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server
         ({"3": {"device": "cpu", "dtype": "fp16"}}, "fp16 on a CPU"),
         ({"4": {"detector": "retinaface_resnet50"}}, "detection_Resnet50_Final.pth"),
         ({"4": {"select": "index", "indices": "first"}}, "write whole numbers"),
-        ({"4": {"upscaled": ["1", 0], "scale": 2}}, "scale has no effect"),
     ],
 )
 def test_bad_input_is_a_readable_node_error(server: Server, changes: Prompt, words: str) -> None:
@@ -345,7 +344,7 @@ def test_the_page_reads_every_example_workflow_as_we_do(server: Server, page: An
 
 def test_our_scripts_run_once(page: Any) -> None:
     names = page.evaluate("window.app.extensions.map(extension => extension.name)")
-    assert sorted(name for name in names if name.startswith("PFR")) == ["PFR.BeforeAfter", "PFR.FacePicker"]
+    assert sorted(name for name in names if name.startswith("PFR")) == ["PFR.BeforeAfter", "PFR.FacePicker", "PFR.Notices"]
 
 
 def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: Any, out: Path) -> None:
@@ -366,9 +365,26 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
     faces.nth(1).click()
     assert state() == (["true", "false"], ["index", "0", 0])
     faces.nth(0).click()
-    assert state() == (["true", "false"], ["index", "0", 0]), "the last face cannot be dropped"
-    assert "At least one face" in page.locator(".pfr-face-picker").inner_text()
+    assert state() == (["false", "false"], ["index", "", 0]), "none may be kept"
+    assert not pixels_changed(server, page), "and then nothing is restored"
+    faces.nth(1).click()
+    faces.nth(0).click(modifiers=["Shift"])
+    assert state() == (["true", "false"], ["index", "0", 0]), "only this one"
     page.screenshot(path=out / "picker_2_first_face.png")
+    page.locator(".pfr-face-picker button").first.click()
+    assert state() == (["true", "true"], ["all", "", 0])
+    page.locator(".pfr-face-picker button").last.click()
+    assert state() == (["false", "false"], ["index", "", 0])
+    faces.nth(0).click()
+    page.evaluate("""() => {
+        const { widgets } = window.app.graph.nodes.find(node => node.type === 'PFRDetectFaces');
+        const select = widgets.find(widget => widget.name === 'select');
+        select.value = 'largest';
+        select.callback('largest');
+    }""")
+    assert state()[1] == ["largest", "", 0], "numbers of before would have no effect"
+    faces.nth(0).click(modifiers=["Shift"])
+    assert state() == (["true", "false"], ["index", "0", 0])
 
     kept = page.evaluate("JSON.stringify(window.app.graph.serialize())")  # as a file
     open_page(page, server)
@@ -378,6 +394,8 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
     faces.nth(1).press("Enter")
     faces.nth(1).press(" ")
     assert state() == (["true", "false"], ["index", "0", 0]), "the keyboard does the same, twice is as before"
+    faces.nth(1).press("ArrowLeft")
+    assert page.evaluate("document.activeElement.dataset.face") == "0", "arrow keys go from face to face"
     after = pixels(server.file(saved(run_page(page, server))[0]))
     source = pixels(EXAMPLES / "two_faces.jpg").astype(int)
     half = source.shape[1] // 2
@@ -386,16 +404,30 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
     assert (left, right) == ([False, True], [True, False])
 
 
+def pixels_changed(server: Server, page: Any) -> bool:
+    """Run the graph on the page: whether its result differs from the example photo."""
+    (item,) = saved(run_page(page, server))
+    return bool(np.abs(pixels(server.file(item)).astype(int) - pixels(EXAMPLES / "two_faces.jpg")).max() > 1)
+
+
 def test_before_and_after_are_compared_on_the_node(server: Server, page: Any, out: Path) -> None:
     show(page, load("1_restore_faces.json"))
     run_page(page, server)
     preview = page.locator(".pfr-before-after")
     sizes = preview.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
-    assert sizes == [512, 512]
+    assert sizes[0] == sizes[1] and 0 < sizes[0] < 512, "the face, not the whole picture"
     box = preview.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
     assert "25" in preview.locator("img").nth(1).evaluate("image => image.style.clipPath")
     page.screenshot(path=out / "before_after.png")
+    page.evaluate("""() => {
+        const { widgets } = window.app.graph.nodes.find(node => node.type === 'LoadImage');
+        widgets.find(widget => widget.name === 'image').value = 'astronaut.jpg';
+    }""")
+    run_page(page, server)
+    assert not preview.locator("img").first.is_visible(), "nothing of an earlier run is shown"
+    assert "already sharp" in page.locator(".pfr-notices").inner_text()
+    page.screenshot(path=out / "nothing_restored.png")
 
 
 @pytest.mark.parametrize(("language", "title"), [("zh", "修复人脸 (PFR)"), ("ja", "顔を復元 (PFR)")])

@@ -72,7 +72,9 @@ def test_every_node_and_every_input_explains_itself(pack: Any) -> None:
 def test_the_widgets_are_the_core_s_options(pack: Any) -> None:
     """Untouched widgets give the core's own defaults, and no option is missing."""
     restore = pack.NODE_CLASS_MAPPINGS["PFRRestoreFaces"]
-    options = sys.modules[f"{pack.__name__}.nodes.inputs"].options(defaults(restore))
+    chosen = sys.modules[f"{pack.__name__}.nodes.inputs"].options(defaults(restore))
+    options = chosen.options
+    assert not chosen.none and not chosen.ignored
     for item in fields(RestoreOptions):
         assert getattr(options, item.name) == item.default, item.name
         assert any(item.name in group for group in restore.INPUT_TYPES().values()), item.name
@@ -104,14 +106,16 @@ def test_a_broken_model_is_named(run: Any) -> None:
 @pytest.mark.usefixtures("detector_weights")
 def test_one_node_the_steps_and_the_command_give_the_same_picture(run: Any, photo: torch.Tensor, tmp_path: Path) -> None:
     model, size = run("LoadModel", dtype="fp32")
-    image, mask, before, after = run("RestoreFaces", model=model, image=photo)
+    image, mask, before, after, restored_faces, number = run("RestoreFaces", model=model, image=photo)
     expected = FaceRestorer(device="cpu", dtype="fp32").restore(photo[0].numpy())
     assert torch.equal(image[0], torch.from_numpy(expected.image)) and torch.equal(mask[0], torch.from_numpy(expected.mask))
     assert image.dtype == mask.dtype == torch.float32
     assert torch.equal(image[mask == 0], photo[mask == 0]) and not torch.equal(image, photo)
 
     faces, preview, boxes, count = run("DetectFaces", image=photo)
-    assert count == len(expected.faces) == 1 and boxes.shape == mask.shape and boxes.max() == 1
+    assert (
+        count == number == len(expected.faces) == 1 and faces == restored_faces and boxes.shape == mask.shape and boxes.max() == 1
+    )
     assert preview.shape == photo.shape and not torch.equal(preview, photo)
     (crops,) = run("CropFaces", image=photo, faces=faces, size=size)
     assert torch.equal(crops, before)
@@ -132,7 +136,7 @@ def test_a_batch_keeps_length_order_alpha_and_frames_without_a_face(run: Any, ph
     assert size == 64
     frames = torch.cat([torch.zeros_like(photo), photo, torch.zeros_like(photo)])
     frames = torch.cat([frames, torch.linspace(0, 1, photo.shape[2]).expand(3, *photo.shape[1:3])[..., None]], dim=3)
-    image, mask, before, _ = run("RestoreFaces", model=model, image=frames)
+    image, mask, before, *_ = run("RestoreFaces", model=model, image=frames)
     assert image.shape == frames.shape and len(mask) == 3 and len(before) == 1
     assert torch.equal(image[0], frames[0]) and torch.equal(image[2], frames[2]) and torch.equal(image[..., 3], frames[..., 3])
     assert not torch.equal(image[1], frames[1])
@@ -201,9 +205,12 @@ def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, 
     assert detect.PFRDetectFaces.RETURN_TYPES == ("PFR_FACES", "IMAGE", "MASK", "INT"), "the stand-ins are an old core"
     assert not sys.modules[f"{pack.__name__}.nodes.runtime"].core_has_type("BoundingBox")
     monkeypatch.setattr(detect, "BOXES_KNOWN", True)
-    faces, _, mask, _, boxes = run("DetectFaces", image=photo)
+    faces, _, mask, _, boxes, first = run("DetectFaces", image=photo)
     ((box,),) = boxes
     assert set(box) == {"x", "y", "width", "height", "label", "score"} and box["score"] == faces.frames[0][0].score
+    assert first == box
+    whole = run("DetectFaces", image=torch.zeros_like(photo))[-1]
+    assert whole == {"x": 0, "y": 0, "width": photo.shape[2], "height": photo.shape[1]}, "Crop Image takes it"
     inside = mask[0, box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
     assert inside.min() == 1 and inside.sum() == mask.sum()
 
@@ -223,6 +230,128 @@ def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monk
     monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
     with pytest.raises(RuntimeError, match=r"Frame 0 of 2.*a defect of the device"):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
+
+
+@pytest.fixture(scope="module")
+def pair(photo: torch.Tensor) -> torch.Tensor:
+    """Two faces, side by side."""
+    return torch.cat([photo, photo.flip(2)], dim=2)
+
+
+@pytest.mark.usefixtures("detector_weights")
+@pytest.mark.parametrize(
+    ("values", "count", "words"),
+    [
+        ({"select": "largest", "indices": "0"}, 1, "face numbers were ignored: which faces is largest"),
+        ({"select": "center", "count": 1}, 1, "At most was ignored"),
+        ({"select": "index", "indices": "1, 7"}, 1, "there is no face"),
+        ({"select": "index", "indices": ""}, 0, None),
+    ],
+)
+def test_a_widget_without_effect_is_said_and_stops_no_queue(
+    run: Any, pair: torch.Tensor, values: dict[str, Any], count: int, words: str | None
+) -> None:
+    shown = run.show("DetectFaces", image=pair, **values)
+    assert shown["result"][3] == count and len(shown["ui"]["pfr_picker"][0]["boxes"]) == 2
+    texts = shown["ui"]["text"]
+    assert texts == [] if words is None else words in texts[0]
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_scale_beside_an_upscaled_picture_is_said(run: Any, photo: torch.Tensor) -> None:
+    model, _ = run("LoadModel", model="small.safetensors")
+    large = torch.nn.functional.interpolate(photo.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+    shown = run.show("RestoreFaces", model=model, image=photo, upscaled=large, scale=3.0)
+    assert shown["result"][0].shape == large.shape and "Enlarge was ignored" in shown["ui"]["text"][0]
+    faces = shown["result"][4]
+    (crops,) = run("CropFaces", image=photo, faces=faces, size=64)
+    shown = run.show("PasteFaces", image=photo, faces=faces, crops=crops, upscaled=large, scale=3.0)
+    assert shown["result"][0].shape == large.shape and "Enlarge was ignored" in shown["ui"]["text"][0]
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_sharp_face_is_left_and_the_node_says_so(run: Any) -> None:
+    with Image.open(ROOT / "examples" / "astronaut.jpg") as image:
+        sharp = torch.from_numpy(np.array(image.convert("RGB"), np.float32) / 255)[None]
+    model, _ = run("LoadModel", model="default")
+    shown = run.show("RestoreFaces", model=model, image=sharp)
+    assert torch.equal(shown["result"][0], sharp) and "1 left: already sharp" in shown["ui"]["text"][0]
+    assert shown["ui"]["pfr_before"] == [], "no picture of an earlier run"
+    (picker,) = run.show("DetectFaces", image=sharp)["ui"]["pfr_picker"]
+    assert picker["chosen"] == [] and picker["sharp"] == [0]
+    for options in ({"only_bad_faces": False}, {"select": "index", "indices": "0"}):
+        assert run("RestoreFaces", model=model, image=sharp, **options)[5] == 1
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_faces_that_were_picked_are_restored_by_the_one_node(run: Any, pair: torch.Tensor) -> None:
+    model, _ = run("LoadModel", model="small.safetensors")
+    faces, *_ = run("DetectFaces", image=pair, select="index", indices="1")
+    shown = run.show("RestoreFaces", model=model, image=pair, faces=faces, select="largest", indices="0")
+    image, mask, *_, restored, count = shown["result"]
+    assert restored == faces and count == 1 and mask[:, :, :512].max() == 0
+    assert torch.equal(image[:, :, :512], pair[:, :, :512]) and not torch.equal(image, pair)
+    with pytest.raises(Exception, match="The faces were found in an IMAGE"):
+        run("RestoreFaces", model=model, image=pair[:, ::2], faces=faces)
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_before_and_after_show_the_faces_and_little_else(run: Any, pair: torch.Tensor) -> None:
+    import folder_paths
+
+    model, _ = run("LoadModel", model="small.safetensors")
+    shown = run.show("RestoreFaces", model=model, image=pair, select="index", indices="0", scale=2.0)
+    (face,) = shown["result"][4].frames[0]
+    sizes = []
+    for name in ("pfr_before", "pfr_after"):
+        with Image.open(Path(folder_paths.get_temp_directory()) / shown["ui"][name][0]["filename"]) as picture:
+            sizes.append(picture.size)
+    assert face.size < sizes[0][1] < 3 * face.size and sizes[0][0] < 512
+    assert sizes[1] == pytest.approx(2 * np.array(sizes[0]), abs=2)
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_faces_are_looked_for_in_a_region(run: Any, pair: torch.Tensor) -> None:
+    region = torch.zeros(1, *pair.shape[1:3])
+    region[:, :, 512:] = 1
+    every, *_ = run("DetectFaces", image=pair)
+    faces, _, _, count, *_ = run("DetectFaces", image=torch.cat([pair, pair]), region=region)
+    assert count == 2 and all(frame[0].center[0] > 512 for frame in faces.frames)
+    assert faces.frames[0][0].center == pytest.approx(every.frames[0][1].center, abs=6)
+    assert run("DetectFaces", image=pair, region=torch.zeros_like(region))[3] == 0
+    with pytest.raises(Exception, match=r"MASK of 1 x 1024x256 px, the IMAGE 1 x 1024x512"):
+        run("DetectFaces", image=pair, region=region[:, ::2])
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_face_that_the_detector_misses_can_be_given(run: Any, pair: torch.Tensor) -> None:
+    every, *_ = run("DetectFaces", image=pair)
+    own = every.frames[0][1]
+    left, top, right, bottom = (round(value) for value in own.box)
+    box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    for given, frames in ((box, 1), ([box], 2), ([[box], [box]], 2)):
+        faces, *_ = run("DetectFaces", image=torch.cat([pair] * frames), given=given)
+        assert [len(frame) for frame in faces.frames] == [1] * frames
+        assert faces.frames[0][0].center == pytest.approx(own.center, abs=6)
+    blank = torch.full_like(pair, 0.5)
+    faces, *_ = run("DetectFaces", image=blank, given=box, only_bad_faces=False)
+    (face,) = faces.frames[0]
+    assert face.box == (left, top, right, bottom)
+    assert np.abs(np.array(face.points) - np.array(own.points)).max() < 0.25 * (right - left), "about where they are in a face"
+    with pytest.raises(Exception, match="outside the picture"):
+        run("DetectFaces", image=pair, given={**box, "x": 5000})
+    with pytest.raises(Exception, match="Boxes for 2 frames, and 1 images"):
+        run("DetectFaces", image=pair, given=[[box], [box]])
+
+
+def test_degrade_has_a_level_and_a_quality(run: Any, photo: torch.Tensor) -> None:
+    differences = [
+        np.mean([(run("Degrade", image=photo, seed=seed, level=level)[0] - photo).abs().mean().item() for seed in range(3)])
+        for level in (0.1, 0.5, 1.0)
+    ]
+    assert differences == sorted(differences)
+    good, bad = (run("Degrade", image=photo, seed=1, level=0.05, jpeg_quality=quality)[0] for quality in (95, 5))
+    assert (good - photo).abs().mean() < (bad - photo).abs().mean()
 
 
 def test_degrade_repeats_with_its_seed_and_keeps_the_size(run: Any, photo: torch.Tensor) -> None:

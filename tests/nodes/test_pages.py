@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
-LANGUAGES = ("en", "zh", "ja")
+LANGUAGES = ("en", "zh", "ja", "de")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 
 
@@ -74,13 +74,24 @@ def test_every_node_has_a_help_page_that_is_honest(pack: Any) -> None:
         assert text.startswith(f"# {pack.NODE_DISPLAY_NAME_MAPPINGS[name].removesuffix(' (PFR)')}\n")
 
 
+@pytest.mark.parametrize(("language", "honest"), [("zh", "不能作为任何人身份的证据"), ("ja", "本人確認の証拠にはなりません")])
+def test_help_is_translated(pack: Any, language: str, honest: str) -> None:
+    """ComfyUI's page asks for NODE/LANGUAGE.md first."""
+    names = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())
+    pages = {path.parent.name: path.read_text() for path in (ROOT / "web" / "js" / "docs").glob(f"*/{language}.md")}
+    assert set(pages) == set(pack.NODE_CLASS_MAPPINGS)
+    for name, text in pages.items():
+        assert text.startswith(f"# {names[name]['display_name'].removesuffix(' (PFR)')}\n") and honest in text, name
+        assert text.count("\n## ") == (ROOT / "web" / "js" / "docs" / f"{name}.md").read_text().count("\n## "), name
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_name_is_translated_and_none_is_left_over(pack: Any, language: str) -> None:
     texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())
     assert set(texts) == set(pack.NODE_CLASS_MAPPINGS)
     for name, node in pack.NODE_CLASS_MAPPINGS.items():
         assert set(texts[name]["inputs"]) == set(declared(node)), name
-        outputs = len(node.RETURN_TYPES) + (name == "PFRDetectFaces")  # and the boxes of newer cores
+        outputs = len(node.RETURN_TYPES) + 2 * (name == "PFRDetectFaces")  # and the boxes of newer cores
         assert list(texts[name]["outputs"]) == [str(number) for number in range(outputs)], name
         if language == "en":
             assert texts[name]["display_name"] == pack.NODE_DISPLAY_NAME_MAPPINGS[name]

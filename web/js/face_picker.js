@@ -1,4 +1,5 @@
-// The face picker on Detect Faces: the faces of the last run on the picture; a click drops a face or takes it again.
+// The face picker on Detect Faces: the faces of the last run on the picture. A click drops a face or takes it again, with Shift it
+// keeps only that one; arrow keys go from face to face, Enter and the space bar do as a click does.
 //
 // The choice is the node's own widgets (select, indices, count), so it is saved with the workflow and works without this
 // script. What the picker shows is kept in the node's properties, so that it is there again when the page is reloaded.
@@ -17,26 +18,38 @@ const TEXTS = {
     en: {
         first: "Run once, then click faces here to choose them.",
         none: "No face was found.",
-        kept: (kept, all) => `${kept} of ${all} faces kept. Click to drop or keep.`,
+        kept: (kept, all) => `${kept} of ${all} faces kept. Click drops or keeps one, Shift+click keeps only that one.`,
+        sharp: (sharp) => `${sharp} left: already sharp.`,
         frame: (frame, frames) => `Frame ${frame} of ${frames}; the choice holds for every frame.`,
-        last: "At least one face must be kept; bypass the node to keep none.",
         gone: "The picture is gone; run again to see it.",
+        buttons: ["All", "None"],
     },
     zh: {
         first: "运行一次，然后在此处点击人脸进行选择。",
         none: "未找到人脸。",
-        kept: (kept, all) => `已保留 ${kept} / ${all} 张人脸。点击可去除或保留。`,
+        kept: (kept, all) => `已保留 ${kept} / ${all} 张人脸。点击可去除或保留，Shift+点击则只保留该人脸。`,
+        sharp: (sharp) => `${sharp} 张已足够清晰，保持原样。`,
         frame: (frame, frames) => `第 ${frame} / ${frames} 帧；该选择适用于所有帧。`,
-        last: "至少要保留一张人脸；若都不需要，请绕过此节点。",
         gone: "图片已不存在；请重新运行。",
+        buttons: ["全选", "全不选"],
     },
     ja: {
         first: "一度実行してから、ここで顔をクリックして選びます。",
         none: "顔が見つかりませんでした。",
-        kept: (kept, all) => `${all} 個中 ${kept} 個の顔を選択中。クリックで切り替えます。`,
+        kept: (kept, all) => `${all} 個中 ${kept} 個の顔を選択中。クリックで切り替え、Shift+クリックでその顔だけを選びます。`,
+        sharp: (sharp) => `${sharp} 個はすでに鮮明なため、そのままです。`,
         frame: (frame, frames) => `フレーム ${frame} / ${frames}。選択はすべてのフレームに適用されます。`,
-        last: "少なくとも 1 つの顔が必要です。不要ならノードをバイパスしてください。",
         gone: "画像がありません。もう一度実行してください。",
+        buttons: ["すべて", "なし"],
+    },
+    de: {
+        first: "Einmal ausführen, dann hier Gesichter anklicken, um sie zu wählen.",
+        none: "Es wurde kein Gesicht gefunden.",
+        kept: (kept, all) => `${kept} von ${all} Gesichtern gewählt. Ein Klick wählt an oder ab, Umschalt+Klick wählt nur dieses.`,
+        sharp: (sharp) => `${sharp} schon scharf und unverändert gelassen.`,
+        frame: (frame, frames) => `Bild ${frame} von ${frames}; die Wahl gilt für alle Bilder.`,
+        gone: "Das Bild ist nicht mehr da; bitte neu ausführen.",
+        buttons: ["Alle", "Keins"],
     },
 };
 
@@ -61,11 +74,21 @@ class FacePicker {
         this.svg.style.cssText = "flex:1 1 0;min-height:0;width:100%;background:#0003;border-radius:4px";
         this.status = document.createElement("div");
         this.status.style.cssText = "font:12px sans-serif;color:var(--input-text,#ddd);white-space:normal";
-        this.element.append(this.status);
+        this.buttons = document.createElement("div");
+        this.buttons.style.cssText = "display:flex;gap:6px";
+        const choices = [() => this.data.boxes.map((_, number) => number), () => []];
+        choices.forEach((choice, number) => {
+            const button = document.createElement("button");
+            button.textContent = texts().buttons[number];
+            button.style.cssText = "flex:1;font:12px sans-serif;padding:2px;color:var(--input-text,#ddd);background:var(--comfy-input-bg,#222);border:1px solid #666;border-radius:4px;cursor:pointer";
+            button.addEventListener("click", () => this.keep(choice()));
+            this.buttons.append(button);
+        });
+        this.element.append(this.buttons, this.status);
         const options = { serialize: false, hideOnZoom: false, getMinHeight: () => (this.data?.boxes ? HEIGHT : 40) };
         const widget = node.addDOMWidget("face_picker", "PFR_FACE_PICKER", this.element, options);
         widget.serialize = false; // nothing of its own to save: the choice is in the other widgets
-        for (const name of ["select", "indices", "count"]) this.watch(this.widget(name));
+        for (const name of ["select", "indices", "count", "only_bad_faces"]) this.watch(this.widget(name));
         this.show();
     }
 
@@ -82,6 +105,8 @@ class FacePicker {
         const before = widget.callback;
         widget.callback = (...args) => {
             const result = before?.apply(widget, args);
+            // Numbers that were picked before have no effect with another way to choose.
+            if (widget.name === "select" && widget.value !== "index" && this.widget("indices").value) this.set("indices", "");
             this.show();
             return result;
         };
@@ -96,24 +121,30 @@ class FacePicker {
         this.node.setSize([width, Math.max(height, this.node.computeSize()[1])]);
     }
 
+    get sharp() {
+        return this.widget("only_bad_faces")?.value ? (this.data.sharp ?? []) : []; // of the last run
+    }
+
     kept() {
         const { boxes, chosen } = this.data;
         const select = this.widget("select").value;
         if (select === "index") return this.widget("indices").value.match(/\d+/g)?.map(Number).filter((i) => i < boxes.length) ?? [];
-        return select === "all" && !this.widget("count").value ? boxes.map((_, i) => i) : chosen;
+        if (select !== "all" || this.widget("count").value) return chosen;
+        return boxes.map((_, i) => i).filter((i) => !this.sharp.includes(i));
     }
 
-    toggle(number) {
+    toggle(number, only) {
         const kept = new Set(this.kept());
+        if (only) return this.keep([number]);
         if (!kept.delete(number)) kept.add(number);
-        if (!kept.size) {
-            this.status.textContent = texts().last;
-            return;
-        }
-        const all = kept.size === this.data.boxes.length;
+        this.keep([...kept]);
+    }
+
+    keep(numbers) {
+        const all = numbers.length === this.data.boxes.length && !this.sharp.length; // a sharp face must be asked for by its number
         this.set("count", 0); // it goes with select=all only
-        this.set("indices", all ? "" : [...kept].sort((a, b) => a - b).join(", "));
         this.set("select", all ? "all" : "index");
+        this.set("indices", all ? "" : numbers.sort((a, b) => a - b).join(", "));
         this.node.graph?.setDirtyCanvas(true, true);
     }
 
@@ -127,6 +158,7 @@ class FacePicker {
         const { data, svg } = this;
         svg.replaceChildren();
         svg.style.display = data?.boxes ? "" : "none";
+        this.buttons.style.display = data?.boxes ? "flex" : "none";
         if (!data?.boxes) {
             this.status.textContent = data ? texts().none : texts().first;
             return;
@@ -135,6 +167,8 @@ class FacePicker {
         svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
         const kept = new Set(this.kept());
         const lines = [texts().kept(kept.size, data.boxes.length)];
+        const left = this.widget("select").value === "all" ? this.sharp.length : 0;
+        if (left) lines.push(texts().sharp(left));
         if (data.frames > 1) lines.push(texts().frame(data.frame + 1, data.frames));
         this.status.textContent = lines.join(" ");
         const image = create("image", { width, height, href: api.apiURL(`/view?${new URLSearchParams(data.picture)}`) }, svg);
@@ -150,19 +184,22 @@ class FacePicker {
         const color = kept ? KEPT : DROPPED;
         const frame = { x: left, y: top, width: right - left, height: bottom - top, stroke: color, "stroke-width": unit * 0.8 };
         create("rect", { ...frame, fill: kept ? "#0000" : "#000a", "stroke-dasharray": kept ? "none" : unit * 2 }, group);
-        const size = Math.min(6 * unit, Math.max(2.5 * unit, (bottom - top) / 4));
+        const size = Math.min(7 * unit, Math.max(4.5 * unit, (bottom - top) / 4)); // 14 px or more on a node of ordinary width
         const label = { x: left, y: top, width: size * (0.6 + 0.6 * `${number}`.length), height: size * 1.2, fill: color };
         create("rect", label, group);
         const middle = { x: left + label.width / 2, y: top + size * 0.95, "font-size": size, "text-anchor": "middle" };
         create("text", { ...middle, "font-family": "sans-serif", fill: "#000" }, group).textContent = number;
         group.addEventListener("pointerdown", (event) => event.stopPropagation()); // not a drag of the node
-        group.addEventListener("click", () => this.toggle(number));
+        group.addEventListener("click", (event) => this.toggle(number, event.shiftKey));
         group.addEventListener("keydown", (event) => {
-            if (event.key !== "Enter" && event.key !== " ") return;
+            const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+            const press = event.key === "Enter" || event.key === " ";
+            if (!step && !press) return;
             event.preventDefault();
             event.stopPropagation(); // the page has shortcuts of its own
-            this.toggle(number);
-            this.svg.querySelector(`[data-face="${number}"]`)?.focus();
+            if (press) this.toggle(number, event.shiftKey);
+            const { length } = this.data.boxes;
+            this.svg.querySelector(`[data-face="${(number + (step ?? 0) + length) % length}"]`)?.focus();
         });
     }
 }
