@@ -827,7 +827,7 @@ def test_unknown_names_are_refused(arguments: Any, words: str) -> None:
 
 def test_options_that_are_none_are_refused() -> None:
     with pytest.raises(InputError, match="options is a dict"):
-        identity().restore(np.zeros((9, 9, 3), np.uint8), faces=[], options={"strength": 1.0})  # type: ignore[arg-type]
+        identity().restore(np.zeros((9, 9, 3), np.uint8), faces=[], options={"strength": 1.0})  # type: ignore[call-overload]
 
 
 def test_devices_and_dtypes() -> None:
