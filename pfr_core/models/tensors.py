@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsError
 from ..support.files import replacing
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+NetT = TypeVar("NetT", bound=nn.Module)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -50,8 +53,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
-    content = load_pickled(path, "Download it again, or ask its author for safetensors.")
-    for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
+    content = load_pickled(path, "Download it again, or, if you trust it, have it converted to safetensors elsewhere.")
+    for wrapper in ("g_ema", "params_ema", "params", "state_dict"):  # trainers wrap the state dict under such names
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(
@@ -81,6 +84,21 @@ def load_pickled(path: Path, advice: str) -> object:
         ) from error
     except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
         raise CheckpointError(f"{path}: damaged or no file of tensors ({error}). {advice}") from error
+
+
+def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:
+    """Return the network that ``make`` builds, in eval mode, with the tensors of ``state``: no weights drawn, none copied.
+
+    Raises:
+        CheckpointError: they are not those of the network.
+    """
+    with torch.device("meta"):
+        net = make()
+    try:
+        net.load_state_dict(dict(state), assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"The tensors are not those of a whole {what}. Download the file again. ({error})") from error
+    return net.eval()
 
 
 @contextmanager
