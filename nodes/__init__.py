@@ -1,10 +1,11 @@
 """ComfyUI's side of PFR: every node is a few lines around ``pfr_core``.
 
-A file for each family: ``model``, ``detect``, ``crops``, ``restore``, ``degrade``. ``inputs`` turns ``RestoreOptions`` into
-widgets, ``images`` converts pictures, ``runtime`` talks to ComfyUI. The face picker and the before | after preview are in
-``web/js``, texts in other languages in ``locales``.
+A file for each family: ``model``, ``detect``, ``crops``, ``restore``, ``compare``, ``degrade``. ``inputs`` turns
+``RestoreOptions`` into widgets, ``images`` converts pictures, ``runtime`` talks to ComfyUI. The face picker and the
+before | after preview are in ``web/js``, texts in other languages in ``locales``.
 """
 
+from .compare import PFRCompareModels
 from .crops import PFRCropFaces, PFRPasteFaces, PFRRestoreCrops
 from .degrade import PFRDegrade
 from .detect import PFRDetectFaces
@@ -18,6 +19,7 @@ _TITLES: dict[type, str] = {
     PFRCropFaces: "Crop Faces (PFR)",
     PFRRestoreCrops: "Restore Face Crops (PFR)",
     PFRPasteFaces: "Paste Faces Back (PFR)",
+    PFRCompareModels: "Compare Face Restoration Models (PFR)",
     PFRDegrade: "Degrade Photo (PFR)",
 }
 

@@ -71,19 +71,24 @@ class PFRRestoreCrops:
             "required": {
                 "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
                 "crops": ("IMAGE", {"tooltip": "Square, upright faces, from Crop Faces."}),
-            }
+            },
+            "optional": inputs.widgets(inputs.OF_MODELS),
         }
 
-    def restore(self, model: runtime.LoadedModel, crops: Tensor) -> tuple[Tensor]:
+    def restore(self, model: runtime.LoadedModel, crops: Tensor, **values: Any) -> dict[str, Any]:
         _check_square(crops)
-        restorer, frames, steps, results = model.restorer(), Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
+        restorer, notices = model.restorer(), runtime.Notices(1)
+        widgets = inputs.options(values, has=restorer.model_options)
+        for text in widgets.ignored:
+            notices.say(text)
+        frames, steps, results = Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
             with steps.frame(numbers[-1]):
                 before = np.stack([cut_whole(frames[number], restorer.crop_size).crop for number in numbers])
-                after = restorer.restore_crops(before, should_stop=steps.check)
+                after = restorer.restore_crops(before, options=widgets.options, should_stop=steps.check)
                 results.extend(resize(crop, *crops.shape[1:3]) for crop in after)
-        return (results.result(crops[..., :3]),)
+        return {"ui": notices.ui(), "result": (results.result(crops[..., :3]),)}
 
 
 class PFRPasteFaces:

@@ -107,7 +107,7 @@ class PFRDetectFaces:
                 **inputs.widgets(inputs.FINDING),
             },
             "optional": {
-                **inputs.widgets(inputs.LATER),
+                **inputs.widgets([name for name in inputs.LATER if name not in inputs.OF_MODELS]),
                 "region": ("MASK", {"tooltip": "Faces are looked for in the white part only, where smaller ones are found."}),
                 "given": ("BOUNDING_BOX", {"forceInput": True, "tooltip": GIVEN}),
             },

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.options import CHOOSE, FIND, PASTE, RestoreOptions
+from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions
 from ..pfr_core.support.schema import Spec, names, specs
 
-LATER = ("only_bad_faces",)
+LATER = ("only_bad_faces", "fidelity")
 """Options that came after graphs were saved: their widgets are the last, for the page gives saved values by order, and optional,
 for a program's graphs lack them."""
 FINDING = tuple(name for name in names(RestoreOptions, FIND, CHOOSE) if name not in LATER)
 PASTING = names(RestoreOptions, PASTE)
+OF_MODELS = names(RestoreOptions, NETWORK)
+"""What only some models have."""
 
 ADVANCED = frozenset(
     {
@@ -71,12 +73,13 @@ def widget(spec: Spec) -> Widget:
     return "INT", {**common, **limits}  # without the step, to which ComfyUI would round
 
 
-def options(values: Mapping[str, Any], *, upscaled: bool = False) -> Chosen:
+def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collection[str] = ()) -> Chosen:
     """Return what the widgets' values say; other names are passed over.
 
     Args:
         values: by name.
         upscaled: an enlarged picture is connected, so ``scale`` has no effect.
+        has: the options of :data:`OF_MODELS` that the model has.
 
     Raises:
         InputError: a value is out of range, or not a list of numbers.
@@ -98,6 +101,10 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False) -> Chosen:
     if chosen.get("scale", 1) != 1 and upscaled:
         ignored.append("Enlarge was ignored: an upscaled image is connected.")
         del chosen["scale"]
+    for name in OF_MODELS:
+        spec = specs(RestoreOptions)[name]
+        if name not in has and chosen.pop(name, spec.default) != spec.default:
+            ignored.append(f"{spec.label} was ignored: this model has no such option.")
     none = select == "index" and not chosen.get("indices")
     if none:
         chosen = {**chosen, "select": "all"}

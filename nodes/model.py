@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, get_args
 
+from ..pfr_core.models.registry import REGISTRY
 from ..pfr_core.options import Setup
 from ..pfr_core.support.choices import DTypeName
 from ..pfr_core.support.schema import specs
@@ -14,14 +15,15 @@ CATEGORY = "image/face"
 
 
 class PFRLoadModel:
-    """A file of ``models/facerestore_models``, or the shipped model."""
+    """A file of ``models/facerestore_models``, the shipped model, or a published one."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads a face restoration model: the one that ships with PFR, or a PFR or GPEN file in models/facerestore_models. "
-        "The shipped weights are for non-commercial research only."
+        "Loads a face restoration model: the one that ships with PFR, a file in models/facerestore_models (PFR, GPEN, GFPGAN, "
+        "CodeFormer, RestoreFormer, or such a network as ONNX), or a published one, downloaded when it is first used. "
+        "The shipped weights are for non-commercial research only; the others have licences of their own."
     )
-    SEARCH_ALIASES = ("face restoration", "GPEN", "GFPGAN", "CodeFormer", "facerestore")
+    SEARCH_ALIASES = ("face restoration", "GPEN", "GFPGAN", "CodeFormer", "RestoreFormer", "facerestore")
     RETURN_TYPES = ("PFR_MODEL", "INT")
     RETURN_NAMES = ("model", "crop_size")
     OUTPUT_TOOLTIPS = (
@@ -36,7 +38,7 @@ class PFRLoadModel:
         devices = list(get_args(runtime.DeviceName))
         return {
             "required": {
-                "model": (names, {"default": names[0], "tooltip": "default: the weights that ship with PFR."}),
+                "model": (names, {"default": names[0], "tooltip": f"default: the weights that ship with PFR. {_offers()}"}),
                 "device": (devices, {"default": devices[0], "tooltip": "auto: the device that ComfyUI uses."}),
                 "dtype": inputs.widget(specs(Setup)["dtype"]),
             }
@@ -51,8 +53,17 @@ class PFRLoadModel:
     @classmethod
     def IS_CHANGED(cls, model: str, **_: Any) -> str:
         """Return a file that was replaced is read again."""
-        return model if model == runtime.DEFAULT else f"{model} {os.path.getmtime(runtime.model_path(model))}"
+        path = runtime.model_path(model)
+        return path if path == model else f"{model} {os.path.getmtime(path)}"
 
-    def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> tuple[runtime.LoadedModel, int]:
+    def load(self, model: str, device: runtime.DeviceName, dtype: DTypeName) -> dict[str, Any]:
         loaded = runtime.load(model, device, dtype)
-        return loaded, loaded.patcher.model.config.size
+        net = loaded.patcher.model
+        return {"ui": {"text": [f"Licence of {model}: {net.licence}"]}, "result": (loaded, net.size)}
+
+
+def _offers() -> str:
+    """Say what is downloaded when it is chosen, and under which licences."""
+    offers = [REGISTRY[name] for name in runtime.published() if not REGISTRY[name].embedded]
+    each = [f"{weights.name} ({weights.bytes / 1e6:.0f} MB; {weights.licence})" for weights in offers]
+    return f"Downloaded when first used: {'; '.join(each)}."

@@ -63,8 +63,9 @@ class PFRRestoreFaces:
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        widgets = inputs.options(values, upscaled=upscaled is not None)
-        restorer, options = model.restorer(runtime.detector(detector)), widgets.options
+        restorer = model.restorer(runtime.detector(detector))
+        widgets = inputs.options(values, upscaled=upscaled is not None, has=restorer.model_options)
+        options = widgets.options
         if faces is not None:
             faces.check(image)
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]

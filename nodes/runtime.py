@@ -13,11 +13,14 @@ from urllib.parse import quote
 
 import torch
 
-from ..pfr_core import FaceRestorer, load_model
+from ..pfr_core import FaceRestorer, load_face_model
 from ..pfr_core.errors import PFRError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
-from ..pfr_core.models.disk import add_search_folder
+from ..pfr_core.models.disk import add_search_folder, on_disk
+from ..pfr_core.models.download import obtain
+from ..pfr_core.models.load import MODEL_SUFFIXES
+from ..pfr_core.models.registry import REGISTRY, restorers
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -27,7 +30,6 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
-SUFFIXES = {".safetensors", ".pth", ".pt"}
 DEFAULT = "default"
 """The model that ships with PFR."""
 
@@ -67,10 +69,9 @@ def register_folders() -> None:
 
     for key, folder in ((MODEL_FOLDER, "facerestore_models"), (DETECTOR_FOLDER, "facedetection")):
         folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / folder))
-        folder_paths.folder_names_and_paths[key][1].update(SUFFIXES)  # a new key starts empty: every file would be listed
-        if key == DETECTOR_FOLDER:
-            for path in folder_paths.get_folder_paths(key):
-                add_search_folder(path)
+        folder_paths.folder_names_and_paths[key][1].update(MODEL_SUFFIXES)  # a new key starts empty: every file would be listed
+        for path in folder_paths.get_folder_paths(key):
+            add_search_folder(path)
 
 
 def web_directory(pack: str) -> str | None:
@@ -87,30 +88,36 @@ def web_directory(pack: str) -> str | None:
     return None
 
 
+def published() -> list[str]:
+    """Return the names of models that come with PFR or can be downloaded."""
+    return [weights.name for weights in restorers() if weights.embedded or weights.urls]
+
+
 def model_names() -> list[str]:
-    """Return the shipped model and every file in the model folder."""
+    """Return the shipped model, every file in the model folder, and what can be downloaded."""
     import folder_paths
 
-    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER)]
+    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in published() if name != DEFAULT)]
 
 
 def model_path(name: str) -> str:
-    """Return the file of a model in the model folder, or the shipped model's name.
+    """Return the file of a model in the model folder, or the name of a published one.
 
     Raises:
         FileNotFoundError: it is not there any more.
     """
     import folder_paths
 
-    return DEFAULT if name == DEFAULT else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+    return name if name in published() else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
 
 
 def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
-    """Read a model and hand it to ComfyUI's model manager.
+    """Read a model, downloaded if need be, and hand it to ComfyUI's model manager.
 
     Raises:
-        InputError: a precision the device cannot do.
-        CheckpointError: not a PFR or GPEN file.
+        InputError: a precision that the device or the network cannot do.
+        CheckpointError: not a file of a restoration network.
+        WeightsError: the model is not to be had.
     """
     import comfy.model_management as management
     import comfy.model_patcher as model_patcher
@@ -118,9 +125,32 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     cpu = torch.device("cpu")
     load_device = cpu if device == "cpu" else management.get_torch_device()
     offload_device = cpu if device == "cpu" else management.unet_offload_device()
-    net = load_model(model_path(name), "cpu", resolve_dtype(dtype, load_device))
+    resolve_dtype(dtype, load_device)  # before a model is downloaded
+    if name in published():
+        _fetch(name)
+    net = load_face_model(model_path(name))
+    net.to(resolve_dtype(dtype, load_device, net.dtypes))
     patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
     return LoadedModel(name, patcher(net, load_device, offload_device), dtype)
+
+
+def _fetch(name: str) -> None:
+    """Download a published model that is not on this machine; the log tells its licence, ComfyUI's bar how far it is."""
+    from comfy.utils import ProgressBar
+
+    weights = REGISTRY[name]
+    if on_disk(name) is None:
+        log.warning("%s: %s, %.0f MB, is downloaded. Licence: %s.", name, weights.file, weights.bytes / 1e6, weights.licence)
+        bar = ProgressBar(weights.bytes)
+        obtain(name, progress=lambda done, total: bar.update_absolute(done, total), should_stop=interrupted)
+
+
+def interrupted() -> bool:
+    """Return false, the answer to ``should_stop``, or raise ComfyUI's own exception if the user pressed stop."""
+    import comfy.model_management as management
+
+    management.throw_exception_if_processing_interrupted()
+    return False
 
 
 def detector(name: DetectorName) -> Detector:
@@ -214,11 +244,8 @@ class Steps:
         self.bar.update_absolute(self.done, self.whole)
 
     def check(self) -> bool:
-        """Return false, the answer to ``should_stop``, or raise ComfyUI's own exception if the user pressed stop."""
-        import comfy.model_management as management
-
-        management.throw_exception_if_processing_interrupted()
-        return False
+        """See :func:`interrupted`."""
+        return interrupted()
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Take ``progress`` of the pipeline: a frame with many faces moves the bar face by face."""

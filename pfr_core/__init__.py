@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .degradation import Degradation
     from .faces.face import Face
     from .models.checkpoint import load_model, save_model
+    from .models.load import load_face_model
     from .network.config import PFRConfig
+    from .network.face_model import FaceModel
     from .network.mmrb import MMRB
     from .network.pfr import PFR
     from .options import RestoreOptions
@@ -26,6 +28,7 @@ __all__ = [
     "PFR",
     "Degradation",
     "Face",
+    "FaceModel",
     "FaceRestorer",
     "Notice",
     "PFRConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "Restored",
     "RestoredFile",
     "__version__",
+    "load_face_model",
     "load_model",
     "save_model",
 ]
@@ -43,6 +47,7 @@ _HOMES = {
     "PFR": "network.pfr",
     "Degradation": "degradation",
     "Face": "faces.face",
+    "FaceModel": "network.face_model",
     "FaceRestorer": "restorer",
     "Notice": "support.notice",
     "PFRConfig": "network.config",
@@ -50,6 +55,7 @@ _HOMES = {
     "RestoreOptions": "options",
     "Restored": "session",
     "RestoredFile": "session",
+    "load_face_model": "models.load",
     "load_model": "models.checkpoint",
     "save_model": "models.checkpoint",
 }

@@ -97,15 +97,22 @@ class Layer:
         face: the face; None for an image that is itself an aligned face.
         matrix: [2,3], pixels of the photograph to pixels of the crop.
         crop: [S,S,3] float32 in [0,1], as it was cut out.
-        restored: the crop as the network restored it, once it has; then it stays.
+        restored: the crop as the network restored it, once it has.
+        restored_how: the network's options that it did so with.
     """
 
     face: Face | None
     matrix: Matrix
     crop: FloatImage
     restored: FloatImage | None = None
+    restored_how: object = None
     _finished: Last[FloatImage] = field(default_factory=Last, repr=False)
     _parsed: Last[FloatImage] = field(default_factory=Last, repr=False)
+
+    def take(self, restored: FloatImage, how: object) -> None:
+        """Take what the network made of the crop with these options."""
+        self.restored, self.restored_how = restored, how
+        self._finished, self._parsed = Last(), Last()
 
     def finished(self, gray: bool, options: RestoreOptions) -> FloatImage:
         """Return the restored crop in the colours that it is pasted in."""

@@ -5,16 +5,16 @@ Command line, nodes and demo are derived from it (``support/schema.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from .errors import InputError
 from .support.choices import ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
-from .support.schema import check_fields, names, option
+from .support.schema import check_fields, names, option, specs
 
-FIND, CHOOSE, PASTE = "find", "choose", "paste"
-"""Groups of options: how faces are found, which of them are restored, and how they are put back."""
+FIND, CHOOSE, NETWORK, PASTE = "find", "choose", "network", "paste"
+"""Groups of options: how faces are found, which of them are restored, by what choice of the network, how they are put back."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Setup:
         InputError: a value has the wrong type or is none of the choices.
     """
 
-    model: str = option("default", "model file, or 'default' (the one that comes with pfr)")
+    model: str = option("default", "model file, or a name of `pfr weights list`, downloaded when it is first used")
     detector: DetectorName = option("auto", "face detector; auto and builtin download nothing")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
     dtype: DTypeName = option("auto", "precision; auto: what suits the device")
@@ -64,6 +64,9 @@ class RestoreOptions:
     count: int | None = option(None, "with select=all: at most so many faces", 1, 100000, group=CHOOSE)
     only_bad_faces: bool = option(
         True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
+    )
+    fidelity: float = option(
+        0.5, "CodeFormer only: 0 gives the most detail, 1 keeps the most of the input", 0.0, 1.0, group=NETWORK, step=0.05
     )
     strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0, group=PASTE, step=0.05)
     mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own", group=PASTE)
@@ -130,6 +133,7 @@ class Changes(TypedDict, total=False):
     indices: tuple[int, ...]
     count: int | None
     only_bad_faces: bool
+    fidelity: float
     strength: float
     mask: MaskKind
     feather: float
@@ -139,7 +143,7 @@ class Changes(TypedDict, total=False):
 
 
 def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False) -> list[str]:
-    """Return those of the options ``given`` that do nothing, sorted.
+    """Return those of the options ``given`` that do nothing, sorted; for what a network lacks see :func:`lacking`.
 
     Args:
         given: names of options, ``"detector"`` among them.
@@ -154,12 +158,27 @@ def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool =
     return sorted(useless & set(given))
 
 
-def changed(options: RestoreOptions, changes: Mapping[str, Any], *, aligned: bool = False, faces: bool = False) -> RestoreOptions:
+def lacking(given: Iterable[str], options: RestoreOptions, has: Collection[str]) -> list[str]:
+    """Return the options that a network lacks and that were asked for: ``given``, or with another value than the default.
+
+    Args:
+        given: names of options, whatever their values.
+        options: all of them.
+        has: options of the network.
+    """
+    asked = {name for name in names(RestoreOptions, NETWORK) if getattr(options, name) != specs(RestoreOptions)[name].default}
+    return sorted((asked | set(given)) & set(names(RestoreOptions, NETWORK)) - set(has))
+
+
+def changed(
+    options: RestoreOptions, changes: Mapping[str, Any], has: Collection[str], *, aligned: bool = False, faces: bool = False
+) -> RestoreOptions:
     """Return ``options`` with some fields changed.
 
     Args:
         options: what is changed.
         changes: new values by name.
+        has: options of the network.
         aligned: as for :func:`without_effect`.
         faces: as for :func:`without_effect`.
 
@@ -173,4 +192,7 @@ def changed(options: RestoreOptions, changes: Mapping[str, Any], *, aligned: boo
     useless = without_effect(changes, aligned=aligned, faces=faces)
     if useless:
         raise InputError(f"{useless} have no effect when {'the image is aligned' if aligned else 'faces are given'}.")
-    return replace(options, **changes)
+    options = replace(options, **changes)
+    if missing := lacking(changes, options, has):
+        raise InputError(f"{', '.join(missing)}: this model has no such option; leave it out, or choose a model that has it.")
+    return options

@@ -20,11 +20,12 @@ from .errors import InputError
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
-from .models.checkpoint import load_model, model_file
+from .models.checkpoint import model_file
 from .models.disk import sha256_of
+from .models.load import load_face_model
 from .network import inference
 from .network.config import PRESETS
-from .network.pfr import PFR
+from .network.face_model import FaceModel
 from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
@@ -67,8 +68,8 @@ class FaceRestorer:
     not safe to use it from several threads at once.
 
     Args:
-        model: what :func:`pfr_core.load_model` takes: a file, ``"default"`` or a preset's name. Or a network; it is
-            moved, converted and put into eval mode itself, not a copy of it.
+        model: what :func:`pfr_core.load_face_model` takes: a file, the name of a model in the registry or of a preset. Or a
+            network; it is moved, converted and put into eval mode itself, not a copy of it.
         detector: which face detector: its name, or one that is already loaded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
         dtype: precision of the network.
@@ -77,8 +78,9 @@ class FaceRestorer:
         parser: makes the ``parse`` masks; one of its own if left out.
 
     Raises:
-        InputError: an unknown name or a device that is not there.
+        InputError: an unknown name, a device that is not there or a precision that the network does not bear.
         CheckpointError: the model file cannot be used.
+        WeightsError: the model is not to be had.
 
     Example:
         >>> restored = FaceRestorer().restore("examples/degraded.jpg", strength=0.8)
@@ -88,7 +90,7 @@ class FaceRestorer:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | PFR = "default",
+        model: str | os.PathLike[str] | FaceModel = "default",
         detector: DetectorName | Detector = "auto",
         *,
         device: str | torch.device = "auto",
@@ -99,31 +101,33 @@ class FaceRestorer:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
-        if not isinstance(model, (str, os.PathLike, PFR)):
-            raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a PFR network.")
+        if not isinstance(model, (str, os.PathLike, FaceModel)):
+            raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
         self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        resolve_dtype(dtype, self.device)  # before a model is downloaded
         self.batch_size = batch_size
         self.options = options or RestoreOptions()
         self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)
         self.parser = parser or FaceParser(self.device)
-        self._model = model
-        self._net: PFR | None = None
-        self._size = self.net.config.size
+        self._model, self._dtype = model, dtype
+        self._net: FaceModel | None = None
+        # What is asked for after the network's memory was given back.
+        self._size, self.model_options, self.licence = self.net.size, self.net.options, self.net.licence
 
     @property
-    def net(self) -> PFR:
+    def net(self) -> FaceModel:
         """The network; read again if its memory was given back."""
         if self._net is None:
-            net = self._model if isinstance(self._model, PFR) else load_model(self._model, self.device, self.dtype)
-            self._net = net.to(self.device, self.dtype).to(memory_format=memory_format(self.device)).eval()
+            net = self._model if isinstance(self._model, FaceModel) else load_face_model(self._model)
+            dtype = resolve_dtype(self._dtype, self.device, net.dtypes)
+            self._net = net.to(self.device, dtype).to(memory_format=memory_format(self.device)).eval()
         return self._net
 
     @cached_property
     def provenance(self) -> Provenance:
         """Name and SHA-256 of the model, to be recorded in the files it made; computed once."""
-        name = "custom" if isinstance(self._model, PFR) else str(self._model)
-        if isinstance(self._model, PFR) or name in PRESETS:  # no file to take the hash of
+        name = "custom" if isinstance(self._model, FaceModel) else str(self._model)
+        if isinstance(self._model, FaceModel) or name in PRESETS:  # no file to take the hash of
             digest = hashlib.sha256()
             for value in self.net.state_dict().values():
                 digest.update(value.detach().float().cpu().numpy().tobytes())
@@ -218,7 +222,7 @@ class FaceRestorer:
         if not (isinstance(image, torch.Tensor) and image.ndim == 4):
             session = PhotoSession[Any, Any](self, image, faces=faces, aligned=aligned)
             return session.restore(options, background=background, progress=progress, should_stop=should_stop, **changes)
-        chosen = changed(options or self.options, changes, aligned=aligned, faces=faces is not None)
+        chosen = changed(options or self.options, changes, self.model_options, aligned=aligned, faces=faces is not None)
         frames, repack = unpack(image)
         if faces is not None and len(frames) != 1:
             raise InputError(f"faces were given for a batch of {len(frames)} images; pass the images one by one.")
@@ -284,11 +288,15 @@ class FaceRestorer:
         self,
         crops: FloatImage,
         *,
+        options: RestoreOptions | None = None,
         progress: inference.Progress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> FloatImage:
-        """Run the network: [N,S,S,3] float32 in [0,1] -> the same."""
-        return inference.restore_crops(self.net, crops, batch_size=self.batch_size, progress=progress, should_stop=should_stop)
+        """Run the network: [N,S,S,3] float32 in [0,1] -> the same, with those of ``options`` that it has."""
+        chosen = {name: getattr(options or self.options, name) for name in self.model_options}
+        return inference.restore_crops(
+            self.net, crops, batch_size=self.batch_size, options=chosen, progress=progress, should_stop=should_stop
+        )
 
     def release(self) -> None:
         """Give back the memory of network, detector and parser; they are loaded again when needed."""

@@ -23,7 +23,7 @@ from .faces.face import Face
 from .faces.mask import FaceParser
 from .find import Found, choose_in, find_candidates
 from .network import inference
-from .options import CHOOSE, FIND, Changes, RestoreOptions, changed
+from .options import CHOOSE, FIND, NETWORK, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .photo.read import read_photo
@@ -102,9 +102,16 @@ class Models(Protocol):
     @property
     def crop_size(self) -> int: ...
     @property
+    def model_options(self) -> tuple[str, ...]: ...
+    @property
     def provenance(self) -> Provenance: ...
     def restore_crops(
-        self, crops: FloatImage, *, progress: inference.Progress | None = None, should_stop: ShouldStop | None = None
+        self,
+        crops: FloatImage,
+        *,
+        options: RestoreOptions | None = None,
+        progress: inference.Progress | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> FloatImage: ...
 
 
@@ -234,16 +241,18 @@ def restore_all(
     with _timed(seconds, "align"):
         layers = [work.cut(each.faces) for work, each in zip(works, found, strict=True)]
     with _timed(seconds, "restore"):
-        new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored is None))
+        how = tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
+        new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored_how != how))
         if options.strength > 0 and new:
             models = works[0].models
             after = models.restore_crops(
                 stacked([layer.crop for layer in new], models.crop_size),
+                options=options,
                 progress=lambda done, total: report("restore", done, total),
                 should_stop=should_stop,
             )
             for layer, restored in zip(new, after, strict=True):
-                layer.restored = restored
+                layer.take(restored, how)
     for number, (work, each, own, background) in enumerate(zip(works, found, layers, backgrounds, strict=True)):
         _check_stop(should_stop)
         with _timed(seconds, "paste"):
@@ -412,7 +421,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         self, options: RestoreOptions | None, changes: Mapping[str, Any], faces: Sequence[Face] | None = None
     ) -> RestoreOptions:
         given = self._given or faces is not None
-        return changed(options or self.models.options, changes, aligned=self._work.aligned, faces=given)
+        has = self.models.model_options
+        return changed(options or self.models.options, changes, has, aligned=self._work.aligned, faces=given)
 
     def _restored(self, done: Done, seconds: dict[str, float]) -> Restored[ImageT_co, MaskT_co, list[Face]]:
         mask: Any = done.pasted.mask if self._device is None else torch.from_numpy(done.pasted.mask).to(self._device)

@@ -82,7 +82,7 @@ def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: s
 def test_the_nodes(pack: Any) -> None:
     """They get pixels, of which only finding and pasting have something to tell."""
     image = torch.full((1, 48, 64, 3), 0.5)
-    model, _ = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]().load("small.safetensors", "cpu", "fp32")
+    model, _ = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]().load("small.safetensors", "cpu", "fp32")["result"]
     for name, inputs in {"DetectFaces": {}, "RestoreFaces": {"model": model}}.items():
         node = pack.NODE_CLASS_MAPPINGS[f"PFR{name}"]()
         widgets = {key: given["default"] for key, (_, given) in node.INPUT_TYPES()["required"].items() if "default" in given}

@@ -11,7 +11,7 @@ import pytest
 
 from pfr_core import FaceRestorer, RestoreOptions
 from pfr_core.errors import InputError
-from pfr_core.options import CHOOSE, FIND, PASTE, Setup, without_effect
+from pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, Setup, without_effect
 from pfr_core.support.arguments import add_options, chosen
 from pfr_core.support.schema import Spec, check_fields, names, option, specs
 
@@ -103,7 +103,7 @@ def test_the_help_has_limits_and_defaults() -> None:
 
 
 def test_every_restore_option_is_in_one_of_the_groups() -> None:
-    assert sorted(names(RestoreOptions, FIND, CHOOSE, PASTE)) == sorted(item.name for item in fields(RestoreOptions))
+    assert sorted(names(RestoreOptions, FIND, CHOOSE, NETWORK, PASTE)) == sorted(item.name for item in fields(RestoreOptions))
 
 
 def test_a_setup_is_what_a_restorer_is_made_with() -> None:

@@ -84,7 +84,7 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     judge = commands.add_parser("evaluate", help="compare models on held-out faces, degraded with fixed seeds")
-    judge.add_argument("models", nargs="+", metavar="MODEL", help="model files, or 'default'")
+    judge.add_argument("models", nargs="+", metavar="MODEL", help="model files, or names of `pfr weights list`")
     judge.add_argument("data", help="training set with a val split")
     judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored by each model | truth")
     judge.add_argument("--grid-rows", type=int, default=8, help="faces in it (default: %(default)s)")

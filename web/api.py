@@ -65,6 +65,7 @@ class Api:
             chosen = RestoreOptions(max_face_size=max_face_size, count=count, indices=tuple(indices or ()), **options)
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
+            self.context.fetch(model, session)
             with self.context.engine.use(model) as restorer:
                 file = restorer.restore_file(source, session.new_folder(), options=chosen)
             faces = [face.to_dict() for face in file.restored.faces]

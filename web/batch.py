@@ -20,6 +20,7 @@ from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
+from .models import ModelMenu
 from .sessions import Session
 
 GALLERY_SIZE = 640
@@ -42,8 +43,8 @@ class BatchTab:
                 self.start = gr.Button("Restore all", variant="primary", size="lg", elem_id="batch-start")
                 self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="batch-stop")
                 with gr.Accordion("Settings", open=False):
-                    model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
-                    options |= controls(*BLEND, *SEARCH, "only_bad_faces")
+                    model = ModelMenu(context)
+                    options |= {**model.controls, **controls(*BLEND, *SEARCH, "only_bad_faces")}
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
@@ -74,7 +75,8 @@ class BatchTab:
             lambda uploads: None, [self.uploads], None, validator=context.hold, show_progress="hidden", queue=True, **PRIVATE
         )
         connect_job(
-            context, self.start, self.stop, self.run, [self.uploads, model], [self.told, self.zip, self.gallery, self.report],
+            context, self.start, self.stop, self.run,
+            [self.uploads, model.menu], [self.told, self.zip, self.gallery, self.report],
             inputs_kwargs=options, show_progress_on=[self.gallery], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
@@ -90,6 +92,7 @@ class BatchTab:
         with self.context.visit(request) as session:
             if not uploads:
                 raise InputError("There is nothing to restore yet. Choose some photos or a zip file first.")
+            self.context.fetch(model, session, progress)
             return self._run(session, uploads, model, RestoreOptions(**options), progress)
 
     def _run(self, session: Session, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pfr_core.errors import InputError, PFRError
+from pfr_core.models.registry import restorers
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, program
 
@@ -30,8 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--model", nargs="+", default=["default"], metavar="MODEL", dest="models",
-        help="model files to offer, or 'default'; the first is preset",
+        "--model", nargs="+", default=[weights.name for weights in restorers() if weights.embedded or weights.urls],
+        metavar="MODEL", dest="models",
+        help="models to offer, the first is preset: files, or names of `pfr weights list` (default: all that come with pfr or "
+        "can be downloaded)",
     )  # fmt: skip
     add_options(parser, Setup, only=("detector", "device", "dtype"))
     parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")

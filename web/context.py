@@ -57,6 +57,15 @@ class Context:
                 raise  # a defect: Gradio prints its traceback on the server
             raise gr.Error(text, duration=60, print_exception=False) from error
 
+    def fetch(self, model: str, session: Session, progress: gr.Progress | None = None) -> None:
+        """Download a published model when it is first used, with the page's progress bar."""
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress((done // 1_000_000, total // 1_000_000), desc=f"Downloading {model}", unit="MB")
+
+        self.engine.fetch(model, report, session.stop.is_set)
+
     def without_folders(self, text: str) -> str:
         """Return ``text`` with file names in place of the paths of temporary files and models."""
         for model in self.engine.models.values():

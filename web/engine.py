@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
+from pfr_core.compare import Comparison, compare
 from pfr_core.errors import InputError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.mask import FaceParser
 from pfr_core.find import Found, find_faces
-from pfr_core.models.checkpoint import model_file, read_checkpoint
+from pfr_core.models.disk import on_disk
+from pfr_core.models.download import obtain
+from pfr_core.models.load import load_face_model
+from pfr_core.models.registry import REGISTRY
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
@@ -19,11 +25,21 @@ from pfr_core.support.choices import DetectorName, DTypeName
 from pfr_core.support.device import resolve_device, resolve_dtype
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the page says of a model: side of its faces in px, bytes of a download (0 for none), licence, options it has."""
+
+    size: int
+    bytes: int
+    licence: str
+    options: tuple[str, ...]
+
+
 class Engine:
     """One detector, one mask parser and the model used last, each loaded when it is first needed.
 
     Args:
-        models: names that the page offers, and what :func:`pfr_core.load_model` takes for each.
+        models: names that the page offers, and what :func:`pfr_core.load_face_model` takes for each.
         detector: which face detector.
         device: ``auto``, ``cpu``, ``cuda``, ...
         dtype: precision of the restoration network.
@@ -49,6 +65,7 @@ class Engine:
         self._lock = threading.Lock()
         self._restorers: dict[str, FaceRestorer] = {}
         self._used = ""
+        self._facts: dict[str, Facts] = {}
 
     @contextmanager
     def use(self, model: str) -> Iterator[FaceRestorer]:
@@ -70,16 +87,51 @@ class Engine:
         """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network."""
         return self._lock if options.mask == "parse" else nullcontext()
 
-    def licence(self, model: str) -> str:
-        """Return licence of the weights of ``model``, as its file states it.
+    def facts(self, model: str) -> Facts:
+        """Return what is known of ``model`` without fetching it; a file's are read from it, once.
 
         Raises:
             CheckpointError, WeightsError: the file cannot be read.
         """
-        source = self.models[model]
-        if source in PRESETS:
-            return "random weights, untrained"
-        return read_checkpoint(model_file(source)).licence or "not stated in the file"
+        if model not in self._facts:
+            source = self.models[model]
+            weights = REGISTRY.get(source)
+            if source in PRESETS:
+                self._facts[model] = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
+            elif weights is not None and not weights.embedded:
+                self._facts[model] = Facts(weights.size, weights.bytes, weights.licence, weights.options)
+            else:
+                net = load_face_model(source)
+                self._facts[model] = Facts(net.size, 0, net.licence, net.options)
+        return self._facts[model]
+
+    def fetch(self, model: str, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
+        """Download ``model`` if it is a published one that is not on this machine.
+
+        Args:
+            model: its name on the page.
+            progress: called with (done, total) bytes.
+            should_stop: returning true ends the download with :class:`Cancelled`.
+
+        Raises:
+            WeightsError: it is not to be had.
+        """
+        source = self.models.get(model, "")
+        if source in REGISTRY and on_disk(source) is None:
+            obtain(source, progress=progress, should_stop=should_stop)
+
+    def compare(
+        self,
+        image: Array,
+        models: Sequence[str],
+        options: RestoreOptions,
+        progress: Callable[[str, int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Comparison:
+        """See :func:`pfr_core.compare.compare`."""
+        with self._lock:
+            loaders = [(model, partial(self._load, model)) for model in models]
+            return compare(image, loaders, options, progress=progress, should_stop=should_stop)
 
     def _load(self, model: str) -> FaceRestorer:
         if model not in self.models:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from pfr_core.errors import PFRError
-
 from .api import Api
 from .batch import BatchTab
+from .compare import CompareTab
 from .context import PRIVATE, Context
 from .degrade import DegradeTab
+from .models import licence
 from .photo import PhotoTab
 from .video import VideoTab
 
@@ -51,6 +51,8 @@ def build_page(context: Context) -> gr.Blocks:
             BatchTab(context)
         with gr.Tab("Video"):
             VideoTab(context)
+        with gr.Tab("Compare"):
+            CompareTab(context)
         with gr.Tab("Degrade"):
             DegradeTab(context, EXAMPLES / "astronaut.jpg")
         gr.Markdown(_small_print(context), elem_id="small-print")
@@ -74,12 +76,7 @@ def _notice(context: Context) -> str:
 
 
 def _small_print(context: Context) -> str:
-    lines = []
-    for name in context.engine.models:
-        try:
-            lines.append(f"Weights `{name}`: {context.engine.licence(name)}")
-        except PFRError as error:
-            lines.append(f"Weights `{name}` cannot be used: {context.without_folders(str(error))}")
+    lines = [licence(context, model) for model in context.engine.models]
     lines.append(
         "Photos and results stay on the machine that serves this page, and are deleted "
         f"{context.limits.keep_minutes:g} minutes after it is closed."

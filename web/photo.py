@@ -20,6 +20,7 @@ from . import pictures
 from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
+from .models import ModelMenu
 from .sessions import Session
 
 SHOW_RESULT = "() => document.getElementById('slider').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
@@ -100,7 +101,7 @@ class PhotoTab:
                 self.strength = controls("strength")["strength"]
                 self.start = gr.Button("Restore", variant="primary", size="lg", interactive=False, elem_id="restore")
                 with gr.Accordion("Settings", open=False):
-                    self.model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
+                    self.model = ModelMenu(context)
                     self.blend = controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
                     with gr.Accordion("Advanced", open=False):
                         self.search = controls(*SEARCH)
@@ -130,8 +131,9 @@ class PhotoTab:
             show_progress_on=[self.upload], trigger_mode="always_last", **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         restored = self.start.click(
-            self.restore, [self.model], result, inputs_kwargs=blend, show_progress_on=[self.slider], **GPU_QUEUE, **PRIVATE
-        )
+            self.restore, [self.model.menu], result, inputs_kwargs={**blend, **self.model.controls},
+            show_progress_on=[self.slider], **GPU_QUEUE, **PRIVATE,
+        )  # fmt: skip
         restored.then(None, js=SHOW_RESULT, queue=False, **PRIVATE)
         settings: dict[str, Any] = {
             "inputs_kwargs": blend, "show_progress": "minimal", "trigger_mode": "always_last",
@@ -178,6 +180,7 @@ class PhotoTab:
                 if stage == "restore":
                     progress((done, total), desc="Restoring", unit="faces")
 
+            self.context.fetch(model, session, progress)
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]

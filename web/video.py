@@ -17,6 +17,7 @@ from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, controls
 from .jobs import connect_job
+from .models import ModelMenu
 
 
 class VideoTab:
@@ -36,7 +37,8 @@ class VideoTab:
                 self.start = gr.Button("Restore the clip", variant="primary", size="lg", elem_id="clip-start")
                 self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="clip-stop")
                 with gr.Accordion("Settings", open=False):
-                    model = gr.Dropdown(list(context.engine.models), label="Model", filterable=False)
+                    model = ModelMenu(context)
+                    options |= model.controls
                     options |= controls(*(name for name in BLEND if name != "scale"), *SEARCH)
             with gr.Column(scale=7, min_width=320):
                 self.result = gr.Video(label="Restored", interactive=False, height=480, buttons=[], elem_id="clip-result")
@@ -46,7 +48,7 @@ class VideoTab:
                 )
         self.upload.change(self.look, [self.upload], [self.facts], validator=context.hold, show_progress="minimal", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run, [self.upload, model], [self.result, self.told, self.download],
+            context, self.start, self.stop, self.run, [self.upload, model.menu], [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
@@ -73,6 +75,7 @@ class VideoTab:
                 raise InputError("There is no clip yet. Choose one first.")
             source = Path(path)
             self._accept(source)
+            self.context.fetch(model, session, progress)
             folder = session.new_folder()
             target = folder / f"{source.stem}_restored.mp4"
             # A face that is sharp in one frame and not in the next would flicker.

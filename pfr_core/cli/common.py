@@ -1,4 +1,4 @@
-"""A loop over files in which one bad file does not stop the rest."""
+"""What several commands do: a loop over files in which one bad file does not stop the rest, a download that is seen."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
+from ..models.disk import on_disk
+from ..models.download import obtain
+from ..models.registry import REGISTRY
 from ..network.inference import is_out_of_memory
 from ..support.notice import Notice
 
@@ -54,3 +57,26 @@ def _describe(source: Path, error: Exception) -> str:
     if is_out_of_memory(error):
         return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."
     raise error
+
+
+def fetch(name: str) -> Path:
+    """Return the file of weights ``name``; before a download its licence is printed, during it a progress bar."""
+    weights = REGISTRY[name]
+    if not weights.embedded and weights.urls and on_disk(name) is None:
+        print(
+            f"{name}: {weights.file}, {weights.bytes / 1e6:.0f} MB, by {weights.source}. Licence: {weights.licence}.",
+            file=sys.stderr,
+        )
+    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return obtain(name, progress=progress)
+
+
+def fetch_model(model: str) -> None:
+    """Download a model that is a name of the registry and not on this machine yet."""
+    if model in REGISTRY and REGISTRY[model].size:
+        fetch(model)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from ..errors import CheckpointError, WeightsError
 from ..faces.retinaface import describe
@@ -18,11 +17,13 @@ from ..models.checkpoint import discriminator_file, model_file, read_checkpoint,
 from ..models.disk import cache_folder, on_disk
 from ..models.download import obtain
 from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
-from ..models.registry import GPEN_LICENCE, REGISTRY
+from ..models.load import read_face_model
+from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, published
 from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
-from ..support.arguments import program
+from ..support.arguments import flag, program
+from .common import fetch, fetch_model
 
 
 def list_weights(_: argparse.Namespace) -> int:
@@ -30,14 +31,23 @@ def list_weights(_: argparse.Namespace) -> int:
     for weights in REGISTRY.values():
         try:
             path = on_disk(weights.name)
-            place = str(path) if path else f"not on disk; {_download(weights.name)}"
+            get = _download(weights.name) if weights.urls else f"PFR does not download it, your own {weights.file} is found"
+            place = str(path) if path else f"not on disk; {get}"
             if weights.embedded:
                 place = f"embedded: {path or 'missing from the installation'}"
         except WeightsError as error:
             place = f"unusable: {error}"
-        print(f"{weights.name}: {weights.purpose}\n  licence: {weights.licence}\n  {place}")
+        print(f"{weights.name}: {describe_weights(weights)}\n  by: {weights.source}\n  licence: {weights.licence}\n  {place}")
     print(f"cache: {cache_folder()}")
     return 0
+
+
+def describe_weights(weights: Weights) -> str:
+    """Return in a few words what the weights are for, how large they are and what can be chosen."""
+    facts = [weights.purpose, *([f"{weights.size} px"] if weights.size else ())]
+    if weights.bytes:
+        facts.append(f"{weights.bytes / 1e6:.1f} MB")
+    return ", ".join([*facts, *map(flag, weights.options)])
 
 
 def show_path(arguments: argparse.Namespace) -> int:
@@ -55,13 +65,7 @@ def _download(name: str) -> str:
 
 def download_weights(arguments: argparse.Namespace) -> int:
     """Download a file with a progress bar."""
-    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        print(obtain(arguments.name, progress=progress))
+    print(fetch(arguments.name))
     return 0
 
 
@@ -110,16 +114,23 @@ def show_info(arguments: argparse.Namespace) -> int:
     if arguments.file == "builtin":
         print(json.dumps(describe(obtain("builtin")), indent=2))
         return 0
+    fetch_model(arguments.file)
     path = model_file(arguments.file)
-    checkpoint = read_checkpoint(path)
+    net = read_face_model(path)
+    tensors = net.state_dict().values()
     content = {
         "file": str(path),
-        "layout": checkpoint.source,
-        "config": checkpoint.config.to_dict(),
-        "parameters": sum(value.numel() for value in checkpoint.state.values()),
-        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in checkpoint.state.values()}),
-        "licence": checkpoint.licence,
-        "provenance": checkpoint.provenance,
+        "layout": net.kind,
+        "size": net.size,
+        "options": net.options,
+        "parameters": sum(value.numel() for value in tensors),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in tensors}),
+        "licence": net.licence,
     }
+    if isinstance(net, PFR):
+        checkpoint = read_checkpoint(path)
+        content |= {"layout": checkpoint.source, "config": net.config.to_dict(), "provenance": checkpoint.provenance}
+    elif (weights := published(path.name)) is not None:
+        content |= {"source": weights.source, "sha256": weights.sha256, "addresses": weights.urls}
     print(json.dumps(content, indent=2))
     return 0

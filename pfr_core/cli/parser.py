@@ -16,7 +16,7 @@ from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, FIND, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, program
 from ..support.choices import Blur
-from ..support.schema import names
+from ..support.schema import names, specs
 
 OFF = "off"
 """A stage of the degradation that is left out."""
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_restore, _add_detect, _add_degrade, _add_models, _add_flicker):
+    for add in (_add_restore, _add_compare, _add_detect, _add_degrade, _add_models, _add_flicker):
         add(commands)
     return parser
 
@@ -59,6 +59,23 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
     add_options(parser.add_argument_group("clips"), ClipOptions)
     parser.set_defaults(work="restore.run")
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``compare``."""
+    parser = commands.add_parser(
+        "compare",
+        help="one photograph by several models, side by side",
+        description="Restore the faces of a photograph with several models and write one picture: a row for each face, a column "
+        "for each model, the input first.",
+    )
+    parser.add_argument("photo", type=Path, metavar="PHOTO")
+    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names of `weights list`, or model files")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="the picture to write")
+    _add_setup(parser, only=[name for name in specs(Setup) if name != "model"])
+    options = [name for name in specs(RestoreOptions) if name not in ("scale", "only_bad_faces")]
+    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions, only=options)
+    parser.set_defaults(work="compare.run")
 
 
 def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -136,7 +153,9 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     gpen.set_defaults(work="models.import_gpen")
 
     info = commands.add_parser("info", help="what is in a model file")
-    info.add_argument("file", metavar="FILE", help="model file, 'default', or 'builtin' for the embedded face detector")
+    info.add_argument(
+        "file", metavar="FILE", help="model file, a name of `weights list`, or 'builtin' for the embedded face detector"
+    )
     info.set_defaults(work="models.show_info")
 
 

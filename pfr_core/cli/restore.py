@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..options import ClipOptions, RestoreOptions, Setup, without_effect
+from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
@@ -21,7 +21,7 @@ from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
-from .common import for_each, tell
+from .common import fetch_model, for_each, tell
 from .inputs import Pairs, is_clip, list_inputs, plan_outputs
 
 
@@ -42,9 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
     if not todo:
         return 0
+    setup = Setup(**chosen(arguments, Setup))
+    fetch_model(setup.model)
     if clips:
         from .clips import restore_one_clip
     restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
+    if missing := lacking(vars(arguments), options, restorer.model_options):
+        raise InputError(
+            f"{flag(missing[0])}: the model {setup.model} has no such option; leave it out, or choose another model."
+        )
     if restorer.device.type == "cpu":
         keep_memory()
 

@@ -22,8 +22,9 @@ from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from . import gpen
+from .disk import verify
 from .download import obtain
-from .registry import GPEN_LICENCE
+from .registry import GPEN_LICENCE, published, restorers
 from .tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ PARTS = {
     TRAINING_FORMAT: "a run to be gone on from, for the trainer's --init-from",
 }
 FORMAT_VERSION = 1
+_NAMED = "`pfr weights list` names the models that restore faces."
 
 
 @dataclass(frozen=True)
@@ -155,22 +157,29 @@ def read_part(path: str | os.PathLike[str], *parts: Literal["prior", "discrimina
 
 
 def model_file(name: str | os.PathLike[str]) -> Path:
-    """Return the file that ``name`` means: ``"default"`` is the model that comes with the package, all else a path.
+    """Return the file that ``name`` means: of a model in the registry, downloaded if it is not on this machine, or a path.
 
     Raises:
-        CheckpointError: no such file.
-        WeightsError: ``"default"``, and the model is missing from the installation.
+        CheckpointError: no such file, or weights of something else than a restoration network.
+        WeightsError: the model is not to be had, or the file has the name of a published one but is another.
 
     Example:
         >>> model_file("default").name
         'pfr-default.safetensors'
     """
-    if str(name) == DEFAULT:
-        return obtain(DEFAULT)
-    if not Path(name).is_file():
-        known = ", ".join((DEFAULT, *PRESETS))
+    models = [weights.name for weights in restorers()]
+    if str(name) in models:
+        return obtain(str(name))
+    path = Path(name)
+    if not path.is_file():
+        known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
         raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
-    return Path(name)
+    weights = published(path.name)
+    if weights is not None:
+        if not weights.size:
+            raise CheckpointError(f"{path}: the weights {weights.name} ({weights.purpose}), no restoration network. {_NAMED}")
+        verify(path, weights)
+    return path
 
 
 def discriminator_file(model: Path) -> Path:
@@ -192,7 +201,8 @@ def load_model(
 
     Args:
         source: a file (our safetensors; GPEN's ``.pth`` or safetensors), ``"default"`` for the model that comes with
-            the package, or the name of a preset (random weights, with a warning).
+            the package, or the name of a preset (random weights, with a warning). For other kinds of networks see
+            :func:`~pfr_core.models.load.load_face_model`.
         device: where to put it.
         dtype: precision of the parameters.
 
@@ -209,7 +219,15 @@ def load_model(
         log.warning("%s is a preset: the network has random weights and restores nothing before it is trained.", source)
         return PFR(PRESETS[str(source)]).to(device, dtype).eval()
     path = model_file(source)
-    checkpoint = read_checkpoint(path)
+    return build(path, read_checkpoint(path)).to(device, dtype).eval()
+
+
+def build(path: Path, checkpoint: Checkpoint) -> PFR:
+    """Return the network of what was read from ``path``, in the precision that is stored.
+
+    Raises:
+        CheckpointError: tensors and configuration do not fit.
+    """
     with torch.device("meta"):
         net = PFR(checkpoint.config)
     try:
@@ -218,7 +236,8 @@ def load_model(
         raise CheckpointError(
             f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"
         ) from error
-    return net.to(device, dtype).eval()
+    net.licence = checkpoint.licence
+    return net.eval()
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -228,7 +247,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: as :func:`load_model`.
     """
     path = Path(path)
-    state, metadata = read_tensors(path)
+    return parse_checkpoint(path, *read_tensors(path))
+
+
+def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str, str]) -> Checkpoint:
+    """Return what :func:`read_checkpoint` does of the tensors and the metadata of the file at ``path``.
+
+    Raises:
+        CheckpointError: as :func:`load_model`.
+    """
     if gpen.is_gpen_generator(state):
         try:
             config, state = gpen.generator_from_gpen(state)
@@ -239,10 +266,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):
             hint = "a GPEN discriminator; pass it as --discriminator"
-        raise CheckpointError(
-            f"{path}: not a PFR or GPEN generator ({hint}). GFPGAN, CodeFormer and other networks cannot be loaded; "
-            "`pfr weights list` names what can."
-        )
+        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). {_NAMED}")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")

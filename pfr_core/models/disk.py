@@ -112,7 +112,7 @@ def supplied(file: str) -> Path:
 
 
 def verify(path: str | os.PathLike[str], weights: Weights) -> None:
-    """Check size and SHA-256 of the file at ``path``; an embedded file is not compared (see :class:`Weights`).
+    """Check the SHA-256 of the file at ``path``; one without a known SHA-256 is not compared (see :class:`Weights`).
 
     Raises:
         WeightsError: it is another file; the message says what is wrong with it and the remedy.
@@ -120,23 +120,24 @@ def verify(path: str | os.PathLike[str], weights: Weights) -> None:
     Example:
         >>> verify("detection_Resnet50_Final.pth", entry("retinaface_resnet50"))  # doctest: +SKIP
     """
-    if weights.embedded:
+    if not weights.sha256:
         return
-    remedy = f"Replace it with the file from {weights.urls[0]}, or move it away so that PFR downloads its own copy."
+    remedy = "Replace it with the published file."
+    if weights.urls:
+        remedy = f"Replace it with the file from {weights.urls[0]}, or move it away so that PFR downloads its own copy."
     try:
         status = os.stat(path)
         key = (os.path.abspath(path), status.st_size, status.st_mtime_ns, weights.sha256)
         if key in _hashed:
             return
-        problem = None
-        if status.st_size != weights.bytes:
-            problem = f"it has {status.st_size} bytes, the published file {weights.bytes}"
-        elif (digest := sha256_of(path)) != weights.sha256:
-            problem = f"its SHA-256 is {digest}, the published file's {weights.sha256}"
+        digest = sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path}: weights {weights.name} cannot be read: {error.strerror}. {remedy}") from error
-    if problem:
-        raise WeightsError(f"{path}: not the weights {weights.name}: {problem}. {remedy}")
+    if digest != weights.sha256:
+        problem = f"its SHA-256 is {digest}, the published file's {weights.sha256}"
+        if status.st_size != weights.bytes:
+            problem = f"it has {status.st_size} bytes, the published file {weights.bytes}, and {problem}"
+        raise WeightsError(f"{path}: not the weights {weights.name}, but damaged or changed: {problem}. {remedy}")
     _hashed.add(key)
 
 

@@ -12,8 +12,8 @@ import os
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import Cancelled, WeightsError
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = "pfr-weights (Python urllib)"  # some hosts refuse urllib's own name
 TIMEOUT = 30.0  # seconds of silence on the connection, not for the whole download
+WORTH_KEEPING = 10_000_000
+"""Bytes of an unfinished download that are kept beside its place as FILE.part, for the next one to go on from."""
 
 
 def obtain(
@@ -34,7 +36,8 @@ def obtain(
 ) -> Path:
     """Return the checked file of weights ``name``: found by :func:`~pfr_core.models.disk.on_disk`, else downloaded.
 
-    Nothing half-written stays behind.
+    The file is whole or not there. Of a large one that was broken off, what came so far is kept for the next try; the SHA-256 is
+    that of the whole.
 
     Args:
         name: of the registry.
@@ -57,6 +60,11 @@ def obtain(
         raise WeightsError(
             f"{weights.name}: {ASSETS / weights.file} is missing from the installation. Install PFR again, or name another model."
         )
+    if not weights.urls:
+        raise WeightsError(
+            f"weights {weights.name}: PFR does not download {weights.file}. {weights.licence} If you have the file, put it into "
+            f"{cache_folder()} or a folder that PFR_WEIGHTS_DIR names, or pass its path."
+        )
     if _offline():
         raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])
     return _download(weights, progress or (lambda done, total: None), should_stop or (lambda: False))
@@ -67,17 +75,32 @@ def _offline() -> bool:
 
 
 class _AddressFailed(Exception):
-    """An address does not give the file; another one may."""
+    """An address does not give the file; another one may.
+
+    Args:
+        reason: why.
+        again: the same address is worth another try.
+    """
+
+    def __init__(self, reason: str, again: bool = False) -> None:
+        super().__init__(reason)
+        self.again = again
 
 
 def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Path:
     target = cache_folder() / weights.file
-    # A name of its own, so that processes and threads can download the same file at once: the last rename wins.
+    # A name of its own, so that processes and threads can download the same file at once: the last rename wins. What an
+    # earlier download left is taken over by one of them.
     part = target.with_name(f"{weights.file}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
-    failures: list[str] = []
+    left = target.with_name(f"{weights.file}.part")
+    with suppress(OSError):
+        os.replace(left, part)
+    failures: dict[str, str] = {}
     best = 0
+    addresses = list(weights.urls)
     try:
-        for url in weights.urls:
+        while addresses:
+            url = addresses[0]
             if should_stop():
                 raise Cancelled(f"download of {weights.file} cancelled")
             log.info("downloading %s from %s", weights.file, url)
@@ -96,48 +119,81 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                 return target
             except _AddressFailed as error:
                 log.warning("%s: %s", url, error)
-                failures.append(f"{url}: {error}")
+                failures[url] = str(error)
+                if not error.again:
+                    addresses.pop(0)
+                if part.exists() and part.stat().st_size < WORTH_KEEPING:
+                    part.unlink()
+    except WeightsError:  # the disk is full, say: the space is worth more
+        with suppress(OSError):
+            part.unlink()
+        raise
     finally:
         if part.exists():
-            part.unlink()
-    raise _not_to_be_had(weights, failures)
+            if part.stat().st_size < WORTH_KEEPING:
+                part.unlink()
+            else:
+                os.replace(part, left)
+    raise _not_to_be_had(weights, [f"{url}: {reason}" for url, reason in failures.items()])
 
 
 def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
-    """Write what ``url`` sends to ``part``, yielding the bytes so far; ends without error only if the file is right.
+    """Write what ``url`` sends to ``part``, going on from what is there, and yield the bytes so far.
 
-    A generator, so that what the caller's callbacks raise is never taken for an error of the disk or the network.
+    Ends without error only if the file is right. A generator, so that what the caller's callbacks raise is never taken for an
+    error of the disk or the network.
     """
-    digest, done = hashlib.sha256(), 0
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a full disk shows at write(), not a second time at close().
-        with open(part, "wb", buffering=0) as file, closing(_pieces(url)) as pieces:
-            for piece in pieces:
+        with open(part, "a+b", buffering=0) as file, _connected(url, file.tell()) as (response, start):
+            file.truncate(start)
+            file.seek(0)
+            digest, done = hashlib.sha256(), start
+            while old := file.read(PIECE):
+                digest.update(old)
+            while piece := _read(response):
                 done += len(piece)
                 if done > weights.bytes:
-                    raise _AddressFailed(f"sent more than the {weights.bytes} bytes expected")
+                    file.truncate(0)
+                    raise _AddressFailed(f"sent more than the {weights.bytes} bytes expected", again=start > 0)
                 digest.update(piece)
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[file.write(rest) :]
                 yield done
+            ranges = response.headers.get("Accept-Ranges") == "bytes"
+            if done == weights.bytes and digest.hexdigest() != weights.sha256:
+                file.truncate(0)
+                reason = f"sent a file with SHA-256 {digest.hexdigest()}, {weights.sha256} expected"
+                raise _AddressFailed(reason, again=start > 0)
     except OSError as error:  # of this disk: another address would not help, and the remedy is another one
         raise _cannot_write(weights, part.parent, error) from error
     if done != weights.bytes:
-        raise _AddressFailed(f"sent {done} bytes, {weights.bytes} expected")
-    if digest.hexdigest() != weights.sha256:
-        raise _AddressFailed(f"sent a file with SHA-256 {digest.hexdigest()}, {weights.sha256} expected")
+        raise _AddressFailed(f"sent {done} bytes, {weights.bytes} expected", again=ranges and done - start >= WORTH_KEEPING)
 
 
-def _pieces(url: str) -> Generator[bytes, None, None]:
-    """Yield what ``url`` sends, as it arrives; every failure of the network is an :class:`_AddressFailed`."""
-    request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+@contextmanager
+def _connected(url: str, start: int) -> Iterator[tuple[http.client.HTTPResponse, int]]:
+    """Yield the answer of ``url`` when asked for the bytes from ``start``, and where those that it sends begin: there or at 0."""
+    headers = {"User-Agent": USER_AGENT, **({"Range": f"bytes={start}-"} if start else {})}
+    with _network_errors():
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    with response:
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        yield response, start if resumed else 0
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    with _network_errors():
+        return response.read1(PIECE)  # not read: on a slow line that would sit there until a whole piece has come
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    """Turn every failure of the network into an :class:`_AddressFailed`."""
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            # read1, not read: on a slow line read() would sit there until a whole piece has come.
-            while piece := response.read1(PIECE):
-                yield piece
+        yield
     except urllib.error.HTTPError as error:
         error.close()
         raise _AddressFailed(f"HTTP {error.code} {error.reason}") from error

@@ -2,6 +2,8 @@
 
 Every path to a published file is checked (size, SHA-256) before it leaves this package. What is in the files is the
 business of whoever loads them.
+
+No publisher of a restoration network states a checksum: those here are of files found alike at two independent places or more.
 """
 
 from __future__ import annotations
@@ -11,12 +13,19 @@ from dataclasses import dataclass
 from ..errors import WeightsError
 
 GPEN_LICENCE = "GPEN publishes no licence for its weights: no right to use, change or pass on this file is granted with it."
-"""Of files that are not in the registry: users bring them."""
+GFPGAN_LICENCE = (
+    "Apache-2.0, except for its StyleGAN2 parts (NVIDIA Source Code License) and DFDNet parts (CC BY-NC-SA 4.0), which forbid "
+    "commercial use"
+)
+CODEFORMER_LICENCE = "S-Lab License 1.0, which forbids commercial use"
+RESTOREFORMER_LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
 class Weights:
     """One file of weights.
+
+    An entry without addresses that is not embedded is one that PFR does not download: the user brings the file.
 
     An embedded file has no addresses, hash or size here: it travels with the code, so a hash beside it would vouch for
     nothing that the code itself does not, and would be a second place to edit at each training run. Damage still shows:
@@ -36,6 +45,8 @@ class Weights:
     source: str  # who made them
     purpose: str  # what PFR uses them for
     embedded: bool = False  # ships as pfr_core/assets/<file>
+    size: int = 0  # side in px of the faces it restores; 0 of what restores none
+    options: tuple[str, ...] = ()  # fields of RestoreOptions that only this model has
 
 
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
@@ -44,6 +55,23 @@ INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip in
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 _CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0"  # carries the same files
+_GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download"
+_REACTOR = "https://huggingface.co/datasets/Gourieff/ReActor/resolve/main/models/facerestore_models"  # a mirror
+
+
+def _gpen(size: int, bytes: int = 0, sha256: str = "") -> Weights:
+    return Weights(
+        name=f"gpen-{size}",
+        file=f"GPEN-BFR-{size}.pth",
+        urls=(),  # the publisher withdrew the grant
+        sha256=sha256,
+        bytes=bytes,
+        licence=GPEN_LICENCE,
+        source="GPEN (Tao Yang and others)",
+        purpose=f"face restoration at {size} px",
+        size=size,
+    )
+
 
 REGISTRY: dict[str, Weights] = {
     weights.name: weights
@@ -58,7 +86,68 @@ REGISTRY: dict[str, Weights] = {
             source="trained by this project",
             purpose="face restoration, the model used unless another is named",
             embedded=True,
+            size=256,
         ),
+        Weights(
+            name="gfpgan-1.3",
+            file="GFPGANv1.3.pth",
+            urls=(f"{_GFPGAN}/v1.3.0/GFPGANv1.3.pth", f"{_REACTOR}/GFPGANv1.3.pth"),
+            sha256="c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70",
+            bytes=348632874,
+            licence=GFPGAN_LICENCE,
+            source="GFPGAN (Xintao Wang and others)",
+            purpose="face restoration",
+            size=512,
+        ),
+        Weights(
+            name="gfpgan-1.4",
+            file="GFPGANv1.4.pth",
+            urls=(f"{_GFPGAN}/v1.3.0/GFPGANv1.4.pth", f"{_REACTOR}/GFPGANv1.4.pth"),
+            sha256="e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+            bytes=348632874,
+            licence=GFPGAN_LICENCE,
+            source="GFPGAN (Xintao Wang and others)",
+            purpose="face restoration",
+            size=512,
+        ),
+        Weights(
+            name="codeformer",
+            file="codeformer.pth",
+            urls=(f"{_CODEFORMER}/codeformer.pth",),
+            sha256="1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+            bytes=376637898,
+            licence=CODEFORMER_LICENCE,
+            source="CodeFormer (Shangchen Zhou and others)",
+            purpose="face restoration with a choice between the input's identity and more detail (fidelity)",
+            size=512,
+            options=("fidelity",),
+        ),
+        Weights(
+            name="restoreformer",
+            file="RestoreFormer.pth",
+            urls=(f"{_GFPGAN}/v1.3.4/RestoreFormer.pth",),
+            sha256="07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+            bytes=290785322,
+            licence=RESTOREFORMER_LICENCE,
+            source="RestoreFormer (Zhouxia Wang and others)",
+            purpose="face restoration",
+            size=512,
+        ),
+        Weights(
+            name="restoreformer++",
+            file="RestoreFormer++.ckpt",
+            urls=("https://github.com/wzhouxiff/RestoreFormerPlusPlus/releases/download/v1.0.0/RestoreFormer++.ckpt",),
+            sha256="613fe52805f86bf8c2bffff08ae9f7a0b99f408be1bf221767af6183038be3a2",
+            bytes=294028815,
+            licence=RESTOREFORMER_LICENCE,
+            source="RestoreFormer++ (Zhouxia Wang and others)",
+            purpose="face restoration",
+            size=512,
+        ),
+        _gpen(256),
+        _gpen(512, 284085738, "f1002c41add95b0decad69604d80455576f7187dd99ca16bd611bcfd44c10b51"),
+        _gpen(1024),
+        _gpen(2048),
         Weights(
             name="builtin",
             file="pfr-detector.safetensors",
@@ -150,3 +239,23 @@ def entry(name: str) -> Weights:
     if name not in REGISTRY:
         raise WeightsError(f"unknown weights {name!r}. Known: {', '.join(REGISTRY)}.")
     return REGISTRY[name]
+
+
+def restorers() -> list[Weights]:
+    """Return the models that restore faces, the default one first.
+
+    Example:
+        >>> [each.name for each in restorers()][:3]
+        ['default', 'gfpgan-1.3', 'gfpgan-1.4']
+    """
+    return [weights for weights in REGISTRY.values() if weights.size]
+
+
+def published(file: str) -> Weights | None:
+    """Return the entry whose file has this name; None for a file that is not in the registry.
+
+    Example:
+        >>> published("codeformer.pth").name
+        'codeformer'
+    """
+    return next((weights for weights in REGISTRY.values() if weights.file == file), None)

@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsError
 from ..support.files import replacing
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+NetT = TypeVar("NetT", bound=nn.Module)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -57,11 +60,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
-            "Download it again, or ask its author for safetensors."
+            "Download it again, or, if you trust it, have it converted to safetensors elsewhere."
         ) from error
     except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
         raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
-    for wrapper in ("g_ema", "params_ema", "params"):  # trainers wrap the state dict under such names
+    for wrapper in ("g_ema", "params_ema", "params", "state_dict"):  # trainers wrap the state dict under such names
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(
@@ -69,6 +72,21 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     ):
         raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
     return content, {}
+
+
+def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:
+    """Return the network that ``make`` builds, in eval mode, with the tensors of ``state``: no weights drawn, none copied.
+
+    Raises:
+        CheckpointError: they are not those of the network.
+    """
+    with torch.device("meta"):
+        net = make()
+    try:
+        net.load_state_dict(dict(state), assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"The tensors are not those of a whole {what}. Download the file again. ({error})") from error
+    return net.eval()
 
 
 @contextmanager

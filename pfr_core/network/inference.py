@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from einops import rearrange
 
 from ..errors import Cancelled, CheckpointError
 from ..photo.arrays import FloatImage
-from ..support.device import memory_format
-from .pfr import PFR
+from .face_model import FaceModel
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +27,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def restore_crops(
-    net: PFR,
+    net: FaceModel,
     crops: FloatImage,
     *,
     batch_size: int,
+    options: Mapping[str, float] | None = None,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> FloatImage:
@@ -39,11 +39,19 @@ def restore_crops(
 
     A batch that does not fit into memory is halved and tried again, down to one face.
 
+    Args:
+        net: the network.
+        crops: S is the network's size.
+        batch_size: faces at once.
+        options: values of ``net.options``.
+        progress: called with (done, total) faces.
+        should_stop: asked between two batches.
+
     Raises:
         CheckpointError: the network gives numbers that are not finite.
         Cancelled: ``should_stop`` returned true between two batches.
     """
-    parameter = next(net.parameters())
+    device, dtype = net.place
     restored = np.empty_like(crops)
     done = 0
     while done < len(crops):
@@ -52,14 +60,10 @@ def restore_crops(
         batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
         try:
             with torch.inference_mode():
-                x = batch.to(parameter.device, parameter.dtype, memory_format=memory_format(parameter.device)) * 2 - 1
-                y = net(x).float()
+                y = net.restore(batch, **(options or {}))
                 if not y.isfinite().all():
-                    raise CheckpointError(
-                        f"The model gives NaN or infinity in {parameter.dtype}. Use dtype fp32, or another model file."
-                    )
-                y = y.clamp(-1, 1).add(1).div(2)
-                restored[done : done + len(batch)] = rearrange(y, "n c h w -> n h w c").cpu().numpy()
+                    raise CheckpointError(f"The model gives NaN or infinity in {dtype}. Use dtype fp32, or another model file.")
+                restored[done : done + len(batch)] = rearrange(y.clamp(0, 1), "n c h w -> n h w c").cpu().numpy()
         except Exception as error:
             if not is_out_of_memory(error) or len(batch) == 1:
                 raise
@@ -70,6 +74,6 @@ def restore_crops(
             if progress is not None:
                 progress(done, len(crops))
             continue
-        if parameter.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()  # outside the except block, which still holds the failed batch's tensors
     return restored

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
+from .face_model import FaceModel
 from .layers import ConvLayer, EqualLinear, repeated
 from .prior import StyleGAN2Prior
 
@@ -29,7 +30,7 @@ class TrainingOutput(NamedTuple):
     need: Tensor | None
 
 
-class PFR(nn.Module):
+class PFR(FaceModel):
     """Restores aligned faces: [B,3,S,S] in [-1,1] -> [B,3,S,S], about [-1,1] (not clamped), in the input's dtype.
 
     A sample's result does not depend on the others in the batch.
@@ -40,9 +41,12 @@ class PFR(nn.Module):
         torch.Size([2, 3, 64, 64])
     """
 
+    kind = "PFR"
+
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
         self.config = config
+        self.size = config.size
         self.encoder = Encoder(config)
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)

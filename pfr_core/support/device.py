@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Collection
 from functools import lru_cache
 from typing import get_args
 
@@ -11,7 +12,7 @@ import torch
 from ..errors import InputError
 from .choices import DTypeName
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_DTYPES: dict[DTypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -40,19 +41,26 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     return torch.device(name)
 
 
-def resolve_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DTypeName] = tuple(_DTYPES)) -> torch.dtype:
     """Return the type by its name; ``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
 
+    Args:
+        name: the type.
+        device: where the network runs.
+        borne: the types in which the network works; ``auto`` is float32 if bfloat16 is none of them.
+
     Raises:
-        InputError: unknown name, or fp16 on the CPU.
+        InputError: unknown name, fp16 on the CPU, or a type that the network does not bear.
     """
     if name == "auto":
         native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if native and "bf16" in borne else torch.float32
     if name not in get_args(DTypeName):
         raise InputError(f"Unknown dtype {name!r}; choose from {', '.join(get_args(DTypeName))}.")
     if name == "fp16" and device.type == "cpu":
         raise InputError("dtype fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
+    if name not in borne:
+        raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
     return _DTYPES[name]
 
 

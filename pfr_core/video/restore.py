@@ -63,9 +63,8 @@ class TrackRestorer:
         layers = work.cut([track.faces[number] for track in present])
         if layers and self.options.strength > 0:
             crops = stacked([layer.crop for layer in layers], self.restorer.crop_size)
-            for track, layer, after in zip(
-                present, layers, self.restorer.restore_crops(crops, should_stop=should_stop), strict=True
-            ):
+            restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
+            for track, layer, after in zip(present, layers, restored, strict=True):
                 layer.restored = self._steady[track.number](number, layer.crop, after)
         return work.paste(layers, self.options)
 

@@ -369,7 +369,7 @@ def test_models_that_cannot_be_used(tmp_path: Path, model: Path, capsys: pytest.
     for path, words in {
         Path("no-such-model"): "default",
         truncated: "again",
-        foreign: "not a PFR or GPEN generator",
+        foreign: "no face restoration network",
         pickled: "safetensors",
         source: ".safetensors",
     }.items():

@@ -299,7 +299,7 @@ def test_another_network(name: str, tmp_path: Path) -> None:
     refused(path, "not a PFR or GPEN generator")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.ckpt", "model", "model.zip"])
+@pytest.mark.parametrize("name", ["model.onnx", "model", "model.zip"])
 def test_another_suffix(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"abc")
     refused(tmp_path / name, r"\.safetensors, \.pth, \.pt")

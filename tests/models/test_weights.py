@@ -25,7 +25,8 @@ import pytest
 from pfr_core.errors import Cancelled, CheckpointError, WeightsError
 from pfr_core.models import disk, download
 from pfr_core.models.checkpoint import model_file
-from pfr_core.models.registry import REGISTRY, Weights
+from pfr_core.models.load import load_face_model
+from pfr_core.models.registry import REGISTRY, Weights, restorers
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 8192  # 2 MiB: several pieces, more than the socket buffers swallow at once
@@ -164,11 +165,15 @@ def closed_port() -> str:
 
 def test_registry_entries_are_whole() -> None:
     detectors = {"builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"}
-    assert set(REGISTRY) == {"default", "parsenet", "vgg19", "arcface"} | detectors
+    models = {"default", "gfpgan-1.3", "gfpgan-1.4", "codeformer", "restoreformer", "restoreformer++"}
+    models |= {f"gpen-{size}" for size in (256, 512, 1024, 2048)}
+    assert set(REGISTRY) == {"parsenet", "vgg19", "arcface"} | detectors | models
+    assert {weights.name for weights in restorers()} == models
+    assert REGISTRY["default"].size == load_face_model("default").size
     for name, entry in REGISTRY.items():
         assert entry.name == name
         assert entry.licence and entry.source and entry.purpose
-        if not entry.embedded:
+        if entry.urls or entry.sha256:
             assert len(entry.sha256) == 64 and int(entry.sha256, 16) and entry.sha256 == entry.sha256.lower()
             assert entry.bytes > 200_000
             assert all(url.startswith("https://") and url.endswith("/" + entry.file) for url in entry.urls)
@@ -554,3 +559,75 @@ def test_a_model_s_name_is_the_default_or_a_file(tmp_path: Path) -> None:
         model_file(tmp_path)
     (tmp_path / "mine.pth").touch()
     assert model_file(str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
+
+
+# --- going on with what was broken off --------------------------------------------------------------------------------------
+
+
+def ranges(handler: BaseHTTPRequestHandler, total: int = len(BODY)) -> None:
+    """Send as much as ``total`` bytes of the body from where it is asked for, as servers of large files can."""
+    start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+    handler.send_response(206 if start else 200)
+    handler.send_header("Accept-Ranges", "bytes")
+    if start:
+        handler.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+    handler.send_header("Content-Length", str(len(BODY) - start))
+    handler.end_headers()
+    handler.wfile.write(BODY[start : start + total])
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the files of these tests for large ones."""
+    monkeypatch.setattr(download, "WORTH_KEEPING", 300_000)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_broken_connection_is_taken_up_again(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    server.pages["/pieces"] = lambda handler: ranges(handler, 600_000)
+    register(server.url("pieces"))
+    seen: list[int] = []
+    path = download.obtain("test", progress=lambda done, total: seen.append(done))
+    assert path.read_bytes() == BODY and os.listdir(cache) == [FILE]
+    assert len(server.requests) == 4 and seen == sorted(set(seen))
+
+
+@pytest.mark.usefixtures("large")
+def test_the_next_download_goes_on(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    asked: list[str] = []
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Range"] or "")
+        ranges(handler)
+
+    server.pages["/page"] = page
+    register(server.url("page"))
+    with pytest.raises(Cancelled):
+        download.obtain("test", should_stop=lambda: bool(asked) and any(cache.glob("*.part")) and size(cache) > 500_000)
+    (left,) = cache.iterdir()
+    assert left.name == f"{FILE}.part" and disk.on_disk("test") is None
+    kept = left.stat().st_size
+    assert download.obtain("test").read_bytes() == BODY and asked == ["", f"bytes={kept}-"] and os.listdir(cache) == [FILE]
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("page", ["ranges", "good"])
+def test_a_wrong_beginning_is_thrown_away(page: str, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    """Also if the server sends the whole file whatever it was asked for."""
+    server.pages["/ranges"] = ranges
+    register(server.url(page))
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(b"\0" * 500_000)
+    assert download.obtain("test").read_bytes() == BODY and os.listdir(cache) == [FILE]
+
+
+def test_weights_that_are_not_downloaded(cache: Path) -> None:
+    with pytest.raises(WeightsError, match=rf"PFR does not download GPEN-BFR-1024\.pth.*put it into {cache}"):
+        download.obtain("gpen-1024")
+    cache.mkdir()
+    (cache / "GPEN-BFR-1024.pth").write_bytes(b"mine")
+    assert model_file("gpen-1024") == cache / "GPEN-BFR-1024.pth", "no SHA-256 of it is known"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
+from pfr_core.models.registry import restorers
 from pfr_core.options import RestoreOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,11 @@ def test_the_widgets_are_the_core_s_options(pack: Any) -> None:
 
 def test_only_model_files_are_offered(pack: Any) -> None:
     load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
-    assert load.INPUT_TYPES()["required"]["model"][0] == ["default", "broken.safetensors", "small.safetensors"]
+    offered, widget = load.INPUT_TYPES()["required"]["model"]
+    assert offered[:3] == ["default", "broken.safetensors", "small.safetensors"]
+    downloadable = [weights for weights in restorers() if weights.urls]
+    assert offered[3:] == [weights.name for weights in downloadable] and "gpen-512" not in offered
+    assert all(weights.licence in widget["tooltip"] for weights in downloadable)
     assert "gone.pth is not in models/facerestore_models any more" in load.VALIDATE_INPUTS("gone.pth")
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from pfr_core import PFR, Degradation, FaceRestorer, load_model
+from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, load_face_model, load_model
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
@@ -66,7 +67,7 @@ def evaluate_command(
     """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
 
     Raises:
-        InputError: ``size`` is out of range, or there are no held-out faces.
+        InputError: ``size`` is out of range, there are no held-out faces, or ``ablate`` for a network that is no PFR.
     """
     if not SMALLEST_SIZE <= size <= FULL_SIZE:
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
@@ -78,11 +79,16 @@ def evaluate_command(
         methods["non-local means"] = denoise
     labelled = set()
     for model, name in names.items():
-        methods[name] = restore_with(load_model(model), place)
+        net = load_face_model(model)
+        methods[name] = restore_with(net, place)
         if ablate:
+            if not isinstance(net, PFR):
+                raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
             ablated = ablations(model).items()
             methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
-        training = {} if model in PRESETS else read_checkpoint(model_file(model)).provenance.get("config") or {}
+        training: dict[str, Any] = {}
+        if isinstance(net, PFR) and model not in PRESETS:
+            training = read_checkpoint(model_file(model)).provenance.get("config") or {}
         labelled |= optimised_for(training, perceptual, identity)
     outputs = {name: [method(pair.degraded) for pair in tqdm(pairs, desc=name)] for name, method in methods.items()}
     truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
@@ -145,7 +151,7 @@ def denoise(image: RGB8) -> RGB8:
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
-def restore_with(net: PFR, device: torch.device) -> Method:
+def restore_with(net: FaceModel, device: torch.device) -> Method:
     """Return the product's own way from an aligned crop to a restored one."""
     restorer = FaceRestorer(net, device=device, dtype="fp32")
     return lambda image: restorer.restore(image, aligned=True).image

@@ -1,0 +1,62 @@
+"""Several models on the faces of one picture, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..pfr_core.compare import compare
+from ..pfr_core.photo.arrays import to_float
+from ..pfr_core.support.choices import DetectorName
+from . import inputs, runtime
+from .detect import DETECTOR
+from .images import Batch, Frames
+from .model import CATEGORY
+
+MORE = ("model_2", "model_3", "model_4")
+
+
+class PFRCompareModels:
+    """IMAGE and models -> a sheet: a row for each face, a column for each model."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Restores the faces of a picture with several models, one after the other, and shows them side by side: rows are faces, "
+        "columns models, the picture first. Restored detail is synthesised; it is no evidence of identity."
+    )
+    SEARCH_ALIASES = ("compare", "face restoration", "GFPGAN", "CodeFormer", "RestoreFormer")
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("sheet",)
+    OUTPUT_TOOLTIPS = ("The sheet, with the models' names above.",)
+    FUNCTION = "compare"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        model = ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."})
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "Photograph; of a batch the first."}),
+                "model": model,
+                **inputs.widgets(("strength",)),
+                "detector": DETECTOR,
+                **inputs.widgets(("threshold",)),
+            },
+            "optional": {**dict.fromkeys(MORE, model), **inputs.widgets(inputs.OF_MODELS)},
+        }
+
+    def compare(self, image: Tensor, model: runtime.LoadedModel, detector: DetectorName, **values: Any) -> dict[str, Any]:
+        widgets, finder = inputs.options(values, has=inputs.OF_MODELS), runtime.detector(detector)
+        models = [model, *(values[name] for name in MORE if values.get(name) is not None)]
+        steps, notices, sheet = runtime.Steps(1), runtime.Notices(1), Batch(1)
+        with steps.frame(0):
+            found = compare(
+                Frames(image)[0],
+                [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
+                widgets.options,
+                should_stop=steps.check,
+            )
+            notices.add(0, found.notices)
+            sheet.append(to_float(found.sheet))
+        return {"ui": notices.ui(), "result": (sheet.result(torch.empty(0)),)}

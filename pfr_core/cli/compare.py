@@ -1,0 +1,41 @@
+"""``pfr compare``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from ..compare import compare
+from ..errors import ImageError
+from ..faces.detect import Detector
+from ..options import RestoreOptions, Setup
+from ..photo.read import read_photo
+from ..photo.write import write_photo
+from ..restorer import FaceRestorer
+from ..support.arguments import chosen
+from ..support.device import resolve_device
+from .common import fetch_model, tell
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restore the faces of a photograph with every model and write the sheet; returns the exit status."""
+    if arguments.output.resolve() == arguments.photo.resolve():
+        raise ImageError(f"{arguments.photo}: input and output are the same file; choose another output, it is kept.")
+    options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
+    photo = read_photo(arguments.photo)
+    for model in arguments.models:
+        fetch_model(model)
+    detector = Detector(setup.detector, resolve_device(setup.device))
+    load = partial(FaceRestorer, detector=detector, device=setup.device, dtype=setup.dtype, batch_size=setup.batch_size)
+    models = [(_short(model), partial(load, model)) for model in arguments.models]
+    found = compare(photo.pixels, models, options)
+    tell((*photo.notices, *found.notices, *write_photo(arguments.output, found.sheet)))
+    print(f"{arguments.output}: {len(found.faces)} faces, {len(models)} models")
+    return 0
+
+
+def _short(model: str) -> str:
+    """Return what stands over the column: a file without its folder."""
+    path = Path(model)
+    return path.name if path.suffix else model

@@ -1,0 +1,104 @@
+"""One photograph restored by several models, face by face in one picture: what people look at before they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .faces.align import align, alignment_matrix
+from .faces.face import Face
+from .find import find_faces
+from .options import RestoreOptions, lacking
+from .photo.arrays import Array, to_uint8
+from .restorer import FaceRestorer
+from .session import ShouldStop
+from .support.notice import Notice
+from .support.schema import specs
+
+CELL, HEADER = 320, 36
+"""Side of a face in the sheet, and height of the line of names, in px."""
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several models make of the faces of one photograph.
+
+    Attributes:
+        sheet: [H,W,3] uint8: rows are faces, columns the input and the models, under their names.
+        faces: the faces, in the order of the rows.
+        notices: what a person should know of it.
+    """
+
+    sheet: npt.NDArray[np.uint8]
+    faces: list[Face]
+    notices: tuple[Notice, ...]
+
+
+def compare(
+    image: Array,
+    models: Sequence[tuple[str, Callable[[], FaceRestorer]]],
+    options: RestoreOptions | None = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Restore the faces of a photograph with several models, one after the other, each with the memory of the last one freed.
+
+    Args:
+        image: [H,W,3+].
+        models: name and, when its turn comes, restorer of each. The first one's detector finds the faces.
+        options: for all of them; what a model lacks is left out for it. Faces that are sharp already are compared too.
+        progress: called with (name of the model, models done, models in all).
+        should_stop: asked between faces; returning true ends the work with :class:`Cancelled`.
+
+    Raises:
+        InputError: no model, no face, or an option that none of the models has.
+        CheckpointError, WeightsError, Cancelled: as for :class:`FaceRestorer`.
+    """
+    if not models:
+        raise InputError("There is no model to compare; name at least one.")
+    options = options or RestoreOptions()
+    faces: list[Face] | None = None
+    notices: tuple[Notice, ...] = ()
+    columns, unknown = list[list[npt.NDArray[np.uint8]]](), set(lacking((), options, ()))
+    for number, (name, load) in enumerate(models):
+        if progress is not None:
+            progress(name, number, len(models))
+        restorer = load()
+        if faces is None:
+            found = find_faces(restorer.detector, image, replace(options, only_bad_faces=False))
+            faces, notices = found.faces, found.notices
+            if not faces:
+                raise InputError("No face was found to compare the models on. Lower the threshold, or choose another photo.")
+            columns.append(_cells(image, faces))
+        missing = lacking((), options, restorer.model_options)
+        unknown &= set(missing)
+        own = replace(options, **{each: specs(RestoreOptions)[each].default for each in missing})
+        restored = restorer.restore(image, faces=faces, options=replace(own, scale=1.0), should_stop=should_stop)
+        columns.append(_cells(restored.image, faces))
+        restorer.release()
+    if unknown:
+        raise InputError(f"{', '.join(sorted(unknown))}: none of these models has such an option; leave it out.")
+    header = [_named(name) for name in (INPUT, *(name for name, _ in models))]
+    rows = [np.concatenate(header, axis=1), *(np.concatenate(cells, axis=1) for cells in zip(*columns, strict=True))]
+    return Comparison(np.concatenate(rows), faces or [], notices)
+
+
+def _cells(image: Array, faces: Sequence[Face]) -> list[npt.NDArray[np.uint8]]:
+    """Return the faces of [H,W,3+] upright, [CELL,CELL,3] each."""
+    return [to_uint8(align(image, alignment_matrix(face, CELL), CELL)) for face in faces]
+
+
+def _named(name: str) -> npt.NDArray[np.uint8]:
+    """Return the head of a column, [HEADER,CELL,3]: the name, smaller where it is long."""
+    head = np.full((HEADER, CELL, 3), 255, np.uint8)
+    (width, height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
+    size = 0.7 * min(1.0, (CELL - 16) / max(width, 1))
+    cv2.putText(head, name, (8, (HEADER + height) // 2), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+    return head

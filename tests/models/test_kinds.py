@@ -1,0 +1,426 @@
+"""Networks that others published: recognised by content, run in their own range, at every door; what is none of them is refused.
+
+The files are of the published layout with random weights. Only :func:`test_gfpgan_as_a_whole` runs a network at its full size (it
+takes seconds); elsewhere the forward pass of spandrel's class is a cheap one that shows what went in.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pfr_core import FaceRestorer, RestoreOptions, load_face_model
+from pfr_core.cli import main
+from pfr_core.compose import Canvas, cut_face, paste_faces
+from pfr_core.errors import CheckpointError, InputError, WeightsError
+from pfr_core.faces.face import Face
+from pfr_core.models import disk
+from pfr_core.models.kinds import recognise
+from pfr_core.models.kinds.restoreformer import HEADS_PLUS
+from pfr_core.models.registry import CODEFORMER_LICENCE, REGISTRY
+
+SMALL = {"n_embed": 64, "ch": 32}
+"""RestoreFormer reads its width from the file: a quarter of the published one. GFPGAN and CodeFormer have one size."""
+
+
+@functools.cache
+def network(kind: str) -> nn.Module:
+    """Return a network as its own package builds it."""
+    torch.manual_seed(0)
+    if kind == "gfpgan":
+        from spandrel.architectures.GFPGAN import GFPGAN
+
+        return GFPGAN().eval()
+    if kind == "codeformer":
+        from spandrel_extra_arches.architectures.CodeFormer import CodeFormer
+
+        return CodeFormer().eval()
+    from spandrel.architectures.RestoreFormer import RestoreFormer
+
+    net: Any = RestoreFormer(**SMALL, head_size=8 if kind == "restoreformer" else HEADS_PLUS)
+    if kind == "restoreformer++":
+        net.decoder = type(net.decoder)(
+            ch=SMALL["ch"], out_ch=3, ch_mult=(1, 2, 2, 4, 4, 8), attn_resolutions=(16, 32), head_size=4
+        )
+    return net.eval()
+
+
+class Files:
+    """A file of each kind in the layout that is published, written when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, kind: str) -> Path:
+        path = self.folder / f"my-{kind}.{'ckpt' if kind.endswith('+') else 'pth'}"
+        if not path.exists():
+            state = network(kind).state_dict()
+            if kind == "restoreformer++":
+                own = {f"vqvae.{name}": value for name, value in state.items()}
+                torch.save({"epoch": 3, "state_dict": {**own, "loss.weight": torch.ones(1)}}, path)
+            else:
+                torch.save({"params" if kind == "restoreformer" else "params_ema": state}, path)
+        return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Make the forward pass of GFPGAN's and CodeFormer's classes cheap, and return the arguments of each call of it."""
+    from spandrel.architectures.GFPGAN import GFPGAN
+    from spandrel_extra_arches.architectures.CodeFormer import CodeFormer
+
+    calls: list[dict[str, Any]] = []
+
+    def forward(self: nn.Module, x: Tensor, **options: Any) -> tuple[Tensor, None]:
+        calls.append({"x": x, **options})
+        return answer(x), None
+
+    for kind in (GFPGAN, CodeFormer):
+        monkeypatch.setattr(kind, "forward", forward)
+    return calls
+
+
+def answer(x: Tensor) -> Tensor:
+    """Return what the cheap networks make of pixels in [-1,1]: it tells channels, rows and columns apart."""
+    weights = torch.linspace(-0.9, 0.9, x[0].numel()).reshape(x[0].shape)
+    return x * 0.5 + weights * torch.tensor([0.4, 0.1, -0.4])[:, None, None]
+
+
+@pytest.fixture
+def crop() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 255, (512, 512, 3), dtype=np.uint8)
+
+
+def expected(crop: np.ndarray) -> np.ndarray:
+    """Return the answer for one aligned face, as the file's own program would compute it."""
+    x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255 * 2 - 1
+    image: np.ndarray = ((answer(x)[0].clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
+    return image
+
+
+def restored(source: Any, image: np.ndarray, **options: Any) -> np.ndarray:
+    """Return an aligned face restored by the whole pipeline, in float."""
+    restorer = FaceRestorer(source, device="cpu", options=RestoreOptions(color_match="none", **options))
+    return restorer.restore(image.astype(np.float32) / 255, aligned=True).image
+
+
+# --- what a file is -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gfpgan", "codeformer", "restoreformer", "restoreformer++"])
+def test_a_file_is_recognised_by_its_content(kind: str, files: Files) -> None:
+    net = load_face_model(files[kind])
+    own = {name.removeprefix("net."): value for name, value in net.state_dict().items()}
+    assert own.keys() == network(kind).state_dict().keys()
+    assert all(torch.equal(value, own[name]) for name, value in network(kind).state_dict().items())
+    assert type(net.net).__module__ == type(network(kind)).__module__ and not net.training
+    assert net.size == 512 and net.licence.startswith("not stated in the file")
+    assert net.options == (("fidelity",) if kind == "codeformer" else ())
+
+
+@pytest.mark.parametrize("heads", [8, 4])
+def test_restoreformer_is_spandrel_s_in_its_own_range(heads: int, files: Files) -> None:
+    """Of the second kind only with what it has more silenced: spandrel does not have that."""
+    net: Any = load_face_model(files["restoreformer" if heads == 8 else "restoreformer++"])
+    own: Any = network("restoreformer")
+    if heads == 4:
+        more = [name for name in net.state_dict() if name.startswith("net.decoder.up.4.attn.")]
+        assert len(more) == 36
+        x = torch.rand(1, 3, 64, 64)
+        with torch.inference_mode():
+            before = net.restore(x)
+            for block in net.net.decoder.up[4].attn:
+                block.proj_out.weight.zero_()
+                block.proj_out.bias.zero_()
+            assert (net.restore(x) - before).abs().max() > 1e-3
+        from spandrel.architectures.RestoreFormer import RestoreFormer
+
+        own = RestoreFormer(**SMALL, head_size=4).eval()
+        own.load_state_dict({name[4:]: value for name, value in net.state_dict().items() if name not in more})
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = (own(x * 2 - 1)[0] + 1) / 2
+        assert (net.restore(x) - wanted).abs().max() < 1e-4
+        assert (net.restore(x[:1]) - wanted[:1]).abs().max() < 1e-4, "a face does not depend on its batch"
+
+
+@pytest.mark.slow
+def test_gfpgan_as_a_whole(files: Files, crop: np.ndarray) -> None:
+    x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        own = network("gfpgan")(x * 2 - 1, randomize_noise=False)[0]
+    wanted = ((own.clamp(-1, 1) + 1) / 2)[0].permute(1, 2, 0).numpy()
+    assert np.abs(restored(files["gfpgan"], crop) - wanted).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_each_network_gets_what_its_own_program_gives_it(files: Files, quick: list[dict[str, Any]], crop: np.ndarray) -> None:
+    """RGB in [-1,1]; GFPGAN's stored noise, so that a face is the same again; CodeFormer's weight is fidelity."""
+    for kind, options in (("gfpgan", {}), ("codeformer", {}), ("codeformer", {"fidelity": 0.9})):
+        assert restored(files[kind], crop, **options) == pytest.approx(expected(crop), abs=1e-4)
+    first, second, third = quick
+    assert first["x"].dtype == torch.float32
+    assert first["randomize_noise"] is False
+    assert (second["weight"], third["weight"]) == (0.5, 0.9)
+
+
+@pytest.mark.slow
+def test_another_fidelity_runs_the_network_again(files: Files, quick: list[dict[str, Any]], crop: np.ndarray) -> None:
+    session = FaceRestorer(files["codeformer"], device="cpu").open(crop, aligned=True)
+    for fidelity in (0.5, 0.5, 1.0, 1.0):
+        session.restore(fidelity=fidelity)
+    assert [call["weight"] for call in quick] == [0.5, 1.0]
+
+
+@pytest.mark.slow
+def test_a_group_is_the_network_s_crops_pasted(files: Files, quick: list[dict[str, Any]]) -> None:
+    photo = np.random.default_rng(2).integers(0, 255, (260, 420, 3), dtype=np.uint8)
+    faces = [face_at(90, 120, 60), face_at(300, 130, 80)]
+    restorer = FaceRestorer(files["gfpgan"], device="cpu")
+    result = restorer.restore(photo, faces=faces)
+    layers = [cut_face(photo, face, 512) for face in faces]
+    for layer in layers:
+        x = torch.from_numpy(layer.crop).permute(2, 0, 1)[None] * 2 - 1
+        layer.restored = ((answer(x)[0].clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy()
+    pasted = paste_faces(Canvas(photo), layers, options=restorer.options, parser=restorer.parser)
+    assert np.array_equal(result.image, pasted.image)
+    assert np.array_equal(result.image[result.mask == 0], photo[result.mask == 0])
+    assert (result.image[result.mask > 0.9] != photo[result.mask > 0.9]).mean() > 0.5 and (result.mask == 0).any()
+
+
+def face_at(x: float, y: float, size: float) -> Face:
+    """Return an upright face of ``size`` px between the outer corners of its box."""
+    points = np.array([[-0.18, -0.1], [0.18, -0.1], [0, 0.1], [-0.15, 0.27], [0.15, 0.27]]) * size + (x, y)
+    box = (x - size / 2, y - size / 2, x + size / 2, y + size / 2)
+    return Face(box, 0.99, tuple((float(a), float(b)) for a, b in points))  # type: ignore[arg-type]
+
+
+# --- doors ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aligned(crop: np.ndarray, tmp_path: Path) -> Path:
+    Image.fromarray(crop).save(tmp_path / "face.png")
+    return tmp_path / "face.png"
+
+
+@pytest.mark.slow
+def test_the_command(
+    files: Files, quick: list[dict[str, Any]], aligned: Path, crop: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = aligned.with_name("out.png")
+    common = ["restore", str(aligned), "-o", str(out), "--aligned", "--device", "cpu", "--color-match", "none", "--overwrite"]
+    assert main([*common, "--model", str(files["gfpgan"])]) == 0
+    with Image.open(out) as image:
+        assert np.abs(np.array(image) / 255 - expected(crop)).max() <= 0.51 / 255
+        assert hashlib.sha256(files["gfpgan"].read_bytes()).hexdigest() in str(image.info), "the model's hash is on record"
+    assert main([*common, "--model", str(files["codeformer"]), "--fidelity", "0.25"]) == 0 and quick[-1]["weight"] == 0.25
+    assert main([*common, "--model", str(files["gfpgan"]), "--fidelity", "0.5"]) == 2
+    assert "--fidelity: the model" in capsys.readouterr().err
+    assert main(["info", str(files["codeformer"])]) == 0
+    assert CODEFORMER_LICENCE in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_is_fetched_by_its_name(
+    files: Files, aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a server on this machine; the licence is told before, and the file is checked."""
+    source = files["restoreformer"]
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(source.parent))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    entry = replace(
+        REGISTRY["restoreformer"],
+        file=source.name,
+        urls=(f"http://127.0.0.1:{server.server_port}/{source.name}",),
+        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        bytes=source.stat().st_size,
+    )
+    monkeypatch.setitem(REGISTRY, "restoreformer", entry)
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr(disk, "_extra_folders", [])
+    try:
+        assert main(["weights", "download", "restoreformer"]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = capsys.readouterr()
+    assert "Licence: Apache-2.0" in told.err and told.out.strip() == str(tmp_path / "cache" / source.name)
+    net = load_face_model("restoreformer")
+    assert net.licence == "Apache-2.0" and torch.equal(
+        net.state_dict()["net.quant_conv.bias"], network("restoreformer").state_dict()["quant_conv.bias"]
+    )
+    path = tmp_path / "cache" / source.name
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with pytest.raises(WeightsError, match=r"damaged or changed: its SHA-256 is \w{64}, the published file's \w{64}"):
+        load_face_model(path)
+
+
+# --- what is none of them -------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path, pattern: str) -> None:
+    with pytest.raises((CheckpointError, WeightsError), match=pattern) as caught:
+        load_face_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_known_name_with_another_hash(tmp_path: Path) -> None:
+    for name in ("GFPGANv1.4.pth", "codeformer.pth", "GPEN-BFR-512.pth"):
+        (tmp_path / name).write_bytes(b"cut")
+        refused(tmp_path / name, rf"damaged or changed: it has 3 bytes.*{hashlib.sha256(b'cut').hexdigest()}.*\w{{64}}.*Replace")
+
+
+def test_weights_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "detection_Resnet50_Final.pth").touch()
+    refused(tmp_path / "detection_Resnet50_Final.pth", "retinaface_resnet50 .face detection, accurate., no restoration network")
+    for state, says in (
+        ({"module.ClassHead.0.conv1x1.weight": torch.ones(1)}, "it is a face detector"),
+        ({"out_mask_conv.conv2d.weight": torch.ones(1)}, "it is a face parser"),
+        ({"some.weight": torch.ones(1)}, "of no kind that is known here"),
+        ({"conv_body_first.0.weight": torch.ones(1), "stylegan_decoder.constant_input.weight": torch.ones(1),
+          "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*download gfpgan-1.4"),
+    ):  # fmt: skip
+        torch.save(state, tmp_path / "mine.pth")
+        refused(tmp_path / "mine.pth", says)
+
+
+def test_an_upscaler(tmp_path: Path) -> None:
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    torch.save({"params_ema": ESRGAN(num_filters=8, num_blocks=1).state_dict()}, tmp_path / "up.pth")
+    refused(tmp_path / "up.pth", "it is ESRGAN, which enlarges or cleans whole pictures.*pfr weights list")
+
+
+def test_tensors_that_are_missing(files: Files, tmp_path: Path) -> None:
+    state = dict(network("restoreformer").state_dict())
+    del state["decoder.conv_out.weight"]
+    torch.save({"params": state}, tmp_path / "part.pth")
+    refused(tmp_path / "part.pth", "not those of a whole RestoreFormer. Download the file again")
+    (tmp_path / "cut.pth").write_bytes(files["restoreformer"].read_bytes()[:100_000])
+    refused(tmp_path / "cut.pth", "damaged")
+
+
+def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {name: torch.ones(2, 2) for name in ("position_emb", "idx_pred_layer.1.weight", "quantize.embedding.weight")}
+    kind = recognise(state)
+    assert kind is not None
+    for name in ("spandrel_extra_arches", "spandrel_extra_arches.architectures.CodeFormer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(CheckpointError, match="pip install spandrel_extra_arches"):
+        kind.from_state(state)
+
+
+def test_an_option_that_the_model_lacks() -> None:
+    restorer = FaceRestorer(device="cpu")
+    photo = np.zeros((40, 40, 3), np.uint8)
+    for call in ({"fidelity": 0.5}, {"fidelity": 0.9}, {"options": RestoreOptions(fidelity=0.9)}):
+        with pytest.raises(InputError, match="fidelity: this model has no such option"):
+            restorer.restore(photo, **call)
+
+
+@pytest.mark.slow
+def test_a_precision_that_the_network_does_not_bear(files: Files) -> None:
+    with pytest.raises(InputError, match="dtype bf16: this network does not bear it; use fp32"):
+        FaceRestorer(files["restoreformer"], device="cpu", dtype="bf16")
+    assert FaceRestorer(files["restoreformer"], device="cpu", dtype="auto").net.place[1] == torch.float32
+
+
+# --- ONNX -----------------------------------------------------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """A small network with a weight, as CodeFormer's ONNX files have it."""
+
+    def __init__(self, enlarge: int = 1, several: bool = False) -> None:
+        super().__init__()
+        self.conv, self.enlarge, self.several = nn.Conv2d(3, 3 * enlarge**2, 3, padding=1), enlarge, several
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Any:
+        y = nn.functional.pixel_shuffle(self.conv(x), self.enlarge)
+        y = y if weight is None else y * weight.float()
+        return (y, y.mean()) if self.several else y
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    folder = tmp_path_factory.mktemp("onnx")
+
+    def export(net: nn.Module, *inputs: Tensor, size: int = 64) -> Path:
+        path = folder / f"{len(list(folder.iterdir()))}.onnx"
+        names = ["input", "weight"][: 1 + len(inputs)]
+        torch.onnx.export(net.eval(), (torch.zeros(1, 3, size, size), *inputs), path, input_names=names, dynamo=False)
+        return path
+
+    return export
+
+
+@pytest.mark.slow
+def test_an_exported_network_gives_the_same(export: Callable[..., Path], files: Files) -> None:
+    class Image(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return network("restoreformer")(x)[0]
+
+    whole = Image()
+    whole.net = network("restoreformer")
+    model = load_face_model(export(whole))
+    x = torch.rand(2, 3, 64, 64)
+    assert model.size == 64 and model.options == () and model.kind == "ONNX"
+    with torch.inference_mode():
+        assert (model.restore(x) - load_face_model(files["restoreformer"]).restore(x)).abs().max() < 1e-3
+
+
+@pytest.mark.slow
+def test_an_onnx_file_with_a_weight(export: Callable[..., Path]) -> None:
+    net = Plain()
+    path = export(net, torch.tensor([0.5], dtype=torch.float64))
+    image = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    restorer = FaceRestorer(path, device="cpu", options=RestoreOptions(color_match="none"))
+    x = torch.from_numpy(image).permute(2, 0, 1)[None] * 2 - 1
+    for fidelity in (0.5, 1.0):
+        with torch.inference_mode():
+            wanted = ((net(x)[0] * fidelity).clamp(-1, 1) + 1) / 2
+        result = restorer.restore(image, aligned=True, fidelity=fidelity).image
+        assert result == pytest.approx(wanted.permute(1, 2, 0).numpy(), abs=1e-3)
+    assert restorer.provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_onnx_of_another_task(export: Callable[..., Path], tmp_path: Path) -> None:
+    path = export(Plain(several=True))
+    refused(path, "restores no faces: it has 1 inputs and 2 outputs")
+    with pytest.raises(CheckpointError, match=r"it makes \[1, 3, 128, 128\] of \[1, 3, 64, 64\]"):
+        load_face_model(export(Plain(enlarge=2))).restore(torch.zeros(1, 3, 64, 64))
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:200])
+    refused(tmp_path / "cut.onnx", "damaged or no ONNX file")
+
+
+def test_onnx_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (tmp_path / "net.onnx").touch()
+    refused(tmp_path / "net.onnx", "pip install onnxruntime")

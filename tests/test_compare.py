@@ -1,0 +1,88 @@
+"""Models side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfr_core import PFR, FaceRestorer, PFRConfig, RestoreOptions, save_model
+from pfr_core.cli import main
+from pfr_core.compare import CELL, HEADER, compare
+from pfr_core.errors import InputError
+from pfr_core.faces.align import align, alignment_matrix
+from pfr_core.photo.arrays import to_uint8
+
+PHOTO = Path(__file__).resolve().parents[1] / "examples" / "two_faces.jpg"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
+    return path
+
+
+def test_rows_are_faces_and_columns_models(model: Path) -> None:
+    pixels = np.array(Image.open(PHOTO).convert("RGB"))
+    seen = []
+
+    def load() -> FaceRestorer:
+        return FaceRestorer(model, "builtin", device="cpu")
+
+    found = compare(pixels, [("first", load), ("second", load)], progress=lambda *step: seen.append(step))
+    assert len(found.faces) == 2 and seen == [("first", 0, 2), ("second", 1, 2)]
+    assert found.sheet.shape == (HEADER + 2 * CELL, 3 * CELL, 3)
+    restored = load().restore(pixels, faces=found.faces).image
+    for row, face in enumerate(found.faces):
+        cells = np.split(found.sheet[HEADER + row * CELL : HEADER + (row + 1) * CELL], 3, axis=1)
+        matrix = alignment_matrix(face, CELL)
+        assert np.array_equal(cells[0], to_uint8(align(pixels, matrix, CELL)))
+        assert np.array_equal(cells[1], to_uint8(align(restored, matrix, CELL))) and np.array_equal(cells[1], cells[2])
+        assert not np.array_equal(cells[0], cells[1])
+    names = np.split(found.sheet[:HEADER], 3, axis=1)
+    assert all((name < 100).any() for name in names) and not np.array_equal(names[1], names[2])
+
+
+def test_what_cannot_be_compared(model: Path) -> None:
+    def load() -> FaceRestorer:
+        return FaceRestorer(model, "builtin", device="cpu")
+
+    gray = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(InputError, match="no model to compare"):
+        compare(gray, [])
+    with pytest.raises(InputError, match="No face was found"):
+        compare(gray, [("tiny", load)])
+    pixels = np.array(Image.open(PHOTO).convert("RGB"))
+    with pytest.raises(InputError, match="fidelity: none of these models has such an option"):
+        compare(pixels, [("tiny", load)], RestoreOptions(fidelity=0.9))
+
+
+def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert (
+        main(
+            [
+                "compare",
+                str(PHOTO),
+                "--models",
+                "default",
+                str(model),
+                "-o",
+                str(sheet),
+                "--detector",
+                "builtin",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    with Image.open(sheet) as image:
+        assert image.size == (3 * CELL, HEADER + 2 * CELL)
+    assert "2 faces, 2 models" in capsys.readouterr().out
+    assert main(["compare", str(PHOTO), "--models", "nothing", "-o", str(sheet)]) == 1
+    assert "nothing: no such model file" in capsys.readouterr().err
+    assert main(["compare", str(PHOTO), "--models", "default", "-o", str(PHOTO)]) == 1

@@ -1,0 +1,62 @@
+"""The menu of models, with what each of them is, under which licence, and the options that only it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from pfr_core.errors import PFRError
+from pfr_core.options import NETWORK, RestoreOptions
+from pfr_core.support.schema import names, specs
+
+from .context import PRIVATE, Context
+from .controls import controls
+
+OF_MODELS = names(RestoreOptions, NETWORK)
+
+
+class ModelMenu:
+    """A menu, a line that tells the chosen model's licence and download, and controls that come and go with the model."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        models = list(context.engine.models)
+        choices = [(f"{model} ({what})" if (what := summary(context, model)) else model, model) for model in models]
+        self.menu = gr.Dropdown(choices, value=models[0], label="Model", filterable=False)
+        self.licence = gr.Markdown(licence(context, models[0]), elem_classes="licence", container=False)
+        self.controls = controls(*OF_MODELS)
+        for component, state in zip(self.controls.values(), self._states(models[0]), strict=True):
+            component.visible = state["visible"]
+        self.menu.change(
+            self.choose, [self.menu], [self.licence, *self.controls.values()], queue=False, show_progress="hidden", **PRIVATE
+        )
+
+    def choose(self, model: str) -> list[Any]:
+        """Tell of the model that was chosen, and show the options that it has."""
+        with self.context.page_errors():
+            return [licence(self.context, model), *self._states(model)]
+
+    def _states(self, model: str) -> list[Any]:
+        try:
+            has = self.context.engine.facts(model).options
+        except PFRError:  # said in its line
+            has = ()
+        return [gr.update(visible=name in has, value=specs(RestoreOptions)[name].default) for name in OF_MODELS]
+
+
+def summary(context: Context, model: str) -> str:
+    """Return size and download of a model in a few words; nothing if it cannot be used."""
+    try:
+        facts = context.engine.facts(model)
+    except PFRError:
+        return ""
+    return f"{facts.size} px" + (f", {facts.bytes / 1e6:.0f} MB, downloaded when first used" if facts.bytes else "")
+
+
+def licence(context: Context, model: str) -> str:
+    """Return the licence of a model, or why it cannot be used."""
+    try:
+        return f"Licence of `{model}`: {context.engine.facts(model).licence}"
+    except PFRError as error:
+        return f"`{model}` cannot be used: {context.without_folders(str(error))}"
