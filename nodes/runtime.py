@@ -185,7 +185,7 @@ IN_A_GRAPH = {
 
 
 class Notices:
-    """What is noticed frame after frame: for the log at once, and for the node's own text.
+    """What is noticed frame after frame: for the log at once, and for the node's own text; each kind once.
 
     Args:
         total: number of frames; where there are several, each text names its frame.
@@ -193,22 +193,29 @@ class Notices:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.texts: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.more: dict[str, int] = {}
 
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
         for notice in notices:
+            if notice.kind in self.texts:
+                self.more[notice.kind] = self.more.get(notice.kind, 0) + 1
+                continue
             text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
-            self.say(text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}")
+            text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
+            log.warning("%s", text)
+            self.texts[notice.kind] = text
 
     def say(self, text: str) -> None:
         """Take a sentence about all frames."""
         log.warning("%s", text)
-        self.texts.append(text)
+        self.texts[text] = text
 
     def ui(self) -> dict[str, list[str]]:
         """Return what ComfyUI keeps of it and our scripts draw on the node."""
-        return {"text": self.texts}
+        more = {kind: f" (and {count} more like it)" for kind, count in self.more.items()}
+        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]}
 
 
 class Steps:

@@ -745,8 +745,8 @@ def test_finding_options_reach_the_detector_and_the_choice(monkeypatch: pytest.M
     assert restorer.restore(image, select="index", indices=(0, 2), order="score").faces == [faces[2], faces[1]]
     assert restorer.restore(image, min_face_size=15, max_face_size=20, threshold=0.7).faces == [faces[0]]
     assert restorer.restore(image, count=1, order="size").faces == [faces[1]]
-    assert calls[0] == {"threshold": 0.3, "size": 1280, "sideways": False}
-    assert calls[1] == {"threshold": 0.3, "size": 640, "sideways": True}
+    assert calls[0] == {"threshold": 0.3, "size": 1280, "sideways": False, "right_way_up": True}
+    assert calls[1] == {"threshold": 0.3, "size": 640, "sideways": True, "right_way_up": True}
     assert calls[3]["threshold"] == 0.7
 
 

@@ -12,7 +12,7 @@ from pfr_core.support.notice import Notice
 
 from .components import uploads_only
 from .context import GPU_QUEUE, Context
-from .controls import SEARCH, controls
+from .controls import SEARCH, controls, quality_control
 
 
 class Api:
@@ -25,6 +25,7 @@ class Api:
             model = gr.Dropdown(list(context.engine.models), label="model")
             options = controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"))
             options["indices"] = gr.JSON([], label="indices")
+            options["quality"] = quality_control()
             file, facts = gr.File(label="restored"), gr.JSON(label="facts")
             hold = context.hold
             gr.Button().click(
@@ -55,8 +56,9 @@ class Api:
         photo: str,
         model: str,
         *,
-        max_face_size: int | None = None,  # Gradio asks for these two otherwise: None in a component is no default to it
+        max_face_size: int | None = None,  # Gradio asks for these three otherwise: None in a component is no default to it
         count: int | None = None,
+        quality: int | None = None,
         indices: list[int] | None,
         **options: Any,
     ) -> list[Any]:
@@ -67,7 +69,7 @@ class Api:
             self.context.limits.check_scale(source, chosen.scale)
             self.context.fetch(model, session)
             with self.context.engine.use(model) as restorer:
-                file = restorer.restore_file(source, session.new_folder(), options=chosen)
+                file = restorer.restore_file(source, session.new_folder(), options=chosen, quality=quality)
             faces = [face.to_dict() for face in file.restored.faces]
             return [str(file.path), {"changed": file.changed, "faces": faces, "notices": self._notices(file.notices)}]
 

@@ -18,7 +18,7 @@ from . import pictures
 from .archive import Entry, is_zip, unpack
 from .components import uploads_only
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH, controls
+from .controls import BLEND, SEARCH, controls, quality_control
 from .jobs import connect_job
 from .models import ModelMenu
 from .sessions import Session
@@ -45,6 +45,7 @@ class BatchTab:
                 with gr.Accordion("Settings", open=False):
                     model = ModelMenu(context)
                     options |= {**model.controls, **controls(*BLEND, *SEARCH, "only_bad_faces")}
+                    options["quality"] = quality_control()
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
@@ -86,6 +87,7 @@ class BatchTab:
         uploads: list[str] | None,
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
+        quality: int | None = None,
         **options: Any,
     ) -> list[Any]:
         """Restore every photo; what is wrong with one does not stop the others."""
@@ -93,9 +95,17 @@ class BatchTab:
             if not uploads:
                 raise InputError("There is nothing to restore yet. Choose some photos or a zip file first.")
             self.context.fetch(model, session, progress)
-            return self._run(session, uploads, model, RestoreOptions(**options), progress)
+            return self._run(session, uploads, model, RestoreOptions(**options), quality, progress)
 
-    def _run(self, session: Session, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress) -> list[Any]:
+    def _run(
+        self,
+        session: Session,
+        uploads: list[str],
+        model: str,
+        options: RestoreOptions,
+        quality: int | None,
+        progress: gr.Progress,
+    ) -> list[Any]:
         folder = session.new_folder()
         (folder / "unpacked").mkdir()
         rows: list[list[str]] = []
@@ -112,7 +122,7 @@ class BatchTab:
                         stopped = True
                         break
                     try:
-                        text, target, preview = self._restore(session, entry, folder, model, options)
+                        text, target, preview = self._restore(session, entry, folder, model, options, quality)
                     except Cancelled:
                         stopped = True
                         break
@@ -135,7 +145,7 @@ class BatchTab:
         return [told, zipped, shown, rows]
 
     def _restore(
-        self, session: Session, entry: Entry, folder: Path, model: str, options: RestoreOptions
+        self, session: Session, entry: Entry, folder: Path, model: str, options: RestoreOptions, quality: int | None
     ) -> tuple[str, Path | None, str]:
         """Return what to report, the restored file, and a preview of it."""
         if entry.path is None:
@@ -144,7 +154,7 @@ class BatchTab:
             photo = self.context.read(entry.path)
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
-                file = restorer.restore_file(photo, folder, options=options, should_stop=session.stop.is_set)
+                file = restorer.restore_file(photo, folder, options=options, quality=quality, should_stop=session.stop.is_set)
             preview = session.new_folder() / "preview.jpg"
             pictures.save(preview, pictures.shrunk(file.restored.image, GALLERY_SIZE))
         except (ImageError, InputError) as error:

@@ -28,6 +28,12 @@ def control(name: str) -> Any:
     return gr.Number(precision=0, minimum=spec.low, maximum=spec.high, **common)
 
 
+def quality_control() -> Any:
+    """Return the component for the quality that files are written in; empty for the photo's own."""
+    info = "1 to 100, of JPEG, WebP, AVIF and HEIC files; 95 or finer if left empty"
+    return gr.Number(label="Quality of the file", info=info, value=None, precision=0, minimum=1, maximum=100)
+
+
 def controls(*names: str) -> dict[str, Any]:
     """Return several of them, by name."""
     return {name: control(name) for name in names}

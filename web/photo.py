@@ -19,7 +19,7 @@ from pfr_core.session import RestoredArray
 from . import pictures
 from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH, controls
+from .controls import BLEND, SEARCH, controls, quality_control
 from .models import ModelMenu
 from .sessions import Session
 
@@ -103,6 +103,7 @@ class PhotoTab:
                 with gr.Accordion("Settings", open=False):
                     self.model = ModelMenu(context)
                     self.blend = controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
+                    self.quality = quality_control()
                     with gr.Accordion("Advanced", open=False):
                         self.search = controls(*SEARCH)
                         self.blend |= controls("feather", "keep_gray")
@@ -124,7 +125,7 @@ class PhotoTab:
     def _connect(self) -> None:
         finding = [self.found, self.drawn, self.faces, self.start]
         result = [self.slider, self.told, self.download, self.pairs]
-        blend = {"strength": self.strength, **self.blend}
+        blend = {"strength": self.strength, **self.blend, "quality": self.quality}
         gr.on(
             [self.upload.change, *(each.change for each in self.search.values())],
             self.open, [self.upload], [*finding, *result], inputs_kwargs=self.search, validator=self.context.hold,
@@ -168,7 +169,14 @@ class PhotoTab:
             text = f"**{count} found.** Tap one to leave it out, or to take it again.{notices}"
             return [text, *self._show_faces(session, photo), gr.Button(interactive=True), *_no_result()]
 
-    def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
+    def restore(
+        self,
+        request: gr.Request,
+        model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        quality: int | None = None,
+        **blend: Any,
+    ) -> list[Any]:
         """Run the network over the included faces that it has not seen yet, and put them back."""
         with self.context.visit(request) as session, session.lock:
             state = _photo_of(session)
@@ -186,19 +194,19 @@ class PhotoTab:
                 included = [state.faces[number] for number in sorted(state.included)]
                 result = work.restore(options, faces=included, progress=report, should_stop=session.stop.is_set)
             state.restored |= state.included
-            return self._show(session, work, result)
+            return self._show(session, work, result, quality)
 
-    def toggle(self, request: gr.Request, event: gr.SelectData, **blend: Any) -> list[Any]:
+    def toggle(self, request: gr.Request, event: gr.SelectData, quality: int | None = None, **blend: Any) -> list[Any]:
         """Leave a face that was tapped out, or include it."""
         with self.context.visit(request) as session, session.lock:
             state = _photo_of(session)
             state.included ^= {int(event.index)} & set(range(len(state.faces)))
-            return [*self._show_faces(session, self._read(state)), *self._compose(session, blend)]
+            return [*self._show_faces(session, self._read(state)), *self._compose(session, blend, quality)]
 
-    def change(self, request: gr.Request, **blend: Any) -> list[Any]:
+    def change(self, request: gr.Request, quality: int | None = None, **blend: Any) -> list[Any]:
         """Show the photo with a changed setting that needs no network."""
         with self.context.visit(request) as session, session.lock:
-            return self._compose(session, blend)
+            return self._compose(session, blend, quality)
 
     def _read(self, state: OpenPhoto) -> Photo:
         """Return the photo with its pixels; only those of the photos used last are kept."""
@@ -213,7 +221,7 @@ class PhotoTab:
             state.photo = self.context.read(state.path)
         return state.photo
 
-    def _compose(self, session: Session, blend: dict[str, Any]) -> list[Any]:
+    def _compose(self, session: Session, blend: dict[str, Any], quality: int | None) -> list[Any]:
         """Put the restored faces that are included into the photo; no network but the parser's for that mask."""
         state: OpenPhoto | None = session.photo
         if state is None or state.work is None or not state.restored:
@@ -222,15 +230,17 @@ class PhotoTab:
         self.context.limits.check_scale(self._read(state), options.scale)
         with self.context.engine.composing(options):
             result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
-        return self._show(session, state.work, result)
+        return self._show(session, state.work, result, quality)
 
-    def _show(self, session: Session, work: PhotoSession[Array, FloatImage], result: RestoredArray) -> list[Any]:
+    def _show(
+        self, session: Session, work: PhotoSession[Array, FloatImage], result: RestoredArray, quality: int | None
+    ) -> list[Any]:
         """Return the result on the page, and its file."""
         state: OpenPhoto = session.photo
         numbers = sorted(state.included & state.restored)
         waiting = len(state.included) - len(numbers)
         folder = state.new_folder(session, "result")
-        file = work.save(result, folder)
+        file = work.save(result, folder, quality=quality)
         pairs = [
             (pictures.save(folder / f"face_{number + 1}.png", pictures.side_by_side(old, new)), f"Face {number + 1}")
             for number, old, new in zip(numbers, result.crops_before, result.crops_after, strict=True)

@@ -221,6 +221,38 @@ def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, 
 
 
 @pytest.mark.usefixtures("detector_weights")
+def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, photo: torch.Tensor) -> None:
+    """Outside the faces every value stays as it came; a frame of NaN stops no other, and is said once."""
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    bright = photo * 1.5 - 0.1
+    broken = torch.full_like(photo, torch.nan)
+    frames = torch.cat([torch.full_like(photo, 1.7), bright, broken, broken])
+    shown = run.show("RestoreFaces", model=model, image=frames)
+    image, mask, *_ = shown["result"]
+    assert torch.equal(image[0], frames[0]) and torch.equal(image[2:].isnan(), frames[2:].isnan())
+    outside = mask[1] == 0
+    assert torch.equal(image[1][outside], bright[0][outside]) and not torch.equal(image[1], bright[0])
+    (text,) = (text for text in shown["ui"]["text"] if "NaN" in text)
+    assert "Frame 2 of 4" in text and "(and 1 more like it)" in text
+
+    found = run.show("DetectFaces", image=frames)
+    faces, preview, _, count = found["result"]
+    assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
+    (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
+    (restored,) = run("RestoreCrops", model=model, crops=crops)
+    pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
+    assert torch.equal(pasted[:2], image[:2]) and torch.equal(again, mask)
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_notice_is_given_once(run: Any, photo: torch.Tensor) -> None:
+    """However many frames it is about."""
+    model, _ = run("LoadModel", model="small.safetensors", dtype="fp32")
+    (text,) = run.show("RestoreFaces", model=model, image=torch.cat([photo] * 3))["ui"]["text"]
+    assert text.startswith("Frame 0 of 3") and "times larger" in text and text.endswith("(and 2 more like it)")
+
+
+@pytest.mark.usefixtures("detector_weights")
 def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="indices is 'a'"):
         run("DetectFaces", image=photo, select="index", indices="a")
@@ -232,7 +264,7 @@ def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monk
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a defect of the device")
 
-    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore_crops", fail)
     with pytest.raises(RuntimeError, match=r"Frame 0 of 2.*a defect of the device"):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
 
