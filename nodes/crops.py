@@ -134,7 +134,7 @@ class PFRPasteFaces:
             with steps.frame(number):
                 layers = [cut_face(frame, face, crops.shape[1]) for face in found]
                 for layer in layers:
-                    layer.restored = next(restored)[..., :3]
+                    layer.restored = np.clip(next(restored)[..., :3], 0, 1)
                 pasted = paste_faces(Canvas(frame, options.scale, background), layers, options=options, parser=parser)
                 notices.add(number, pasted.notices)
                 images.append(pasted.image)

@@ -20,6 +20,7 @@ from ..pfr_core.find import Found, choose_in, find_candidates
 from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview
@@ -137,7 +138,7 @@ class PFRDetectFaces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
                     masks[number, top:bottom, left:right] = 1
                 chosen.append(found.faces)
-                previews.append(to_float(annotate(to_uint8(frame[..., :3]), found.faces, found.numbers)))
+                previews.append(to_float(annotate(to_uint8(np.nan_to_num(frame[..., :3])), found.faces, found.numbers)))
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
                     picker = [_picker(frame, found, number, len(frames))]
         every = Faces(chosen, *image.shape[1:3])
@@ -159,7 +160,7 @@ def find_in_frame(
     side: int = JUDGED_SIDE,
     scale: float = 1.0,
 ) -> Found:
-    """Find the faces of one frame and choose among them.
+    """Find the faces of one frame and choose among them; none in a frame that holds NaN or infinity, so that it stops no batch.
 
     Args:
         finder: the detector.
@@ -171,6 +172,9 @@ def find_in_frame(
         scale: as for :func:`choose_in`.
     """
     options = widgets.options
+    if not np.isfinite(frame).all():
+        text = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
+        return Found([], [], (Notice("not_finite", text),))
     if given is not None:
         candidates = [_face_in(finder, frame, box, widgets) for box in given]
     elif region is not None:

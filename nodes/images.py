@@ -1,4 +1,4 @@
-"""ComfyUI's pictures and ours: IMAGE [B,H,W,3 or 4] and MASK [B,H,W] against arrays [H,W,C] float32 in [0,1].
+"""ComfyUI's pictures and ours: IMAGE [B,H,W,3 or 4] and MASK [B,H,W] against arrays [H,W,C] float32.
 
 Frames are converted one by one, and results go straight to their place in memory that is taken once: a video costs what its
 outputs cost and no more.
@@ -25,7 +25,10 @@ PREVIEW_SIDE = 1024
 
 
 class Frames:
-    """The frames of an IMAGE of any float type on any device, as arrays [H,W,C] float32 in [0,1], made when they are asked for.
+    """The frames of an IMAGE of any float type on any device, as arrays [H,W,C] float32, made when they are asked for.
+
+    Other nodes make values below 0 and above 1; they stay, for a picture passes through as it is outside its faces. The arrays
+    may share the IMAGE's memory and are not to be written to.
 
     Raises:
         InputError: not an IMAGE.
@@ -40,7 +43,7 @@ class Frames:
         return len(self.image)
 
     def __getitem__(self, number: int) -> FloatImage:
-        array: FloatImage = self.image[number].float().clamp(0, 1).cpu().contiguous().numpy()
+        array: FloatImage = self.image[number].float().cpu().contiguous().numpy()
         return array
 
     def __iter__(self) -> Iterator[FloatImage]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from ..pfr_core.session import Work, restore_all
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
@@ -87,16 +90,17 @@ class PFRRestoreFaces:
         ui = NOTHING_RESTORED
         for number, ((frame, background), own) in enumerate(zip(pairs, chosen, strict=True)):
             with steps.frame(number):
-                restored = restorer.restore(
-                    frame, options=options, faces=own, background=background, should_stop=steps.check, progress=steps.report
-                )
-                notices.add(number, restored.notices)
-            images.append(restored.image)
-            masks.append(restored.mask)
-            before.extend(restored.crops_before)
-            after.extend(restored.crops_after)
+                (done,) = restore_all(
+                    [Work(restorer, partial(np.asarray, frame))], options, faces=own, backgrounds=[background], seconds={},
+                    should_stop=steps.check, progress=steps.report,
+                )  # fmt: skip
+                notices.add(number, done.notices)
+            images.append(done.pasted.image)
+            masks.append(done.pasted.mask)
+            before.extend(done.crops(restorer.crop_size))
+            after.extend(done.crops(restorer.crop_size, after=True))
             if own and ui is NOTHING_RESTORED:
-                ui = before_after(frame, restored.image, own)
+                ui = before_after(frame, done.pasted.image, own)
         crops = (each.result(no_crops(restorer.crop_size)) for each in (before, after))
         every = Faces(chosen, *image.shape[1:3])
         result = (images.result(image), masks.result(image[..., 0]), *crops, every, every.count)

@@ -17,6 +17,7 @@ from ..pfr_core import FaceRestorer, load_face_model
 from ..pfr_core.errors import PFRError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
+from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
-DEFAULT = "default"
-"""The model that ships with PFR."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""
@@ -186,7 +185,7 @@ IN_A_GRAPH = {
 
 
 class Notices:
-    """What is noticed frame after frame: for the log at once, and for the node's own text.
+    """What is noticed frame after frame: for the log at once, and for the node's own text; each kind once.
 
     Args:
         total: number of frames; where there are several, each text names its frame.
@@ -194,22 +193,29 @@ class Notices:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.texts: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.more: dict[str, int] = {}
 
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
         for notice in notices:
+            if notice.kind in self.texts:
+                self.more[notice.kind] = self.more.get(notice.kind, 0) + 1
+                continue
             text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
-            self.say(text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}")
+            text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
+            log.warning("%s", text)
+            self.texts[notice.kind] = text
 
     def say(self, text: str) -> None:
         """Take a sentence about all frames."""
         log.warning("%s", text)
-        self.texts.append(text)
+        self.texts[text] = text
 
     def ui(self) -> dict[str, list[str]]:
         """Return what ComfyUI keeps of it and our scripts draw on the node."""
-        return {"text": self.texts}
+        more = {kind: f" (and {count} more like it)" for kind, count in self.more.items()}
+        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]}
 
 
 class Steps:

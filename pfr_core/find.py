@@ -48,12 +48,13 @@ def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Fou
 
 
 def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
-    """Find every face of [H,W,3+] (any depth), best score first, whatever is chosen afterwards."""
+    """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards."""
     return detector.detect(
         to_uint8(image[..., :3]),
         threshold=options.threshold,
         size=options.detection_size,
         sideways=options.sideways,
+        right_way_up=True,
     )
 
 

@@ -15,7 +15,7 @@ from pfr_core.support.schema import Spec, specs
 
 from .components import as_given
 from .context import GPU_QUEUE, Context
-from .controls import SEARCH
+from .controls import SEARCH, quality_control
 
 EXAMPLE = {"path": "photo.jpg", "url": "photo.jpg", "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
 
@@ -33,6 +33,7 @@ class Api:
             options["indices"] = as_given(gr.JSON([], label="indices"))
             for name, component in options.items():
                 _describe(component, specs(RestoreOptions)[name])
+            options["quality"] = quality_control()
             file, facts = gr.File(label="restored"), gr.JSON(label="facts")
             gr.Button().click(
                 self.detect, [photo], [facts], inputs_kwargs={name: options[name] for name in SEARCH},
@@ -62,8 +63,9 @@ class Api:
         photo: str,
         model: str,
         *,
-        max_face_size: int | None = None,  # Gradio asks for these two otherwise: None in a component is no default to it
+        max_face_size: int | None = None,  # Gradio asks for these three otherwise: None in a component is no default to it
         count: int | None = None,
+        quality: int | None = None,
         **options: Any,
     ) -> list[Any]:
         """Restore a photo as `pfr restore` does: the file in its own format, and the faces that were restored."""
@@ -76,7 +78,8 @@ class Api:
                 work = restorer.open(source)
                 _check_indices(work.find(chosen), chosen)
                 self.context.limits.check_faces(len(work.find(chosen).faces))
-                file = work.save(work.restore(chosen, should_stop=job.should_stop), job.session.new_folder())
+                result = work.restore(chosen, should_stop=job.should_stop)
+                file = work.save(result, job.session.new_folder(), quality=quality)
             faces = [face.to_dict() for face in file.restored.faces]
             return [str(file.path), {"changed": file.changed, "faces": faces, "notices": self._notices(file.notices)}]
 

@@ -21,7 +21,7 @@ from pfr_core.options import RestoreOptions
 from . import pictures
 from .archive import Entry, is_zip, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH
+from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
 from .models import ModelMenu
 from .sessions import Job
@@ -59,6 +59,7 @@ class BatchTab:
                 with gr.Accordion(text("settings"), open=False):
                     model = ModelMenu(context)
                     options |= model.controls | self.context.controls(*BLEND, *SEARCH, "only_bad_faces")
+                    options["quality"] = quality_control()
             with gr.Column(scale=7, min_width=320):
                 self.told = gr.Markdown("", elem_id="batch-told")
                 self.zip = gr.DownloadButton(
@@ -89,6 +90,7 @@ class BatchTab:
         uploads: list[str] | None,
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
+        quality: int | None = None,
         **options: Any,
     ) -> list[Any]:
         """Restore every photo; what is wrong with one does not stop the others."""
@@ -96,10 +98,17 @@ class BatchTab:
             if not uploads:
                 raise InputError(say(request, "batch_none"))
             self.context.fetch(model, job, progress)
-            return self._run(request, job, uploads, model, self.context.options(options), progress)
+            return self._run(request, job, uploads, model, self.context.options(options), quality, progress)
 
     def _run(
-        self, request: gr.Request, job: Job, uploads: list[str], model: str, options: RestoreOptions, progress: gr.Progress
+        self,
+        request: gr.Request,
+        job: Job,
+        uploads: list[str],
+        model: str,
+        options: RestoreOptions,
+        quality: int | None,
+        progress: gr.Progress,
     ) -> list[Any]:
         folder = job.session.new_folder()
         (folder / "unpacked").mkdir()
@@ -111,7 +120,7 @@ class BatchTab:
                 for number, entry in enumerate(self._entries(uploads, folder / "unpacked")):
                     progress((number, max(total, number + 1)), desc=entry.name, unit=say(request, "unit_photos"))
                     try:
-                        row = self._restore(request, job, entry, folder, model, options)
+                        row = self._restore(request, job, entry, folder, model, options, quality)
                     except Cancelled:
                         stopped = True
                         break
@@ -135,7 +144,9 @@ class BatchTab:
             _table(request, rows),
         ]
 
-    def _restore(self, request: gr.Request, job: Job, entry: Entry, folder: Path, model: str, options: RestoreOptions) -> Row:
+    def _restore(
+        self, request: gr.Request, job: Job, entry: Entry, folder: Path, model: str, options: RestoreOptions, quality: int | None
+    ) -> Row:
         """Restore one photo.
 
         Raises:
@@ -152,7 +163,7 @@ class BatchTab:
                 work = restorer.open(photo)
                 found = work.find(options)
                 self.context.limits.check_faces(len(found.faces))
-                file = work.save(work.restore(options, should_stop=job.should_stop), folder)
+                file = work.save(work.restore(options, should_stop=job.should_stop), folder, quality=quality)
             preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
             shown = pictures.save_shown(job.session.new_folder() / "preview", preview, photo)
         except (ImageError, InputError) as error:

@@ -35,3 +35,10 @@ def _control(name: str, masks: Sequence[str]) -> Any:
     if spec.step is not None:
         return gr.Slider(spec.low, spec.high, step=spec.step, **common)
     return gr.Number(precision=0, minimum=spec.low, maximum=spec.high, **common)
+
+
+def quality_control() -> Any:
+    """Return the component for the quality that files are written in; empty for the photo's own."""
+    return as_given(
+        gr.Number(label=text("file_quality"), info=text("help_file_quality"), value=None, precision=0, minimum=1, maximum=100)
+    )

@@ -21,7 +21,7 @@ from pfr_core.support.notice import Notice
 
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
-from .controls import BLEND, SEARCH
+from .controls import BLEND, SEARCH, quality_control
 from .models import ModelMenu
 from .sessions import Session
 from .texts import LANGUAGES, say, text, words
@@ -136,6 +136,7 @@ class PhotoTab:
                 main = context.controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
                 with gr.Accordion(text("advanced"), open=False):
                     more = context.controls("feather", "keep_gray")
+                    self.quality = quality_control()
                     self.search = context.controls(*SEARCH)
                 self.blend: dict[str, Any] = {**strength, **main, **more}
                 with gr.Accordion(text("pairs"), open=False, visible=False) as self.pairs_box:
@@ -176,7 +177,7 @@ class PhotoTab:
             **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
-        self.download.click(self.save, None, shown, **settings)
+        self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
         self.another.click(None, js="() => document.querySelector('#stage .chooser').click()", queue=False, **PRIVATE)
 
@@ -281,7 +282,7 @@ class PhotoTab:
                 return [gr.skip()] * 2
             return self._compose(request, session, self.context.options(blend))
 
-    def save(self, request: gr.Request, **blend: Any) -> list[Any]:
+    def save(self, request: gr.Request, quality: int | None = None, **blend: Any) -> list[Any]:
         """Write the restored photo in its own format, and let the browser fetch it."""
         with self.context.job(request) as job, job.session.lock:
             session, state = job.session, self._photo_of(job.session)
@@ -292,7 +293,7 @@ class PhotoTab:
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.composing(options):
                 result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
-            file = state.work.save(result, state.new_folder(session, "saved"))
+            file = state.work.save(result, state.new_folder(session, "saved"), quality=quality)
             self._keep(state)
             state.noticed = file.notices
             stage, told = self._compose(request, session, options)

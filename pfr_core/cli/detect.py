@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
         pixels = photo.pixels
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
-        tell((*photo.notices, *found.notices))
+        tell(photo.notices)
+        if options.indices and not found.faces:
+            raise InputError(found.notices[-1].text)
+        tell(found.notices)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:
@@ -46,9 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")
-    text = json.dumps(listed, indent=2) + "\n"
-    if arguments.json is None:
-        print(text, end="")
-    elif listed or not status:  # an empty list would say that there was nothing wrong
-        write_file(arguments.json, text.encode())
+    if listed or not status:  # an empty list would say that there was nothing wrong
+        text = json.dumps(listed, indent=2) + "\n"
+        if arguments.json is None:
+            print(text, end="")
+        else:
+            write_file(arguments.json, text.encode())
     return status

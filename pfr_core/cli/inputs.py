@@ -32,10 +32,13 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         clips: whether clips in folders are inputs too.
 
     Raises:
+        InputError: standard input.
         ImageError: a folder or glob without any image.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
+        if argument == "-":
+            raise InputError("-: only 'pfr restore' reads standard input; name a file.")
         path = Path(argument)
         if path.is_dir():
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
@@ -60,23 +63,29 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
     return list(found.items())
 
 
-def plan_outputs(inputs: Pairs, output: Path, ending: str = "") -> Pairs:
+def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str | None = None) -> Pairs:
     """Return pairs of input and output file; ``output`` is a folder unless it ends like a picture or clip and none is there.
 
     Args:
         inputs: from :func:`list_inputs`.
         output: what the user typed.
         ending: added to the names that the results have in a folder.
+        format: the ending, without its dot, that photos' results have in a folder in place of their own.
 
     Raises:
-        InputError: one output file for several inputs.
+        InputError: one output file for several inputs, or a format for it.
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
     if output.is_dir() or not _is_file(output):
         named = {name for _, name in inputs}
-        plan = [(source, output / (f"{name}{ending}" if ending else _writable(name, named))) for source, name in inputs]
+        names = [name.with_suffix(f".{format}") if format and not is_clip(name) else _writable(name, named) for _, name in inputs]
+        plan = [
+            (source, output / (f"{name}{ending}" if ending else new)) for (source, name), new in zip(inputs, names, strict=True)
+        ]
     elif len(inputs) > 1:
         raise InputError(f"{output} is one file, but there are {len(inputs)} inputs; name a folder.")
+    elif format is not None:
+        raise InputError(f"--format has no effect on {output}: its own ending decides. Name a folder.")
     else:
         plan = [(source, output) for source, _ in inputs]
     originals = {source.resolve(): source for source, _ in inputs}

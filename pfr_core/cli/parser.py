@@ -18,6 +18,9 @@ from ..support.arguments import add_options, program
 from ..support.choices import Blur
 from ..support.schema import names, specs
 
+FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp")
+"""Endings that results can be given."""
+
 OFF = "off"
 """A stage of the degradation that is left out."""
 
@@ -43,8 +46,11 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Restore the faces of photographs and clips; everything else stays as it is. Format, bit depth, EXIF, ICC "
         "profile and transparency are kept. Outputs that exist are skipped.",
     )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns; - is standard input")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder; - is standard output"
+    )
+    parser.add_argument("--format", choices=FORMATS, help="of the results in a folder, or in a pipe; each photo's own without it")
     parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
     parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,24 +12,31 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
-from ..photo.write import write_photo
+from ..photo.write import ALPHA, is_transparent, write_photo
 from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
 from .common import fetch_model, for_each, tell
 from .inputs import Pairs, is_clip, list_inputs, plan_outputs
+from .pipe import standard_input, standard_output
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every input; returns the exit status."""
-    inputs = list_inputs(arguments.input, [arguments.output, arguments.compare], clips=True)
-    plan = plan_outputs(inputs, arguments.output)
+    with standard_input(arguments.input) as names, standard_output(arguments.output, names) as output:
+        return _restore(arguments, names, output)
+
+
+def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> int:
+    """Restore the inputs of these names."""
+    inputs = list_inputs(names, [output, arguments.compare], clips=True)
+    plan = plan_outputs(inputs, output, format=arguments.format)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
     clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
     if clash:
@@ -59,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             restore_one_clip(restorer, source, target, clip_options)
             return
         photo = read_photo(source)
+        if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
+            raise ImageError(f"{source}: a {target.suffix} file cannot hold its transparency; --format png can.")
         background = None if arguments.background is None else read_photo(arguments.background).pixels
         file = restorer.restore_file(
             photo, target, aligned=arguments.aligned, background=background, quality=arguments.quality,
@@ -68,9 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
         if source in pictures:
             mark = restorer.provenance if arguments.provenance and file.changed else None
             _write_pair(pictures[source], photo, file.restored, mark)
-        what = "restored as a whole" if arguments.aligned else f"{len(file.restored.faces)} faces"
+        count = len(file.restored.faces)
+        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
-        tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""))
+        piped = output != arguments.output
+        tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""), file=sys.stderr if piped else None)
 
     return for_each(todo, work, "restored")
 

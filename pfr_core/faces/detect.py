@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import cmath
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -18,12 +16,12 @@ from ..errors import InputError
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..support.choices import DetectorName
-from .align import resemblance
 from .detections import Detections
 from .face import Face
-from .geometry import rescale
+from .geometry import rescale, unturned
 from .retinaface import RetinaFace
 from .retinaface_network import Backbone
+from .upright import OVERLAP, is_upright, overlap, stand_upright
 from .yunet import YuNet
 
 log = logging.getLogger(__name__)
@@ -31,10 +29,6 @@ log = logging.getLogger(__name__)
 NMS_IOU = 0.4
 """Of boxes that overlap more the best stays (RetinaFace)."""
 
-# The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
-# to the turn in which its points look like a face. All values ours, from the photographs of the tests.
-UPRIGHT_DEGREES, UPRIGHT_RESEMBLANCE = 50, 0.93
-OVERLAP = 0.5
 SMALLEST_SIDE = 64
 """Smaller images are padded to this: the coarsest feature map needs something to look at."""
 
@@ -89,7 +83,13 @@ class Detector:
         self._network: RetinaFace | YuNet | None = None
 
     def detect(
-        self, image: npt.NDArray[np.uint8], *, threshold: float = 0.8, size: int = 1280, sideways: bool = False
+        self,
+        image: npt.NDArray[np.uint8],
+        *,
+        threshold: float = 0.8,
+        size: int = 1280,
+        sideways: bool = False,
+        right_way_up: bool = False,
     ) -> list[Face]:
         """Return the faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
 
@@ -99,6 +99,8 @@ class Detector:
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
                 looked for at half of that size too, and so on.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
+            right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
+                ``upright``.
         """
         height, width = image.shape[:2]
         scale = min(1.0, size / max(height, width))
@@ -110,12 +112,18 @@ class Detector:
         for turns in range(4) if sideways else (0,):
             seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
             if sideways:
-                seen = seen[np.array([_is_upright(points) for points in seen.points], bool)]
+                seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             found += _to_faces(seen, turns, small.shape, image.shape)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
-        return _suppress(found) if sideways else found
+        if sideways:
+            return _suppress(found)
+        if not right_way_up:
+            return found
+        return stand_upright(
+            lambda picture, low: self.detect(picture, threshold=low), image, found, threshold=threshold, size=size
+        )
 
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
@@ -134,7 +142,7 @@ class Detector:
         large = small.rescaled(width / target[0], height / target[1])
         large, found = large[large.widths > AROUND_LIMIT[0] * limit], found[found.widths < AROUND_LIMIT[1] * limit]
         parts = [
-            any(surer > score and _overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
+            any(surer > score and overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
             for box, score in zip(found.boxes, found.scores, strict=True)
         ]
         return (found[~np.array(parts, bool)] + large).suppressed(NMS_IOU)
@@ -163,33 +171,17 @@ def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple
     scale = np.array([full[1] / width, full[0] / height])
     for box, score, points in zip(found.boxes, found.scores, found.points, strict=True):
         xy = np.concatenate([box.reshape(2, 2), points]).astype(np.float64)  # two corners, five points
-        for side in reversed([width, height, width][:turns]):  # undo np.rot90, last turn first: (x, y) -> (side - 1 - y, x)
-            xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
-        xy = rescale(xy, scale)
+        xy = rescale(unturned(xy, turns, width, height), scale)
         corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         five = tuple((float(x), float(y)) for x, y in xy[2:])
         yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
 
 
-def _is_upright(points: npt.NDArray[np.float32]) -> bool:
-    """Return whether five points look like a face that stands upright."""
-    fit = resemblance(points)
-    return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
-
-
 def _suppress(faces: list[Face]) -> list[Face]:
     """Keep the best of faces found in several orientations; ``faces`` come best first."""
     kept: list[Face] = []
     for face in faces:
-        if all(_overlap(face.box, other.box) <= OVERLAP for other in kept):
+        if all(overlap(face.box, other.box) <= OVERLAP for other in kept):
             kept.append(face)
     return kept
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return what two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

@@ -30,6 +30,18 @@ def rescale(coordinates: Coordinates, factor: float | Matrix) -> Coordinates:
     return (coordinates + 0.5) * factor - 0.5  # type: ignore[return-value]  # float32 times a matrix of factors is float64
 
 
+def unturned(xy: Matrix, turns: int, width: int, height: int) -> Matrix:
+    """Return where points [N,2] of ``np.rot90(picture, turns)`` lie in the picture of that width and height.
+
+    Example:
+        >>> unturned(np.array([[0.0, 0.0]]), 1, 30, 20)  # a turn to the left: the first pixel was the last of the first row
+        array([[29.,  0.]])
+    """
+    for side in reversed([width, height, width][:turns]):  # last turn first: (x, y) -> (side - 1 - y, x)
+        xy = np.stack([side - 1 - xy[:, 1], xy[:, 0]], axis=1)
+    return xy
+
+
 def rescaling(factor_x: float, factor_y: float) -> Matrix:
     """Return :func:`rescale` as a matrix."""
     return np.array([[factor_x, 0, factor_x / 2 - 0.5], [0, factor_y, factor_y / 2 - 0.5]])
@@ -55,6 +67,11 @@ def similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Matrix:
     factor = np.vdot(s, t) / spread
     rotation = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
     return np.hstack([rotation, (target_mean - rotation @ source_mean)[:, None]])
+
+
+def transform(points: npt.ArrayLike, matrix: Matrix) -> Matrix:
+    """Return points [N,2] taken through a matrix [2,3]."""
+    return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def scale_of(matrix: Matrix) -> float:

@@ -2,7 +2,8 @@
 
 Inside everything is an [H,W,C] array; NumPy arrays, PIL images and tensors come in and go out.
 
-NumPy: HWC, RGB or RGBA, uint8, uint16 or float in [0,1]. Tensors: [B]CHW float in [0,1]. A fourth channel is alpha.
+NumPy: HWC, RGB or RGBA, uint8, uint16 or float in [0,1]. Tensors: [B]CHW float in [0,1]. A fourth channel is alpha. PIL images:
+see ``pillow``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from ..errors import InputError
+from .pillow import from_pil
 
 Array = npt.NDArray[np.generic]
 FloatImage = npt.NDArray[np.float32]
@@ -33,11 +35,9 @@ def unpack(image: ImageLike) -> tuple[list[Array], Repack]:
         InputError: unsupported type, shape, range, or numbers that are not finite; the message says which.
     """
     if isinstance(image, Image.Image):
-        if image.mode not in ("RGB", "RGBA"):
-            raise InputError(f"A PIL image of mode {image.mode!r}; convert it to 'RGB' or 'RGBA' first.")
-        array = np.array(image)
+        array, back = from_pil(image)
         _check(array, "HWC")
-        return [array], lambda arrays: Image.fromarray(arrays[0])
+        return [array], lambda arrays: back(arrays[0])
     if isinstance(image, torch.Tensor):
         return _unpack_tensor(image)
     if isinstance(image, np.ndarray):

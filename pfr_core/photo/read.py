@@ -21,9 +21,10 @@ from ..support.notice import Notice
 from .codecs import container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
 from .mend import describe_damage, mend, mend_end
-from .metadata import TIFF_EXTRAS, XMP_JPEG_HEADER, XMP_PNG_KEYWORD, jpeg_extras, oversized, png_extras
+from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras
 from .photo import LOSSY, Photo
-from .tiff import Tag, cut_directories, exif_of_tiff, upright, upright_tiff, without_thumbnail
+from .pillow import exif_of, upright_exif, xmp_of
+from .tiff import exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
 MAX_PIXELS = 250_000_000
@@ -31,7 +32,15 @@ MAX_PIXELS = 250_000_000
 20,000 x 10,000 exist; beyond it a working copy in floating point takes over 3 GB."""
 
 _READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"BM", b"GIF8")
+_MAGIC = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG\r\n\x1a\n": ".png",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ".tif"),
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"GIF8": ".gif",
+}
+"""How files begin, and their ending."""
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -93,7 +102,7 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
             if magic and not head:
                 raise ImageError(f"{path}: the file is empty; fetch or export it again.")
             container = container_of(head)
-            if magic and not head.startswith(_MAGIC) and container is None:
+            if magic and not head.startswith(tuple(_MAGIC)) and container is None:
                 raise ImageError(
                     f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one "
                     "of these first."
@@ -109,13 +118,20 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it to a healthy disk.") from error
 
 
+def ending_of(data: bytes) -> str:
+    """Return the ending that a file's name should have, by how the file begins; nothing if it is no picture."""
+    container = container_of(data[:12])
+    if container is not None:
+        return {"AVIF": ".avif", "HEIF": ".heic"}[container]
+    return next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")
+
+
 def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
     """Refuse by what the header says, before any pixel is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; scale the picture down, or "
-            "raise max_pixels if it is really that large."
+            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,} (max_pixels); scale the picture down."
         )
     if image.format != "MPO" and getattr(image, "is_animated", False):
         if image.format == "TIFF":
@@ -132,7 +148,9 @@ def _is_deep_png(image: Image.Image) -> bool:
 
 
 def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
-    with Image.open(io.BytesIO(data), formats=_READ_FORMATS) as image:
+    Image.init()
+    known = [name for name in _READ_FORMATS if name in Image.OPEN]  # without the others' packages Pillow fails on their names
+    with Image.open(io.BytesIO(data), formats=known) as image:
         _refuse_unsuitable(path, image, max_pixels)
         return _photo(path, data, image)
 
@@ -149,7 +167,7 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
     image.load()  # before its info is looked at: PNG may state things behind the pixels
     in_exif, exif = _exif(path, data, image, notices)
-    in_xmp, xmp = upright_xmp(_xmp(image))
+    in_xmp, xmp = upright_xmp(xmp_of(image))
     pixels, gray = decode_pixels(path, data, image, kind, notices)
     return Photo(
         pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
@@ -172,33 +190,17 @@ def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) ->
     try:
         if image.format == "TIFF":
             return None, exif_of_tiff(data)
-        exif: bytes | None = image.info.get("exif")
-        raw_profile = image.info.get("Raw profile type exif")  # how ImageMagick puts EXIF into PNG
-        if exif is None and raw_profile:
-            exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
+        exif = exif_of(image)
         if not exif:
             return None, None
-        while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
-            exif = exif.removeprefix(b"Exif\0\0")
-        orientation, exif = upright(without_thumbnail(exif))
-        if cut := cut_directories(exif):
-            text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
-            notices.append(Notice("damaged_exif", text))
-            exif = exif_of_tiff(exif)
+        orientation, exif, cut = upright_exif(exif)
     except struct.error:
         notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
         return None, None
+    if cut:
+        text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
+        notices.append(Notice("damaged_exif", text))
     return orientation, exif
-
-
-def _xmp(image: Image.Image) -> bytes:
-    xmp = image.info.get("xmp") or image.info.get(XMP_PNG_KEYWORD.decode())
-    if xmp is None and isinstance(image, JpegImagePlugin.JpegImageFile):  # Pillow before 11 leaves it there
-        packets = (block for _, block in image.applist if block.startswith(XMP_JPEG_HEADER))
-        xmp = next(packets, b"")[len(XMP_JPEG_HEADER) :]
-    if xmp is None and image.format == "TIFF":
-        xmp = getattr(image, "tag_v2", {}).get(Tag.XMP)
-    return xmp.encode() if isinstance(xmp, str) else xmp or b""
 
 
 def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, bytes], ...]:

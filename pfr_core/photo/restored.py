@@ -9,7 +9,7 @@ import numpy as np
 from ..support.notice import Notice
 from .arrays import Array
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
-from .write import copy_file, write_photo
+from .write import ALPHA, copy_file, is_transparent, write_photo
 
 
 def write_restored(
@@ -52,11 +52,14 @@ def write_restored(
 
 
 def own_suffix(photo: Photo) -> str:
-    """Return the file ending for a result in the photo's own format; ``.png`` where that cannot be written (GIF).
+    """Return the file ending for a result in the photo's own format.
 
-    The file's own ending is kept where it tells the truth.
+    ``.png`` where that cannot be written (GIF) or cannot hold transparency that was read (BMP). The file's own ending is kept
+    where it tells the truth.
     """
     suffix = photo.path.suffix
+    if photo.format not in ALPHA and is_transparent(photo.pixels):
+        return ".png"
     if FORMAT_OF_SUFFIX.get(suffix.lower()) == photo.format:
         return suffix
     return next((ending for ending, kind in FORMAT_OF_SUFFIX.items() if kind == photo.format), ".png")

@@ -27,7 +27,8 @@ from .tiff import exif_for_size
 from .xmp import with_provenance
 
 _SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
-_ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
+ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
+"""Formats that can hold transparency."""
 _COLOUR_ONLY = frozenset({"WEBP", "AVIF", "HEIF"})
 _LONGEST_SIDE = {
     "JPEG": 65500,
@@ -112,6 +113,11 @@ def write_photo(
     return tuple(notices)
 
 
+def is_transparent(pixels: np.ndarray) -> bool:
+    """Return whether [H,W,3 or 4] is not opaque everywhere."""
+    return bool(pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any())
+
+
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a file byte for byte, for a photo in which nothing changed; as safely as :func:`write_photo`.
 
@@ -138,8 +144,8 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, no
     """Return the channels and depth that go into the file; refuses what the format cannot hold."""
     if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
         raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
-    if pixels.shape[2] == 4 and kind not in _ALPHA:
-        if (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
+    if pixels.shape[2] == 4 and kind not in ALPHA:
+        if is_transparent(pixels):
             raise ImageError(f"{target}: {kind} cannot hold transparency; write .png, .tif or .webp instead.")
         pixels = pixels[..., :3]  # wholly opaque: nothing is lost
     if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:

@@ -10,6 +10,7 @@ NoticeKind = Literal[
     "no_face",  # in a picture so large that small ones may have been missed
     "missing_face",  # an index that no face has
     "sharp_faces",  # left as they are
+    "not_finite",  # a frame with NaN or infinity, passed on
     "magnified",  # a face much larger than the network's crop
     "cmyk",  # converted to RGB in reading
     "further_pictures",  # in the file, beside the first

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -111,6 +112,75 @@ def test_file_to_file_in_a_process_without_stdin(tmp_path: Path, model: Path) ->
     assert pixels(target).shape == (40, 40, 3)
     assert not np.array_equal(pixels(target), pixels(source))
     assert files(tmp_path) == ["a.png", "new/b.png"]
+
+
+class Standard:
+    """Stands for a standard stream of bytes."""
+
+    def __init__(self, data: bytes = b"", terminal: bool = False) -> None:
+        self.buffer, self.isatty = io.BytesIO(data), lambda: terminal
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".jpg", "JPEG"), (".png", "PNG"), (".gif", "PNG"), (".tif", "TIFF")])
+def test_a_pipe_gives_what_a_file_gives(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, suffix: str, kind: str
+) -> None:
+    source = photo(tmp_path / f"a{suffix}")
+    assert restore(source, "-o", tmp_path / "out") == 0
+    expected = (tmp_path / "out" / f"a{'.png' if suffix == '.gif' else suffix}").read_bytes()
+    out = Standard()
+    monkeypatch.setattr(sys, "stdin", Standard(source.read_bytes()))
+    monkeypatch.setattr(sys, "stdout", out)
+    assert restore("-", "-o", "-") == 0
+    assert out.buffer.getvalue() == expected
+    with Image.open(io.BytesIO(expected)) as image:
+        assert image.format == kind
+
+
+def test_what_a_pipe_cannot_do_is_said(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
+    refused(capsys, restore(one, two, "-o", "-"), "-o -", "name a folder")
+    refused(capsys, pfr("detect", "-"), "-: only 'pfr restore' reads standard input")
+    for stream, word in ((Standard(), "nothing came"), (Standard(b"no picture"), "not a picture"), (None, "no standard input")):
+        monkeypatch.setattr(sys, "stdin", stream)
+        refused(capsys, restore("-", "-o", tmp_path / "c.png"), word)
+    monkeypatch.setattr(sys, "stdout", Standard(terminal=True))
+    assert restore(one, "-o", "-") == 2
+    assert not sys.stdout.buffer.getvalue()
+
+
+def test_a_format_for_the_results_in_a_folder(
+    tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A BMP with transparency has no other way; what exists in another ending is no result."""
+    photo(tmp_path / "in" / "a.jpg")
+    rgba = photo(tmp_path / "in" / "b.png", mode="RGBA")
+    transparent = Image.open(rgba)
+    transparent.putpixel((0, 0), (1, 2, 3, 4))
+    transparent.save(tmp_path / "in" / "b.webp", lossless=True)
+    (tmp_path / "in" / "b.webp").rename(tmp_path / "in" / "c.jpg")
+    rgba.unlink()
+    out = tmp_path / "out"
+    assert restore(tmp_path / "in", "-o", out) == 1
+    assert "c.jpg: a .jpg file cannot hold its transparency; --format png can." in capsys.readouterr().err
+    assert files(out) == ["a.jpg"]
+    assert restore(tmp_path / "in", "-o", out, "--format", "png") == 0
+    assert files(out) == ["a.jpg", "a.png", "c.png"]
+    assert pixels(out / "c.png")[0, 0, 3] == 4
+    refused(capsys, restore(tmp_path / "in" / "a.jpg", "-o", tmp_path / "b.png", "--format", "png"), "--format has no effect")
+    photo(tmp_path / "in" / "a.png")
+    refused(capsys, restore(tmp_path / "in", "-o", out, "--format", "png"), "would both be written to")
+
+
+def test_an_index_that_no_face_has_is_an_error_of_detect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = photo(tmp_path / "a.png")
+    refused(
+        capsys, pfr("detect", source, "--device", "cpu", "--select", "index", "--indices", 9), source, "no face [9]", "0 faces"
+    )
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import csv
 import math
 from pathlib import Path
@@ -15,12 +16,17 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
 from pfr_core.errors import InputError, WeightsError
+from pfr_core.faces.align import resemblance
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.detections import Detections
+from pfr_core.faces.geometry import unturned
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.faces.retinaface_network import ResNet
 from pfr_core.faces.retinaface_network import RetinaFace as Network
+from pfr_core.faces.upright import CROP, is_upright, stand_upright
+from pfr_core.find import find_candidates
 from pfr_core.models.download import obtain
+from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import DetectorName
 from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
@@ -176,6 +182,52 @@ def test_sideways_keeps_the_turn_in_which_the_points_are_a_face() -> None:
     faces = detector_with(network).detect(marked(120, 160), sideways=True)
     assert len(network.shapes) == 4 and len(faces) == 1
     assert np.array(faces[0].points) == pytest.approx(POINTS, abs=0.01)
+
+
+class Upright(Marks):
+    """As a trained network: sees upright faces, and may take one that lies for a poor upright one in the same place."""
+
+    def __init__(self, fooled: float, score: float = 0.97) -> None:
+        super().__init__(score)
+        self.fooled = fooled
+
+    def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+        found = super().detect_faces(rgb, conf_threshold, nms_threshold)
+        if len(found) and not is_upright(found.points[0]):
+            (left, top, right, bottom) = found.boxes[0]
+            points = POINTS - POINTS.mean(axis=0) + ((left + right) / 2, (top + bottom) / 2)
+            found = detections(found.boxes[0].tolist(), self.fooled, points)
+        return found[found.scores > conf_threshold]
+
+
+@pytest.mark.parametrize("fooled", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_face_that_lies_is_found_the_right_way_up(turns: int, fooled: float) -> None:
+    """Whether the network misses it (0, 0.5) or sees it badly (0.9); its five points are those of the face as it lies."""
+    image = np.ascontiguousarray(np.rot90(marked(120, 160), -turns))
+    (face,) = find_candidates(detector_with(Upright(fooled)), image, RestoreOptions())
+    for number, (x, y) in enumerate(face.points):
+        assert numbers(image)[round(y), round(x)] == number + 1, "the dot is where the point says"
+    points = np.array(face.points)
+    assert (points > face.box[:2]).all() and (points < face.box[2:]).all()
+    assert face.box[0] >= 0 and face.box[2] <= image.shape[1] - 1 and face.box[3] <= image.shape[0] - 1
+
+
+def test_a_face_that_stands_is_left_as_it_was_found_and_the_photo_is_not_looked_at_again() -> None:
+    network = Upright(0.9)
+    image = marked(600, 900, POINTS * 3, dot=12)
+    expected = detector_with(Upright(0.9)).detect(image, size=400)
+    assert find_candidates(detector_with(network), image, RestoreOptions(detection_size=400)) == expected
+    assert network.shapes == [(267, 400, 3), *[(CROP, CROP, 3)] * 4]
+
+
+def test_a_turned_photo_must_show_a_face_surely_and_in_doubt_faces_stay() -> None:
+    """Below the score that counts as sure nothing is added; a face that no turn shows upright stays as it was found."""
+    image = np.ascontiguousarray(np.rot90(marked(120, 160), 1))
+    assert find_candidates(detector_with(Upright(0.0, score=0.94)), image, RestoreOptions()) == []
+    (face,) = detector_with(Marks()).detect(image)
+    (same_face,) = stand_upright(lambda picture, low: [], image, [face], threshold=0.8, size=1280)
+    assert same_face == face
 
 
 def test_auto_takes_the_published_network_only_if_it_is_there(
@@ -417,6 +469,25 @@ def test_sideways_finds_the_same_faces_in_every_turn(detector: Detector, shared_
         same(faces, expected, 0.08)
         boxes = [sorted((*map(round, face.center), round(face.size)) for face in some) for some in (faces, expected)]
         assert np.array(boxes[0]) == pytest.approx(np.array(boxes[1]), abs=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["builtin", "retinaface_mobile0.25"])
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_photograph_s_faces_stand_upright_without_an_option(
+    name: DetectorName, turns: int, detector: Detector, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As found in the photograph as it stands, the angle of each within 25 degrees."""
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(shared_dir / "weights"))
+    finder = Detector(name)
+    for photo in ("whole/facexlib__assets__test.jpg", "old/oldphotos__old_w_scratch__a.png", "whole/dfdnet__Whole__test1_1.jpg"):
+        image = load(shared_dir / "data" / "wild" / photo)
+        (upright,) = detector.detect(image)
+        turned = np.ascontiguousarray(np.rot90(image, turns))
+        (face,) = find_candidates(finder, turned, RestoreOptions())
+        points = unturned(np.array(face.points), turns, image.shape[1], image.shape[0])
+        quotient = resemblance(points) / resemblance(np.array(upright.points))
+        assert abs(math.degrees(cmath.phase(quotient))) < 25
 
 
 def test_points_found_in_a_shrunk_photo_are_those_of_the_full_one(detector: Detector, shared_dir: Path) -> None:

@@ -185,9 +185,11 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
         for name, (kind, *more) in {**declared.get("required", {}), **declared.get("optional", {})}.items():
             options = more[0] if more else {}
             if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
-                inputs[name] = next(values)
+                # A newer core may have widgets that a saved workflow lacks.
+                if (value := next(values, options.get("default"))) is not None:
+                    inputs[name] = value
                 if options.get("control_after_generate") or (kind == "INT" and name in ("seed", "noise_seed")):
-                    next(values)  # what the page does with a seed after a run
+                    next(values, None)  # what the page does with a seed after a run
         for socket_ in node.get("inputs", []):
             if socket_.get("link") is not None:
                 inputs[socket_["name"]] = sources[socket_["link"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -16,8 +17,11 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
+from pfr_core.compare import compare
+from pfr_core.faces.detect import Detector
 from pfr_core.models.registry import restorers
 from pfr_core.options import RestoreOptions
+from pfr_core.photo.arrays import to_float
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,6 +225,38 @@ def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, 
 
 
 @pytest.mark.usefixtures("detector_weights")
+def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, photo: torch.Tensor) -> None:
+    """Outside the faces every value stays as it came; a frame of NaN stops no other, and is said once."""
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    bright = photo * 1.5 - 0.1
+    broken = torch.full_like(photo, torch.nan)
+    frames = torch.cat([torch.full_like(photo, 1.7), bright, broken, broken])
+    shown = run.show("RestoreFaces", model=model, image=frames)
+    image, mask, *_ = shown["result"]
+    assert torch.equal(image[0], frames[0]) and torch.equal(image[2:].isnan(), frames[2:].isnan())
+    outside = mask[1] == 0
+    assert torch.equal(image[1][outside], bright[0][outside]) and not torch.equal(image[1], bright[0])
+    (text,) = (text for text in shown["ui"]["text"] if "NaN" in text)
+    assert "Frame 2 of 4" in text and "(and 1 more like it)" in text
+
+    found = run.show("DetectFaces", image=frames)
+    faces, preview, _, count = found["result"]
+    assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
+    (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
+    (restored,) = run("RestoreCrops", model=model, crops=crops)
+    pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
+    assert torch.equal(pasted[:2], image[:2]) and torch.equal(again, mask)
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_a_notice_is_given_once(run: Any, photo: torch.Tensor) -> None:
+    """However many frames it is about."""
+    model, _ = run("LoadModel", model="small.safetensors", dtype="fp32")
+    (text,) = run.show("RestoreFaces", model=model, image=torch.cat([photo] * 3))["ui"]["text"]
+    assert text.startswith("Frame 0 of 3") and "times larger" in text and text.endswith("(and 2 more like it)")
+
+
+@pytest.mark.usefixtures("detector_weights")
 def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="indices is 'a'"):
         run("DetectFaces", image=photo, select="index", indices="a")
@@ -232,7 +268,7 @@ def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monk
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a defect of the device")
 
-    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore", fail)
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core"].FaceRestorer, "restore_crops", fail)
     with pytest.raises(RuntimeError, match=r"Frame 0 of 2.*a defect of the device"):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo]))
 
@@ -399,3 +435,31 @@ def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
     with pytest.raises(management.InterruptProcessingException):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo.flip(2)], dim=2))
     assert calls[-1] == 2, "the faces were found and one was done"
+
+
+def test_an_option_of_other_models_is_ignored_and_said(run: Any) -> None:
+    (model, _), image = run("LoadModel", model="small.safetensors", dtype="fp32"), torch.full((1, 64, 64, 3), 0.5)
+    shown = run.show("RestoreCrops", model=model, crops=image, fidelity=0.9)
+    assert shown["ui"]["text"] == ["Fidelity was ignored: this model has no such option."]
+    assert run.show("RestoreCrops", model=model, crops=image, fidelity=0.5)["ui"]["text"] == []
+
+
+def test_the_loader_shows_the_licence(run: Any) -> None:
+    assert run.show("LoadModel", model="small.safetensors", dtype="fp32")["ui"]["text"] == ["Licence of small.safetensors: test"]
+
+
+def test_models_side_by_side(run: Any) -> None:
+    with Image.open(ROOT / "examples" / "two_faces.jpg") as picture:
+        photo = torch.from_numpy(np.array(picture.convert("RGB"), np.float32) / 255)[None]
+    model, _ = run("LoadModel", model="small.safetensors", dtype="fp32")
+    other, _ = run("LoadModel", dtype="fp32")
+    (sheet,) = run("CompareModels", image=photo, model=model, model_3=other, detector="builtin")
+    models = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models"
+    load = functools.partial(FaceRestorer, detector=Detector("builtin"), device="cpu", dtype="fp32")
+    expected = compare(
+        photo[0].numpy(),
+        [(name, functools.partial(load, file)) for name, file in ((model.name, models / model.name), ("default", "default"))],
+    )
+    assert (sheet[0] - torch.from_numpy(to_float(expected.sheet))).abs().max() < 1.01 / 255, "faces one by one, or in a batch"
+    with pytest.raises(Exception, match="No face was found"):
+        run("CompareModels", image=torch.full((1, 64, 64, 3), 0.5), model=model, detector="builtin")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
 from pfr_core.errors import InputError
 from pfr_core.photo.arrays import unpack
+from pfr_core.photo.read import read_photo
 
 RNG = np.random.default_rng(0)
 
@@ -43,12 +45,71 @@ def test_tensor_channels_become_the_last_axis() -> None:
     assert unpack(image)[0][0][2, 6].tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "1", "P"])
 def test_pil_round_trip(mode: str) -> None:
-    image = Image.fromarray(RNG.integers(0, 256, (5, 7, len(mode)), dtype=np.uint8))
+    image = Image.fromarray(RNG.integers(0, 256, (5, 7, 4), dtype=np.uint8)).convert("LA" if mode == "LA" else "RGBA")
+    image = image if mode in ("RGBA", "LA") else image.convert("RGB").convert(mode)
     frames, repack = unpack(image)
     result = repack(frames)
-    assert result.mode == mode and result.size == (7, 5) and result.tobytes() == image.tobytes()
+    assert result.mode == {"1": "L", "P": "RGB"}.get(mode, mode) and result.size == (7, 5)
+    assert result.tobytes() == image.convert(result.mode).tobytes()
+
+
+def test_sixteen_bits_of_pil_stay_sixteen() -> None:
+    """Pillow holds them in gray only: what became coloured has 8, rounded."""
+    deep = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+    (frame,), repack = unpack(Image.fromarray(deep))
+    assert frame.dtype == np.uint16 and (frame == deep[..., None]).all()
+    assert np.array_equal(np.array(repack([frame])), deep)
+    coloured = frame.copy()
+    coloured[0, 0] = (65535, 129, 128)
+    assert np.array(repack([coloured]))[0, 0].tolist() == [255, 1, 0]
+
+
+def test_a_pil_palette_with_a_transparent_colour() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.info["transparency"] = 1
+    (frame,), repack = unpack(image)
+    assert frame.tolist() == [[[10, 20, 30, 255], [40, 50, 60, 0]]]
+    assert repack([frame]).mode == "RGBA" and "transparency" not in repack([frame]).info
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pil_image_is_turned_as_its_file_is_and_keeps_its_metadata(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = orientation, "A. Photographer"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = np.zeros((16, 32, 3), np.uint8)
+    picture[:8, :8], picture[8:, :8] = 255, (255, 0, 0)
+    Image.fromarray(picture).save(tmp_path / f"a{suffix}", exif=exif, icc_profile=profile, dpi=(300, 300))
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        (frame,), repack = unpack(image)
+    np.testing.assert_array_equal(frame, read_photo(tmp_path / f"a{suffix}").pixels)
+    result = repack([frame])
+    assert result.info["icc_profile"] == profile and result.getexif()[ExifTags.Base.Artist] == "A. Photographer"
+    assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    result.save(tmp_path / "b.png", exif=result.getexif(), icc_profile=result.info["icc_profile"])
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png").pixels, frame)
+
+
+def test_a_pil_image_without_readable_exif_is_as_it_is() -> None:
+    image = Image.new("RGB", (4, 3))
+    image.info["exif"] = b"Exif\0\0nothing"
+    (frame,), repack = unpack(image)
+    assert frame.shape == (3, 4, 3) and repack([frame]).info["exif"] == image.info["exif"]
+
+
+def test_a_gray_profile_goes_with_the_gray() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("L", (4, 3))
+    image.info["icc_profile"] = profile
+    (frame,), repack = unpack(image)
+    assert repack([frame]).info["icc_profile"] == profile
+    coloured = np.full_like(frame, (1, 2, 3))
+    assert "icc_profile" not in repack([coloured]).info
 
 
 def test_slightly_overshooting_floats_are_taken() -> None:
@@ -91,8 +152,8 @@ def nan(value: float, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
         (torch.zeros(1, 1, 3, 4, 4), r"\[1, 1, 3, 4, 4\]"),
         (torch.zeros(3, 0, 4), r"\[3, 0, 4\]"),
         (torch.zeros(0, 3, 0, 4), r"\[0, 3, 0, 4\]"),
-        (Image.new("L", (4, 4)), "'L'"),
-        (Image.new("P", (4, 4)), "'P'"),
+        (Image.new("CMYK", (4, 4)), "'CMYK'; pass its file"),
+        (Image.new("F", (4, 4)), "'F'"),
         (Image.new("RGB", (0, 4)), r"\[4, 0, 3\]"),
         ([[1, 2, 3]], "list"),
         (None, "NoneType"),

@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from pfr_core.errors import ImageError, InputError
 from pfr_core.photo.codecs import need_codec
-from pfr_core.photo.photo import FORMAT_OF_SUFFIX, Photo, Provenance, files_below
+from pfr_core.photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance, files_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
@@ -233,6 +233,25 @@ def test_what_was_restored_is_what_is_on_disk(tmp_path: Path, quality: int, samp
     untouched = np.abs(kept)
     untouched[24:168, 40:216] = 0  # the change and the blocks that it shares
     assert untouched.mean() < 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".webp", ".avif", ".heic"])
+@pytest.mark.parametrize("quality", [5, 20, 50, 90])
+def test_what_was_restored_is_what_is_on_disk_in_every_format(tmp_path: Path, suffix: str, quality: int) -> None:
+    """As above, for a badly compressed photo of any other format, in its own format; WebP sub-samples colour always."""
+    path, target = tmp_path / f"bad{suffix}", tmp_path / f"good{suffix}"
+    need_codec(FORMAT_OF_SUFFIX[suffix], path)
+    lossy = FORMAT_OF_SUFFIX[suffix] in LOSSY
+    options: dict[str, Any] = {"quality": quality} if lossy else {}
+    Image.fromarray(textured(seed=3)).save(path, **options)
+    photo = read_photo(path)
+    restored = photo.pixels.astype(float)
+    restored[32:160, 48:208] += 0.15 * (textured(seed=4)[32:160, 48:208].mean(axis=2, keepdims=True) - 128.0)
+    restored = restored.round().clip(0, 255).astype(np.uint8)
+    write_photo(target, restored, photo)
+    change, kept = restored.astype(float) - photo.pixels, read_photo(target).pixels.astype(float) - photo.pixels
+    share = (change * kept).sum() / (change**2).sum()
+    assert share > (0.97 if lossy else 0.9999)
 
 
 def test_jpeg_with_separate_chroma_tables_and_a_colour_result_of_a_gray_jpeg(tmp_path: Path) -> None:
@@ -1107,6 +1126,39 @@ def test_twelve_bits_are_not_sixteen_times_too_dark(tmp_path: Path) -> None:
     photo = read_photo(tmp_path / "deep.tif")
     assert photo.pixels.dtype == np.uint16 and photo.gray
     assert np.abs(photo.pixels[..., 0] / 65535 - values / 4095).max() < 1e-4
+
+
+def test_twelve_bits_in_three_channels_are_refused(tmp_path: Path) -> None:
+    packed = bytes(range(72)) * 4  # 8 x 8 pixels of 36 bits
+    entries = [(256, 8), (257, 8), (258, 0), (259, 1), (262, 2), (273, 0), (277, 3), (278, 8), (279, len(packed))]
+    bits_at = 8 + 2 + 12 * len(entries) + 4
+    values = {258: (3, 3, bits_at), 273: (4, 1, bits_at + 6)}
+    table = b"".join(struct.pack("<HHII", tag, *values.get(tag, (4, 1, value))) for tag, value in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + table + b"\0" * 4
+    (tmp_path / "deep.tif").write_bytes(head + struct.pack("<3H", 12, 12, 12) + packed)
+    refused(tmp_path / "deep.tif", "12-bit unsigned samples.*8- or 16-bit")
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.int16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_tiffs_of_other_numbers_are_refused(tmp_path: Path, dtype: Any, channels: int, planar: str) -> None:
+    """Never read too dark or too bright: by name, with the remedy."""
+    tifffile = pytest.importorskip("tifffile")
+    values = (smooth(dtype=np.uint16)[..., :channels] / (1 if np.issubdtype(dtype, np.integer) else 65535)).astype(dtype)
+    pixels = values[..., 0] if channels == 1 else values
+    if channels == 3 and planar == "separate":
+        pixels = np.moveaxis(pixels, 2, 0)
+    how = {"photometric": "rgb", "planarconfig": planar} if channels == 3 else {"photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **how)
+    refused(tmp_path / "a.tif", "8- or 16-bit")
+
+
+def test_eight_bit_planes_are_read(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = smooth()
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").pixels, pixels)
 
 
 @pytest.mark.parametrize("gray", [True, False])

@@ -192,7 +192,8 @@ def test_the_endpoints_take_every_option_with_its_default(client: Client) -> Non
     assert set(endpoints) == {"/detect", "/restore"}
     taken = {each["parameter_name"]: each for each in endpoints["/restore"]["parameters"]}
     defaults = RestoreOptions()
-    assert set(taken) == {"photo", "model", *RestoreOptions.__dataclass_fields__}
+    assert set(taken) == {"photo", "model", "quality", *RestoreOptions.__dataclass_fields__}
+    assert taken["quality"].get("parameter_default") is None
     for name in RestoreOptions.__dataclass_fields__:
         default = taken[name].get("parameter_default")
         assert (tuple(default or ()) if name == "indices" else default) == getattr(defaults, name), name

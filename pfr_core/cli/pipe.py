@@ -1,0 +1,57 @@
+"""``-`` on the command line: a photo from standard input, a result to standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..errors import ImageError, InputError
+from ..photo.read import ending_of
+
+STANDARD = "-"
+
+
+@contextmanager
+def standard_input(inputs: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the inputs with a temporary file in the place of ``-``, named by what came.
+
+    Raises:
+        InputError: there is no standard input.
+        ImageError: nothing came.
+    """
+    if STANDARD not in inputs:
+        yield [*inputs]
+        return
+    if sys.stdin is None:
+        raise InputError("-: there is no standard input; name a file.")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ImageError("-: nothing came from standard input.")
+    with TemporaryDirectory(prefix="pfr-") as folder:
+        path = Path(folder, f"stdin{ending_of(data)}")
+        path.write_bytes(data)
+        yield [str(path) if name == STANDARD else name for name in inputs]
+
+
+@contextmanager
+def standard_output(output: Path, inputs: Sequence[str]) -> Iterator[Path]:
+    """Yield the output; in the place of ``-`` a temporary folder, of which the one result is then written to standard output.
+
+    Raises:
+        InputError: several inputs, or nobody who would read it.
+    """
+    if output != Path(STANDARD):
+        yield output
+        return
+    if len(inputs) != 1 or Path(inputs[0]).is_dir():
+        raise InputError("-o -: standard output takes the result of one input; name a folder for several.")
+    if sys.stdout is None or sys.stdout.isatty():
+        raise InputError("-o -: standard output is no file and no pipe here; redirect it, or name a file.")
+    with TemporaryDirectory(prefix="pfr-") as folder:
+        yield Path(folder)
+        for path in Path(folder).iterdir():
+            sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.flush()

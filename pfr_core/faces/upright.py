@@ -1,0 +1,134 @@
+"""Which way up faces are, at little cost (ours).
+
+A detector made for upright faces sees one that lies, or stands on its head, as if it stood upright, badly, or not at all. Each
+face is looked at once more in its own surroundings, turned by 90, 180 and 270 degrees: the right turn is seen best. Only a
+photograph without a face that surely stands upright is itself looked at in all turns, small. ``sideways`` of
+:class:`pfr_core.RestoreOptions` does that at the full size always.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .align import resemblance
+from .face import Face
+from .geometry import unturned
+
+Pixels = npt.NDArray[np.uint8]
+See = Callable[[Pixels, float], list[Face]]
+"""Gives the faces that a detector sees in a small picture [H,W,3], of this score at least."""
+
+# The detector is just as sure of faces that lie on their side or upside down, but its points betray them: a face belongs
+# to the turn in which its points look like a face. All values ours, from the photographs of the tests.
+UPRIGHT_DEGREES, UPRIGHT_RESEMBLANCE = 50, 0.93
+OVERLAP = 0.5
+
+CROP, FACE_SHARE = 192, 0.5
+"""Side in px of the surroundings in which a face is looked at again, and its size as a share of it."""
+
+LOOK = 640
+"""Longer side in px at which a whole photograph is looked at in all turns."""
+
+SURE = 0.95
+"""A face with this score surely stands upright; one that only the turned photograph shows needs it, too, to be taken."""
+
+WEAK = 0.3
+"""Lowest score that counts when a face's turns are compared."""
+
+
+def stand_upright(see: See, image: Pixels, faces: Sequence[Face], *, threshold: float, size: int) -> list[Face]:
+    """Return the faces as they are seen the right way up, and those that only the turned photograph shows; best score first.
+
+    Args:
+        see: the detector.
+        image: the photograph, [H,W,3] RGB uint8.
+        faces: what was found in it as it stands. One that stands upright, or in doubt, comes back as it is.
+        threshold: lowest score that counts as a face.
+        size: longer side in px at which the faces were looked for.
+    """
+    righted, sure = list[Face](), False
+    for face in faces:
+        turns, best = _best_turn(see, image, face)
+        righted.append(best if best is not None and turns and best.score >= threshold else face)
+        sure |= best is not None and not turns and best.score >= SURE
+    if not sure:
+        for face in _look_around(see, image, min(size, LOOK)):
+            turns, best = _best_turn(see, image, face)
+            if best is None or not turns or best.score < max(SURE, threshold):
+                continue
+            if all(overlap(best.box, other.box) <= OVERLAP for other in righted):
+                righted.append(best)
+    return sorted(righted, key=lambda face: face.score, reverse=True)
+
+
+def is_upright(points: npt.ArrayLike) -> bool:
+    """Return whether five points look like a face that stands upright."""
+    fit = resemblance(points)
+    return abs(fit) >= UPRIGHT_RESEMBLANCE and abs(cmath.phase(fit)) <= math.radians(UPRIGHT_DEGREES)
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return what two boxes share, as a part of the smaller one: a wrong turn often sees but a part of the face."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+
+
+def _look_around(see: See, image: Pixels, size: int) -> list[Face]:
+    """Return what is surely a face in the photograph turned by 90, 180 and 270 degrees, best score first."""
+    height, width = image.shape[:2]
+    scale = min(1.0, size / max(height, width))
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = image if scale == 1 else cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+    seen = [face for turns in (1, 2, 3) for face in _seen_turned(see, small, turns, SURE)]
+    return [face.moved(1 / scale) for face in sorted(seen, key=lambda face: face.score, reverse=True)]
+
+
+def _best_turn(see: See, image: Pixels, face: Face) -> tuple[int, Face | None]:
+    """Return the quarter turns after which a face stands upright, and the face as it is seen then; None if it never is."""
+    side = max(2, round(face.size / FACE_SHARE))
+    left, top = round(face.center[0] - side / 2), round(face.center[1] - side / 2)
+    crop = _square(image, left, top, side)
+    best: tuple[int, Face | None] = 0, None
+    for turns in range(4):
+        for seen in _seen_turned(see, crop, turns, WEAK):
+            middle = all(low <= (CROP - 1) / 2 <= high for low, high in zip(seen.box[:2], seen.box[2:], strict=True))
+            if middle and (best[1] is None or seen.score > best[1].score):
+                best = turns, seen
+    if best[1] is None:
+        return best
+    found = best[1].moved(side / CROP, (left, top))
+    box = np.clip(np.reshape(found.box, (2, 2)), 0, [image.shape[1] - 1, image.shape[0] - 1])
+    return best[0], replace(found, box=tuple(box.ravel().tolist()))
+
+
+def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[Face]:
+    """Return the faces that stand upright after ``turns`` quarter turns of ``image``, in its own pixels."""
+    height, width = image.shape[:2]
+    turned = np.ascontiguousarray(np.rot90(image, turns))
+    faces = []
+    for face in see(turned, threshold):
+        if is_upright(face.points):
+            xy = unturned(np.array([face.box[:2], face.box[2:], *face.points]), turns, width, height)
+            (left, top), (right, bottom) = xy[:2].min(axis=0).tolist(), xy[:2].max(axis=0).tolist()
+            faces.append(Face((left, top, right, bottom), face.score, tuple(map(tuple, xy[2:].tolist()))))  # type: ignore[arg-type]
+    return faces
+
+
+def _square(image: Pixels, left: int, top: int, side: int) -> Pixels:
+    """Return a square of the photograph at :data:`CROP`, its border repeated beyond the edge."""
+    height, width = image.shape[:2]
+    columns = np.clip(np.arange(left, left + side), 0, width - 1)
+    rows = np.clip(np.arange(top, top + side), 0, height - 1)
+    part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    part = part[rows - rows[0]][:, columns - columns[0]]
+    how = cv2.INTER_AREA if side > CROP else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(part, (CROP, CROP), interpolation=how), np.uint8)
