@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +253,9 @@ class PhotoTab:
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]
-                result = work.restore(options, faces=included, progress=report, should_stop=job.should_stop)
-            state.restored |= state.included if options.strength > 0 else set()
+                full = replace(options, strength=1.0)  # so that the slider needs no network, wherever it stands now
+                result = work.restore(full, faces=included, progress=report, should_stop=job.should_stop)
+            state.restored |= state.included
             state.noticed = result.notices
             self._keep(state)
             pairs = self._pairs(session, request, result)
@@ -310,7 +311,7 @@ class PhotoTab:
             return [self._stage(session, photo), self._told(request, state)]
         self.context.limits.check_scale(photo, options.scale)
         faces = [state.faces[number] for number in sorted(state.included)]
-        shown = RestoreOptions(**{**vars(options), "scale": 1.0})
+        shown = replace(options, scale=1.0)
         with self.context.engine.composing(options):
             result = state.work.compose(shown, faces=faces, background=self._small(state, photo))
         after = pictures.save_shown(state.new_folder(session, "after") / "after", result.image, photo)
