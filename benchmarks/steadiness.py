@@ -18,7 +18,7 @@ import torch
 
 from pfr_core import Face, FaceRestorer, RestoreOptions
 from pfr_core.faces.align import alignment_matrix
-from pfr_core.faces.geometry import Matrix, invert, invert_3x3
+from pfr_core.faces.geometry import Matrix, invert, invert_3x3, transform
 from pfr_core.find import find_faces
 from pfr_core.options import ClipOptions
 from pfr_core.photo.arrays import Array, to_uint8
@@ -52,7 +52,7 @@ def film(photo: Array, face: Face, count: int) -> tuple[Frames, list[Matrix]]:
 
 def trembling(faces: Sequence[Face], motions: Sequence[Matrix]) -> float:
     """Return how far the points go from frame to frame beside the true motion, as a share of the eyes' distance."""
-    still = np.array([_through(np.asarray(face.points), invert(motion)) for face, motion in zip(faces, motions, strict=True)])
+    still = np.array([transform(face.points, invert(motion)) for face, motion in zip(faces, motions, strict=True)])
     eyes = np.linalg.norm(still[:, 0] - still[:, 1], axis=1).mean()
     return float(np.sqrt(np.square(np.diff(still, axis=0)).sum(axis=2).mean()) / eyes)
 
@@ -114,10 +114,6 @@ def main() -> None:
         shown = "" if name == "unrestored" else f"{points['followed' in name]:.4f}"
         error, sharp = warping_error(pictures, track, motions), sharpness(pictures, track)
         print(f"| {name} | {shown} | {error:.2f} | {sharp:.0f} | {f'{seconds:.1f}' if seconds else ''} |")
-
-
-def _through(points: npt.NDArray[np.float64], matrix: Matrix) -> npt.NDArray[np.float64]:
-    return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def _inside(frame: Array, face: Face) -> npt.NDArray[np.float64]:

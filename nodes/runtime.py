@@ -17,6 +17,7 @@ from ..pfr_core import FaceRestorer, load_face_model
 from ..pfr_core.errors import PFRError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
+from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
-DEFAULT = "default"
-"""The model that ships with PFR."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""

@@ -185,6 +185,8 @@ def changed(
     Raises:
         InputError: a name that is unknown or without effect, or a value that is refused.
     """
+    if not isinstance(options, RestoreOptions):
+        raise InputError(f"options is a {type(options).__name__}; pass RestoreOptions(...), or the options by name.")
     known = RestoreOptions.__dataclass_fields__
     unknown = set(changes) - set(known)
     if unknown:

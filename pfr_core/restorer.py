@@ -99,8 +99,8 @@ class FaceRestorer:
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
         self.device = resolve_device(device)

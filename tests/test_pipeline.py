@@ -439,6 +439,7 @@ def parsenet(path: Path, favourite: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("favourite", "head"), [(1, True), (16, False)])
 def test_parse_mask_with_facexlib_s_network(favourite: int, head: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parsenet(tmp_path / "parsenet.pth", favourite)
@@ -816,11 +817,17 @@ def test_images_are_refused_by_name(image: Any, words: str) -> None:
         ({"device": "cpu:1"}, "cpu:1"),
         ({"dtype": "int8"}, "int8"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "8"}, "batch_size"),
     ],
 )
 def test_unknown_names_are_refused(arguments: Any, words: str) -> None:
     with pytest.raises((InputError, CheckpointError), match=words):
         FaceRestorer(**{"model": identity().net, "device": "cpu", **arguments})
+
+
+def test_options_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match="options is a dict"):
+        identity().restore(np.zeros((9, 9, 3), np.uint8), faces=[], options={"strength": 1.0})  # type: ignore[call-overload]
 
 
 def test_devices_and_dtypes() -> None:
@@ -843,6 +850,7 @@ def test_a_face_outside_the_photo_is_refused() -> None:
         identity().restore(photo(), faces=[face_for(900, 40, 30)])
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_about_the_same() -> None:
     torch.manual_seed(0)
     low = FaceRestorer(PFR(CONFIG), device="cpu", dtype="bf16", options=RestoreOptions(color_match="none"))

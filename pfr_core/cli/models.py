@@ -31,7 +31,9 @@ def list_weights(_: argparse.Namespace) -> int:
     for weights in REGISTRY.values():
         try:
             path = on_disk(weights.name)
-            get = _download(weights.name) if weights.urls else f"PFR does not download it, your own {weights.file} is found"
+            get = (
+                _download(weights.name) if weights.urls else f"not downloaded by PFR; put your own {weights.file} into the cache"
+            )
             place = str(path) if path else f"not on disk; {get}"
             if weights.embedded:
                 place = f"embedded: {path or 'missing from the installation'}"

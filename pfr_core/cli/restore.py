@@ -78,7 +78,8 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         if source in pictures:
             mark = restorer.provenance if arguments.provenance and file.changed else None
             _write_pair(pictures[source], photo, file.restored, mark)
-        what = "restored as a whole" if arguments.aligned else f"{len(file.restored.faces)} faces"
+        count = len(file.restored.faces)
+        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         piped = output != arguments.output
         tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""), file=sys.stderr if piped else None)

@@ -69,6 +69,11 @@ def similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Matrix:
     return np.hstack([rotation, (target_mean - rotation @ source_mean)[:, None]])
 
 
+def transform(points: npt.ArrayLike, matrix: Matrix) -> Matrix:
+    """Return points [N,2] taken through a matrix [2,3]."""
+    return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
 def scale_of(matrix: Matrix) -> float:
     """Return by how much a similarity enlarges."""
     return math.hypot(matrix[0, 0], matrix[1, 0])

@@ -15,12 +15,15 @@ def filter_by_size(faces: Sequence[Face], minimum: float = 0, maximum: float | N
 
 
 def sort_faces(faces: Sequence[Face], order: Order) -> list[Face]:
-    """Sort left to right and top to bottom by the boxes' centres, size and score largest first."""
+    """Sort left to right and top to bottom by the boxes' centres, size and score largest first; or the other way round."""
     keys = {
         "left-to-right": lambda face: face.center[0],
         "top-to-bottom": lambda face: face.center[1],
         "size": lambda face: -face.size,
         "score": lambda face: -face.score,
+        "right-to-left": lambda face: -face.center[0],
+        "bottom-to-top": lambda face: -face.center[1],
+        "smallest-first": lambda face: face.size,
     }
     return sorted(faces, key=keys[order])
 

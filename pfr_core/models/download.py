@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import Cancelled, WeightsError
+from ..support.files import unwritable
 from .disk import ASSETS, PIECE, cache_folder, on_disk, search_folders
 from .registry import Weights, entry
 
@@ -205,8 +206,7 @@ def _network_errors() -> Iterator[None]:
 
 def _cannot_write(weights: Weights, path: Path, error: OSError) -> WeightsError:
     return WeightsError(
-        f"{weights.file} cannot be written to {path}: {error.strerror}. It needs {weights.bytes / 1e6:.1f} MB: "
-        "make room or permission there, or set PFR_CACHE_DIR to another folder."
+        f"{unwritable(path, error)} {weights.file} needs {weights.bytes / 1e6:.1f} MB; PFR_CACHE_DIR names another folder."
     )
 
 

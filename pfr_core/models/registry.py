@@ -68,7 +68,7 @@ def _gpen(size: int, bytes: int = 0, sha256: str = "") -> Weights:
         bytes=bytes,
         licence=GPEN_LICENCE,
         source="GPEN (Tao Yang and others)",
-        purpose=f"face restoration at {size} px",
+        purpose="face restoration",
         size=size,
     )
 
@@ -118,7 +118,7 @@ REGISTRY: dict[str, Weights] = {
             bytes=376637898,
             licence=CODEFORMER_LICENCE,
             source="CodeFormer (Shangchen Zhou and others)",
-            purpose="face restoration with a choice between the input's identity and more detail (fidelity)",
+            purpose="face restoration, with a choice between detail and likeness to the input",
             size=512,
             options=("fidelity",),
         ),

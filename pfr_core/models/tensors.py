@@ -53,17 +53,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. "
-            "Download it again, or, if you trust it, have it converted to safetensors elsewhere."
-        ) from error
-    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
-        raise CheckpointError(f"{path}: damaged or no model file ({error}). Download it again.") from error
+    content = load_pickled(path, "Download it again, or, if you trust it, have it converted to safetensors elsewhere.")
     for wrapper in ("g_ema", "params_ema", "params", "state_dict"):  # trainers wrap the state dict under such names
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -72,6 +62,28 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     ):
         raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
     return content, {}
+
+
+def load_pickled(path: Path, advice: str) -> object:
+    """Return what a file of ``torch.save`` holds, tensors and plain values only.
+
+    Args:
+        path: the file.
+        advice: what to do about one that cannot be read, a sentence.
+
+    Raises:
+        CheckpointError: it is damaged, or holds more.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. {advice}"
+        ) from error
+    except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
+        raise CheckpointError(f"{path}: damaged or no file of tensors ({error}). {advice}") from error
 
 
 def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:

@@ -17,7 +17,7 @@ PFR."""
 Select = Literal["all", "largest", "center", "index"]
 """Which of the faces are restored."""
 
-Order = Literal["left-to-right", "top-to-bottom", "size", "score"]
+Order = Literal["left-to-right", "top-to-bottom", "size", "score", "right-to-left", "bottom-to-top", "smallest-first"]
 """In which order faces are listed, counted and numbered."""
 
 MaskKind = Literal["box", "oval", "parse"]

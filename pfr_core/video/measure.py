@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..faces.align import align, alignment_matrix
 from ..faces.detect import Detector
 from ..faces.face import Face
+from ..faces.geometry import transform
 from ..find import find_candidates
 from ..options import RestoreOptions
 from ..photo.arrays import Array, FloatImage
@@ -131,7 +132,7 @@ def _points(faces: Sequence[Face], face: Face, frame: Array, like: Array) -> np.
     if nearest is None or overlap(face, nearest) < 0.3:
         return None
     matrix = alignment_matrix(face, SIDE)
-    return np.asarray(nearest.points) @ matrix[:, :2].T + matrix[:, 2]
+    return transform(nearest.points, matrix)
 
 
 def _flow(before: FloatImage, now: FloatImage) -> tuple[FloatImage, np.ndarray]:

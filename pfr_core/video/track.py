@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -108,11 +108,9 @@ class Tracks:
     size: tuple[int, int]
 
     def chosen(self, options: RestoreOptions) -> list[Track]:
-        """Return those that the options choose, each judged by its face halfway."""
+        """Return those that the options choose, each judged by its face halfway; sharp ones too, for a clip would flicker."""
         by_face = {track.middle: track for track in self.tracks}
-        width, height = self.size
-        frame = np.empty((height, width, 3), np.uint8)  # of which only the size counts, for sharpness is not judged
-        return [by_face[face] for face in choose_faces(list(by_face), frame, replace(options, only_bad_faces=False)).faces]
+        return [by_face[face] for face in choose_faces(list(by_face), self.size, options).faces]
 
 
 @dataclass

@@ -28,6 +28,9 @@ ORDERS = {
     "top-to-bottom": [TOP, SURE, BIG, LEFT],
     "size": [BIG, TOP, LEFT, SURE],
     "score": [SURE, TOP, LEFT, BIG],
+    "right-to-left": [SURE, BIG, TOP, LEFT],
+    "bottom-to-top": [LEFT, BIG, SURE, TOP],
+    "smallest-first": [SURE, LEFT, TOP, BIG],
 }
 
 

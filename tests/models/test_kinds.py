@@ -279,6 +279,24 @@ def test_a_model_is_fetched_by_its_name(
         load_face_model(path)
 
 
+def test_evaluate_takes_any_model_and_refuses_to_ablate_it(
+    files: Files, shared_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RestoreFormer with an encoder that gives the picture back; it has none of the paper's parts."""
+    from trainer.cli import main as trainer
+
+    monkeypatch.setattr("trainer.judge.evaluate.DRAWS", 1)
+    monkeypatch.setattr("pfr_core.models.kinds.restoreformer.RestoreFormer.forward", lambda self, x: x)
+    command = ["evaluate", str(files["restoreformer"]), str(shared_dir / "data" / "faces"), "--limit", "1", "--no-denoiser"]
+    assert trainer(command) == 0
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:4] for line in capsys.readouterr().out.splitlines() if line.count("|") > 3
+    }
+    assert rows["model"] == rows["degraded input"]
+    assert trainer([*command, "--ablate"]) == 2
+    assert "is RestoreFormer, which has none of the paper's parts" in capsys.readouterr().err
+
+
 # --- what is none of them -------------------------------------------------------------------------------------------------
 
 

@@ -486,6 +486,7 @@ def quick_halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_halves")
 def test_half_precision_at_512_px() -> None:
     seed = 0

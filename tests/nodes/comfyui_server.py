@@ -40,6 +40,9 @@ class NeighbourNode:
         return (1,)
 """
 
+WIDGETS = ("COMBO", "COMFY_DYNAMICCOMBO_V3", "INT", "FLOAT", "STRING", "BOOLEAN")
+"""Types of inputs that are widgets; the second in newer cores."""
+
 Prompt = dict[str, dict[str, Any]]
 
 
@@ -184,10 +187,12 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
         values, inputs = iter(node.get("widgets_values", [])), {}
         for name, (kind, *more) in {**declared.get("required", {}), **declared.get("optional", {})}.items():
             options = more[0] if more else {}
-            if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
-                inputs[name] = next(values)
+            if isinstance(kind, list) or kind in WIDGETS:
+                # A newer core may have widgets that a saved workflow lacks.
+                if (value := next(values, options.get("default"))) is not None:
+                    inputs[name] = value
                 if options.get("control_after_generate") or (kind == "INT" and name in ("seed", "noise_seed")):
-                    next(values)  # what the page does with a seed after a run
+                    next(values, None)  # what the page does with a seed after a run
         for socket_ in node.get("inputs", []):
             if socket_.get("link") is not None:
                 inputs[socket_["name"]] = sources[socket_["link"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -16,8 +17,11 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
+from pfr_core.compare import compare
+from pfr_core.faces.detect import Detector
 from pfr_core.models.registry import restorers
 from pfr_core.options import RestoreOptions
+from pfr_core.photo.arrays import to_float
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -431,3 +435,31 @@ def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
     with pytest.raises(management.InterruptProcessingException):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo.flip(2)], dim=2))
     assert calls[-1] == 2, "the faces were found and one was done"
+
+
+def test_an_option_of_other_models_is_ignored_and_said(run: Any) -> None:
+    (model, _), image = run("LoadModel", model="small.safetensors", dtype="fp32"), torch.full((1, 64, 64, 3), 0.5)
+    shown = run.show("RestoreCrops", model=model, crops=image, fidelity=0.9)
+    assert shown["ui"]["text"] == ["Fidelity was ignored: this model has no such option."]
+    assert run.show("RestoreCrops", model=model, crops=image, fidelity=0.5)["ui"]["text"] == []
+
+
+def test_the_loader_shows_the_licence(run: Any) -> None:
+    assert run.show("LoadModel", model="small.safetensors", dtype="fp32")["ui"]["text"] == ["Licence of small.safetensors: test"]
+
+
+def test_models_side_by_side(run: Any) -> None:
+    with Image.open(ROOT / "examples" / "two_faces.jpg") as picture:
+        photo = torch.from_numpy(np.array(picture.convert("RGB"), np.float32) / 255)[None]
+    model, _ = run("LoadModel", model="small.safetensors", dtype="fp32")
+    other, _ = run("LoadModel", dtype="fp32")
+    (sheet,) = run("CompareModels", image=photo, model=model, model_3=other, detector="builtin")
+    models = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models"
+    load = functools.partial(FaceRestorer, detector=Detector("builtin"), device="cpu", dtype="fp32")
+    expected = compare(
+        photo[0].numpy(),
+        [(name, functools.partial(load, file)) for name, file in ((model.name, models / model.name), ("default", "default"))],
+    )
+    assert (sheet[0] - torch.from_numpy(to_float(expected.sheet))).abs().max() < 1.01 / 255, "faces one by one, or in a batch"
+    with pytest.raises(Exception, match="No face was found"):
+        run("CompareModels", image=torch.full((1, 64, 64, 3), 0.5), model=model, detector="builtin")

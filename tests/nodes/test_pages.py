@@ -33,7 +33,7 @@ def ours(path: Path, nodes: dict[str, Any]) -> Iterator[tuple[dict[str, Any], An
 
 def test_there_are_workflows_and_they_show_every_node(pack: Any) -> None:
     seen = {node["type"] for path in WORKFLOWS for node, _ in ours(path, pack.NODE_CLASS_MAPPINGS)}
-    assert len(WORKFLOWS) == 4 and seen == set(pack.NODE_CLASS_MAPPINGS) - {"PFRDegrade", "PFRCompareModels"}
+    assert len(WORKFLOWS) == 5 and seen == set(pack.NODE_CLASS_MAPPINGS) - {"PFRDegrade", "PFRCompareModels"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -113,6 +113,8 @@ def test_the_registry_is_told_what_it_asks_for() -> None:
     assert comfy["PublisherId"] == "pfr" and comfy["DisplayName"] and comfy["requires-comfyui"] and "web" not in comfy
     assert "comfyui" not in project["project"]["name"].lower() and project["project"]["urls"]["Repository"]
     assert "non-commercial" in project["project"]["description"]
+    for name in ("Icon", "Banner"):
+        assert (ROOT / "examples" / comfy[name].rsplit("/", 1)[1]).is_file(), name
     ignored = (ROOT / ".comfyignore").read_text().split()
     needed = {"nodes/", "pfr_core/", "web/", "locales/", "example_workflows/", "examples/", "*.md", "requirements.txt"}
     assert "tests/" in ignored and not needed & set(ignored)

@@ -155,6 +155,7 @@ def test_the_index_leaves_out_small_magnified_and_cut_faces(tmp_path: Path) -> N
     assert len(list_faces(tmp_path, "train", min_native=256, max_out_of_photo=0.1)) == 3
 
 
+@pytest.mark.slow
 def test_workers_start_whatever_threads_this_process_has(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked worker waited for ever for the threads of OpenCV that only its parent had."""
     before = cv2.getNumThreads()
@@ -179,6 +180,7 @@ def test_an_unreadable_image_is_named_skipped_and_counted(faces: Path, caplog: p
         dataset(list_faces(faces, "train"))[0]
 
 
+@pytest.mark.slow
 def test_workers_and_processes_change_no_sample(faces: Path) -> None:
     data = dataset(list_faces(faces, "train"), degrade=False)
 

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -354,8 +356,15 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: p
         save_state(tmp_path, {"step": step}, keep=2)
     assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000003", "step-000000004"]
     assert load_state(tmp_path) == {"step": 4}
-    checkpoints(tmp_path)[-1].write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"step-000000004\.pt: damaged"):
+    newest = checkpoints(tmp_path)[-1]
+    content = bytearray(newest.read_bytes())
+    pickled = content.index(b"data.pkl") + 64
+    for place in range(pickled, pickled + 40):  # the unpickler raises whatever a changed byte makes it stumble over
+        newest.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with suppress(CheckpointError):
+            load_state(tmp_path)
+    newest.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"step-000000004\.pt: .*damaged.*Delete it to resume"):
         load_state(tmp_path)
 
 
@@ -452,10 +461,12 @@ def test_missing_packages_are_named() -> None:
     script = f"{hidden}; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: lightning_fabric is missing: training needs more packages, pip install 'pfr[train]'.\n"
+    assert done.stderr == "error: lightning_fabric is missing: training needs more packages, python -m pip install '.[train]'.\n"
 
 
-def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_named(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = ["restore", "--preset", "reconstruction", "--size", "16", "--iterations", "1", "--batch", "4", "--workers", "0"]
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -463,7 +474,9 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
     misspelt.write_text(json.dumps({"stage": "restore", "lr_codex": 1}))
     other = tmp_path / "prior.json"
     other.write_text(json.dumps({"stage": "prior"}))
+    monkeypatch.setattr("pfr_core.models.download.obtain", Mock(side_effect=AssertionError("a download before the data")))
     cases = {
+        "none: no such folder": ["restore", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "g")],
         "no such folder": [*run, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "a")],
         "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
         "--out": [*run, "--data", str(faces)],
@@ -472,6 +485,7 @@ def test_bad_input_is_named(faces: Path, tmp_path: Path, capsys: pytest.CaptureF
         "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
         "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],
+        "Check --config": ["restore", "--config", str(tmp_path / "none.json"), "--out", str(tmp_path / "f")],
     }
     for expected, arguments in cases.items():
         assert main(arguments) == 1

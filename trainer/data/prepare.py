@@ -27,7 +27,7 @@ from tqdm import tqdm
 from pfr_core.errors import ImageError, InputError
 from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector
-from pfr_core.faces.geometry import Matrix, corners, rescaling, scale_of
+from pfr_core.faces.geometry import Matrix, corners, rescaling, scale_of, transform
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
@@ -197,7 +197,7 @@ class _Worker:
         crop = resize_square(pixels, FULL_SIZE) if options.aligned else to_uint8(align(pixels, matrix, FULL_SIZE))
         if sharpness(crop) < options.min_sharpness:
             return {}, nothing, f"face with a sharpness below {options.min_sharpness:g}"
-        placed = points @ matrix[:, :2].T + matrix[:, 2]
+        placed = transform(points, matrix)
         row = {
             "size": FULL_SIZE,
             "kind": options.kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from pfr_core.errors import CheckpointError
+from pfr_core.models.tensors import load_pickled
 from pfr_core.support.files import replacing
 
 FOLDER = "checkpoints"
@@ -56,7 +56,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     found = checkpoints(folder)
     if not found:
         raise CheckpointError(f"{folder}: has no checkpoint yet. Continue the run with --resume.")
-    try:
-        return torch.load(found[-1], map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{found[-1]}: damaged ({error}). Delete it to resume from the one before.") from error
+    state = load_pickled(found[-1], "Delete it to resume from the one before.")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{found[-1]}: no checkpoint of a run. Delete it to resume from the one before.")
+    return state

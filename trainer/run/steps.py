@@ -38,12 +38,12 @@ class Run:
         self.config = config
         self.fabric = start(config)
         self.device = self.fabric.device
+        self.data: TrainingSet = open_data(config, self.device)  # first: what is wrong with it shows before any download
         torch.manual_seed(config.seed)
         # A checkpoint replaces what the run started from, whose files need not be there any more.
         self.stage: Stage[Any] = build(config if state is None else without_start(config))
         self.started_from = self.stage.started_from
         self.stage.to(self.device, self.fabric.autocast)
-        self.data: TrainingSet = open_data(config, self.device)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
         self.step = 0
         self.best: float | None = None

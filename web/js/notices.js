@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 const NODES = ["PFRRestoreFaces", "PFRPasteFaces", "PFRDetectFaces"];
 const LINE = 18; // px
 const WIDTH = 7; // px of a letter, about
+const MARGIN = 24; // px that a widget loses above and below
 
 class Notices {
     constructor(node) {
@@ -21,7 +22,8 @@ class Notices {
 
     height() {
         const letters = Math.max(20, (this.node.size[0] - 50) / WIDTH);
-        return this.texts.reduce((lines, text) => lines + Math.ceil(text.length / letters), 0) * LINE;
+        const lines = this.texts.reduce((lines, text) => lines + Math.ceil(text.length / letters), 0);
+        return lines && lines * LINE + MARGIN;
     }
 
     update(texts) {

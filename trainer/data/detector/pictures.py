@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pfr_core.faces.geometry import rescaling
+from pfr_core.faces.geometry import rescaling, transform
 
 from ..dataset import RGB8
 from .photographs import Material, Picture
@@ -157,7 +157,7 @@ def _paste(
         angle = rng.normal(0, 8)
     scale, shift = width / (2 * half[0]), rng.uniform(-0.02, 1.02, 2) * size
     matrix = _transform(picture.levels[0], picture, middle, scale, angle, mirror, shift)
-    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]]) @ matrix[:, :2].T + matrix[:, 2]
+    corners = transform([[0, 0], [columns, 0], [columns, rows], [0, rows]], matrix)
     # Only the part of the canvas that the picture can reach is computed.
     start = np.clip(np.floor(corners.min(axis=0)), 0, size - 1).astype(int)
     stop = np.clip(np.ceil(corners.max(axis=0)), start + 1, size).astype(int)
@@ -177,7 +177,7 @@ def _paste(
     turned = np.concatenate([shift - reach, shift + reach]).astype(np.float32)  # of the ellipse within the upright box
     points = np.zeros((5, 2), np.float32)
     if len(picture.points):
-        points = (picture.points[0] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        points = transform(picture.points[0], matrix).astype(np.float32)
     return turned, points[list(MIRRORED)] if mirror else points
 
 
