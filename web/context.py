@@ -75,7 +75,7 @@ class Context:
                 raise InputError(job.why) from error
 
     def page_error(self, error: Exception) -> gr.Error:
-        """Return what a visitor is told of an error: ours in their words, of others that there was one; never a path."""
+        """Return what a visitor is told of an error: PFR's in its words, of others that there was one; never a path."""
         if isinstance(error, gr.Error):
             return error
         if is_out_of_memory(error):
