@@ -62,7 +62,8 @@ def build_page(context: Context) -> gr.Blocks:
 
 def choices(request: gr.Request, name: str, values: list[str]) -> list[tuple[str, str]]:
     """Return what a menu shows in the visitor's language, and what it means."""
-    return [(say(request, f"choice_{name}_{value}"), value) for value in values]
+    known = {value: f"choice_{name}_{value}" for value in values}
+    return [(say(request, key) if key in words("en") else value, value) for value, key in known.items()]
 
 
 def _served(context: Context, name: str) -> Path:
