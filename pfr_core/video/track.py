@@ -108,7 +108,7 @@ class Tracks:
     size: tuple[int, int]
 
     def chosen(self, options: RestoreOptions) -> list[Track]:
-        """Return those that the options choose, each judged by its face halfway."""
+        """Return those that the options choose, each judged by its face halfway; sharp ones too, for a clip would flicker."""
         by_face = {track.middle: track for track in self.tracks}
         return [by_face[face] for face in choose_faces(list(by_face), self.size, options).faces]
 

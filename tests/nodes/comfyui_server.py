@@ -40,6 +40,9 @@ class NeighbourNode:
         return (1,)
 """
 
+WIDGETS = ("COMBO", "COMFY_DYNAMICCOMBO_V3", "INT", "FLOAT", "STRING", "BOOLEAN")
+"""Types of inputs that are widgets; the second in newer cores."""
+
 Prompt = dict[str, dict[str, Any]]
 
 
@@ -184,7 +187,7 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
         values, inputs = iter(node.get("widgets_values", [])), {}
         for name, (kind, *more) in {**declared.get("required", {}), **declared.get("optional", {})}.items():
             options = more[0] if more else {}
-            if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
+            if isinstance(kind, list) or kind in WIDGETS:
                 # A newer core may have widgets that a saved workflow lacks.
                 if (value := next(values, options.get("default"))) is not None:
                     inputs[name] = value
