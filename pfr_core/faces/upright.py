@@ -37,7 +37,7 @@ LOOK = 640
 """Longer side in px at which a whole photograph is looked at in all turns."""
 
 SURE = 0.95
-"""A face with this score surely stands upright; one that only the turned photograph shows needs it, too, to be taken."""
+"""A face with this score surely stands upright; in a turned photograph one must have it for its faces to be taken."""
 
 WEAK = 0.3
 """Lowest score that counts when a face's turns are compared."""
@@ -59,9 +59,9 @@ def stand_upright(see: See, image: Pixels, faces: Sequence[Face], *, threshold: 
         righted.append(best if best is not None and turns and best.score >= threshold else face)
         sure |= best is not None and not turns and best.score >= SURE
     if not sure:
-        for face in _look_around(see, image, min(size, LOOK)):
+        for face in _look_around(see, image, min(size, LOOK), threshold):
             turns, best = _best_turn(see, image, face)
-            if best is None or not turns or best.score < max(SURE, threshold):
+            if best is None or not turns or best.score < threshold:
                 continue
             if all(overlap(best.box, other.box) <= OVERLAP for other in righted):
                 righted.append(best)
@@ -82,13 +82,17 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
 
 
-def _look_around(see: See, image: Pixels, size: int) -> list[Face]:
-    """Return what is surely a face in the photograph turned by 90, 180 and 270 degrees, best score first."""
+def _look_around(see: See, image: Pixels, size: int, threshold: float) -> list[Face]:
+    """Return the faces of the photograph in those turns by 90, 180 and 270 degrees in which one is sure, best score first."""
     height, width = image.shape[:2]
     scale = min(1.0, size / max(height, width))
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = image if scale == 1 else cv2.resize(image, target, interpolation=cv2.INTER_AREA)
-    seen = [face for turns in (1, 2, 3) for face in _seen_turned(see, small, turns, SURE)]
+    seen = list[Face]()
+    for turns in (1, 2, 3):
+        faces = _seen_turned(see, small, turns, threshold)
+        if any(face.score >= SURE for face in faces):
+            seen += faces
     return [face.moved(1 / scale) for face in sorted(seen, key=lambda face: face.score, reverse=True)]
 
 
