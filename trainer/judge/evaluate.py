@@ -38,6 +38,9 @@ chance, it spreads over 2 dB."""
 SMALLEST_SIZE = 64
 """Of faces to judge: SqueezeNet and the detector's body need something to look at (ours)."""
 
+UNSEEN = 60.0
+"""PSNR in dB of a quarter of an 8-bit level; what differs less counts as this, for a mean of infinities tells nothing (ours)."""
+
 Method = Callable[[RGB8], RGB8]
 
 
@@ -127,7 +130,7 @@ def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair
     ]
     for name, (method, outputs) in restored.items():
         again = [method(face) for face in whole]
-        kept = np.mean([psnr(a, b) for a, b in zip(whole, again, strict=True)])
+        kept = np.mean([min(psnr(a, b), UNSEEN) for a, b in zip(whole, again, strict=True)])
         sharp = np.mean([sharpness(b) / sharpness(a) for a, b in zip(whole, again, strict=True)])
         gains = [psnr(p.truth, output) - psnr(p.truth, p.degraded) for p, output in zip(pairs, outputs, strict=True)]
         gain = np.reshape(gains, (-1, DRAWS)).mean(axis=1)
