@@ -525,7 +525,7 @@ def test_a_background_as_lanczos_would_make_it_changes_nothing() -> None:
     [
         (np.zeros((180, 200, 3), np.uint8), {}, "200x180"),
         (np.zeros((240, 180, 3), np.uint8), {}, "180x240"),
-        (np.zeros((180, 240, 3), np.uint16), {}, "background is uint16, the image uint8"),
+        (np.zeros((180, 240, 3), np.uint16), {}, "picture is uint16, the image uint8"),
         (np.zeros((180, 240, 3), np.float32), {}, "same depth"),
         (np.zeros((180, 240), np.uint8), {}, r"\[180, 240\]"),
         (np.zeros((180, 240, 3), np.uint8), {"scale": 2}, "scale"),

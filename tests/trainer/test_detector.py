@@ -30,6 +30,7 @@ from trainer.data.loader import batches
 from trainer.judge import detector as judging
 from trainer.run.config import DetectorConfig, load_config
 from trainer.run.loop import train
+from trainer.stages import build
 from trainer.stages.detector import BEND, BOX_WEIGHT, Targets, multibox_loss
 
 pytestmark = pytest.mark.slow
@@ -293,7 +294,6 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         "--photos": [*run],
         "iterations": [*run, "--iterations", "0"],
         "holds no run": [*run, "--resume"],
-        "no run": [*run, "--composite-share", "1", "--init-from", str(tmp_path / "empty")],
         "no index.csv": [*run, "--composite-share", "1", "--faces", str(tmp_path / "empty")],
         "columns are missing": [*run, "--composite-share", "1", "--faces", str(tmp_path)],
         "no photographs": ["evaluate-detector", str(tmp_path / "empty")],
@@ -303,6 +303,8 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         assert main(arguments) == 1
         assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="no run"):
+        build(DetectorConfig(composite_share=1.0, init_from=str(tmp_path / "empty")))
 
 
 # --- judging -----------------------------------------------------------------------------------------------------------------
