@@ -19,14 +19,11 @@ from pfr_core.models.download import obtain
 from pfr_core.models.load import load_face_model
 from pfr_core.models.registry import REGISTRY
 from pfr_core.network.config import PRESETS
-from pfr_core.options import RestoreOptions, Setup
+from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
 from pfr_core.restorer import FaceRestorer
 from pfr_core.support.choices import DetectorName, DTypeName, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
-
-AT_ONCE_ON_CPU = 1
-"""Faces between two looks at whether to stop: more at once are no faster on a CPU (ours)."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +157,7 @@ class Engine:
                 self._restorers[self._used].release()  # its memory first; open photos still hold the restorer
             self._used = model
         if model not in self._restorers:
-            restorer = FaceRestorer(
-                self.models[model], self._detector, device=self.device, dtype=self.dtype, parser=self._parser,
-                batch_size=AT_ONCE_ON_CPU if self.device.type == "cpu" else Setup.batch_size,
-            )  # fmt: skip
+            restorer = FaceRestorer(self.models[model], self._detector, device=self.device, dtype=self.dtype, parser=self._parser)
             self._restorers[model] = restorer
             _ = restorer.provenance  # of the file as it was loaded
         return self._restorers[model]

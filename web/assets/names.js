@@ -6,6 +6,10 @@
         });
     const mend = () => {
         name("button:not([aria-label])", "button");
+        // A name that is not what is seen, and one on an element that cannot have any.
+        document.querySelectorAll("button.upload-container[aria-label], div.empty[aria-label]:not([role])").forEach((each) => {
+            each.removeAttribute("aria-label");
+        });
         document.querySelectorAll("input:not([aria-label]):not([id]), input[type=file]:not([aria-label])").forEach((input) => {
             const label = input.closest(".block")?.querySelector("label, [data-testid=block-info], [data-testid=block-label]");
             if (!input.labels?.length) input.setAttribute("aria-label", label?.textContent.trim() || "file");
