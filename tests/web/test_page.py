@@ -337,6 +337,12 @@ def download(page: Any, button: str, target: Path) -> Path:
     return target
 
 
+def looks_like(path: Path, expected: bytes) -> bool:
+    """Return whether a picture is the expected one to one 8-bit level: two faces at once are summed in another order than one."""
+    pixels, others = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (path.read_bytes(), expected))
+    return pixels.shape == others.shape and int(cv2.absdiff(pixels, others).max()) <= 1
+
+
 @pytest.mark.browser
 def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
     """Drop a photo of two faces, and it is restored. Leave one out, slide, save, change the strength; on a phone too."""
@@ -352,7 +358,7 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     text_of(page, "#told", "1 of 2 faces restored")
     assert page.get_attribute("[data-face='1']", "aria-pressed") == "false"
     only = by_command(server, twins, tmp_path / "one.png", "--select", "index", "--indices", "0")
-    assert download(page, "#download", tmp_path / "got.png").read_bytes() == only
+    assert looks_like(download(page, "#download", tmp_path / "got.png"), only)
 
     sizes = page.locator("#stage .picture img").evaluate_all("all => all.map(i => [i.naturalWidth, i.naturalHeight])")
     assert sizes == [[512, 256]] * 2
@@ -374,7 +380,7 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     page.keyboard.press("Enter")  # by keyboard, and without the network: it has seen the face
     text_of(page, "#told", "2 of 2 faces restored")
     both = by_command(server, twins, tmp_path / "two.png")
-    assert download(page, "#download", tmp_path / "got.png").read_bytes() == both
+    assert looks_like(download(page, "#download", tmp_path / "got.png"), both)
     page.get_by_label("number input for Strength").first.fill("0")
     text_of(page, "#told", "Nothing is changed: the strength is 0")
     assert download(page, "#download", tmp_path / "got.png").read_bytes() == twins.read_bytes()
