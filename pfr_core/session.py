@@ -207,9 +207,9 @@ class Work:
     def put_aside(self, file: Path) -> None:
         """Write the restored crops to a file and forget all crops; they come back when they are asked for."""
         self._restore_aside()
-        kept = [(face, layer) for face, layer in self._layers.items() if layer.restored is not None]
-        np.savez(file, *(layer.restored for _, layer in kept))
-        self._aside, self._layers = (file, [(face, layer.restored_how) for face, layer in kept]), {}
+        kept = [(face, layer.restored, layer.restored_how) for face, layer in self._layers.items() if layer.restored is not None]
+        np.savez(file, *(restored for _, restored, _ in kept))
+        self._aside, self._layers = (file, [(face, how) for face, _, how in kept]), {}
 
     def _restore_aside(self) -> None:
         if self._aside is None:

@@ -148,9 +148,10 @@ def test_what_a_pipe_cannot_do_is_said(
     for stream, word in ((Standard(), "nothing came"), (Standard(b"no picture"), "not a picture"), (None, "no standard input")):
         monkeypatch.setattr(sys, "stdin", stream)
         refused(capsys, restore("-", "-o", tmp_path / "c.png"), word)
-    monkeypatch.setattr(sys, "stdout", Standard(terminal=True))
+    shown = Standard(terminal=True)
+    monkeypatch.setattr(sys, "stdout", shown)
     assert restore(one, "-o", "-") == 2
-    assert not sys.stdout.buffer.getvalue()
+    assert not shown.buffer.getvalue()
 
 
 def test_a_format_for_the_results_in_a_folder(

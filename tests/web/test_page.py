@@ -340,6 +340,7 @@ def download(page: Any, button: str, target: Path) -> Path:
 def looks_like(path: Path, expected: bytes) -> bool:
     """Return whether a picture is the expected one to one 8-bit level: two faces at once are summed in another order than one."""
     pixels, others = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (path.read_bytes(), expected))
+    assert pixels is not None and others is not None
     return pixels.shape == others.shape and int(cv2.absdiff(pixels, others).max()) <= 1
 
 
