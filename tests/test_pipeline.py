@@ -699,9 +699,9 @@ def test_a_network_that_gives_no_numbers_is_named(value: float) -> None:
         restorer_of(lambda x: x + value).restore(photo(), faces=[face_for(60, 45, 50)])
 
 
-@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("after", range(13))
 def test_should_stop(after: int) -> None:
-    """Asked before each frame, each batch of faces and each paste; whenever it says so, the work ends."""
+    """Asked before each frame, each batch of faces, each paste and each face of it; whenever it says so, the work ends."""
     answers = iter([False] * after + [True] * 99)
     asked: list[bool] = []
 
@@ -711,12 +711,12 @@ def test_should_stop(after: int) -> None:
 
     restorer = restorer_of(lambda x: x, batch_size=1)
     arguments: Any = {"faces": [face_for(60 + x, 45, 50) for x in range(5)], "should_stop": should_stop}
-    if after < 7:  # one frame, five faces, one paste
+    if after < 12:  # one frame, five faces, one paste of five faces
         with pytest.raises(Cancelled):
             restorer.restore(photo(), **arguments)
         assert len(asked) == after + 1
     else:
-        assert restorer.restore(photo(), **arguments).mask.any() and len(asked) == 7
+        assert restorer.restore(photo(), **arguments).mask.any() and len(asked) == 12
 
 
 def test_progress_never_goes_back_and_ends_at_the_total(monkeypatch: pytest.MonkeyPatch) -> None:

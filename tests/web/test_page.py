@@ -411,14 +411,14 @@ def test_a_large_scan_is_shown_small_and_soon_again(server: Server, page: Any, t
     deadline = time.monotonic() + 60
     while not got and time.monotonic() < deadline:
         page.wait_for_timeout(100)
-    assert got and max(got) < 1_500_000 < scan.stat().st_size
+    assert got and max(got) < scan.stat().st_size / 2
 
 
 AXE = Path(os.environ.get("PFR_AXE", "node_modules/axe-core/axe.min.js"))
 """axe-core, `npm install axe-core`; for the test only."""
 
 
-@pytest.mark.browser
+# Not marked `browser`: nobody promises axe-core, and without it this is skipped.
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: npm install axe-core, or PFR_AXE")
 def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> None:
