@@ -410,7 +410,7 @@ def test_a_large_scan_is_shown_small_and_soon_again(server: Server, page: Any, t
     deadline = time.monotonic() + 60
     while not got and time.monotonic() < deadline:
         page.wait_for_timeout(100)
-    assert got and max(got) < 1_500_000 < scan.stat().st_size
+    assert got and max(got) < scan.stat().st_size / 2
 
 
 AXE = Path(os.environ.get("PFR_AXE", "node_modules/axe-core/axe.min.js"))
@@ -427,7 +427,8 @@ def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> No
     page.evaluate(AXE.read_text())
     found = {"empty": violations(page)}
     page.set_input_files("#stage .chooser", PHOTO)
-    text_of(page, "#told", "1 of 1 face")
+    page.locator("#download").wait_for()
+    page.wait_for_timeout(2000)  # until the progress has faded
     found["photo"] = violations(page)
     for tab in ("Batch", "Clip", "Compare", "Understand"):
         page.get_by_role("tab", name=tab).click()
