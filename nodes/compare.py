@@ -55,7 +55,7 @@ class PFRCompareModels:
                 Frames(image)[0],
                 [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
                 widgets.options,
-                should_stop=steps.check,
+                should_stop=runtime.interrupted,
             )
             notices.add(0, found.notices)
             sheet.append(to_float(found.sheet))

@@ -86,7 +86,7 @@ class PFRRestoreCrops:
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
             with steps.frame(numbers[-1]):
                 before = np.stack([cut_whole(frames[number], restorer.crop_size).crop for number in numbers])
-                after = restorer.restore_crops(before, options=widgets.options, should_stop=steps.check)
+                after = restorer.restore_crops(before, options=widgets.options, should_stop=runtime.interrupted)
                 results.extend(resize(crop, *crops.shape[1:3]) for crop in after)
         return {"ui": notices.ui(), "result": (results.result(crops[..., :3]),)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, get_args
 
-from ..pfr_core.models.registry import REGISTRY
+from ..pfr_core.models.registry import REGISTRY, obtainable
 from ..pfr_core.options import Setup
 from ..pfr_core.support.choices import DTypeName
 from ..pfr_core.support.schema import specs
@@ -64,6 +64,6 @@ class PFRLoadModel:
 
 def _offers() -> str:
     """Say what is downloaded when it is chosen, and under which licences."""
-    offers = [REGISTRY[name] for name in runtime.published() if not REGISTRY[name].embedded]
+    offers = [REGISTRY[name] for name in obtainable() if not REGISTRY[name].embedded]
     each = [f"{weights.name} ({weights.bytes / 1e6:.0f} MB; {weights.licence})" for weights in offers]
     return f"Downloaded when first used: {'; '.join(each)}."

@@ -92,7 +92,7 @@ class PFRRestoreFaces:
             with steps.frame(number):
                 (done,) = restore_all(
                     [Work(restorer, partial(np.asarray, frame))], options, faces=own, backgrounds=[background], seconds={},
-                    should_stop=steps.check, progress=steps.report,
+                    should_stop=runtime.interrupted, progress=steps.report,
                 )  # fmt: skip
                 notices.add(number, done.notices)
             images.append(done.pasted.image)

@@ -21,7 +21,7 @@ from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
-from ..pfr_core.models.registry import REGISTRY, restorers
+from ..pfr_core.models.registry import REGISTRY, obtainable
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -87,16 +87,11 @@ def web_directory(pack: str) -> str | None:
     return None
 
 
-def published() -> list[str]:
-    """Return the names of models that come with PFR or can be downloaded."""
-    return [weights.name for weights in restorers() if weights.embedded or weights.urls]
-
-
 def model_names() -> list[str]:
     """Return the shipped model, every file in the model folder, and what can be downloaded."""
     import folder_paths
 
-    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in published() if name != DEFAULT)]
+    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in obtainable() if name != DEFAULT)]
 
 
 def model_path(name: str) -> str:
@@ -107,7 +102,7 @@ def model_path(name: str) -> str:
     """
     import folder_paths
 
-    return name if name in published() else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+    return name if name in obtainable() else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
 
 
 def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
@@ -125,7 +120,7 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     load_device = cpu if device == "cpu" else management.get_torch_device()
     offload_device = cpu if device == "cpu" else management.unet_offload_device()
     resolve_dtype(dtype, load_device)  # before a model is downloaded
-    if name in published():
+    if name in obtainable():
         _fetch(name)
     net = load_face_model(model_path(name))
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
@@ -235,7 +230,7 @@ class Steps:
     @contextmanager
     def frame(self, number: int) -> Iterator[None]:
         """Name the frame in errors of the block, the work on it."""
-        self.check()
+        interrupted()
         try:
             yield
         except PFRError as error:
@@ -248,10 +243,6 @@ class Steps:
             raise RuntimeError(f"Frame {number} of {self.total} (counted from 0): {error}") from error
         self.done += 1
         self.bar.update_absolute(self.done, self.whole)
-
-    def check(self) -> bool:
-        """See :func:`interrupted`."""
-        return interrupted()
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Take ``progress`` of the pipeline: a frame with many faces moves the bar face by face."""

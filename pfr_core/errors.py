@@ -30,11 +30,11 @@ class Cancelled(PFRError):
     """The caller's ``should_stop`` asked for the work to end; nothing was half-written."""
 
 
-def check_stop(should_stop: Callable[[], bool] | None) -> None:
+def check_stop(should_stop: Callable[[], bool] | None, text: str = "Stopped as asked; nothing was written.") -> None:
     """Ask whether to go on.
 
     Raises:
-        Cancelled: ``should_stop`` returned true.
+        Cancelled: ``should_stop`` returned true; ``text`` is its message.
     """
     if should_stop is not None and should_stop():
-        raise Cancelled("Stopped as asked; nothing was written.")
+        raise Cancelled(text)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,50 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
         small.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """Return the file of a tiny network with random weights."""
+    from pfr_core import PFR, PFRConfig, save_model
+
+    path = tmp_path / "tiny.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none of note")
+    return path
+
+
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Path], http.server.ThreadingHTTPServer]]:
+    """Let a registered model be a file that a server on this machine, which is returned, publishes, and that is not on it yet."""
+    from pfr_core.models import disk
+    from pfr_core.models.registry import REGISTRY
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr(disk, "_extra_folders", [])
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def publish(name: str, source: Path) -> http.server.ThreadingHTTPServer:
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(source.parent))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        entry = replace(
+            REGISTRY[name],
+            file=source.name,
+            urls=(f"http://127.0.0.1:{server.server_port}/{source.name}",),
+            sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+            bytes=source.stat().st_size,
+        )
+        monkeypatch.setitem(REGISTRY, name, entry)
+        return server
+
+    yield publish
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")

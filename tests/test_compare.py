@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfr_core import PFR, FaceRestorer, PFRConfig, RestoreOptions, save_model
+from pfr_core import FaceRestorer, RestoreOptions
 from pfr_core.cli import main
 from pfr_core.compare import CELL, HEADER, compare
 from pfr_core.errors import InputError
@@ -18,19 +18,12 @@ from pfr_core.photo.arrays import to_uint8
 PHOTO = Path(__file__).resolve().parents[1] / "examples" / "two_faces.jpg"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.safetensors"
-    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
-    return path
-
-
-def test_rows_are_faces_and_columns_models(model: Path) -> None:
+def test_rows_are_faces_and_columns_models(tiny_model: Path) -> None:
     pixels = np.array(Image.open(PHOTO).convert("RGB"))
     seen = []
 
     def load() -> FaceRestorer:
-        return FaceRestorer(model, "builtin", device="cpu")
+        return FaceRestorer(tiny_model, "builtin", device="cpu")
 
     found = compare(pixels, [("first", load), ("second", load)], progress=lambda *step: seen.append(step))
     assert len(found.faces) == 2 and seen == [("first", 0, 2), ("second", 1, 2)]
@@ -46,9 +39,9 @@ def test_rows_are_faces_and_columns_models(model: Path) -> None:
     assert all((name < 100).any() for name in names) and not np.array_equal(names[1], names[2])
 
 
-def test_what_cannot_be_compared(model: Path) -> None:
+def test_what_cannot_be_compared(tiny_model: Path) -> None:
     def load() -> FaceRestorer:
-        return FaceRestorer(model, "builtin", device="cpu")
+        return FaceRestorer(tiny_model, "builtin", device="cpu")
 
     gray = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(InputError, match="no model to compare"):
@@ -60,7 +53,7 @@ def test_what_cannot_be_compared(model: Path) -> None:
         compare(pixels, [("tiny", load)], RestoreOptions(fidelity=0.9))
 
 
-def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet = tmp_path / "sheet.png"
     assert (
         main(
@@ -69,7 +62,7 @@ def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
                 str(PHOTO),
                 "--models",
                 "default",
-                str(model),
+                str(tiny_model),
                 "-o",
                 str(sheet),
                 "--detector",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pfr_core import PFR, FaceRestorer, PFRConfig, save_model
+from pfr_core import FaceRestorer
 from pfr_core.cli import main
 
 gr = pytest.importorskip("gradio")
@@ -28,14 +28,6 @@ from web.sessions import Sessions  # noqa: E402
 VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tiny network."""
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
-    return path
-
-
 @pytest.fixture
 def print_photo(tmp_path: Path) -> Path:
     """Return a photograph without faces whose reading has something to tell."""
@@ -45,24 +37,26 @@ def print_photo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sentence(print_photo: Path, model: Path, tmp_path: Path) -> str:
+def sentence(print_photo: Path, tiny_model: Path, tmp_path: Path) -> str:
     """Return what the core says of it."""
-    (notice,) = FaceRestorer(model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg").notices
+    (notice,) = FaceRestorer(tiny_model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg").notices
     assert notice.kind == "cmyk"
     return notice.text.removeprefix(f"{print_photo}: ")
 
 
 @pytest.fixture
-def context(model: Path, tmp_path: Path) -> Iterator[Context]:
+def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
     """Return what the tabs of a page share."""
     sessions = Sessions(tmp_path / "visitors", 60)
     with gr.Blocks(), sessions.listening("visitor"):
-        yield Context(Engine({"tiny": str(model)}, device="cpu"), sessions, Limits())
+        yield Context(Engine({"tiny": str(tiny_model)}, device="cpu"), sessions, Limits())
 
 
 @pytest.mark.parametrize("command", ["restore", "detect", "degrade"])
-def test_the_command_line(command: str, print_photo: Path, model: Path, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
-    more = {"restore": ["--model", str(model)], "detect": [], "degrade": []}[command]
+def test_the_command_line(
+    command: str, print_photo: Path, tiny_model: Path, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = {"restore": ["--model", str(tiny_model)], "detect": [], "degrade": []}[command]
     target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.jpg"))]
     assert main([command, str(print_photo), *target, *more]) == 0
     assert sentence in caplog.text

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.models.disk import on_disk
-from pfr_core.models.registry import REGISTRY, restorers
+from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, program
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument(
-        "--model", nargs="+", default=[weights.name for weights in restorers() if weights.embedded or weights.urls],
+        "--model", nargs="+", default=obtainable(),
         metavar="MODEL", dest="models",
         help="models to offer, the first is preset: files, or names of `pfr weights list` (default: all that come with pfr or "
         "are on this machine; with --downloads, all that can be downloaded)",

@@ -18,7 +18,7 @@ from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
-from pfr_core.support.notice import Notice
+from pfr_core.support.notice import Notice, by_kind
 
 from .controls import controls
 from .engine import Engine
@@ -108,13 +108,10 @@ class Context:
 
     def told(self, request: gr.Request, notices: Iterable[Notice]) -> str:
         """Return the notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
-        kinds: dict[str, list[str]] = {}
-        for notice in notices:
-            kinds.setdefault(notice.kind, []).append(self.without_folders(notice.text))
         lines = []
-        for texts in kinds.values():
-            more = f" ({say(request, 'more_like_it', count=len(texts) - 1)})" if len(texts) > 1 else ""
-            lines.append(f"\n\n*{say(request, 'note')}: {texts[0]}{more}.*")
+        for first, *others in by_kind(notices).values():
+            more = f" ({say(request, 'more_like_it', count=len(others))})" if others else ""
+            lines.append(f"\n\n*{say(request, 'note')}: {self.without_folders(first.text)}{more}.*")
         return "".join(lines)
 
     def controls(self, *names: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from ..options import ClipOptions, Setup
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
+from ..support.notice import by_kind
 from ..video.measure import flicker
 from ..video.restore import restore_clip
 
@@ -33,9 +33,8 @@ def restore_one_clip(restorer: FaceRestorer, source: Path, target: Path, options
             bar.update()
 
         clip = restore_clip(restorer, source, target, clip=options, progress=report)
-    for kind, times in Counter(notice.kind for notice in clip.notices).items():
-        first = next(notice for notice in clip.notices if notice.kind == kind)
-        log.warning("%s: %s (first in frame %s, %d times)", source, first.text, first.frame, times)
+    for first, *others in by_kind(clip.notices).values():
+        log.warning("%s: %s (first in frame %s, %d times)", source, first.text, first.frame, 1 + len(others))
     people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in clip.tracks)
     tqdm.write(f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else ""))
 

@@ -51,6 +51,14 @@ class Face:
         """The middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
+    def iou(self, other: Face) -> float:
+        """Return the intersection over union of the two boxes; 0 if both are empty."""
+        width = min(self.box[2], other.box[2]) - max(self.box[0], other.box[0])
+        height = min(self.box[3], other.box[3]) - max(self.box[1], other.box[1])
+        shared = max(0.0, width) * max(0.0, height)
+        areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (self, other))
+        return shared / (areas - shared) if areas > shared else 0.0
+
     def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
         """Return the face in the photograph resized by ``scale``, then put at ``shift`` px of another; pixel centres are kept."""
         (left, top), (right, bottom), *points = (

@@ -15,7 +15,7 @@ from ..photo.arrays import Array, FloatImage, to_float
 from .align import TEMPLATE_SIZE, alignment_matrix
 from .color import LUMA
 from .face import Face
-from .geometry import scale_of
+from .geometry import invert, scale_of, transform
 
 JUDGED_SIDE = 256
 """Side in px of the aligned crop at which a face is judged if nothing says how large the network's are."""
@@ -56,7 +56,7 @@ def is_sharp(image: Array, face: Face, *, side: int = JUDGED_SIDE, scale: float 
     crop = TEMPLATE_SIZE / scale_of(matrix)  # its side in pixels of the photograph
     if crop < SMALLEST_CROP or min(crop * scale, side) > MOST_ENLARGED * crop:
         return False
-    x, y = cv2.invertAffineTransform(matrix) @ (MIDDLE[0] * TEMPLATE_SIZE, MIDDLE[1] * TEMPLATE_SIZE, 1)
+    ((x, y),) = transform([(MIDDLE[0] * TEMPLATE_SIZE, MIDDLE[1] * TEMPLATE_SIZE)], invert(matrix))
     left, right = (int(np.clip(round(x + sign * HALF * crop), 0, image.shape[1])) for sign in (-1, 1))
     top, bottom = (int(np.clip(round(y + sign * HALF * crop), 0, image.shape[0])) for sign in (-1, 1))
     if min(right - left, bottom - top) < HALF * crop:  # half of it lies outside

@@ -25,7 +25,7 @@ from . import gpen
 from .disk import verify
 from .download import obtain
 from .registry import GPEN_LICENCE, published, restorers
-from .tensors import read_tensors, write_tensors
+from .tensors import assigned, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -228,16 +228,14 @@ def build(path: Path, checkpoint: Checkpoint) -> PFR:
     Raises:
         CheckpointError: tensors and configuration do not fit.
     """
-    with torch.device("meta"):
-        net = PFR(checkpoint.config)
     try:
-        net.load_state_dict(checkpoint.state, assign=True)  # no second copy in memory
+        net = assigned(lambda: PFR(checkpoint.config), checkpoint.state)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"
         ) from error
     net.licence = checkpoint.licence
-    return net.eval()
+    return net
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

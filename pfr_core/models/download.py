@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from ..errors import Cancelled, WeightsError
+from ..errors import WeightsError, check_stop
 from ..support.files import unwritable
 from .disk import ASSETS, PIECE, cache_folder, on_disk, search_folders
 from .registry import Weights, entry
@@ -97,13 +97,13 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
     with suppress(OSError):
         os.replace(left, part)
     failures: dict[str, str] = {}
+    cancelled = f"download of {weights.file} cancelled"
     best = 0
     addresses = list(weights.urls)
     try:
         while addresses:
             url = addresses[0]
-            if should_stop():
-                raise Cancelled(f"download of {weights.file} cancelled")
+            check_stop(should_stop, cancelled)
             log.info("downloading %s from %s", weights.file, url)
             try:
                 with closing(_save(url, weights, part)) as steps:
@@ -111,8 +111,8 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                         if done > best:
                             best = done
                             progress(done, weights.bytes)
-                        if done < weights.bytes and should_stop():
-                            raise Cancelled(f"download of {weights.file} cancelled")
+                        if done < weights.bytes:
+                            check_stop(should_stop, cancelled)
                 try:
                     os.replace(part, target)
                 except OSError as error:

@@ -58,7 +58,7 @@ def read_face_model(path: Path) -> FaceModel:
         reason = f"it is {what}" if what else "its tensors are of no kind that is known here"
         raise CheckpointError(f"{path}: no face restoration network: {reason}. `pfr weights list` names those that can be had.")
     try:
-        net = kind.from_state(state)
+        net = kind(state)
     except (CheckpointError, KeyError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if published(path.name) is None:

@@ -59,6 +59,21 @@ _GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download"
 _REACTOR = "https://huggingface.co/datasets/Gourieff/ReActor/resolve/main/models/facerestore_models"  # a mirror
 
 
+def _gfpgan(version: str, sha256: str) -> Weights:
+    file = f"GFPGANv{version}.pth"
+    return Weights(
+        name=f"gfpgan-{version}",
+        file=file,
+        urls=(f"{_GFPGAN}/v1.3.0/{file}", f"{_REACTOR}/{file}"),
+        sha256=sha256,
+        bytes=348632874,
+        licence=GFPGAN_LICENCE,
+        source="GFPGAN (Xintao Wang and others)",
+        purpose="face restoration",
+        size=512,
+    )
+
+
 def _gpen(size: int, bytes: int = 0, sha256: str = "") -> Weights:
     return Weights(
         name=f"gpen-{size}",
@@ -88,28 +103,8 @@ REGISTRY: dict[str, Weights] = {
             embedded=True,
             size=256,
         ),
-        Weights(
-            name="gfpgan-1.3",
-            file="GFPGANv1.3.pth",
-            urls=(f"{_GFPGAN}/v1.3.0/GFPGANv1.3.pth", f"{_REACTOR}/GFPGANv1.3.pth"),
-            sha256="c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70",
-            bytes=348632874,
-            licence=GFPGAN_LICENCE,
-            source="GFPGAN (Xintao Wang and others)",
-            purpose="face restoration",
-            size=512,
-        ),
-        Weights(
-            name="gfpgan-1.4",
-            file="GFPGANv1.4.pth",
-            urls=(f"{_GFPGAN}/v1.3.0/GFPGANv1.4.pth", f"{_REACTOR}/GFPGANv1.4.pth"),
-            sha256="e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
-            bytes=348632874,
-            licence=GFPGAN_LICENCE,
-            source="GFPGAN (Xintao Wang and others)",
-            purpose="face restoration",
-            size=512,
-        ),
+        _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
+        _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
         Weights(
             name="codeformer",
             file="codeformer.pth",
@@ -249,6 +244,16 @@ def restorers() -> list[Weights]:
         ['default', 'gfpgan-1.3', 'gfpgan-1.4']
     """
     return [weights for weights in REGISTRY.values() if weights.size]
+
+
+def obtainable() -> list[str]:
+    """Return the names of those that come with PFR or can be downloaded.
+
+    Example:
+        >>> "gfpgan-1.4" in obtainable(), "gpen-512" in obtainable()
+        (True, False)
+    """
+    return [weights.name for weights in restorers() if weights.embedded or weights.urls]
 
 
 def published(file: str) -> Weights | None:

@@ -86,19 +86,28 @@ def load_pickled(path: Path, advice: str) -> object:
         raise CheckpointError(f"{path}: damaged or no file of tensors ({error}). {advice}") from error
 
 
-def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:
+def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor]) -> NetT:
     """Return the network that ``make`` builds, in eval mode, with the tensors of ``state``: no weights drawn, none copied.
 
     Raises:
-        CheckpointError: they are not those of the network.
+        RuntimeError: they are not those of the network.
     """
     with torch.device("meta"):
         net = make()
+    net.load_state_dict(dict(state), assign=True)
+    return net.eval()
+
+
+def whole(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:
+    """Do as :func:`assigned`, for a file that somebody published.
+
+    Raises:
+        CheckpointError: the tensors are not those of the network, called ``what``.
+    """
     try:
-        net.load_state_dict(dict(state), assign=True)
+        return assigned(make, state)
     except RuntimeError as error:
         raise CheckpointError(f"The tensors are not those of a whole {what}. Download the file again. ({error})") from error
-    return net.eval()
 
 
 @contextmanager

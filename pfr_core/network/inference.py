@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..errors import Cancelled, CheckpointError
+from ..errors import CheckpointError, check_stop
 from ..photo.arrays import FloatImage
 from .face_model import FaceModel
 
@@ -55,8 +55,7 @@ def restore_crops(
     restored = np.empty_like(crops)
     done = 0
     while done < len(crops):
-        if should_stop is not None and should_stop():
-            raise Cancelled(f"Stopped after {done} of {len(crops)} faces; nothing was written.")
+        check_stop(should_stop, f"Stopped after {done} of {len(crops)} faces; nothing was written.")
         batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
         try:
             with torch.inference_mode():

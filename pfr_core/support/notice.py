@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -49,3 +49,11 @@ class Notice:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
+
+
+def by_kind(notices: Iterable[Notice]) -> dict[NoticeKind, list[Notice]]:
+    """Return the notices of each kind, in the order in which the kinds came: a person wants to hear of each once."""
+    kinds: dict[NoticeKind, list[Notice]] = {}
+    for notice in notices:
+        kinds.setdefault(notice.kind, []).append(notice)
+    return kinds

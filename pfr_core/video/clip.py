@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation
 
-from ..errors import Cancelled, ImageError
+from ..errors import ImageError, check_stop
 from ..support.files import unwritable
 
 Frame = npt.NDArray[np.uint8]
@@ -132,8 +132,7 @@ def convert(
                     early.append(packet)
                 else:
                     for frame in packet.decode():
-                        if should_stop is not None and should_stop():
-                            raise Cancelled(f"{path}: stopped after {done} of {info.frames} frames; nothing was kept.")
+                        check_stop(should_stop, f"{path}: stopped after {done} of {info.frames} frames; nothing was kept.")
                         changed = _even(change(_upright(frame)))
                         if picture is None:
                             picture = _picture_stream(result, video, changed)

@@ -19,7 +19,8 @@ from ..find import find_candidates
 from ..options import RestoreOptions
 from ..photo.arrays import Array, FloatImage
 from .clip import frames, probe
-from .track import Track, find_tracks, overlap
+from .flow import brought, gray, places
+from .track import SAME_FACE_IOU, Track, find_tracks
 
 SIDE = 256
 """Faces are compared in crops of so many px."""
@@ -104,8 +105,7 @@ def _measure(
     field, seen = _flow(_crop(before[0], before[0], old), _crop(now[0], now[0], new))
     for one, other, earlier, later, into in zip(before, now, found_before, found, sums, strict=True):
         crops = _crop(one, before[0], old), _crop(other, now[0], new)
-        brought = cv2.remap(crops[0], field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        squares = np.square(255 * (brought - crops[1])).mean(axis=2)[INSIDE, INSIDE][seen]
+        squares = np.square(255 * (brought(crops[0], field, cv2.INTER_CUBIC) - crops[1])).mean(axis=2)[INSIDE, INSIDE][seen]
         into["warping"] += float(squares.mean()) if squares.size else 0.0
         light = cv2.cvtColor(crops[1], cv2.COLOR_RGB2GRAY)[INSIDE, INSIDE] * 255
         into["sharpness"] += float(cv2.Laplacian(light, cv2.CV_32F).var())
@@ -128,8 +128,8 @@ def _crop(frame: Array, like: Array, face: Face) -> FloatImage:
 def _points(faces: Sequence[Face], face: Face, frame: Array, like: Array) -> np.ndarray | None:
     """Return where the detector sees the five points of ``face``, in its crop; None if it does not see the face."""
     face = face.moved(frame.shape[1] / like.shape[1])
-    nearest = max(faces, key=lambda other: overlap(face, other), default=None)
-    if nearest is None or overlap(face, nearest) < 0.3:
+    nearest = max(faces, key=face.iou, default=None)
+    if nearest is None or face.iou(nearest) < SAME_FACE_IOU:
         return None
     matrix = alignment_matrix(face, SIDE)
     return transform(nearest.points, matrix)
@@ -137,12 +137,11 @@ def _points(faces: Sequence[Face], face: Face, frame: Array, like: Array) -> np.
 
 def _flow(before: FloatImage, now: FloatImage) -> tuple[FloatImage, np.ndarray]:
     """Return where each pixel of ``now`` was before, and which of those inside the face were to be seen."""
-    gray = [np.rint(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).clip(0, 1) * 255).astype(np.uint8) for each in (now, before)]
+    old, new = gray(before), gray(now)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    back, there = flow.calc(gray[0], gray[1], None), flow.calc(gray[1], gray[0], None)
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    field = np.stack([x, y], axis=2) + back
-    again = back + cv2.remap(there, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    back, there = flow.calc(new, old, None), flow.calc(old, new, None)
+    field = places(back)
+    again = back + brought(there, field, cv2.INTER_LINEAR)
     return field, (np.linalg.norm(again, axis=2) < RETURN_PX)[INSIDE, INSIDE]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from ..photo.arrays import FloatImage, to_uint8
+from ..photo.arrays import FloatImage
+from .flow import brought, gray, places
 
 FLOW_SIDE = 256
 """Flow is computed in crops of at most this many px."""
@@ -45,8 +45,8 @@ class Steady:
         last, mixed = self._last, restored
         if last is not None and last[0] == frame - 1 and self.strength > 0:
             field = self._field(crop, last[1])
-            share = self.strength * _agreement(crop, _brought(last[1], field))
-            mixed = restored + share[..., None] * (_brought(last[2], field) - restored)
+            share = self.strength * _agreement(crop, brought(last[1], field, cv2.INTER_LANCZOS4))
+            mixed = restored + share[..., None] * (brought(last[2], field, cv2.INTER_LANCZOS4) - restored)
         self._last = frame, crop, mixed
         return mixed
 
@@ -54,21 +54,11 @@ class Steady:
         """Return for each pixel of ``now`` where it was before, [S,S,2] in px."""
         size = len(now)
         side = min(size, FLOW_SIDE)
-        small = [_small(each, side) for each in (now, before)]
+        small = [gray(cv2.resize(each, (side, side), interpolation=cv2.INTER_AREA)) for each in (now, before)]
         flow = self._flow.calc(small[0], small[1], None)
         if side != size:
             flow = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / side)
-        y, x = np.mgrid[:size, :size].astype(np.float32)
-        return np.stack([x, y], axis=2) + flow
-
-
-def _small(crop: FloatImage, side: int) -> npt.NDArray[np.uint8]:
-    gray = cv2.cvtColor(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    return to_uint8(gray.clip(0, 1))
-
-
-def _brought(image: FloatImage, field: FloatImage) -> FloatImage:
-    return cv2.remap(image, field, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+        return places(flow)
 
 
 def _agreement(now: FloatImage, before: FloatImage) -> FloatImage:

@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import Cancelled
+from ..errors import check_stop
 from ..faces.detect import Detector
 from ..faces.face import Face
+from ..faces.geometry import Matrix, similarity
 from ..find import choose_faces, find_candidates
 from ..options import RestoreOptions
 from ..photo.arrays import Array, to_uint8
@@ -49,6 +50,11 @@ class Move:
 
     turn: complex = 1.0
     shift: complex = 0.0
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Move:
+        """Return the similarity that a matrix [2,3] is."""
+        return cls(complex(matrix[0, 0], matrix[1, 0]), complex(matrix[0, 2], matrix[1, 2]))
 
     def __call__(self, points: Complex) -> Complex:
         """Move points."""
@@ -171,13 +177,13 @@ class _Finder:
         found = find_candidates(self.detector, pixels, self.options)
         free = list(self.growing)
         for face in found:  # the best score first
-            expected = [(overlap(track.now(number), face), track) for track in free]
+            expected = [(track.now(number).iou(face), track) for track in free]
             share, track = max(expected, key=lambda each: each[0], default=(0.0, None))
             if track is not None and share >= SAME_FACE_IOU:
                 free.remove(track)
                 if track.lost:
                     last = max(track.seen)
-                    track.moves[number] = _between(track.seen[last], face).after(track.moves[last])
+                    track.moves[number] = Move.of(similarity(track.seen[last].points, face.points)).after(track.moves[last])
                     _bridge(track.moves, last, number)
                 track.seen[number], track.misses, track.lost = face, 0, False
             else:
@@ -235,22 +241,12 @@ def find_tracks(
     """
     finder, number, size = _Finder(detector, options, every), -1, (0, 0)
     for number, frame in enumerate(frames):
-        if should_stop is not None and should_stop():
-            raise Cancelled(f"Stopped after {number} frames; nothing was written.")
+        check_stop(should_stop, f"Stopped after {number} frames; nothing was written.")
         size = frame.shape[1], frame.shape[0]
         finder.take(number, frame)
         if progress is not None:
             progress(number + 1)
     return Tracks(finder.result(number + 1), number + 1, finder.cuts, size)
-
-
-def overlap(one: Face, other: Face) -> float:
-    """Return the boxes' intersection over union."""
-    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
-    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
-    common = max(0.0, width) * max(0.0, height)
-    areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (one, other))
-    return common / (areas - common) if areas > common else 0.0
 
 
 def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:
@@ -272,7 +268,8 @@ def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:
     matrix, agreeing = cv2.estimateAffinePartial2D(points[good], forward[good], ransacReprojThreshold=RETURN_PX)
     if matrix is None or agreeing.sum() < FEWEST:
         return None
-    return Move(complex(matrix[0, 0], matrix[1, 0]), complex(matrix[0, 2], matrix[1, 2]) / scale)
+    move = Move.of(matrix)
+    return Move(move.turn, move.shift / scale)
 
 
 def _moved(face: Face, move: Move) -> Face:
@@ -295,14 +292,6 @@ def _face(numbers: Complex, score: float) -> Face:
     *points, middle, half = numbers.tolist()
     box = (middle.real - half.real, middle.imag - half.imag, middle.real + half.real, middle.imag + half.imag)
     return Face(box, score, tuple((z.real, z.imag) for z in points))  # type: ignore[arg-type]  # five stay five
-
-
-def _between(old: Face, new: Face) -> Move:
-    """Return the similarity that takes the points of ``old`` to those of ``new``."""
-    a, b = _numbers(old)[:5], _numbers(new)[:5]
-    spread = a - a.mean()
-    turn = complex(np.vdot(spread, b - b.mean()) / np.vdot(spread, spread))
-    return Move(turn, complex(b.mean() - turn * a.mean()))
 
 
 def _bridge(moves: dict[int, Move], last: int, number: int) -> None:

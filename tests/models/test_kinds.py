@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.server
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +24,9 @@ from pfr_core.cli import main
 from pfr_core.compose import Canvas, cut_face, paste_faces
 from pfr_core.errors import CheckpointError, InputError, WeightsError
 from pfr_core.faces.face import Face
-from pfr_core.models import disk
 from pfr_core.models.kinds import recognise
 from pfr_core.models.kinds.restoreformer import HEADS_PLUS
-from pfr_core.models.registry import CODEFORMER_LICENCE, REGISTRY
+from pfr_core.models.registry import CODEFORMER_LICENCE
 
 SMALL = {"n_embed": 64, "ch": 32}
 """RestoreFormer reads its width from the file: a quarter of the published one. GFPGAN and CodeFormer have one size."""
@@ -242,26 +238,11 @@ def test_the_command(
 
 @pytest.mark.slow
 def test_a_model_is_fetched_by_its_name(
-    files: Files, aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    files: Files, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a server on this machine; the licence is told before, and the file is checked."""
     source = files["restoreformer"]
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(source.parent))
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    entry = replace(
-        REGISTRY["restoreformer"],
-        file=source.name,
-        urls=(f"http://127.0.0.1:{server.server_port}/{source.name}",),
-        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
-        bytes=source.stat().st_size,
-    )
-    monkeypatch.setitem(REGISTRY, "restoreformer", entry)
-    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr(disk, "_extra_folders", [])
+    server = publish("restoreformer", source)
     try:
         assert main(["weights", "download", "restoreformer"]) == 0
     finally:
@@ -348,7 +329,7 @@ def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("spandrel_extra_arches", "spandrel_extra_arches.architectures.CodeFormer"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(CheckpointError, match="pip install spandrel_extra_arches"):
-        kind.from_state(state)
+        kind(state)
 
 
 def test_an_option_that_the_model_lacks() -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.compare import CELL, HEADER
 from pfr_core.errors import InputError
-from pfr_core.models import disk
 from pfr_core.models.registry import REGISTRY, restorers
 
 gr = pytest.importorskip("gradio")
@@ -37,16 +30,9 @@ PHOTO = Path(__file__).resolve().parents[2] / "examples" / "two_faces.jpg"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.safetensors"
-    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none of note")
-    return path
-
-
-@pytest.fixture
-def context(model: Path, tmp_path: Path) -> Iterator[Context]:
+def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
     """Return what the tabs of a page share; one model is a file, the others are published."""
-    models = {"tiny": str(model), "codeformer": "codeformer", "gfpgan-1.4": "gfpgan-1.4"}
+    models = {"tiny": str(tiny_model), "codeformer": "codeformer", "gfpgan-1.4": "gfpgan-1.4"}
     sessions = Sessions(tmp_path / "visitors", 60)
     with gr.Blocks(), sessions.listening("visitor"):
         yield Context(Engine(models, detector="builtin", device="cpu", downloads=True), sessions, Limits())
@@ -70,24 +56,9 @@ def test_without_an_argument_the_page_offers_all_that_can_be_had() -> None:
 
 
 def test_a_model_is_downloaded_when_it_is_first_used(
-    context: Context, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: Context, tiny_model: Path, publish: Callable[[str, Path], Any], tmp_path: Path
 ) -> None:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    entry = replace(
-        REGISTRY["gfpgan-1.4"],
-        file=model.name,
-        urls=(f"http://127.0.0.1:{server.server_port}/{model.name}",),
-        sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
-        bytes=model.stat().st_size,
-    )
-    monkeypatch.setitem(REGISTRY, "gfpgan-1.4", entry)
-    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr(disk, "_extra_folders", [])
+    publish("gfpgan-1.4", tiny_model)
     tab, seen = PhotoTab(context, []), []
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
@@ -96,13 +67,9 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     with pytest.raises(InputError, match=r"model is 'gfpgan-1\.4'; it is not on this server"):
         tab.restore(VISITOR, "gfpgan-1.4", lambda *done, **more: None)
     context.engine.downloads = True
-    try:
-        progress: Any = lambda done, **more: seen.append((done, more["desc"]))  # noqa: E731
-        _, told, *_ = tab.restore(VISITOR, "gfpgan-1.4", progress)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert (tmp_path / "cache" / model.name).is_file() and seen[0][1] == "Downloading gfpgan-1.4"
+    progress: Any = lambda done, **more: seen.append((done, more["desc"]))  # noqa: E731
+    _, told, *_ = tab.restore(VISITOR, "gfpgan-1.4", progress)
+    assert (tmp_path / "cache" / tiny_model.name).is_file() and seen[0][1] == "Downloading gfpgan-1.4"
     assert "2 of 2 faces restored" in told
 
 

@@ -145,7 +145,7 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
         result.seconds += time.perf_counter() - start
         scores: list[float | None] = [None] * len(photo.faces)
         for face in found:
-            overlaps = [iou(face, other) for other in photo.faces]
+            overlaps = [face.iou(other) for other in photo.faces]
             best = int(np.argmax(overlaps)) if overlaps else -1
             if best < 0 or overlaps[best] < IOU:
                 result.extras.append((number, face))
@@ -294,22 +294,14 @@ def write_crops(
     for photo in photos:
         found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
         for face in photo.faces:
-            match = max(found, key=lambda other: iou(face, other), default=None)
-            if match is not None and iou(face, match) >= IOU and len(columns) < most:
+            match = max(found, key=lambda other: face.iou(other), default=None)
+            if match is not None and face.iou(match) >= IOU and len(columns) < most:
                 pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, match)]
                 columns.append(np.concatenate(pair))
     if columns:
         rows = [columns[start : start + 10] for start in range(0, len(columns), 10)]
         blank = np.zeros_like(columns[0])
         write_photo(path, np.concatenate([np.concatenate(row + [blank] * (10 - len(row)), axis=1) for row in rows]))
-
-
-def iou(a: Face, b: Face) -> float:
-    """Return the intersection over union of two faces' boxes."""
-    width, height = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0]), min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (a, b))
-    return shared / (areas - shared)
 
 
 def _distance(face: Face, reference: Face) -> float:

@@ -1,6 +1,6 @@
 """Kinds of restoration networks that others published, a file each; what a file holds is told by its tensors.
 
-A new kind is one more file with a :class:`~pfr_core.network.face_model.FaceModel` that is a :class:`Kind`, named in
+A new kind is one more file with a subclass of :class:`~pfr_core.network.face_model.FaceModel` that is a :class:`Kind`, named in
 :data:`_KINDS`.
 """
 
@@ -18,12 +18,12 @@ _KINDS = ("gfpgan.GFPGAN", "codeformer.CodeFormer", "restoreformer.RestoreFormer
 
 
 class Kind(Protocol):
-    """What can be done with the tensors of a file."""
+    """A class of networks, made from the tensors of a file."""
 
     def recognises(self, state: Mapping[str, Tensor]) -> bool:
         """Return whether the tensors are those of this kind."""
 
-    def from_state(self, state: Mapping[str, Tensor]) -> FaceModel:
+    def __call__(self, state: Mapping[str, Tensor]) -> FaceModel:
         """Return the network with these tensors, as they are stored.
 
         Raises:

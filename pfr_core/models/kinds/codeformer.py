@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
 from ..registry import CODEFORMER_LICENCE
-from ..tensors import assigned
+from ..tensors import whole
 
 
 class CodeFormer(FaceModel):
@@ -41,17 +41,12 @@ class CodeFormer(FaceModel):
                 connect_list=levels,
             )
 
-        self.net = assigned(make, state, self.kind)
+        self.net = whole(make, state, self.kind)
 
     @staticmethod
     def recognises(state: Mapping[str, Tensor]) -> bool:
         """Return whether the tensors are CodeFormer's."""
         return {"position_emb", "idx_pred_layer.1.weight", "quantize.embedding.weight"} <= set(state)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> CodeFormer:
-        """Return the network with these tensors."""
-        return cls(state)
 
     def forward(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
         """Restore [B,3,512,512] in [-1,1]; ``fidelity`` from 0, the most detail, to 1, the most likeness to the input."""

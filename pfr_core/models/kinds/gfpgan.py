@@ -9,7 +9,7 @@ from torch import Tensor
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
 from ..registry import GFPGAN_LICENCE
-from ..tensors import assigned
+from ..tensors import whole
 
 
 class GFPGAN(FaceModel):
@@ -33,17 +33,12 @@ class GFPGAN(FaceModel):
             )
         from spandrel.architectures.GFPGAN import GFPGAN as Network
 
-        self.net = assigned(Network, state, self.kind)
+        self.net = whole(Network, state, self.kind)
 
     @staticmethod
     def recognises(state: Mapping[str, Tensor]) -> bool:
         """Return whether the tensors are GFPGAN's, of any version."""
         return "stylegan_decoder.constant_input.weight" in state and "final_linear.weight" in state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> GFPGAN:
-        """Return the network with these tensors."""
-        return cls(state)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore [B,3,512,512] in [-1,1]."""

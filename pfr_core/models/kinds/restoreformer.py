@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...network.face_model import FaceModel
 from ..registry import RESTOREFORMER_LICENCE
-from ..tensors import assigned
+from ..tensors import whole
 
 PREFIX = "vqvae."
 """Of the network's tensors in the authors' own files, which hold those of the losses too."""
@@ -50,18 +50,13 @@ class RestoreFormer(FaceModel):
                 net.decoder = type(net.decoder)(out_ch=3, attn_resolutions=(16, 32), **shape)
             return net
 
-        self.net = assigned(make, state, "RestoreFormer++" if plus else self.kind)
+        self.net = whole(make, state, "RestoreFormer++" if plus else self.kind)
 
     @staticmethod
     def recognises(state: Mapping[str, Tensor]) -> bool:
         """Return whether the tensors are those of one of the two."""
         wanted = {"encoder.conv_in.weight", "quantize.embedding.weight", "decoder.up.5.attn.0.norm2.weight"}
         return wanted <= set(_own(state))
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> RestoreFormer:
-        """Return the network with these tensors."""
-        return cls(state)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore [B,3,512,512] in [-1,1]."""
