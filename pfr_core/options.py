@@ -66,7 +66,12 @@ class RestoreOptions:
         True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
     )
     fidelity: float = option(
-        0.5, "CodeFormer only: 0 gives the most detail, 1 keeps the most of the input", 0.0, 1.0, group=NETWORK, step=0.05
+        0.5,
+        "of models that have it (default, codeformer): 0 gives the most detail, 1 keeps the most of the input",
+        0.0,
+        1.0,
+        group=NETWORK,
+        step=0.05,
     )
     strength: float = option(1.0, "0 leaves the photo as it is, 1 is the full restoration", 0.0, 1.0, group=PASTE, step=0.05)
     mask: MaskKind = option("box", "shape of what is pasted; parse (head and hair) needs weights of its own", group=PASTE)

@@ -60,6 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
     training_help = "one file to go on from elsewhere (--init-from): the average and all discriminators, float16"
     export.add_argument("--training", action="store_true", help=training_help)
+    blend = commands.add_parser("blend", help="two models of one training as one, with the option fidelity")
+    blend.add_argument("faithful", type=Path, help="model at fidelity 1")
+    blend.add_argument("textured", type=Path, help="model towards which fidelity 0 lies")
+    blend.add_argument("out", type=Path, metavar="OUT.safetensors")
+    blend.add_argument("--share", type=float, default=1.0, help="how far on the way there it lies (default: %(default)s)")
+    blend.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
+    blend.add_argument("--licence", required=True, help="licence of the weights")
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
@@ -91,6 +98,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     judge.add_argument("--limit", type=int, default=0, help="evaluate only the first N faces (0: all)")
     size_help = "judge at this size in px, that of a network trained small (default: %(default)s)"
     judge.add_argument("--size", type=int, default=512, help=size_help)
+    fidelity_help = "judge each model at each of these fidelities (default: as the product runs it)"
+    judge.add_argument("--fidelities", type=float, nargs="+", default=(), metavar="F", help=fidelity_help)
     judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
     denoiser_help = "leave out the row of a classical denoiser, which takes longer than the models"
     judge.add_argument("--no-denoiser", dest="denoiser", action="store_false", help=denoiser_help)
@@ -187,6 +196,10 @@ def run(options: argparse.Namespace) -> str:
         from .run.export import export_command
 
         return "\n".join(map(str, export_command(**values)))
+    if command == "blend":
+        from .run.export import blend_command
+
+        return str(blend_command(**values))
     from .data.prepare import prepare
 
     return prepare(options.photos, options.out, PrepareOptions(**chosen(options, PrepareOptions)))

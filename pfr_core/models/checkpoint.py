@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..network.blended import BlendedPFR
 from ..network.config import PRESETS, PFRConfig
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
@@ -228,8 +229,10 @@ def build(path: Path, checkpoint: Checkpoint) -> PFR:
     Raises:
         CheckpointError: tensors and configuration do not fit.
     """
+    blended = any(name.startswith("texture.") for name in checkpoint.state)
+    kind = BlendedPFR if blended else PFR
     try:
-        net = assigned(lambda: PFR(checkpoint.config), checkpoint.state)
+        net = assigned(lambda: kind(checkpoint.config), checkpoint.state)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"

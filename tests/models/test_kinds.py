@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pfr_core import FaceRestorer, RestoreOptions, load_face_model
+from pfr_core import PFR, FaceRestorer, PFRConfig, RestoreOptions, load_face_model
 from pfr_core.cli import main
 from pfr_core.compose import Canvas, cut_face, paste_faces
 from pfr_core.errors import CheckpointError, InputError, WeightsError
@@ -333,7 +333,7 @@ def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_option_that_the_model_lacks() -> None:
-    restorer = FaceRestorer(device="cpu")
+    restorer = FaceRestorer(PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2)), device="cpu")
     photo = np.zeros((40, 40, 3), np.uint8)
     for call in ({"fidelity": 0.5}, {"fidelity": 0.9}, {"options": RestoreOptions(fidelity=0.9)}):
         with pytest.raises(InputError, match="fidelity: this model has no such option"):

@@ -114,6 +114,15 @@ def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, mon
     assert 0.1 < np.mean(kept) < 0.15
     assert all(abs(np.corrcoef(np.asarray(a, float), kept)[0, 1]) < 0.08 for a in choices.values())
 
+    mixed = FaceDataset(files, 16, seed=7, real_share=0.5, degrade=True, clean_share=0.125, mild_share=0.25)
+    monkeypatch.setattr(mixed, "degradation", degrade)
+    monkeypatch.setattr("trainer.data.dataset.MILD", lambda truth, seed: (truth // 2, seed))
+    samples = list(map(mixed.__getitem__, range(3000)))
+    mild = [torch.equal(sample["truth"] // 2, sample["degraded"]) for sample in samples]
+    assert 0.22 < np.mean(mild) < 0.28
+    assert [torch.equal(sample["truth"], sample["degraded"]) for sample in samples] == kept
+    assert all(abs(np.corrcoef(np.asarray(a, float), mild)[0, 1]) < 0.08 for a in choices.values())
+
 
 def test_a_flip_moves_landmarks_boxes_and_mask_along(tmp_path: Path) -> None:
     image = np.zeros((64, 64, 3), np.uint8)

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 FULL_SIZE = 512
 """Faces are degraded at this size, for which the ranges of Eq. 17 are stated, and then resized to the network's."""
 
+MILD = Degradation(blur=("isotropic",), sigma=(0.1, 2.0), scale=(1.5, 5.0), noise=(0.0, 5.0), quality=(60, 95))
+"""What a small face in a good photograph went through (ours): Eq. 17's ranges hold few such, and most photographs are such."""
+
 ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
 
@@ -243,6 +246,7 @@ class FaceDataset(TrainingSet):
         real_share: probability that a sample is a real photograph, if there are both kinds.
         degrade: whether to degrade.
         clean_share: share of samples whose degraded face is the truth itself.
+        mild_share: share of samples degraded by :data:`MILD`.
     """
 
     unit = "faces"
@@ -256,9 +260,10 @@ class FaceDataset(TrainingSet):
         real_share: float,
         degrade: bool,
         clean_share: float = 0.0,
+        mild_share: float = 0.0,
     ) -> None:
         self.faces, self.size, self.seed, self.real_share, self.degrade = faces, size, seed, real_share, degrade
-        self.clean_share = clean_share
+        self.clean_share, self.mild_share = clean_share, mild_share
         licences = Counter(face.licence for face in faces)
         self.facts = {
             "faces": len(faces),
@@ -300,10 +305,15 @@ class FaceDataset(TrainingSet):
             "skipped": torch.tensor(skipped),
         }
         if self.degradation is not None:
-            clean = self._random("clean", counter).random() < self.clean_share
-            degraded = truth if clean else self.degradation(truth, sample_seed(self.seed, "degradation", counter))[0]
-            sample["degraded"] = _channels_first(resize_square(degraded, self.size))
+            sample["degraded"] = _channels_first(resize_square(self._degraded(truth, self.degradation, counter), self.size))
         return sample
+
+    def _degraded(self, truth: RGB8, degradation: Degradation, counter: int) -> RGB8:
+        kind = self._random("clean", counter).random()
+        if kind < self.clean_share:
+            return truth
+        drawn = MILD if kind < self.clean_share + self.mild_share else degradation
+        return drawn(truth, sample_seed(self.seed, "degradation", counter))[0]
 
     def _random(self, purpose: str, counter: int) -> np.random.Generator:
         return np.random.default_rng(sample_seed(self.seed, purpose, counter))

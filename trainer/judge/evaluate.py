@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, load_face_model, load_model
+from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, RestoreOptions, load_face_model, load_model
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
@@ -61,6 +61,7 @@ def evaluate_command(
     grid_rows: int = 8,
     limit: int = 0,
     size: int = FULL_SIZE,
+    fidelities: Sequence[float] = (),
     ablate: bool = False,
     denoiser: bool = True,
     perceptual: PerceptualName = "squeezenet",
@@ -70,20 +71,22 @@ def evaluate_command(
     """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
 
     Raises:
-        InputError: ``size`` is out of range, there are no held-out faces, or ``ablate`` for a network that is no PFR.
+        InputError: ``size`` is out of range, there are no held-out faces, ``ablate`` for a network that is no PFR, or
+            ``fidelities`` for one that has no such option.
     """
     if not SMALLEST_SIZE <= size <= FULL_SIZE:
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
     pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
-    names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image}
     if denoiser:
         methods["non-local means"] = denoise
-    labelled = set()
-    for model, name in names.items():
-        net = load_face_model(model)
-        methods[name] = restore_with(net, place)
+    labelled, names = set(), []
+    for model in models:
+        net, name = load_face_model(model), model if len(models) > 1 else "model"
+        ways = {f"{name}, fidelity {value:g}": restore_with(net, place, RestoreOptions(fidelity=value)) for value in fidelities}
+        methods |= ways or {name: restore_with(net, place)}
+        names += [*ways] or [name]
         if ablate:
             if not isinstance(net, PFR):
                 raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
@@ -101,7 +104,7 @@ def evaluate_command(
         scores["truth"] = alone
     if grid is not None:
         rows = [
-            np.concatenate([pairs[i].degraded, *(outputs[name][i] for name in names.values()), pairs[i].truth], axis=1)
+            np.concatenate([pairs[i].degraded, *(outputs[name][i] for name in names), pairs[i].truth], axis=1)
             for i in range(0, len(pairs), DRAWS)[:grid_rows]
         ]
         write_photo(grid, np.concatenate(rows))
@@ -112,7 +115,7 @@ def evaluate_command(
         "kid": "KID: pooled features of RetinaFace's MobileNet body",
     }
     used = "; ".join(text for name, text in networks.items() if name in scores["degraded input"])
-    harmed = harm({name: (methods[name], outputs[name]) for name in names.values()}, pairs)
+    harmed = harm({name: (methods[name], outputs[name]) for name in names}, pairs)
     return f"{table(scores, caption, labelled)}\n\n{used}".rstrip() + f"\n\n{harmed}"
 
 
@@ -154,9 +157,9 @@ def denoise(image: RGB8) -> RGB8:
     return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
 
 
-def restore_with(net: FaceModel, device: torch.device) -> Method:
+def restore_with(net: FaceModel, device: torch.device, options: RestoreOptions | None = None) -> Method:
     """Return the product's own way from an aligned crop to a restored one."""
-    restorer = FaceRestorer(net, device=device, dtype="fp32")
+    restorer = FaceRestorer(net, device=device, dtype="fp32", options=options)
     return lambda image: restorer.restore(image, aligned=True).image
 
 

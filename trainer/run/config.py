@@ -147,6 +147,7 @@ class RestoreConfig(FaceConfig):
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
     clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
+    mild_share: float = option(0.0, "share of the inputs that are small and little compressed, not of Eq. 17 (ours)", 0, 1)
     mmrb: bool = option(True, "the encoder's MMRBs")
     fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
     freeze_d: int = option(5, "FreezeD: entries of the global discriminator's convolutions that stay as they are", 0, 16)
@@ -174,6 +175,8 @@ class RestoreConfig(FaceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.clean_share + self.mild_share > 1:
+            raise InputError(f"clean_share {self.clean_share} and mild_share {self.mild_share} are more than all inputs.")
         if self.crop % 8 or self.crop > self.shape.size:
             raise InputError(
                 f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."

@@ -1,4 +1,4 @@
-"""``export``: the averaged weights of a run as safetensors, from its newest checkpoint."""
+"""``export``: the averaged weights of a run as safetensors, from its newest checkpoint. ``blend``: two models as one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import get_args
 
 import torch
 
-from pfr_core import PFR
+from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import save_training
+from pfr_core.models.checkpoint import read_checkpoint, save_model, save_training
+from pfr_core.network.blended import BlendedPFR
 
 from ..stages import RestoreStage, build
 from .config import ExportType, RestoreConfig, load_config, without_start
@@ -51,3 +52,36 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
         save_training(stage.ema, discriminators, out, provenance=told, licence=config.licence)
         return [out]
     return stage.export(out, told, torch.float16 if dtype == "fp16" else torch.float32)
+
+
+def blend_command(
+    faithful: Path, textured: Path, out: Path, licence: str, share: float = 1.0, dtype: ExportType = "fp16"
+) -> Path:
+    """Write one model with the option ``fidelity`` from two; returns its file.
+
+    Args:
+        faithful: model at fidelity 1.
+        textured: model that was trained on from it.
+        out: ends in ``.safetensors``.
+        licence: of the weights.
+        share: how far on the way from ``faithful`` to ``textured`` fidelity 0 lies, above 0, at most 1.
+        dtype: stored precision.
+
+    Raises:
+        InputError: ``share`` is out of range, or the two networks differ.
+        CheckpointError: one of the files cannot be read, or ``out`` cannot be written.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"--share {share}: must be above 0 and at most 1.")
+    start, end = load_model(faithful), load_model(textured)
+    if start.config != end.config:
+        raise InputError(f"{textured}: another network than {faithful}'s. Blend a model with one that was trained on from it.")
+    with torch.no_grad():
+        for parameter, target in zip(start.parameters(), end.parameters(), strict=True):
+            target.copy_(torch.lerp(parameter, target, share))
+    # What the textured one was trained on is all of it, for it started from the faithful one.
+    blend = {"share": share, "faithful": read_checkpoint(faithful).provenance}
+    told = {**read_checkpoint(textured).provenance, "blend": blend}
+    net = BlendedPFR.between(start, end)
+    save_model(net, out, provenance=told, licence=licence, dtype=torch.float16 if dtype == "fp16" else torch.float32)
+    return out

@@ -44,4 +44,5 @@ def open_data(config: RunConfig, device: torch.device) -> TrainingSet:
         real_share=config.real_share,
         degrade=isinstance(config, RestoreConfig),
         clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
+        mild_share=config.mild_share if isinstance(config, RestoreConfig) else 0.0,
     )

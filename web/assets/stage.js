@@ -3,6 +3,7 @@
 const root = element.querySelector(".stage");
 const words = props.words[[navigator.language, navigator.language.slice(0, 2), "en"].find((name) => name in props.words)];
 const ROUND = 1; // decimals of a percentage
+const EDGE = 0.06; // share of the picture's height that a number above a face needs
 let split = 50;
 let shownId = null;
 
@@ -82,7 +83,7 @@ function drag(event) {
 function face({ box, included }, number) {
     const [left, top, width, height] = box.map((share) => `${(100 * share).toFixed(2)}%`);
     return make("button", {
-        type: "button", class: "face", "aria-pressed": String(included), "data-face": String(number),
+        type: "button", class: box[1] < EDGE ? "face at-edge" : "face", "aria-pressed": String(included), "data-face": String(number),
         "aria-label": `${words.face} ${number + 1}`, title: included ? words.leave_out : words.take_in,
         style: `left:${left};top:${top};width:${width};height:${height}`,
         onclick: () => trigger("select", { index: number }),

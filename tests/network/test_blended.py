@@ -1,0 +1,95 @@
+"""One network between two sets of weights: its ends, its file, its option, the command that makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pfr_core import PFR, FaceRestorer, PFRConfig, load_face_model, load_model
+from pfr_core.errors import InputError
+from pfr_core.models.checkpoint import save_model
+from pfr_core.network.blended import BlendedPFR
+from trainer.cli import main
+from trainer.run.export import blend_command
+
+CONFIG = PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2, patch=2)
+
+
+@pytest.fixture(scope="module")
+def ends() -> tuple[PFR, PFR]:
+    """Return two networks of which the second was moved from the first, as training does."""
+    torch.manual_seed(0)
+    faithful, textured = PFR(CONFIG).eval(), PFR(CONFIG).eval()
+    textured.load_state_dict(faithful.state_dict())
+    with torch.no_grad():
+        for parameter in textured.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return faithful, textured
+
+
+@pytest.fixture(scope="module")
+def files(ends: tuple[PFR, PFR], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the files of the two, and where a third may lie."""
+    folder = tmp_path_factory.mktemp("ends")
+    paths = [folder / f"{name}.safetensors" for name in ("faithful", "textured", "blend")]
+    for net, path in zip(ends, paths[:2], strict=True):
+        save_model(net, path, provenance={"name": path.stem}, licence="none")
+    return list(map(str, paths))
+
+
+@pytest.fixture
+def faces() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@torch.no_grad()
+def test_the_ends_are_the_two_networks(ends: tuple[PFR, PFR], faces: torch.Tensor) -> None:
+    faithful, textured = ends
+    net = BlendedPFR.between(faithful, textured)
+    torch.testing.assert_close(net(faces, fidelity=1.0), faithful(faces))
+    torch.testing.assert_close(net(faces, fidelity=0.0), textured(faces))
+    between = PFR(CONFIG)
+    between.load_state_dict(
+        {name: 0.7 * value + 0.3 * textured.state_dict()[name] for name, value in faithful.state_dict().items()}
+    )
+    torch.testing.assert_close(net(faces, fidelity=0.7), between(faces))
+    torch.testing.assert_close(net(faces), net(faces, fidelity=0.5))  # the choice before leaves no trace
+    assert (faithful(faces) - textured(faces)).abs().max() > 0.01
+
+
+def test_the_command_makes_a_file_of_it(ends: tuple[PFR, PFR], files: list[str], faces: torch.Tensor) -> None:
+    faithful, textured, out = files
+    assert main(["blend", faithful, textured, out, "--share", "0.5", "--dtype", "fp32", "--licence", "none"]) == 0
+    net = load_face_model(out)
+    assert isinstance(net, BlendedPFR) and net.options == ("fidelity",)
+    with torch.no_grad():
+        torch.testing.assert_close(net(faces, fidelity=1.0), ends[0](faces))
+        halfway = BlendedPFR.between(*ends)
+        torch.testing.assert_close(net(faces, fidelity=0.0), halfway(faces))
+    load_model(out)(faces)  # at the default fidelity, for programs that know of none
+
+
+def test_the_option_reaches_it_through_the_pipeline(ends: tuple[PFR, PFR]) -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    net = BlendedPFR.between(*ends)
+    wanted = FaceRestorer(ends[0], device="cpu", dtype="fp32").restore(crop, aligned=True).image
+    restorer = FaceRestorer(net, device="cpu", dtype="fp32")
+    assert np.abs(restorer.restore(crop, aligned=True, fidelity=1.0).image.astype(int) - wanted).max() <= 1
+    assert np.abs(restorer.restore(crop, aligned=True).image.astype(int) - wanted).max() > 1
+
+
+@pytest.mark.parametrize("share", ["0", "-1", "1.5", "nan"])
+def test_a_share_out_of_range(files: list[str], share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blend", *files, "--share", share, "--licence", "none"]) == 1
+    assert "--share" in capsys.readouterr().err
+
+
+def test_networks_that_differ(ends: tuple[PFR, PFR], files: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_model(PFR(PFRConfig(size=64, narrow=1 / 16, style_dim=16, n_mlp=2)), other, provenance={}, licence="none")
+    with pytest.raises(InputError, match=r"another network than .*faithful\.safetensors's"):
+        blend_command(Path(files[0]), other, tmp_path / "out.safetensors", "none")
+    assert not (tmp_path / "out.safetensors").exists()
