@@ -54,6 +54,7 @@ class OnnxModel(FaceModel):
         if len(sides) > 1 or any(each.type not in TYPES for each in inputs):
             raise self._other_task(f"its picture is {self._picture.type} {self._picture.shape}")
         self.size = sides.pop() if sides else UNKNOWN_SIZE
+        self.licence = self.session.get_modelmeta().custom_metadata_map.get("licence", self.licence)
         self.options = ("fidelity",) if self._weight is not None else ()
         self._one_by_one = self._picture.shape[0] == 1
 
