@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cut_whole, paste_faces, paste_whole, stacked
 from .errors import InputError, check_stop
@@ -27,6 +28,7 @@ from .network import inference
 from .options import CHOOSE, FIND, NETWORK, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
+from .photo.pillow import notices_of
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .support.notice import Notice
@@ -329,6 +331,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         photo = read_photo(source) if isinstance(source, (str, os.PathLike)) else source
         self._photo = photo if isinstance(photo, Photo) else None
         self._noticed = photo.notices if isinstance(photo, Photo) else ()
+        if isinstance(photo, Image.Image):
+            self._noticed = notices_of(photo)
         self._path = photo.path if isinstance(photo, Photo) else None
         image = photo.pixels if isinstance(photo, Photo) else photo
         if isinstance(image, torch.Tensor) and image.ndim == 4:
