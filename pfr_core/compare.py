@@ -16,9 +16,9 @@ from .find import find_faces
 from .options import RestoreOptions, lacking
 from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
-from .session import ShouldStop
 from .support.notice import Notice
 from .support.schema import specs
+from .work import ShouldStop
 
 CELL, HEADER = 320, 36
 """Side of a face in the sheet, and height of the line of names, in px."""

@@ -1,4 +1,4 @@
-"""``FaceRestorer``: the whole photo pipeline behind one class; the stages of one photograph are in ``session.py``."""
+"""``FaceRestorer``: the whole photo pipeline behind one class; the stages of one photograph are in ``work.py``."""
 
 from __future__ import annotations
 
@@ -28,20 +28,10 @@ from .network.face_model import FaceModel
 from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
-from .session import (
-    Done,
-    PhotoSession,
-    Progress,
-    Restored,
-    RestoredArray,
-    RestoredFile,
-    ShouldStop,
-    Work,
-    restore_all,
-    unpack_backgrounds,
-)
+from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
 from .support.device import memory_format, resolve_device, resolve_dtype
+from .work import Done, Progress, ShouldStop, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -98,7 +88,7 @@ class FaceRestorer:
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
@@ -280,16 +270,18 @@ class FaceRestorer:
             **changes: fields of :class:`RestoreOptions` that differ from ``options``.
 
         Raises:
-            ImageError: a file cannot be read or written.
-            InputError, WeightsError, Cancelled: as for :meth:`restore`.
+            ImageError: a file cannot be read or written, or they are the same one.
+            InputError: as for :meth:`restore`, or a quality that is not as said.
+            WeightsError, Cancelled: as for :meth:`restore`.
 
         Example:
             >>> FaceRestorer().restore_file("examples/degraded.jpg", "restored.jpg", strength=0.8).changed
             True
         """
         session = self.open(source, aligned=aligned)
+        path = session.destination(target, quality=quality)
         restored = session.restore(options, background=background, progress=progress, should_stop=should_stop, **changes)
-        return session.save(restored, target, quality=quality, provenance=provenance)
+        return session.save(restored, path, quality=quality, provenance=provenance)
 
     def restore_crops(
         self,

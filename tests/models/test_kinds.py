@@ -332,6 +332,7 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
     for state, says in (
         ({"module.ClassHead.0.conv1x1.weight": torch.ones(1)}, "it is a face detector"),
         ({"out_mask_conv.conv2d.weight": torch.ones(1)}, "it is a face parser"),
+        ({"final_linear.1.weight": torch.ones(1), "convs.0.0.weight": torch.ones(1)}, "it is a GPEN discriminator; pass it as"),
         ({"some.weight": torch.ones(1)}, "of no kind that is known here"),
         ({"conv_body_first.0.weight": torch.ones(1), "stylegan_decoder.constant_input.weight": torch.ones(1),
           "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*download gfpgan-1.4"),
