@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -90,15 +90,28 @@ def compare(
 
 def _refuse_useless(models: Sequence[tuple[str, Callable[[], FaceRestorer]]], options: RestoreOptions) -> None:
     """Raise InputError for an option that none of the models has; they are loaded for that only if there may be one."""
-    asked = set(lacking((), options, ()))
-    for _, load in models if asked else ():
+    has: set[str] = set()
+    for _, load in models if lacking((), options, ()) else ():
         restorer = load()
-        asked &= set(lacking((), options, restorer.model_options))
+        has |= set(restorer.model_options)
         restorer.release()
-        if not asked:
+        if not lacking((), options, has):
             return
-    if asked:
-        raise InputError(f"{', '.join(sorted(asked))}: none of these models has such an option; leave it out.")
+    refuse_lacking(options, has)
+
+
+def refuse_lacking(options: RestoreOptions, has: Collection[str]) -> None:
+    """Check that there is a model for each option that was asked for.
+
+    Args:
+        options: for all models.
+        has: the options of all of them together.
+
+    Raises:
+        InputError: there is none.
+    """
+    if missing := lacking((), options, has):
+        raise InputError(f"{', '.join(missing)}: none of these models has such an option; leave it out.")
 
 
 def _cells(image: Array, faces: Sequence[Face]) -> list[npt.NDArray[np.uint8]]:
