@@ -18,7 +18,7 @@ from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import for_each, refuse_missing, tell
+from .common import for_each, tell
 from .inputs import list_inputs, plan_outputs
 
 
@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
         tell(photo.notices)
-        if options.indices:
-            refuse_missing(found)
+        if options.indices and not found.faces:
+            raise InputError(found.notices[-1].text)
         tell(found.notices)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
