@@ -6,9 +6,10 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ..compare import compare
+from ..compare import compare, refuse_lacking
 from ..errors import ImageError
 from ..faces.detect import Detector
+from ..models.registry import REGISTRY
 from ..options import RestoreOptions, Setup
 from ..photo.read import read_photo
 from ..photo.write import writable_format, write_photo
@@ -26,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     writable_format(arguments.output)
     options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
     photo = read_photo(arguments.photo)
+    if all(model in REGISTRY for model in arguments.models):  # before any is downloaded
+        refuse_lacking(options, {name for model in arguments.models for name in REGISTRY[model].options})
     for model in arguments.models:
         fetch_model(model)
     detector = Detector(setup.detector, resolve_device(setup.device))

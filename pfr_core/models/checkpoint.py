@@ -167,7 +167,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     if str(name) in models:
         return obtain(str(name))
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
         raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
     weights = published(path.name)
