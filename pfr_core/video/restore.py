@@ -13,8 +13,9 @@ from ..errors import InputError
 from ..options import ClipOptions, RestoreOptions
 from ..photo.arrays import Array, to_uint8
 from ..restorer import FaceRestorer
-from ..session import ShouldStop, Work
+from ..support.files import overwritten
 from ..support.notice import Notice
+from ..work import ShouldStop, Work
 from .clip import Frame, convert, frames, probe
 from .steady import Steady
 from .track import Track, find_tracks
@@ -99,7 +100,7 @@ def restore_clip(
     if target.suffix.lower() != ".mp4":
         raise InputError(f"{target}: clips are written as MP4; give the output that ending.")
     if target.exists() and target.samefile(source):
-        raise InputError(f"{source}: input and output are the same file; choose another output, it is kept.")
+        raise InputError(overwritten(source))
     options, clip = options or restorer.options, clip or ClipOptions()
     total = probe(source).frames
     started = time.monotonic()

@@ -205,7 +205,7 @@ class _Finder:
             track.moves[earlier], later = move.after(track.moves[earlier + 1]), picture
         return track
 
-    def result(self, frames: int) -> list[Track]:
+    def result(self) -> list[Track]:
         """Return the tracks, smoothed; a face seen once and then looked for in vain was none."""
         tracks = []
         for track in [*self.ended, *self.growing]:
@@ -246,7 +246,7 @@ def find_tracks(
         finder.take(number, frame)
         if progress is not None:
             progress(number + 1)
-    return Tracks(finder.result(number + 1), number + 1, finder.cuts, size)
+    return Tracks(finder.result(), number + 1, finder.cuts, size)
 
 
 def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:
