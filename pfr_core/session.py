@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
+from PIL import Image
 
 from .errors import ImageError, InputError
 from .faces.face import Face
@@ -20,6 +21,7 @@ from .find import Found
 from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo
+from .photo.pillow import notices_of
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
@@ -117,6 +119,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         photo = read_photo(source) if isinstance(source, (str, os.PathLike)) else source
         self._photo = photo if isinstance(photo, Photo) else None
         self._noticed = photo.notices if isinstance(photo, Photo) else ()
+        if isinstance(photo, Image.Image):
+            self._noticed = notices_of(photo)
         self._path = photo.path if isinstance(photo, Photo) else None
         image = photo.pixels if isinstance(photo, Photo) else photo
         if isinstance(image, torch.Tensor) and image.ndim == 4:

@@ -23,7 +23,7 @@ from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
-from .common import fetch_model, for_each, tell
+from .common import fetch_model, for_each, refuse_missing, tell
 from .inputs import Pairs, is_clip, list_inputs, plan_outputs
 from .pipe import standard_input, standard_output
 
@@ -70,10 +70,12 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
             raise ImageError(f"{source}: a {target.suffix} file cannot hold its transparency; --format png can.")
         background = None if arguments.background is None else read_photo(arguments.background).pixels
-        file = restorer.restore_file(
-            photo, target, aligned=arguments.aligned, background=background, quality=arguments.quality,
-            provenance=arguments.provenance,
-        )  # fmt: skip
+        session = restorer.open(photo, aligned=arguments.aligned)
+        if options.indices:
+            refuse_missing(session.find())
+        session.destination(target, quality=arguments.quality)
+        restored = session.restore(background=background)
+        file = session.save(restored, target, quality=arguments.quality, provenance=arguments.provenance)
         tell(file.notices)
         if source in pictures:
             mark = restorer.provenance if arguments.provenance and file.changed else None

@@ -93,7 +93,7 @@ def write_photo(
         elif kind == "PNG":
             data = encode_png(pixels, metadata, fast)
         elif kind == "TIFF":
-            data = encode_tiff(pixels, metadata)
+            data = encode_tiff(pixels, metadata, like.channels if like else ())
         elif kind == "WEBP":
             lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
             data = encode_webp(pixels, metadata, quality, lossless=not lossy)
@@ -181,6 +181,7 @@ def _metadata(
         kept = Metadata(like.icc, like.exif, like.xmp, like.dpi, like.extras if like.format == kind else ())
         dropped = sorted({TIFF_EXTRAS.get(int(name), name) if name.isdigit() else name for name, _ in like.extras})
         dropped = [] if kept.extras else [name for name in dropped if name not in _HARMLESS_EXTRAS]
+        dropped += ["another channel"] if like.channels and kind != "TIFF" else []
     if kept.exif:
         kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
     if provenance is not None:
