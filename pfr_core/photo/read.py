@@ -66,7 +66,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         raise ImageError(f"{path}: {problem}. Save the picture anew in an image editor.")
     try:
         with strict_pillow():
-            whole, mended = mend(data)
+            whole, mended = mend(data, max_pixels)
             photo = _decode(path, whole, max_pixels)
     except (ImageError, MemoryError):
         raise
