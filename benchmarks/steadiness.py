@@ -23,8 +23,8 @@ from pfr_core.find import find_faces
 from pfr_core.options import ClipOptions
 from pfr_core.photo.arrays import Array, to_uint8
 from pfr_core.photo.read import read_photo
-from pfr_core.video.restore import TrackRestorer
 from pfr_core.video.track import Track, find_tracks
+from pfr_core.video.tracked import TrackRestorer
 
 WIDTH, HEIGHT, FACE = 480, 360, 110
 SIDE, INSIDE = 128, slice(24, 104)

@@ -16,6 +16,9 @@ from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import specs
+from ..pfr_core.video import check_av
+from ..pfr_core.video.track import Follower, Tracks
+from ..pfr_core.video.tracked import TrackRestorer
 from . import inputs, runtime
 from .detect import DETECTOR, Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after
@@ -77,9 +80,6 @@ class PFRRestoreClip:
     def restore(
         self, model: runtime.LoadedModel, image: Tensor, detector: DetectorName, goes_on: bool, **values: Any
     ) -> dict[str, Any]:
-        from ..pfr_core.video.restore import TrackRestorer
-        from ..pfr_core.video.track import Follower, Tracks
-
         frames, clip = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
@@ -148,8 +148,6 @@ class PFRRestoreVideo:
         import folder_paths
         from comfy.utils import ProgressBar
         from comfy_api.input_impl import VideoFromFile
-
-        from ..pfr_core.video import check_av
 
         check_av()
         from ..pfr_core.video.restore import restore_clip

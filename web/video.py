@@ -87,7 +87,7 @@ class VideoTab:
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         connect_job(
-            context, self.find, self.stop_find, self.find_people, [self.upload, model.menu],
+            context, self.find, self.stop_find, self.find_people, [self.upload],
             [self.people, self.picked, self.told],
             inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
@@ -113,6 +113,7 @@ class VideoTab:
         """Restore one frame, from the middle of a short clip, and show it before and after."""
         with self.context.job(request) as job:
             source = self._source(request, path)
+            self.context.fetch(model, job)
             chosen, _ = self._options(options)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
             frame = next(islice(Clip(source).frames(), number, None))
@@ -128,7 +129,6 @@ class VideoTab:
         self,
         request: gr.Request,
         path: str | None,
-        model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **options: Any,
     ) -> list[Any]:
@@ -136,7 +136,7 @@ class VideoTab:
         with self.context.job(request, armed=True) as job:
             source = self._source(request, path)
             self._accept(source)
-            followed = self._follow(request, source, model, *self._options(options), job, progress)
+            followed = self._follow(request, source, *self._options(options), job, progress)
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)
             folder = job.session.new_folder()
@@ -168,7 +168,7 @@ class VideoTab:
             self._accept(source)
             self.context.fetch(model, job, progress)
             chosen, clip = self._options(options)
-            followed = self._follow(request, source, model, chosen, clip, job, progress)
+            followed = self._follow(request, source, chosen, clip, job, progress)
             found = followed.tracks
             if followed.shown:
                 found = found.only(int(number) for number in picked)
@@ -196,7 +196,6 @@ class VideoTab:
         self,
         request: gr.Request,
         source: Path,
-        model: str,
         options: RestoreOptions,
         clip: ClipOptions,
         job: Job,
@@ -206,9 +205,9 @@ class VideoTab:
         how = (source, clip.detect_every, *(getattr(options, name) for name in names(RestoreOptions, "find")))
         kept: Followed | None = job.session.clip
         if kept is None or kept.how != how:
-            with self.context.engine.use(model) as restorer:
-                report = self._report(request, progress)
-                found = follow(restorer.detector, Clip(source), options, clip, progress=report, should_stop=job.should_stop)
+            report = self._report(request, progress)
+            with self.context.engine.finding() as detector:
+                found = follow(detector, Clip(source), options, clip, progress=report, should_stop=job.should_stop)
             kept = job.session.clip = Followed(how, found)
         self.context.limits.check_faces(kept.tracks.most_at_once)
         return kept

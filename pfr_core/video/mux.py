@@ -15,7 +15,7 @@ import av
 from ..errors import ImageError, check_stop
 from ..photo.photo import Provenance
 from ..support.notice import Notice
-from .read import Clip
+from .read import Clip, video_of
 from .write import CODECS, PICTURES
 
 SAID = {"title", "artist", "author", "comment", "description", "copyright", "date", "creation_time", "location", "album", "genre"}
@@ -111,7 +111,7 @@ def assemble(
         pictures = result.add_stream_from_template(first.streams.video[0])
         if (tag := CODECS[codec].tag) and kind.format != "matroska":
             pictures.codec_context.codec_tag = tag
-        pictures.metadata.update(_of_track(source.streams.video[0]))
+        pictures.metadata.update(_of_track(video_of(source)))
         kept, notices = _tracks(clip, source, result, kind)
         offset = clip.offset(source)
         result.set_chapters(_chapters(source.chapters(), offset, clip))
@@ -172,7 +172,11 @@ class _Sound(_Track):
 
     def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
         made = []
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:  # a gap in the sound of a damaged file
+            frames = []
+        for frame in frames:
             if frame.pts is not None:
                 frame.pts -= round(offset / frame.time_base)
             made += self.stream.encode(frame)
@@ -210,7 +214,7 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
     for stream in source.streams:
         context = stream.codec_context
         codec = None if context is None else context.codec.canonical_name  # PyAV's decoder for MP3 is mp3float
-        if stream is source.streams.video[0]:
+        if stream is video_of(source):
             continue
         if stream.type == "audio" and codec is not None:
             copied = codec in (result.supported_codecs if kind.sound is None else kind.sound)

@@ -135,10 +135,10 @@ class Clip:
             source = av.open(str(self.path), format=kind, options=options)
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(error) from error
-        if not source.streams.video:
+        video = video_of(source)
+        if video is None:
             source.close()
             raise ImageError(f"{self.path}: there is sound in this file, but no video.")
-        video = source.streams.video[0]
         if video.codec_context is None:
             source.close()
             raise ImageError(f"{self.path}: no decoder for its pictures is here; export it as MP4 with H.264.")
@@ -157,7 +157,7 @@ class Clip:
         """
         self.notices.clear()
         with self.open() as source:
-            video, first = source.streams.video[0], self.offset(source)
+            video, first = video_of(source), self.offset(source)
             if self.start:
                 source.seek(round(first * av.time_base), backward=True)
             last, size, rate = None, None, video.average_rate or Fraction(self.fps).limit_denominator(1000)
@@ -204,7 +204,7 @@ class Clip:
     def expected(self) -> int:
         """Return about how many pictures there are, by the file's header; 0 if it does not say."""
         with self.open() as source:
-            video = source.streams.video[0]
+            video = video_of(source)
             length = (source.duration or 0) / av.time_base
             rate = float(video.average_rate or 0)
             end = length if self.end is None else min(self.end, length)
@@ -220,7 +220,7 @@ class Clip:
             ImageError: no video that can be read, or one without a single frame.
         """
         with self.open() as source:
-            video = source.streams.video[0]
+            video = video_of(source)
             frames, first, last, shown = 0, None, 0.0, None
             try:
                 for packet in source.demux(video):
@@ -295,7 +295,7 @@ class Clip:
     def _nothing(self, source: Any) -> str:
         if self.start:
             return f"{self.path}: there is nothing after {self.start:g} s; begin earlier."
-        codec = source.streams.video[0].codec_context.name
+        codec = video_of(source).codec_context.name
         return f"{self.path}: there are no pictures in it that can be decoded ({codec}); export it as MP4 with H.264."
 
     def _damaged(self, error: Exception) -> ImageError:
@@ -320,6 +320,12 @@ class Clip:
         if not numbers:
             raise ImageError(f"{self.path}: there is no such picture with any number; check folder and name.")
         return min(numbers)
+
+
+def video_of(source: Any) -> Any:
+    """Return the stream of the pictures: the first that is no picture of a cover; None if there is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in source.streams.video if not stream.disposition & cover), None)
 
 
 def seconds(text: str) -> float:

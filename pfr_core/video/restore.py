@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,21 +13,20 @@ from pathlib import Path
 import av
 
 from .. import __version__
-from ..compose import Pasted, stacked
 from ..errors import Cancelled, ImageError, InputError, check_stop
 from ..faces.detect import Detector
 from ..options import ClipOptions, RestoreOptions
-from ..photo.arrays import Array
 from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
-from ..session import ShouldStop, Work
+from ..session import ShouldStop
 from ..support.files import replacing, unwritable
 from ..support.notice import Notice, Tally
 from . import RESULT_SUFFIXES, is_sequence
 from .mux import assemble
-from .read import Clip, seconds
+from .read import Clip, seconds, video_of
 from .steady import Steady
 from .track import Track, Tracks, find_tracks
+from .tracked import TrackRestorer
 from .unfinished import Job, Unfinished
 from .write import PICTURES, Piece, codec_for
 
@@ -55,53 +54,6 @@ class RestoredClip:
     tracks: list[Track]
     changed: bool
     notices: Tally
-
-
-class TrackRestorer:
-    """Restores the faces of tracks, one frame after the other.
-
-    Args:
-        restorer: the network.
-        tracks: the faces; others may take their place when more frames come.
-        options: how they are put back.
-        steady: see :class:`Steady`.
-        strengths: strength of single tracks, by their numbers, in place of the options'.
-    """
-
-    def __init__(
-        self,
-        restorer: FaceRestorer,
-        tracks: Sequence[Track],
-        options: RestoreOptions,
-        steady: float,
-        strengths: Mapping[int, float] | None = None,
-    ) -> None:
-        self.restorer, self.tracks, self.options = restorer, tracks, options
-        self.strength, self.strengths = steady, dict(strengths or {})
-        self.steady: dict[int, Steady] = {}
-
-    def present(self, number: int) -> list[Track]:
-        """Return the faces of frame ``number`` that are to be changed."""
-        return [track for track in self.tracks if number in track and self._strength(track) > 0]
-
-    def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
-        """Restore the faces of frame ``number``, [H,W,3+]; frames come in order."""
-        present = self.present(number)
-        faces = [track.face(number) for track in present]
-        work = Work(self.restorer, lambda: frame, faces=faces)
-        layers = work.cut(faces)
-        if layers:
-            crops = stacked([layer.crop for layer in layers], self.restorer.crop_size)
-            restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
-            for track, layer, after in zip(present, layers, restored, strict=True):
-                steady = self.steady.setdefault(track.number, Steady(self.strength))
-                mixed = steady(number, layer.crop, after)
-                layer.restored = layer.crop + self._strength(track) * (mixed - layer.crop)
-        self.steady = {number: self.steady[number] for number in (track.number for track in present)}
-        return work.paste(layers, replace(self.options, strength=1.0))
-
-    def _strength(self, track: Track) -> float:
-        return self.strengths.get(track.number, self.options.strength)
 
 
 def restore_clip(
@@ -238,7 +190,7 @@ def _restore(
     done, changed = unfinished.done(work.steady)
     clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
     with footage.open() as source:
-        video = source.streams.video[0]
+        video = video_of(source)
         for number, shot in enumerate(footage.shots(), 1):
             if number <= done:
                 continue

@@ -370,9 +370,17 @@ def test_what_is_no_clip_is_refused_by_name(tmp_path: Path, content: bytes, word
     assert os.listdir(tmp_path) == ["holiday.mp4"]
 
 
-def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_alone_is_no_clip(tmp_path: Path, cover: bool) -> None:
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as file:
+        if cover:
+            picture = file.add_stream("mjpeg", rate=1)
+            picture.width = picture.height = 16
+            picture.pix_fmt = "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic
+            file.mux(picture.encode(av.VideoFrame(16, 16, "yuvj420p")))
+            file.mux(picture.encode())
         audio = file.add_stream("aac", rate=SOUND_RATE, layout="mono")
         heard = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
         heard.sample_rate = SOUND_RATE

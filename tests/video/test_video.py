@@ -25,7 +25,8 @@ av = pytest.importorskip("av")
 
 from pfr_core.video.measure import flicker  # noqa: E402
 from pfr_core.video.read import Clip  # noqa: E402
-from pfr_core.video.restore import TrackRestorer, restore_clip  # noqa: E402
+from pfr_core.video.restore import restore_clip  # noqa: E402
+from pfr_core.video.tracked import TrackRestorer  # noqa: E402
 
 SIZE = 160, 120
 Picture = Any
@@ -171,6 +172,58 @@ def test_options_choose_among_tracks() -> None:
 def test_a_clip_without_frames_or_faces_has_no_tracks() -> None:
     camera = Camera(scene(6), [])
     assert camera.follow([]).tracks == camera.follow(camera.film(1)).tracks == []
+
+
+class Crossing(Camera):
+    """Two faces that walk past each other over a picture that stands still; a detector that does not know who is who."""
+
+    def __init__(self) -> None:
+        super().__init__(scene(20), [], tremble=0.005)
+        self.people = [scene(21)[:40, :40], scene(22)[:40, :40]]
+
+    def middle(self, person: int, frame: int) -> tuple[float, float]:
+        """Return where a face is: the second one is nearer, and hides the first when they meet."""
+        return (30 + 2.5 * frame, 50.0) if person == 0 else (130 - 2.5 * frame, 62.0)
+
+    def film(self, number: int) -> list[Picture]:
+        pictures = []
+        for frame in range(number):
+            picture = self.picture[:120, :160].copy()
+            for person, look in enumerate(self.people):
+                x, y = (round(value) for value in self.middle(person, frame))
+                part = picture[y - 20 : y + 20, max(0, x - 20) : x + 20]
+                part[:] = look[:, max(0, 20 - x) :][:, : part.shape[1]]
+            pictures.append(picture)
+        return pictures
+
+    def detect(self, image: Picture, **how: Any) -> list[Face]:
+        self.looked.append(self.frame)
+        places = [self.middle(person, self.frame) for person in range(2)]
+        hidden = abs(places[0][0] - places[1][0]) < 20
+        faces = [face_at(x + self.rng.normal(0, 0.2), y, 40) for x, y in places]
+        return faces[1:] if hidden else faces[:: 1 if self.frame % 2 else -1]
+
+
+def test_two_faces_that_cross_stay_who_they_are_while_they_are_seen() -> None:
+    camera = Crossing()
+    tracks = camera.follow(camera.film(40)).tracks
+    near = max(tracks, key=lambda track: len(track.rows))
+    assert (near.first, near.last) == (0, 39), "the face in front is never lost"
+    for track in tracks:
+        owners = set()
+        for frame in range(track.first, track.last + 1):
+            distances = [abs(track.face(frame).center[0] - camera.middle(person, frame)[0]) for person in range(2)]
+            if abs(distances[0] - distances[1]) > 10:
+                owners.add(int(distances[1] < distances[0]))
+        assert len(owners) == 1, f"track {track.number} jumps from one person to the other"
+
+
+def test_a_face_that_leaves_and_comes_back_is_restored_while_it_is_there() -> None:
+    camera = Camera(scene(2), [face_at(200, 160, 60)])
+    camera.missed = set(range(15, 30))
+    tracks = camera.follow(camera.film(50)).tracks
+    assert tracks[0].first == 0 and 10 <= tracks[0].last <= 19 and tracks[-1].last == 49
+    assert all(frame in tracks[0] or frame in tracks[-1] for frame in (5, 40)) and 25 not in tracks[0]
 
 
 # --- Steady -------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def quiet(*done: Any, **more: Any) -> None:
 def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, tmp_path: Path) -> None:
     clip = str(make_clip(tmp_path / "a.mp4", 6))
     tab.look(VISITOR, clip)
-    people, picked, told = tab.find_people(VISITOR, clip, "tiny", quiet)
+    people, picked, told = tab.find_people(VISITOR, clip, quiet)
     assert [value for _, value in picked.choices] == picked.value == ["0", "1"] and "2 faces" in told and people.visible
     assert tab.pick(SimpleNamespace(index=0), ["0", "1"]) == ["1"] and tab.pick(SimpleNamespace(index=0), ["1"]) == ["0", "1"]  # type: ignore[arg-type]
     path, told, _ = tab.run_clip(VISITOR, clip, ["1"], "tiny", quiet)
