@@ -48,7 +48,7 @@ def make_faces(count: int, photo: Image, rng: np.random.Generator) -> list[Face]
         angle, room = rng.uniform(-0.35, 0.35), 0.65 * side
         center = [rng.uniform(min(room, length / 2), max(length - room, length / 2)) for length in photo.shape[1::-1]]
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        points = ((template(CROP) + 0.5) / CROP - 0.5) @ turn * side + center
+        points = template(1) @ turn * side + center
         x, y = center
         box = (x - width / 2, y - width / 2, x + width / 2, y + width / 2)
         faces.append(Face(box, 1.0, tuple((float(px), float(py)) for px, py in points)))  # type: ignore[arg-type]

@@ -20,7 +20,9 @@ import numpy as np
 from PIL import Image
 
 from pfr_core.degradation import Degradation, UInt8Image
+from pfr_core.faces.align import TEMPLATE_SIZE
 from pfr_core.faces.face import Face
+from pfr_core.faces.geometry import rescale
 from pfr_core.faces.sharpness import is_sharp
 
 POINTS = ("le", "re", "nose", "lm", "rm")
@@ -73,7 +75,7 @@ def main() -> None:
         points = np.array([[float(row[f"{name}_x"]), float(row[f"{name}_y"])] for name in POINTS])
         for side in options.sizes:
             small = np.array(whole.resize((side, side), Image.Resampling.LANCZOS))
-            five = tuple((float(x), float(y)) for x, y in (points + 0.5) * side / 512 - 0.5)
+            five = tuple((float(x), float(y)) for x, y in rescale(points, side / TEMPLATE_SIZE))
             face = Face((0, 0, side, side), 1.0, five)  # type: ignore[arg-type]
             for name, image in versions(small, number):
                 left[name, side].append(is_sharp(image, face))

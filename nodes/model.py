@@ -48,7 +48,7 @@ class PFRLoadModel:
     def VALIDATE_INPUTS(cls, model: str) -> bool | str:
         if model in runtime.model_names():
             return True
-        return f"{model} is not in models/{runtime.MODEL_FOLDER} any more. Choose another model, or put the file back."
+        return f"{model} is not in models/{runtime.MODEL_FOLDER} on this machine. {runtime.instead_of(model)}"
 
     @classmethod
     def IS_CHANGED(cls, model: str, **_: Any) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..pfr_core.session import Work, restore_all
 from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.work import Work, restore_all
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
 from .detect import DETECTOR, Faces, find_in_frame

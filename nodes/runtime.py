@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
-from ..pfr_core.models.registry import REGISTRY, obtainable
+from ..pfr_core.models.registry import REGISTRY, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -51,7 +51,8 @@ class LoadedModel:
         """Return the pipeline around the network, which ComfyUI has moved to its device."""
         import comfy.model_management as management
 
-        management.load_models_gpu([self.patcher])
+        # Whole, as ComfyUI itself does with networks whose layers are not its own: it could not run them half moved.
+        management.load_models_gpu([self.patcher], force_full_load=True)
         device = self.patcher.load_device
         return FaceRestorer(
             self.patcher.model,
@@ -92,6 +93,14 @@ def model_names() -> list[str]:
     import folder_paths
 
     return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in obtainable() if name != DEFAULT)]
+
+
+def instead_of(model: str) -> str:
+    """Return what a person can do who has a graph, but not the model file that it names."""
+    weights = published(PurePath(model.replace("\\", "/")).name)  # a graph of another system may have its own slashes
+    if weights is not None and weights.name in obtainable():
+        return f"Choose {weights.name}, which is downloaded when it is first used, or put the file there."
+    return "Choose another model, or put the file there."
 
 
 def model_path(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,9 +16,9 @@ from .find import find_faces
 from .options import RestoreOptions, lacking
 from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
-from .session import ShouldStop
 from .support.notice import Notice
 from .support.schema import specs
+from .work import ShouldStop
 
 CELL, HEADER = 320, 36
 """Side of a face in the sheet, and height of the line of names, in px."""
@@ -64,9 +64,10 @@ def compare(
     if not models:
         raise InputError("There is no model to compare; name at least one.")
     options = options or RestoreOptions()
+    _refuse_useless(models, options)
     faces: list[Face] | None = None
     notices: tuple[Notice, ...] = ()
-    columns, unknown = list[list[npt.NDArray[np.uint8]]](), set(lacking((), options, ()))
+    columns = list[list[npt.NDArray[np.uint8]]]()
     for number, (name, load) in enumerate(models):
         if progress is not None:
             progress(name, number, len(models))
@@ -78,16 +79,39 @@ def compare(
                 raise InputError("No face was found to compare the models on. Lower the threshold, or choose another photo.")
             columns.append(_cells(image, faces))
         missing = lacking((), options, restorer.model_options)
-        unknown &= set(missing)
         own = replace(options, **{each: specs(RestoreOptions)[each].default for each in missing})
         restored = restorer.restore(image, faces=faces, options=replace(own, scale=1.0), should_stop=should_stop)
         columns.append(_cells(restored.image, faces))
         restorer.release()
-    if unknown:
-        raise InputError(f"{', '.join(sorted(unknown))}: none of these models has such an option; leave it out.")
     header = [_named(name) for name in (INPUT, *(name for name, _ in models))]
     rows = [np.concatenate(header, axis=1), *(np.concatenate(cells, axis=1) for cells in zip(*columns, strict=True))]
     return Comparison(np.concatenate(rows), faces or [], notices)
+
+
+def _refuse_useless(models: Sequence[tuple[str, Callable[[], FaceRestorer]]], options: RestoreOptions) -> None:
+    """Raise InputError for an option that none of the models has; they are loaded for that only if there may be one."""
+    has: set[str] = set()
+    for _, load in models if lacking((), options, ()) else ():
+        restorer = load()
+        has |= set(restorer.model_options)
+        restorer.release()
+        if not lacking((), options, has):
+            return
+    refuse_lacking(options, has)
+
+
+def refuse_lacking(options: RestoreOptions, has: Collection[str]) -> None:
+    """Check that there is a model for each option that was asked for.
+
+    Args:
+        options: for all models.
+        has: the options of all of them together.
+
+    Raises:
+        InputError: there is none.
+    """
+    if missing := lacking((), options, has):
+        raise InputError(f"{', '.join(missing)}: none of these models has such an option; leave it out.")
 
 
 def _cells(image: Array, faces: Sequence[Face]) -> list[npt.NDArray[np.uint8]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from .errors import InputError
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
@@ -35,6 +36,20 @@ class Found:
     numbers: list[int]
     notices: tuple[Notice, ...] = ()
     sharp: tuple[int, ...] = ()
+
+    @classmethod
+    def given(cls, faces: Sequence[Face]) -> Found:
+        """Return the faces that a caller chose, in their order.
+
+        Raises:
+            InputError: it is no list of faces.
+        """
+        if not isinstance(faces, Iterable):
+            raise InputError(f"faces is a {type(faces).__name__}; pass a list of Face, such as the faces of a result.")
+        chosen = [*faces]
+        if wrong := [type(face).__name__ for face in chosen if not isinstance(face, Face)]:
+            raise InputError(f"faces holds a {wrong[0]}; pass a list of Face, such as the faces of a result.")
+        return cls(chosen, [*range(len(chosen))])
 
     @property
     def faces(self) -> list[Face]:

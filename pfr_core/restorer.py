@@ -1,4 +1,4 @@
-"""``FaceRestorer``: the whole photo pipeline behind one class; the stages of one photograph are in ``session.py``."""
+"""``FaceRestorer``: the whole photo pipeline behind one class; the stages of one photograph are in ``work.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -22,27 +21,17 @@ from .faces.face import Face
 from .faces.mask import FaceParser
 from .models.checkpoint import model_file
 from .models.disk import sha256_of
-from .models.load import load_face_model
+from .models.load import load_face_model, read_face_model
 from .network import inference
 from .network.config import PRESETS
 from .network.face_model import FaceModel
 from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
-from .session import (
-    Done,
-    PhotoSession,
-    Progress,
-    Restored,
-    RestoredArray,
-    RestoredFile,
-    ShouldStop,
-    Work,
-    restore_all,
-    unpack_backgrounds,
-)
+from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
 from .support.device import memory_format, resolve_device, resolve_dtype
+from .work import Done, Progress, ShouldStop, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -99,7 +88,7 @@ class FaceRestorer:
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
@@ -111,6 +100,7 @@ class FaceRestorer:
         self.parser = parser or FaceParser(self.device)
         self._model, self._dtype = model, dtype
         self._net: FaceModel | None = None
+        self._read: Provenance | None = None
         # What is asked for after the network's memory was given back.
         self._size, self.model_options, self.licence = self.net.size, self.net.options, self.net.licence
 
@@ -118,22 +108,29 @@ class FaceRestorer:
     def net(self) -> FaceModel:
         """The network; read again if its memory was given back."""
         if self._net is None:
-            net = self._model if isinstance(self._model, FaceModel) else load_face_model(self._model)
+            if isinstance(self._model, FaceModel):
+                net = self._model
+            elif str(self._model) in PRESETS:
+                net = load_face_model(self._model)
+            else:
+                path = model_file(self._model)
+                net = read_face_model(path)
+                # Of the file as it is now: it may be another one, or gone, when a result is written.
+                self._read = Provenance(Path(self._model).name, sha256_of(path))
             dtype = resolve_dtype(self._dtype, self.device, net.dtypes)
             self._net = net.to(self.device, dtype).to(memory_format=memory_format(self.device)).eval()
         return self._net
 
-    @cached_property
+    @property
     def provenance(self) -> Provenance:
-        """Name and SHA-256 of the model, to be recorded in the files it made; computed once."""
-        name = "custom" if isinstance(self._model, FaceModel) else str(self._model)
-        if isinstance(self._model, FaceModel) or name in PRESETS:  # no file to take the hash of
+        """Name and SHA-256 of the model, to be recorded in the files it made."""
+        if self._read is None:  # no file to take the hash of
             digest = hashlib.sha256()
             for value in self.net.state_dict().values():
                 digest.update(value.detach().float().cpu().numpy().tobytes())
-            return Provenance(name, digest.hexdigest())
-        path = model_file(name)
-        return Provenance(Path(name).name, sha256_of(path))
+            name = "custom" if isinstance(self._model, FaceModel) else str(self._model)
+            self._read = Provenance(name, digest.hexdigest())
+        return self._read
 
     @property
     def crop_size(self) -> int:
@@ -273,16 +270,18 @@ class FaceRestorer:
             **changes: fields of :class:`RestoreOptions` that differ from ``options``.
 
         Raises:
-            ImageError: a file cannot be read or written.
-            InputError, WeightsError, Cancelled: as for :meth:`restore`.
+            ImageError: a file cannot be read or written, or they are the same one.
+            InputError: as for :meth:`restore`, or a quality that is not as said.
+            WeightsError, Cancelled: as for :meth:`restore`.
 
         Example:
             >>> FaceRestorer().restore_file("examples/degraded.jpg", "restored.jpg", strength=0.8).changed
             True
         """
         session = self.open(source, aligned=aligned)
+        path = session.destination(target, quality=quality)
         restored = session.restore(options, background=background, progress=progress, should_stop=should_stop, **changes)
-        return session.save(restored, target, quality=quality, provenance=provenance)
+        return session.save(restored, path, quality=quality, provenance=provenance)
 
     def restore_crops(
         self,

@@ -1,36 +1,33 @@
 """``PhotoSession``: one photograph being worked on. Each stage is done once and again only when an option that changes it does.
 
 Read, find, cut out, restore, compose: sliders move the last stage only, another choice of faces runs the network for the new
-ones only. Made by :meth:`pfr_core.FaceRestorer.open`; the stages themselves are in ``find.py`` and ``compose.py``.
+ones only. Made by :meth:`pfr_core.FaceRestorer.open`; the stages are in ``work.py``.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
 import torch
+from PIL import Image
 
-from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cut_whole, paste_faces, paste_whole, stacked
-from .errors import InputError, check_stop
-from .faces.detect import Detector
+from .errors import ImageError, InputError
 from .faces.face import Face
-from .faces.mask import FaceParser
-from .find import Found, choose_in, find_candidates
-from .network import inference
-from .options import CHOOSE, FIND, NETWORK, Changes, RestoreOptions, changed
+from .find import Found
+from .options import Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
-from .photo.photo import Photo, Provenance
+from .photo.photo import Photo
+from .photo.pillow import notices_of
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
+from .photo.write import writable_format
+from .support.files import overwritten
 from .support.notice import Notice
-from .support.schema import names
+from .work import Done, Models, Progress, ShouldStop, Work, restore_all, timed, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,11 +35,6 @@ if TYPE_CHECKING:
 ImageT_co = TypeVar("ImageT_co", covariant=True)
 MaskT_co = TypeVar("MaskT_co", covariant=True)
 FacesT_co = TypeVar("FacesT_co", covariant=True)
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); stages are those of :attr:`Restored.seconds`."""
-
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -91,208 +83,6 @@ class RestoredFile:
     notices: tuple[Notice, ...]
 
 
-class Models(Protocol):
-    """What a session needs of a :class:`pfr_core.FaceRestorer`."""
-
-    @property
-    def options(self) -> RestoreOptions: ...
-    @property
-    def detector(self) -> Detector: ...
-    @property
-    def parser(self) -> FaceParser: ...
-    @property
-    def crop_size(self) -> int: ...
-    @property
-    def model_options(self) -> tuple[str, ...]: ...
-    @property
-    def provenance(self) -> Provenance: ...
-    def restore_crops(
-        self,
-        crops: FloatImage,
-        *,
-        options: RestoreOptions | None = None,
-        progress: inference.Progress | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> FloatImage: ...
-
-
-class Work:
-    """The stages of one frame, as an array, with what is kept of each.
-
-    Args:
-        models: the networks.
-        pixels: gives the frame [H,W,3+]; asked for whenever a stage needs it.
-        faces: they are taken instead of detecting.
-        aligned: the frame is itself an aligned face.
-
-    Raises:
-        InputError: faces are given and ``aligned``.
-    """
-
-    def __init__(
-        self, models: Models, pixels: Callable[[], Array], *, faces: Sequence[Face] | None = None, aligned: bool = False
-    ) -> None:
-        if aligned and faces is not None:
-            raise InputError("faces have no effect when the image is aligned; give one or the other.")
-        self.models, self.aligned = models, aligned
-        self._pixels = pixels
-        self._given = None if faces is None else _these(faces)
-        self._candidates: Last[list[Face]] = Last()
-        self._found: Last[Found] = Last()
-        self._layers: dict[Face | None, Layer] = {}
-        self._canvas: Last[Canvas] = Last()
-        self._aside: tuple[Path, list[tuple[Face | None, object]]] | None = None
-
-    def find(self, options: RestoreOptions, background: Array | None = None) -> Found:
-        """Find the faces and choose among them; ``background`` is what they will be pasted into."""
-        if self.aligned:
-            return Found([], [])
-        if self._given is not None:
-            return self._given
-
-        def choose() -> Found:
-            pixels = self._pixels()
-            how = (options.threshold, options.detection_size, options.sideways)
-            found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options))
-            scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
-            return choose_in(pixels, found, options, side=self.models.crop_size, scale=scale)
-
-        width = None if background is None else background.shape[1]
-        key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)
-        return self._found.get(key, choose)
-
-    def cut(self, faces: Sequence[Face]) -> list[Layer]:
-        """Cut the faces out that have not been yet; the whole frame if it is aligned."""
-        self._restore_aside()
-        new = [face for face in dict.fromkeys([None] if self.aligned else faces) if face not in self._layers]
-        self._layers.update(zip(new, self._cut(new), strict=True))
-        return [self._layers[face] for face in ([None] if self.aligned else faces)]
-
-    def _cut(self, faces: Sequence[Face | None]) -> list[Layer]:
-        if not faces:
-            return []
-        pixels, size = self._pixels(), self.models.crop_size
-        return [cut_whole(pixels, size) if face is None else cut_face(pixels, face, size) for face in faces]
-
-    def restored(self, faces: Sequence[Face]) -> list[Layer]:
-        """Return those of the faces that the network has restored; the whole frame if it is aligned."""
-        self._restore_aside()
-        layers = [self._layers.get(face) for face in ([None] if self.aligned else faces)]
-        return [layer for layer in layers if layer is not None and layer.restored is not None]
-
-    def paste(
-        self,
-        layers: Sequence[Layer],
-        options: RestoreOptions,
-        background: Array | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> Pasted:
-        """Put faces back."""
-        # The canvas holds the background, so its id stays its own as long as the canvas is kept.
-        key = (options.scale, None if background is None else id(background))
-        canvas = self._canvas.get(key, lambda: Canvas(self._pixels(), options.scale, background))
-        if self.aligned and layers:
-            return paste_whole(canvas, layers[0], options=options)
-        return paste_faces(canvas, layers, options=options, parser=self.models.parser, should_stop=should_stop)
-
-    def release(self) -> None:
-        """Forget what is as large as the frame."""
-        self._canvas = Last()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the faces' crops."""
-        return sum(layer.nbytes for layer in [*self._layers.values()])
-
-    def put_aside(self, file: Path) -> None:
-        """Write the restored crops to a file and forget all crops; they come back when they are asked for."""
-        self._restore_aside()
-        kept = [(face, layer.restored, layer.restored_how) for face, layer in self._layers.items() if layer.restored is not None]
-        np.savez(file, *(restored for _, restored, _ in kept))
-        self._aside, self._layers = (file, [(face, how) for face, _, how in kept]), {}
-
-    def _restore_aside(self) -> None:
-        if self._aside is None:
-            return
-        (file, faces), self._aside = self._aside, None
-        with np.load(file) as kept:
-            for number, ((face, how), layer) in enumerate(zip(faces, self._cut([face for face, _ in faces]), strict=True)):
-                layer.take(kept[f"arr_{number}"], how)
-                self._layers[face] = layer
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of one frame."""
-
-    layers: list[Layer]
-    pasted: Pasted
-    notices: tuple[Notice, ...]
-
-    @property
-    def faces(self) -> list[Face]:
-        """The faces that were put back."""
-        return [layer.face for layer in self.layers if layer.face is not None]
-
-    def crops(self, size: int, *, after: bool = False) -> FloatImage:
-        """Return their crops [N,size,size,3], before or after the network."""
-        return stacked([layer.crop if layer.restored is None or not after else layer.restored for layer in self.layers], size)
-
-
-def restore_all(
-    works: Sequence[Work],
-    options: RestoreOptions,
-    *,
-    faces: Sequence[Face] | None = None,
-    backgrounds: Sequence[Array | None],
-    seconds: dict[str, float],
-    progress: Progress | None = None,
-    should_stop: ShouldStop | None = None,
-) -> Iterator[Done]:
-    """Restore frames together, so that the network's batches are full, and give them one after the other.
-
-    Args:
-        works: the frames.
-        options: for all of them.
-        faces: these instead of those that the options choose.
-        backgrounds: one for each frame.
-        seconds: what each stage took is added to it.
-        progress: called with (stage, done, total).
-        should_stop: asked between frames and between batches of faces.
-
-    Raises:
-        Cancelled: ``should_stop`` asked for it.
-    """
-    report = progress or (lambda stage, done, total: None)
-    found: list[Found] = []
-    for number, (work, background) in enumerate(zip(works, backgrounds, strict=True)):
-        check_stop(should_stop)
-        with _timed(seconds, "detect"):
-            found.append(_these(faces) if faces is not None else work.find(options, background))
-        report("detect", number + 1, len(works))
-    with _timed(seconds, "align"):
-        layers = [work.cut(each.faces) for work, each in zip(works, found, strict=True)]
-    with _timed(seconds, "restore"):
-        how = tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
-        new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored_how != how))
-        if options.strength > 0 and new:
-            models = works[0].models
-            after = models.restore_crops(
-                stacked([layer.crop for layer in new], models.crop_size),
-                options=options,
-                progress=lambda done, total: report("restore", done, total),
-                should_stop=should_stop,
-            )
-            for layer, restored in zip(new, after, strict=True):
-                layer.take(restored, how)
-    for number, (work, each, own, background) in enumerate(zip(works, found, layers, backgrounds, strict=True)):
-        check_stop(should_stop)
-        with _timed(seconds, "paste"):
-            pasted = work.paste(own, options, background, should_stop)
-        report("paste", number + 1, len(works))
-        yield Done(own, pasted, (*each.notices, *pasted.notices))
-
-
 class PhotoSession(Generic[ImageT_co, MaskT_co]):
     """One photograph, opened once: find its faces, restore them, and compose the result as often as sliders move.
 
@@ -329,11 +119,15 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         photo = read_photo(source) if isinstance(source, (str, os.PathLike)) else source
         self._photo = photo if isinstance(photo, Photo) else None
         self._noticed = photo.notices if isinstance(photo, Photo) else ()
+        if isinstance(photo, Image.Image):
+            self._noticed = notices_of(photo)
         self._path = photo.path if isinstance(photo, Photo) else None
         image = photo.pixels if isinstance(photo, Photo) else photo
         if isinstance(image, torch.Tensor) and image.ndim == 4:
             raise InputError(f"This is a batch of {len(image)} images; open one of them, or restore them all with restore().")
-        (self._frame,), self._repack = unpack(image)
+        (frame,), self._repack = unpack(image)
+        self._shape = frame.shape
+        self._frame = frame if self._path is None else None  # a file's pixels are the photo's, which can be given back
         self._device = image.device if isinstance(image, torch.Tensor) else None
         self._given = faces is not None
         self._work = Work(models, lambda: self.pixels, faces=faces, aligned=aligned)
@@ -341,7 +135,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
     @property
     def pixels(self) -> Array:
         """The photograph [H,W,3 or 4]."""
-        return self._frame if self._path is None else self.photo.pixels
+        return self.photo.pixels if self._frame is None else self._frame
 
     @property
     def photo(self) -> Photo:
@@ -349,12 +143,16 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 
         Raises:
             InputError: the session was opened with a picture in memory.
+            ImageError: the file cannot be read again, or is another picture by now.
         """
         if self._path is None:
             raise InputError("This session was opened with a picture in memory, not with a file.")
         photo = self._photo
         if photo is None:
-            photo = self._photo = read_photo(self._path)
+            photo = read_photo(self._path)
+            if photo.pixels.shape != self._shape:
+                raise ImageError(f"{self._path}: another picture than when it was opened; open it anew.")
+            self._photo = photo
         return photo
 
     @property
@@ -381,7 +179,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         Args:
             options: in place of the restorer's own.
             faces: these faces, in place of those that the options choose.
-            background: the photograph enlarged by the caller, of the same type; the faces are pasted into it.
+            background: the photograph enlarged by the caller, of the same type; the faces are pasted into it. Like the picture
+                itself it must not be changed while the session lasts.
             progress: called with (stage, done, total).
             should_stop: asked between batches of faces; returning true ends the work with :class:`Cancelled`.
             **changes: fields of :class:`RestoreOptions` that differ from ``options``.
@@ -409,12 +208,12 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
     ) -> Restored[ImageT_co, MaskT_co, list[Face]]:
         """Put the chosen faces back, as far as they are restored: as :meth:`restore`, but the network never runs."""
         chosen = self._options(options, changes, faces)
-        large = unpack_backgrounds(background, [self.pixels], chosen)
+        (large,) = unpack_backgrounds(background, [self.pixels], chosen)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "paste"):
-            found = self._work.find(chosen, *large) if faces is None else _these(faces)
+        with timed(seconds, "paste"):
+            found = self._work.find(chosen, large, faces)
             layers = self._work.restored(found.faces)
-            pasted = self._work.paste(layers, chosen, large[0])
+            pasted = self._work.paste(layers, chosen, large)
         return self._restored(Done(layers, pasted, (*found.notices, *pasted.notices)), seconds)
 
     def save(
@@ -435,14 +234,31 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 
         Raises:
             InputError: the session was not opened with a file, or a quality that is not as said.
-            ImageError: the file cannot be written, or its format cannot hold the picture.
+            ImageError: the file cannot be written, is the photograph itself, or its format cannot hold the picture.
+        """
+        photo, path = self.photo, self.destination(target, quality=quality)
+        mark = self.models.provenance if provenance and restored.changed else None
+        noticed = write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
+        return RestoredFile(path, restored, restored.changed, (*restored.notices, *noticed))
+
+    def destination(self, target: str | os.PathLike[str], *, quality: int | None = None) -> Path:
+        """Return the file that :meth:`save` writes; what is wrong with it shows before any work is done.
+
+        Args:
+            target: as for :meth:`save`.
+            quality: as for :meth:`save`.
+
+        Raises:
+            InputError: the session was not opened with a file, or a quality that is not as said.
+            ImageError: the ending is no format that can be written here, or the file is the photograph itself.
         """
         photo, path = self.photo, Path(target)
         if path.is_dir():
             path = path / f"{photo.path.stem}_restored{own_suffix(photo)}"
-        mark = self.models.provenance if provenance and restored.changed else None
-        noticed = write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
-        return RestoredFile(path, restored, restored.changed, (*restored.notices, *noticed))
+        writable_format(path, quality)
+        if path.exists() and photo.path.exists() and path.samefile(photo.path):
+            raise ImageError(overwritten(photo.path))
+        return path
 
     def release(self) -> None:
         """Give back what is as large as the photograph. Faces and crops stay; a file is read again when it is needed."""
@@ -458,7 +274,10 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         """Give back nearly all memory: as :meth:`release`, and the restored crops go into a file until they are needed again.
 
         Args:
-            file: an ``.npz`` file to be written; it must stay as long as the session is used.
+            file: NumPy's ``.npz`` is written there; it must stay as long as the session is used.
+
+        Raises:
+            PFRError: it cannot be written.
         """
         self._work.put_aside(Path(file))
         self.release()
@@ -482,32 +301,3 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             crops_after=done.crops(self.models.crop_size, after=True),
             seconds=seconds,
         )
-
-
-def unpack_backgrounds(background: ImageLike | None, frames: Sequence[Array], options: RestoreOptions) -> list[Array | None]:
-    """Return the background of each frame, None where there is none.
-
-    Raises:
-        InputError: not one for each frame, or one that is not its frame enlarged.
-    """
-    if background is None:
-        return [None] * len(frames)
-    large, _ = unpack(background)
-    if len(large) != len(frames):
-        raise InputError(f"{len(large)} backgrounds for {len(frames)} images; give one for each.")
-    for frame, other in zip(frames, large, strict=True):
-        check_background(frame, other, options.scale)
-    return [*large]
-
-
-def _these(faces: Sequence[Face]) -> Found:
-    return Found(list(faces), list(range(len(faces))))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started

@@ -49,8 +49,10 @@ def test_what_cannot_be_compared(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="No face was found"):
         compare(gray, [("tiny", load)])
     pixels = np.array(Image.open(PHOTO).convert("RGB"))
+    started: list[str] = []
     with pytest.raises(InputError, match="fidelity: none of these models has such an option"):
-        compare(pixels, [("tiny", load)], RestoreOptions(fidelity=0.9))
+        compare(pixels, [("tiny", load)], RestoreOptions(fidelity=0.9), progress=lambda name, done, total: started.append(name))
+    assert not started, "it is refused before the work"
 
 
 def test_the_command(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

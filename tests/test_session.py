@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -14,8 +15,9 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core import compose as composing
-from pfr_core import session as stages
-from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core import session as sessions
+from pfr_core import work as stages
+from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import Changes
 from pfr_core.photo.read import read_photo
@@ -61,7 +63,7 @@ class Counts:
 
         monkeypatch.setattr(self.restorer.detector, "detect", detect)
         self.count(monkeypatch, stages, "cut_face", "cut")
-        self.count(monkeypatch, stages, "read_photo", "read")
+        self.count(monkeypatch, sessions, "read_photo", "read")
         self.count(monkeypatch, composing, "resize", "enlarged")
 
     def count(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, what: str) -> None:
@@ -154,9 +156,20 @@ def test_what_a_session_gave_is_not_written_to(counts: Counts, path: Path) -> No
 def test_a_session_gives_its_memory_back_and_goes_on(counts: Counts, path: Path) -> None:
     session = counts.restorer.open(path)
     before = session.restore(scale=2)
+    pixels = weakref.ref(session.pixels)
     session.release()
+    assert pixels() is None
     assert np.array_equal(session.compose(scale=2).image, before.image)
     assert counts.stages == (2, 1, 3, 3), "read again, and nothing else"
+
+
+def test_a_file_that_became_another_picture_is_refused(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore()
+    session.release()
+    Image.new("RGB", (20, 30)).save(path)
+    with pytest.raises(ImageError, match=r"photo\.jpg: another picture"):
+        session.compose()
 
 
 def test_crops_that_were_put_aside_come_back_to_the_bit(counts: Counts, path: Path, tmp_path: Path) -> None:
@@ -172,6 +185,21 @@ def test_crops_that_were_put_aside_come_back_to_the_bit(counts: Counts, path: Pa
     session.put_aside(tmp_path / "crops.npz")
     assert np.array_equal(session.restore(strength=0.5).image, expected.image)
     assert counts.net.faces == len(FACES)
+
+
+def test_crops_that_cannot_be_put_aside_or_come_back_are_named(counts: Counts, path: Path, tmp_path: Path) -> None:
+    """Whatever the file is called, and nothing is lost where it cannot be written."""
+    session = counts.restorer.open(path)
+    expected = session.restore().image
+    with pytest.raises(PFRError, match="cannot be written"):
+        session.put_aside(path / "crops")
+    session.put_aside(tmp_path / "crops")
+    assert np.array_equal(session.compose().image, expected)
+    session.put_aside(tmp_path / "crops")
+    (tmp_path / "crops").unlink()
+    for _ in range(2):
+        with pytest.raises(PFRError, match=r"crops put aside there.* open the photograph anew"):
+            session.compose()
 
 
 def test_a_stop_is_heard_between_two_faces(counts: Counts, path: Path) -> None:
@@ -221,6 +249,25 @@ def test_options_of_one_call_stand_in_for_the_restorer_s_own(counts: Counts, pat
     assert counts.restorer.restore(path, options=options, strength=1).changed
 
 
+@pytest.mark.parametrize("faces", [3, "ab", FACES[0], [FACES[0], {"box": 1}]])
+def test_what_are_no_faces_is_refused(counts: Counts, path: Path, faces: Any) -> None:
+    session = counts.restorer.open(path)
+    for work in (session.restore, session.compose):
+        with pytest.raises(InputError, match="pass a list of Face"):
+            work(faces=faces)
+    with pytest.raises(InputError, match="pass a list of Face"):
+        counts.restorer.open(path, faces=faces)
+
+
+def test_faces_may_come_one_by_one_and_have_no_place_in_an_aligned_face(counts: Counts, path: Path) -> None:
+    one_by_one: Any = (face for face in FACES)
+    assert counts.restorer.restore(path, faces=one_by_one).faces == FACES
+    aligned = counts.restorer.open(np.zeros((SIZE, SIZE, 3), np.uint8), aligned=True)
+    for work in (aligned.restore, aligned.compose):
+        with pytest.raises(InputError, match="no effect when the image is aligned"):
+            work(faces=FACES)
+
+
 def test_the_keywords_are_the_options() -> None:
     """For type checkers they are written a second time."""
     assert get_type_hints(Changes) == get_type_hints(RestoreOptions)
@@ -255,6 +302,20 @@ def test_files_that_cannot_be_read_or_written_are_named(counts: Counts, path: Pa
         session = counts.restorer.open(np.zeros((90, 210, 3), np.uint8))
         session.save(session.restore(), tmp_path / "new.png")
     assert [each.name for each in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_target_that_cannot_be_is_refused_before_the_work(counts: Counts, path: Path, tmp_path: Path) -> None:
+    """Also where nothing would change, so that it does not depend on the photograph."""
+    original = path.read_bytes()
+    (tmp_path / "link.jpg").symlink_to(path)
+    for target in (path, tmp_path / "link.jpg"):
+        with pytest.raises(ImageError, match=r"photo\.jpg: input and output are the same file"):
+            counts.restorer.restore_file(path, target)
+    with pytest.raises(InputError, match="quality"):
+        counts.restorer.restore_file(path, tmp_path / "new.jpg", quality=0, strength=0)
+    with pytest.raises(ImageError, match="the ending"):
+        counts.restorer.restore_file(path, tmp_path / "new.xyz")
+    assert counts.stages[1:] == (0, 0, 0) and path.read_bytes() == original
 
 
 # --- notices -----------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from pfr_core.support.device import resolve_device, resolve_dtype
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says of a model: side of its faces in px, bytes of a download (0 for none), licence, options it has."""
+    """What the page says of a model: side of its faces in px, bytes still to be downloaded, licence, options it has."""
 
     size: int
     bytes: int
@@ -118,7 +118,8 @@ class Engine:
             if source in PRESETS:
                 self._facts[model] = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
             elif weights is not None and not weights.embedded:
-                self._facts[model] = Facts(weights.size, weights.bytes, weights.licence, weights.options)
+                missing = weights.bytes if on_disk(source) is None else 0
+                self._facts[model] = Facts(weights.size, missing, weights.licence, weights.options)
             else:
                 net = load_face_model(source)
                 self._facts[model] = Facts(net.size, 0, net.licence, net.options)
@@ -163,7 +164,7 @@ class Engine:
                 self._restorers[self._used].release()  # its memory first; open photos still hold the restorer
             self._used = model
         if model not in self._restorers:
-            restorer = FaceRestorer(self.models[model], self._detector, device=self.device, dtype=self.dtype, parser=self._parser)
-            self._restorers[model] = restorer
-            _ = restorer.provenance  # of the file as it was loaded
+            self._restorers[model] = FaceRestorer(
+                self.models[model], self._detector, device=self.device, dtype=self.dtype, parser=self._parser
+            )
         return self._restorers[model]

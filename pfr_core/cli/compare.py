@@ -6,24 +6,29 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ..compare import compare
+from ..compare import compare, refuse_lacking
 from ..errors import ImageError
 from ..faces.detect import Detector
+from ..models.registry import REGISTRY
 from ..options import RestoreOptions, Setup
 from ..photo.read import read_photo
-from ..photo.write import write_photo
+from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
+from ..support.files import overwritten
 from .common import fetch_model, tell
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore the faces of a photograph with every model and write the sheet; returns the exit status."""
     if arguments.output.resolve() == arguments.photo.resolve():
-        raise ImageError(f"{arguments.photo}: input and output are the same file; choose another output, it is kept.")
+        raise ImageError(overwritten(arguments.photo))
+    writable_format(arguments.output)
     options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
     photo = read_photo(arguments.photo)
+    if all(model in REGISTRY for model in arguments.models):  # before any is downloaded
+        refuse_lacking(options, {name for model in arguments.models for name in REGISTRY[model].options})
     for model in arguments.models:
         fetch_model(model)
     detector = Detector(setup.detector, resolve_device(setup.device))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
+from ..support.files import overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     for source, target in plan:
         place = target.resolve()
         if place in originals:
-            raise ImageError(f"{originals[place]}: input and output are the same file; choose another output, it is kept.")
+            raise ImageError(overwritten(originals[place]))
         other = taken.setdefault(place, source)
         if other is not source:
             raise ImageError(f"{other} and {source} would both be written to {target}; give them different names or outputs.")

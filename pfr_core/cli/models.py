@@ -23,6 +23,7 @@ from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..support.arguments import flag, program
+from ..support.files import overwritten
 from .common import fetch, fetch_model
 
 
@@ -76,7 +77,7 @@ def import_gpen(arguments: argparse.Namespace) -> int:
     beside = discriminator_file(arguments.output)
     for source in (arguments.generator, arguments.discriminator):
         if source is not None and source.resolve() in (arguments.output.resolve(), beside.resolve()):
-            raise CheckpointError(f"{source}: input and output are the same file; choose another output, it is kept.")
+            raise CheckpointError(overwritten(source))
     state = read_state_dict(arguments.generator)
     provenance = {"imported_from": arguments.generator.name}
     if arguments.discriminator is None:

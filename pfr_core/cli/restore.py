@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import ImageError, InputError
+from ..models.registry import REGISTRY
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
@@ -22,7 +23,7 @@ from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
 from ..video import check_av, is_clip
-from .common import fetch_model, for_each, tell
+from .common import fetch_model, for_each, refuse_missing, tell
 from .inputs import Pairs, list_inputs, plan_outputs
 from .pipe import standard_input, standard_output
 
@@ -51,14 +52,13 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     if not todo:
         return 0
     setup = Setup(**chosen(arguments, Setup))
+    if setup.model in REGISTRY:
+        _refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
     fetch_model(setup.model)
     if clips:
         from .clips import restore_one_clip
     restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
-    if missing := lacking(vars(arguments), options, restorer.model_options):
-        raise InputError(
-            f"{flag(missing[0])}: the model {setup.model} has no such option; leave it out, or choose another model."
-        )
+    _refuse_lacking(arguments, options, setup.model, restorer.model_options)
     if restorer.device.type == "cpu":
         keep_memory()
 
@@ -70,10 +70,12 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
             raise ImageError(f"{source}: a {target.suffix} file cannot hold its transparency; --format png can.")
         background = None if arguments.background is None else read_photo(arguments.background).pixels
-        file = restorer.restore_file(
-            photo, target, aligned=arguments.aligned, background=background, quality=arguments.quality,
-            provenance=arguments.provenance,
-        )  # fmt: skip
+        session = restorer.open(photo, aligned=arguments.aligned)
+        if options.indices:
+            refuse_missing(session.find())
+        session.destination(target, quality=arguments.quality)
+        restored = session.restore(background=background)
+        file = session.save(restored, target, quality=arguments.quality, provenance=arguments.provenance)
         tell(file.notices)
         if source in pictures:
             mark = restorer.provenance if arguments.provenance and file.changed else None
@@ -115,6 +117,12 @@ def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
     useless = without_effect(vars(arguments), aligned=arguments.aligned)
     if useless:
         raise InputError(f"{flag(useless[0])} has no effect with --aligned: nothing is looked for or masked.")
+
+
+def _refuse_lacking(arguments: argparse.Namespace, options: RestoreOptions, model: str, has: Collection[str]) -> None:
+    """Raise InputError for an option that the model lacks."""
+    if missing := lacking(vars(arguments), options, has):
+        raise InputError(f"{flag(missing[0])}: the model {model} has no such option; leave it out, or choose another model.")
 
 
 def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:

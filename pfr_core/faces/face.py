@@ -11,6 +11,9 @@ from .geometry import rescale
 
 Point = tuple[float, float]
 
+MIRRORED = [1, 0, 2, 4, 3]
+"""Order of the five points of a mirrored face: eyes and corners of the mouth change places."""
+
 
 @dataclass(frozen=True)
 class Face:

@@ -149,11 +149,7 @@ def read_part(path: str | os.PathLike[str], *parts: Literal["prior", "discrimina
         if gpen.is_gpen_discriminator(state):
             hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."
         raise CheckpointError(f"{path}: no {' or '.join(parts)} of PFR, but {metadata.get('format', 'another file')}. {hint}")
-    try:
-        config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the metadata is damaged ({error}). Export the file again.") from error
-    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
+    return _described(path, state, metadata)
 
 
 def model_file(name: str | os.PathLike[str]) -> Path:
@@ -171,7 +167,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     if str(name) in models:
         return obtain(str(name))
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
         raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
     weights = published(path.name)
@@ -263,17 +259,21 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
     if metadata.get("format") != FORMAT:
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):
-            hint = "a GPEN discriminator; pass it as --discriminator"
+            hint = gpen.DISCRIMINATOR
         raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). {_NAMED}")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
+    return _described(path, state, metadata)
+
+
+def _described(path: Path, state: dict[str, Tensor], metadata: Mapping[str, str]) -> Checkpoint:
+    """Return tensors and what the metadata of a file in one of our layouts says of them."""
     try:
-        config = PFRConfig(**json.loads(metadata["config"]))
-        provenance = dict(json.loads(metadata["provenance"]))
+        config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the metadata is damaged ({error}). Download or export the file again.") from error
-    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), FORMAT)
+    return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
 
 
 def _write(

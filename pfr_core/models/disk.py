@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import IO
 
 from ..errors import WeightsError
 from .registry import Weights, entry
@@ -22,9 +23,9 @@ PIECE = 1 << 18
 """Bytes read at once."""
 
 _extra_folders: list[Path] = []
-# Files whose hash was right, as (path, size, mtime in ns, hash). Hashing 100 MB takes about 0.1 s with current OpenSSL,
-# so once per process is cheap enough, and no marker on disk can go stale or vouch for a file it has not seen.
-_hashed: set[tuple[str, int, int, str]] = set()
+# SHA-256 by (path, size, mtime in ns). Hashing 100 MB takes about 0.1 s with current OpenSSL, so once per process is cheap
+# enough, and no marker on disk can go stale or vouch for a file it has not seen.
+_digests: dict[tuple[str, int, int], str] = {}
 
 
 def add_search_folder(path: str | os.PathLike[str]) -> None:
@@ -126,25 +127,37 @@ def verify(path: str | os.PathLike[str], weights: Weights) -> None:
     if weights.urls:
         remedy = f"Replace it with the file from {weights.urls[0]}, or move it away so that PFR downloads its own copy."
     try:
-        status = os.stat(path)
-        key = (os.path.abspath(path), status.st_size, status.st_mtime_ns, weights.sha256)
-        if key in _hashed:
-            return
-        digest = sha256_of(path)
+        size, digest = os.stat(path).st_size, sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path}: weights {weights.name} cannot be read: {error.strerror}. {remedy}") from error
     if digest != weights.sha256:
         problem = f"its SHA-256 is {digest}, the published file's {weights.sha256}"
-        if status.st_size != weights.bytes:
-            problem = f"it has {status.st_size} bytes, the published file {weights.bytes}, and {problem}"
+        if size != weights.bytes:
+            problem = f"it has {size} bytes, the published file {weights.bytes}, and {problem}"
         raise WeightsError(f"{path}: not the weights {weights.name}, but damaged or changed: {problem}. {remedy}")
-    _hashed.add(key)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the hex digest of a file, read piece by piece."""
+    """Return the hex digest of a file; one that stays as it is is read once in a process."""
+    if (key := _as_it_is(path)) not in _digests:
+        with open(path, "rb") as file:
+            _digests[key] = hash_pieces(file).hexdigest()
+    return _digests[key]
+
+
+def remember(path: str | os.PathLike[str], digest: str) -> None:
+    """Take over the hex digest of a file that was computed while it was written."""
+    _digests[_as_it_is(path)] = digest
+
+
+def _as_it_is(path: str | os.PathLike[str]) -> tuple[str, int, int]:
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
+
+
+def hash_pieces(file: IO[bytes]) -> hashlib._Hash:
+    """Return the SHA-256 of what is left of an open file, to be gone on with."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+    while piece := file.read(PIECE):
+        digest.update(piece)
+    return digest

@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import glob
 import http.client
 import logging
 import os
+import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from ..errors import WeightsError, check_stop
 from ..support.files import unwritable
-from .disk import ASSETS, PIECE, cache_folder, on_disk, search_folders
+from .disk import ASSETS, PIECE, cache_folder, hash_pieces, on_disk, remember, search_folders, sha256_of
 from .registry import Weights, entry
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ USER_AGENT = "pfr-weights (Python urllib)"  # some hosts refuse urllib's own nam
 TIMEOUT = 30.0  # seconds of silence on the connection, not for the whole download
 WORTH_KEEPING = 10_000_000
 """Bytes of an unfinished download that are kept beside its place as FILE.part, for the next one to go on from."""
+ABANDONED = 600.0
+"""Seconds after which an unfinished download that nobody writes to is taken for one whose process was killed."""
 
 
 def obtain(
@@ -81,21 +85,20 @@ class _AddressFailed(Exception):
     Args:
         reason: why.
         again: the same address is worth another try.
+        wrong: what came so far is of no use.
     """
 
-    def __init__(self, reason: str, again: bool = False) -> None:
+    def __init__(self, reason: str, *, again: bool = False, wrong: bool = False) -> None:
         super().__init__(reason)
-        self.again = again
+        self.again, self.wrong = again, wrong
 
 
 def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Path:
     target = cache_folder() / weights.file
-    # A name of its own, so that processes and threads can download the same file at once: the last rename wins. What an
-    # earlier download left is taken over by one of them.
+    # A name of its own, so that processes and threads can download the same file at once: the last rename wins.
     part = target.with_name(f"{weights.file}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     left = target.with_name(f"{weights.file}.part")
-    with suppress(OSError):
-        os.replace(left, part)
+    _take_over(left, part)
     failures: dict[str, str] = {}
     cancelled = f"download of {weights.file} cancelled"
     best = 0
@@ -115,6 +118,7 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                             check_stop(should_stop, cancelled)
                 try:
                     os.replace(part, target)
+                    remember(target, weights.sha256)
                 except OSError as error:
                     raise _cannot_write(weights, target, error) from error
                 return target
@@ -123,7 +127,7 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                 failures[url] = str(error)
                 if not error.again:
                     addresses.pop(0)
-                if part.exists() and part.stat().st_size < WORTH_KEEPING:
+                if part.exists() and (error.wrong or part.stat().st_size < WORTH_KEEPING):
                     part.unlink()
     except WeightsError:  # the disk is full, say: the space is worth more
         with suppress(OSError):
@@ -138,6 +142,22 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
     raise _not_to_be_had(weights, [f"{url}: {reason}" for url, reason in failures.items()])
 
 
+def _take_over(left: Path, part: Path) -> None:
+    """Let what an earlier download left, or one that was killed, be the beginning of ``part``; the largest of several."""
+    found: list[tuple[int, Path]] = []
+    for path in left.parent.glob(f"{glob.escape(left.stem)}.*part"):
+        with suppress(OSError):  # another process was quicker
+            status = path.stat()
+            if path == left or time.time() - status.st_mtime > ABANDONED:
+                found.append((status.st_size, path))
+    for number, (_, path) in enumerate(sorted(found, reverse=True)):
+        with suppress(OSError):
+            if number == 0:
+                os.replace(path, part)
+            else:
+                path.unlink()
+
+
 def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
     """Write what ``url`` sends to ``part``, going on from what is there, and yield the bytes so far.
 
@@ -147,42 +167,55 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a full disk shows at write(), not a second time at close().
-        with open(part, "a+b", buffering=0) as file, _connected(url, file.tell()) as (response, start):
-            file.truncate(start)
-            file.seek(0)
-            digest, done = hashlib.sha256(), start
-            while old := file.read(PIECE):
-                digest.update(old)
-            while piece := _read(response):
-                done += len(piece)
-                if done > weights.bytes:
-                    file.truncate(0)
-                    raise _AddressFailed(f"sent more than the {weights.bytes} bytes expected", again=start > 0)
-                digest.update(piece)
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                yield done
-            ranges = response.headers.get("Accept-Ranges") == "bytes"
-            if done == weights.bytes and digest.hexdigest() != weights.sha256:
+        with open(part, "a+b", buffering=0) as file:
+            if (had := file.tell()) >= weights.bytes:  # killed just before the end, or of another version of the file
+                if sha256_of(part) == weights.sha256:
+                    yield had
+                    return
                 file.truncate(0)
+            with _connected(url, file.seek(0, os.SEEK_END)) as (response, start):
+                file.truncate(start)
+                file.seek(0)
+                digest, done = hash_pieces(file), start
+                try:
+                    while piece := _read(response):
+                        done += len(piece)
+                        if done > weights.bytes:
+                            raise _AddressFailed(
+                                f"sent more than the {weights.bytes} bytes expected", again=start > 0, wrong=True
+                            )
+                        digest.update(piece)
+                        rest = memoryview(piece)
+                        while rest:
+                            rest = rest[file.write(rest) :]
+                        yield done
+                    if done < weights.bytes:
+                        raise _AddressFailed(f"sent {done} bytes, {weights.bytes} expected")
+                except _AddressFailed as error:
+                    resumable = response.headers.get("Accept-Ranges") == "bytes" and not error.wrong
+                    error.again = error.again or (resumable and done - start >= WORTH_KEEPING)
+                    raise
+            if digest.hexdigest() != weights.sha256:
                 reason = f"sent a file with SHA-256 {digest.hexdigest()}, {weights.sha256} expected"
-                raise _AddressFailed(reason, again=start > 0)
+                raise _AddressFailed(reason, again=start > 0, wrong=True)
     except OSError as error:  # of this disk: another address would not help, and the remedy is another one
         raise _cannot_write(weights, part.parent, error) from error
-    if done != weights.bytes:
-        raise _AddressFailed(f"sent {done} bytes, {weights.bytes} expected", again=ranges and done - start >= WORTH_KEEPING)
 
 
 @contextmanager
 def _connected(url: str, start: int) -> Iterator[tuple[http.client.HTTPResponse, int]]:
     """Yield the answer of ``url`` when asked for the bytes from ``start``, and where those that it sends begin: there or at 0."""
     headers = {"User-Agent": USER_AGENT, **({"Range": f"bytes={start}-"} if start else {})}
-    with _network_errors():
+    with _network_errors(start):
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     with response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        yield response, start if resumed else 0
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            yield response, 0  # all of it, whatever was asked for
+            return
+        sent = response.headers.get("Content-Range", "no range")
+        if not sent.startswith(f"bytes {start}-"):
+            raise _AddressFailed(f"sent {sent} when asked for the bytes from {start} on", again=start > 0, wrong=True)
+        yield response, start
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -191,13 +224,14 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 @contextmanager
-def _network_errors() -> Iterator[None]:
-    """Turn every failure of the network into an :class:`_AddressFailed`."""
+def _network_errors(start: int = 0) -> Iterator[None]:
+    """Turn every failure of the network into an :class:`_AddressFailed`, when the bytes from ``start`` are asked for."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
-        raise _AddressFailed(f"HTTP {error.code} {error.reason}") from error
+        shorter = start > 0 and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE  # what is here is of another file
+        raise _AddressFailed(f"HTTP {error.code} {error.reason}", again=shorter, wrong=shorter) from error
     except urllib.error.URLError as error:
         raise _AddressFailed(str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:

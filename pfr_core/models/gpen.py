@@ -19,6 +19,9 @@ from ..network.pfr import PFR
 
 StateDict = Mapping[str, Tensor]
 
+DISCRIMINATOR = "a GPEN discriminator; pass it as --discriminator"
+"""What to do with a file that is one."""
+
 
 def is_gpen_generator(state: StateDict) -> bool:
     """Return whether the keys are those of a GPEN generator."""

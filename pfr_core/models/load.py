@@ -47,6 +47,8 @@ def read_face_model(path: Path) -> FaceModel:
     Raises:
         CheckpointError: as :func:`load_face_model`.
     """
+    if path.suffix.lower() not in MODEL_SUFFIXES:
+        raise CheckpointError(f"{path}: no model file; those end in {', '.join(MODEL_SUFFIXES)}.")
     if path.suffix.lower() == ONNX:
         return OnnxModel(path).eval()
     state, metadata = read_tensors(path)
@@ -59,8 +61,10 @@ def read_face_model(path: Path) -> FaceModel:
         raise CheckpointError(f"{path}: no face restoration network: {reason}. `pfr weights list` names those that can be had.")
     try:
         net = kind(state)
-    except (CheckpointError, KeyError) as error:
+    except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # odd shapes make the networks' constructors raise ValueError, IndexError, AssertionError and more
+        raise CheckpointError(f"{path}: no network can be built of its tensors ({error!r}). Download the file again.") from error
     if published(path.name) is None:
         net.licence = f"not stated in the file; of the published {net.kind}: {net.licence}"
     return net.eval()

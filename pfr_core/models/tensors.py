@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,8 @@ def load_pickled(path: Path, advice: str) -> object:
     Raises:
         CheckpointError: it is damaged, or holds more.
     """
+    if _is_compressed(path):  # torch.save never does that, and what it would unpack to has no limit
+        raise CheckpointError(f"{path}: refused: its content is compressed, as in no file that PyTorch writes. {advice}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
@@ -83,7 +86,17 @@ def load_pickled(path: Path, advice: str) -> object:
             f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. {advice}"
         ) from error
     except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
-        raise CheckpointError(f"{path}: damaged or no file of tensors ({error}). {advice}") from error
+        reason = str(error).partition(". ")[0] or type(error).__name__  # what follows is advice for other programs
+        raise CheckpointError(f"{path}: damaged or no file of tensors ({reason}). {advice}") from error
+
+
+def _is_compressed(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            # Its tensors: the code in a TorchScript archive is.
+            return any(entry.compress_type != zipfile.ZIP_STORED and "/data" in entry.filename for entry in file.infolist())
+    except (zipfile.BadZipFile, OSError):  # of an older layout, or damaged: PyTorch says so
+        return False
 
 
 def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor]) -> NetT:
@@ -94,8 +107,25 @@ def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor]) -> NetT:
     """
     with torch.device("meta"):
         net = make()
+    if problems := _misfits(net.state_dict(), state):
+        raise RuntimeError("; ".join(problems))
     net.load_state_dict(dict(state), assign=True)
     return net.eval()
+
+
+def _misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return in what the tensors of ``state`` are not those ``wanted``: how many, and the first."""
+    both = [name for name in wanted if name in state]
+    plain = [name for name in both if state[name].layout == torch.strided and not state[name].is_quantized]
+    kinds = {
+        "missing": [name for name in wanted if name not in state],
+        "unknown": [name for name in state if name not in wanted],
+        "of another shape": [name for name in both if wanted[name].shape != state[name].shape],
+        "not of plain numbers": [
+            name for name in both if name not in plain or wanted[name].is_floating_point() != state[name].is_floating_point()
+        ],
+    }
+    return [f"{len(names)} {what}, first {names[0]}" for what, names in kinds.items() if names]
 
 
 def whole(make: Callable[[], NetT], state: Mapping[str, Tensor], what: str) -> NetT:

@@ -6,6 +6,7 @@ iPhone does not need it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from PIL import features
@@ -19,9 +20,18 @@ _BRANDS = {
 """What an ISO media file says it is, if it holds a picture."""
 
 
+_PIXEL_INFORMATION = re.compile(rb"\0\0\0[\x0e\x10-\x12]pixi(?=\0\0\0\0[\x01-\x04])")
+"""The box that states the bits of each channel: length, name, version, number of channels, and the bits."""
+
+
 def container_of(head: bytes) -> str | None:
     """Return ``"AVIF"`` or ``"HEIF"`` if the first 12 bytes of a file are those of one, else None."""
     return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+
+
+def bits_of(data: bytes) -> int:
+    """Return the bits a channel that an AVIF or HEIC file states, the most of all its pictures; 8 if it states none."""
+    return max((data[found.end() + 5] for found in _PIXEL_INFORMATION.finditer(data) if found.end() + 5 < len(data)), default=8)
 
 
 def need_codec(kind: str, path: Path) -> None:

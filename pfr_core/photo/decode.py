@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +27,13 @@ _PILLOW_LOCK = threading.Lock()
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Keep Pillow, for the block, from its own pixel limit and from tolerance for files cut short.
+    """Keep Pillow, for the block, from its own pixel limit, from tolerance for files cut short, and from Python's warnings.
 
-    Ours is checked instead of its limit, and other packages turn that tolerance on. Both switches are process-wide: they are
-    put back after the block, and the lock keeps two readers apart.
+    Ours is checked instead of its limit, other packages turn that tolerance on, and what is wrong with a file is said in notices.
+    All switches are process-wide: they are put back after the block, and the lock keeps two readers apart.
     """
-    with _PILLOW_LOCK:
+    with _PILLOW_LOCK, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
         saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
         try:
@@ -73,22 +75,26 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
     ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.
     """
     if image.mode == "CMYK":
+        if max(tiff_tag(image, Tag.BITS_PER_SAMPLE, (8,))) > 8:
+            notices.append(Notice("sixteen_bits", f"{path}: its 16 bits of CMYK are reduced to 8 in reading."))
         return np.asarray(_cmyk_to_rgb(path, image, notices)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
         return _with_transparent_colour(_sixteen_bit_pixels(data), data), data[25] in (0, 4)
-    if kind == "TIFF" and image.mode == "I;16" and _tiff_tag(image, Tag.BITS_PER_SAMPLE, (16,))[0] == 12:
+    if kind == "PNG" and data[24] in (2, 4) and data[25] == 0:  # Pillow takes the transparent gray for one of 8 bits
+        return _with_transparent_colour(np.asarray(image.convert("RGB")), data, 255 // ((1 << data[24]) - 1)), True
+    if kind == "TIFF" and image.mode == "I;16" and tiff_tag(image, Tag.BITS_PER_SAMPLE, (16,))[0] == 12:
         deep = np.rint(np.asarray(image) * (65535 / 4095)).astype(np.uint16)
         return np.repeat(deep[..., None], 3, axis=2), True
-    if kind == "TIFF" and set(_tiff_tag(image, Tag.BITS_PER_SAMPLE, (1,))) == {16}:
-        if _tiff_tag(image, Tag.PLANAR_CONFIGURATION, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
+    if kind == "TIFF" and set(tiff_tag(image, Tag.BITS_PER_SAMPLE, (1,))) == {16}:
+        if tiff_tag(image, Tag.PLANAR_CONFIGURATION, (1,))[0] == 2:  # OpenCV mixes such planes up without a word
             raise ValueError("16-bit TIFF with separate colour planes")
         gray = image.mode.startswith("I;16")
         pixels = _sixteen_bit_pixels(data)
-        if gray and _tiff_tag(image, Tag.PHOTOMETRIC, (1,))[0] == 0:
+        if gray and tiff_tag(image, Tag.PHOTOMETRIC, (1,))[0] == 0:
             pixels = 65535 - pixels  # white is zero
         if image.mode == "RGB":
             pixels = pixels[..., :3]  # a fourth channel that is not said to be alpha
-        return (_straight_alpha(pixels) if _tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray
+        return (_straight_alpha(pixels) if tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray
     gray = image.mode in ("1", "L", "LA", "La")
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode == "La":
@@ -96,7 +102,8 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
     return np.asarray(image.convert("RGBA" if transparent else "RGB")), gray
 
 
-def _tiff_tag(image: Image.Image, tag: Tag, default: tuple[int, ...]) -> tuple[int, ...]:
+def tiff_tag(image: Image.Image, tag: Tag, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the numbers of a tag of a TIFF file; ``default`` of one that does not have it, or of another file."""
     value = getattr(image, "tag_v2", {}).get(tag, default)
     return value if isinstance(value, tuple) else (value,)
 
@@ -110,13 +117,19 @@ def _sixteen_bit_pixels(data: bytes) -> np.ndarray:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB if bgr.shape[2] == 3 else cv2.COLOR_BGRA2RGBA))
 
 
-def _with_transparent_colour(pixels: np.ndarray, data: bytes) -> np.ndarray:
-    """Add the alpha of the one colour that a PNG may name as transparent; OpenCV does not look at it."""
+def _with_transparent_colour(pixels: np.ndarray, data: bytes, step: int = 1) -> np.ndarray:
+    """Add the alpha of the one colour that a PNG may name as transparent; OpenCV does not look at it.
+
+    Args:
+        pixels: [H,W,3 or 4].
+        data: the file.
+        step: what one level of the file is in ``pixels``.
+    """
     stated = next((content for name, content in png_chunks(data) if name == b"tRNS"), b"")
     if pixels.shape[2] == 4 or len(stated) not in (2, 6):
         return pixels
-    colour = np.frombuffer(stated, ">u2")
-    alpha = np.where((pixels == colour).all(axis=2), 0, 65535).astype(np.uint16)
+    colour = np.frombuffer(stated, ">u2").astype(int) * step
+    alpha = np.where((pixels == colour).all(axis=2), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
     return np.concatenate([pixels, alpha[..., None]], axis=2)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -18,6 +19,7 @@ from PIL import Image, JpegImagePlugin
 
 from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
+from .pages import TiffPage, pack_pages
 from .photo import JpegCoding
 from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
 
@@ -114,11 +116,15 @@ def encode_bmp(pixels: np.ndarray, metadata: Metadata) -> bytes:
     return _pillow(pixels, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
 
 
-def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
-    """Return a TIFF file: deflate, horizontal differencing, byte order of the EXIF data, which is copied field by field."""
+def encode_tiff(pixels: np.ndarray, metadata: Metadata, pages: Sequence[TiffPage] = ()) -> bytes:
+    """Return a TIFF file: deflate, horizontal differencing, and further pages as they are.
+
+    Its byte order is that of the EXIF data, which is copied field by field, and of the pages.
+    """
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
     order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"
+    order = pages[0].order if pages else order
 
     def shorts(*values: int) -> TiffField:
         return TiffField(Kind.SHORT, struct.pack(f"{order}{len(values)}H", *values))
@@ -163,7 +169,10 @@ def encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
         raise OverflowError("more than 4 GB, the limit of TIFF")
     fields[Tag.STRIP_OFFSETS] = longs(*offsets)
     head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
-    return b"".join([head, pack_directory(fields, order, 8), *strips])
+    strips.append(b"\0" * (start % 2))
+    start += start % 2
+    directory = pack_directory(fields, order, 8, start if pages else 0)
+    return b"".join([head, directory, *strips, pack_pages(pages, order, start)])
 
 
 def _tiff_strip(rows: np.ndarray, order: str) -> bytes:

@@ -71,12 +71,17 @@ def png_extras(data: bytes) -> tuple[tuple[str, bytes], ...]:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and content of every chunk; of one cut short, what is there."""
-    position = 8
-    while position + 8 <= len(data):
+    """Yield the name and content of every chunk up to the end of the picture; of one cut short, what is there."""
+    position, name = 8, b""
+    while position + 8 <= len(data) and name != b"IEND":
         length, name = struct.unpack_from(">I4s", data, position)
         yield name, data[position + 8 : position + 8 + length]
         position += 12 + length
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
@@ -91,11 +96,7 @@ def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
     if metadata.dpi and not any(name == b"pHYs" for name, _ in chunks):
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
     header_end = 33  # signature and IHDR
-    inserted = b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks
-    )
-    return data[:header_end] + inserted + data[header_end:]
+    return data[:header_end] + b"".join(png_chunk(name, content) for name, content in chunks) + data[header_end:]
 
 
 def jpeg_extras(segments: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..support.notice import Notice
+
+if TYPE_CHECKING:
+    from .pages import TiffPage
 
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -27,8 +31,9 @@ LOSSY = frozenset({"JPEG", "WEBP", "AVIF", "HEIF"})
 IMAGE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | {".gif"}
 """Lower-case endings of files that count as photos in a folder; a GIF is read but not written."""
 
-_NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})
-"""Lower-case names of files that systems put beside pictures; names that begin with a dot (``._a.jpg`` of macOS) are others."""
+_NO_PICTURES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "__macosx", "@eadir"})
+"""Lower-case names of files, and of folders, that systems put beside pictures; names that begin with a dot (``._a.jpg`` of macOS,
+``.thumbnails``) are others."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Photo:
         jpeg: how a JPEG was encoded.
         lossless: whether the file lost nothing: no JPEG, AVIF, HEIF or lossy WebP.
         extras: further blocks, (name, content), that only the same format can hold.
+        channels: pages of a TIFF file beside the photograph (infrared, masks), that only a TIFF can hold.
         notices: what was noticed in reading.
 
     Example:
@@ -81,6 +87,7 @@ class Photo:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     extras: tuple[tuple[str, bytes], ...] = ()
+    channels: tuple[TiffPage, ...] = ()
     notices: tuple[Notice, ...] = ()
 
 
@@ -109,7 +116,7 @@ def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
 def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], list[Path]]:
     """List the photos in ``folder`` and everything below it, by their endings, and the files that are none; both sorted.
 
-    Hidden files and what systems put beside pictures are in neither list.
+    Hidden files and folders and what systems put beside pictures are in neither list.
 
     Args:
         folder: where to look.
@@ -123,7 +130,7 @@ def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], li
     photos: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        meant = not path.name.startswith(".") and path.name.lower() not in _NO_PICTURES
+        meant = not any(name.startswith(".") or name.lower() in _NO_PICTURES for name in path.relative_to(folder).parts)
         if meant and path.is_file() and not any(path.resolve().is_relative_to(other) for other in skipped):
             (photos if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return photos, others

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from ..errors import InputError
+from ..support.notice import Notice
 from .decode import turned
 from .metadata import XMP_JPEG_HEADER, XMP_PNG_KEYWORD
-from .tiff import Tag, cut_directories, exif_of_tiff, upright, without_thumbnail
+from .tiff import Tag, cut_directories, exif_of_tiff, upright, with_right_header, without_thumbnail
 from .xmp import upright_xmp
 
 _GRAY = frozenset({"1", "L", "LA"})
@@ -24,18 +26,46 @@ _DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _COLOUR = frozenset({"RGB", "RGBA", "RGBX", "P", "PA"})
 
 
-def exif_of(image: Image.Image) -> bytes | None:
-    """Return the EXIF block as the file has it; that of a TIFF file is the file itself."""
-    exif: bytes | None = image.info.get("exif")
-    raw_profile = image.info.get("Raw profile type exif")  # how ImageMagick puts EXIF into PNG
-    if exif is None and raw_profile:
-        exif = bytes.fromhex("".join(raw_profile.split("\n")[3:]))
-    return exif
+def exif_of(image: Image.Image) -> list[bytes]:
+    """Return the EXIF blocks as the file has them, one if all is well; that of a TIFF file is the file itself.
+
+    Raises:
+        struct.error: what should be one cannot be read at all.
+    """
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        return _in_segments([content[6:] for _, content in image.applist if content.startswith(b"Exif\0")])
+    if exif := image.info.get("exif"):
+        return [exif]
+    return [block for block in _raw_profiles(image) if not block.startswith(XMP_JPEG_HEADER)]
+
+
+def _in_segments(segments: list[bytes]) -> list[bytes]:
+    """Put the parts of long blocks together: only the first of them begins with a byte order."""
+    blocks = list[bytes]()
+    for segment in segments:
+        if not blocks or segment.lstrip(b"Exif\0").startswith((b"II", b"MM")):
+            blocks.append(segment)
+        else:
+            blocks[-1] += segment
+    return blocks
+
+
+def _raw_profiles(image: Image.Image) -> list[bytes]:
+    """Return the blocks that ImageMagick puts into the text of a PNG as hexadecimal numbers."""
+    texts = [image.info.get(f"Raw profile type {name}") for name in ("exif", "APP1")]
+    try:
+        return [bytes.fromhex("".join(text.split("\n")[3:])) for text in texts if isinstance(text, str)]
+    except ValueError as error:
+        raise struct.error(str(error)) from error
 
 
 def xmp_of(image: Image.Image) -> bytes:
     """Return the XMP packet, nothing if there is none."""
     xmp = image.info.get("xmp") or image.info.get(XMP_PNG_KEYWORD.decode())
+    if xmp is None and image.format == "PNG":
+        with suppress(struct.error):  # said where EXIF is read
+            packets = (block for block in _raw_profiles(image) if block.startswith(XMP_JPEG_HEADER))
+            xmp = next(packets, b"")[len(XMP_JPEG_HEADER) :]
     if xmp is None and isinstance(image, JpegImagePlugin.JpegImageFile):  # Pillow before 11 leaves it there
         packets = (block for _, block in image.applist if block.startswith(XMP_JPEG_HEADER))
         xmp = next(packets, b"")[len(XMP_JPEG_HEADER) :]
@@ -44,19 +74,32 @@ def xmp_of(image: Image.Image) -> bytes:
     return xmp.encode() if isinstance(xmp, str) else xmp or b""
 
 
-def upright_exif(exif: bytes) -> tuple[int | None, bytes | None, list[str]]:
-    """Return the orientation that an EXIF block states, the block stating 1 without its preview, and which parts are cut short.
+def upright_exif(blocks: list[bytes]) -> tuple[int | None, bytes | None, list[str]]:
+    """Return the orientation that a photo's EXIF data states, the block stating 1 without its preview, and what is wrong with it.
 
-    Of a block that is cut short what can be read is kept.
+    Of a block that is cut short what can be read is kept; of several, the first that can be read, and the first orientation.
 
     Raises:
         struct.error: nothing of it can be read.
     """
-    while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
-        exif = exif.removeprefix(b"Exif\0\0")
-    orientation, block = upright(without_thumbnail(exif))
+    read, failed = list[tuple[int | None, bytes]](), None
+    for block in blocks:
+        while block.startswith(b"Exif\0\0"):  # some programs write the header twice
+            block = block.removeprefix(b"Exif\0\0")
+        try:
+            read.append(upright(without_thumbnail(with_right_header(block))))
+        except struct.error as error:
+            failed = error
+    if not read:
+        if failed is not None:
+            raise failed
+        return None, None, []
+    block = read[0][1]
     cut = cut_directories(block)
-    return orientation, exif_of_tiff(block) if cut else block, cut
+    said = [f"the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept"] if cut else []
+    said += [f"it holds EXIF data {len(blocks)} times; the first that can be read is kept"] if len(blocks) > 1 else []
+    orientation = next((stated for stated, _ in read if stated is not None), None)
+    return orientation, exif_of_tiff(block) if cut else block, said
 
 
 def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Image.Image]]:
@@ -93,21 +136,32 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
     return np.ascontiguousarray(turned(pixels, orientation)), back
 
 
+def notices_of(image: Image.Image) -> tuple[Notice, ...]:
+    """Return what a person should know of the metadata of an image that is handed in."""
+    return tuple(Notice("damaged_exif", f"The PIL image: {what}.") for what in _exif(image)[2])
+
+
 def _metadata(image: Image.Image) -> tuple[int, dict[str, Any]]:
     """Return the orientation of the pixels, and what the result's ``info`` holds."""
     info = {name: image.info[name] for name in ("icc_profile", "dpi") if image.info.get(name)}
     in_xmp, xmp = upright_xmp(xmp_of(image))
     if xmp:
         info["xmp"] = xmp
-    orientation, exif = None, exif_of(image)
-    if image.format == "TIFF":  # Pillow has turned it
-        block = image.getexif().tobytes() if image.getexif() else b""
-        exif, in_xmp = exif_of_tiff(block.removeprefix(b"Exif\0\0")) if block else None, None
-    elif exif:
-        try:
-            orientation, exif, _ = upright_exif(exif)
-        except struct.error:  # nothing that could be read is lost
-            return in_xmp or 1, {**info, "exif": exif}
+    orientation, exif, _ = _exif(image)
     if exif:
         info["exif"] = b"Exif\0\0" + exif
+    if image.format == "TIFF":  # Pillow has turned it
+        return 1, info
     return orientation or in_xmp or 1, info
+
+
+def _exif(image: Image.Image) -> tuple[int | None, bytes | None, list[str]]:
+    """Do as :func:`upright_exif` for an image that is handed in, in which Pillow has turned a TIFF file."""
+    try:
+        if image.format != "TIFF":
+            return upright_exif(exif_of(image))
+        block = image.getexif().tobytes() if image.getexif() else b""
+        return None, exif_of_tiff(block.removeprefix(b"Exif\0\0")) if block else None, []
+    except struct.error:
+        kept: bytes = image.info.get("exif", b"")
+        return None, kept.removeprefix(b"Exif\0\0"), ["nothing of its EXIF data can be read; it stays as it is"]

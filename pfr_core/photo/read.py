@@ -18,13 +18,15 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..support.notice import Notice
-from .codecs import container_of, need_codec
-from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, turned
-from .mend import describe_damage, mend, mend_end
+from .codecs import bits_of, container_of, need_codec
+from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, tiff_tag, turned
+from .jpeg import check_whole, mend_jpeg
+from .mend import describe_damage, mend
 from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras
+from .pages import channels_of
 from .photo import LOSSY, Photo
 from .pillow import exif_of, upright_exif, xmp_of
-from .tiff import exif_of_tiff, upright_tiff
+from .tiff import Tag, cut_directories, exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
 MAX_PIXELS = 250_000_000
@@ -62,28 +64,26 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     data = read_bytes(path, magic=True)
     if problem := oversized(data):
         raise ImageError(f"{path}: {problem}. Save the picture anew in an image editor.")
-    data, mended = mend(data)
     try:
         with strict_pillow():
-            try:
-                photo = _decode(path, data, max_pixels)
-            except OSError:
-                data, missing = mend_end(data)
-                if not missing:
-                    raise
-                mended += missing
-                photo = _decode(path, data, max_pixels)
+            whole, mended = mend(data)
+            photo = _decode(path, whole, max_pixels)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
-        reason = describe_damage(data) if isinstance(error, UnidentifiedImageError) else str(error)
-        reason = f" ({reason})" if reason else ""
+        own = "" if isinstance(error, UnidentifiedImageError) else str(error).strip().rstrip(".")
+        reasons = [reason for reason in (describe_damage(data), own) if reason]
+        reason = f" ({': '.join(reasons)})" if reasons else ""
         raise ImageError(
             f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
-            "open it in an image editor and save it as an 8- or 16-bit PNG, TIFF or JPEG."
+            "open it in an image editor and save it as a JPEG, or as a PNG or TIFF of 8- or 16-bit RGB."
         ) from error
-    said = (Notice("mended", f"{path}: {what}.") for what in mended)
-    return replace(photo, notices=(*said, *photo.notices))
+    channels = channels_of(data) if photo.format == "TIFF" else ()
+    return replace(photo, channels=channels, notices=(*_mended(path, mended), *photo.notices))
+
+
+def _mended(path: Path, said: list[str]) -> list[Notice]:
+    return [Notice("mended", f"{path}: {what}.") for what in said]
 
 
 def read_bytes(path: Path, *, magic: bool = False) -> bytes:
@@ -126,20 +126,26 @@ def ending_of(data: bytes) -> str:
     return next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")
 
 
-def _refuse_unsuitable(path: Path, image: Image.Image, max_pixels: int) -> None:
+def _refuse_unsuitable(path: Path, data: bytes, image: Image.Image, max_pixels: int) -> None:
     """Refuse by what the header says, before any pixel is decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
             f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,} (max_pixels); scale the picture down."
         )
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if image.format != "MPO" and not _holds_stills(image, data) and getattr(image, "is_animated", False):
         if image.format == "TIFF":
             raise ImageError(f"{path}: a TIFF with several pages; save the page you want as a file of its own.")
         raise ImageError(f"{path}: a moving picture; extract its frames as PNG files with a video tool and use those.")
-    if image.mode in ("F", "I", "LAB") and not _is_deep_png(image):
-        kind = "Lab" if image.mode == "LAB" else "floating-point or 32-bit"
-        raise ImageError(f"{path}: {kind} pixels are not supported; save it as 8- or 16-bit RGB in an image editor.")
+    unsigned = set(tiff_tag(image, Tag.SAMPLE_FORMAT, (1,))) <= {1, 4}  # 4 is "undefined"
+    if not unsigned or (image.mode in ("F", "I", "LAB") and not _is_deep_png(image)):
+        kind = describe_damage(data) or f"a picture of mode {image.mode}"
+        raise ImageError(f"{path}: {kind}, is not supported; save it as 8- or 16-bit RGB in an image editor.")
+
+
+def _holds_stills(image: Image.Image, data: bytes) -> bool:
+    """Return whether a HEIC file of several pictures holds a series of photos, of which one is the first, and no sequence."""
+    return image.format == "HEIF" and data[8:12] not in (b"hevc", b"hevx", b"msf1")
 
 
 def _is_deep_png(image: Image.Image) -> bool:
@@ -151,23 +157,33 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
     Image.init()
     known = [name for name in _READ_FORMATS if name in Image.OPEN]  # without the others' packages Pillow fails on their names
     with Image.open(io.BytesIO(data), formats=known) as image:
-        _refuse_unsuitable(path, image, max_pixels)
+        _refuse_unsuitable(path, data, image, max_pixels)
         return _photo(path, data, image)
 
 
 def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     notices: list[Notice] = []
-    if "mp" in image.info:
-        text = f"{path}: holds further pictures (depth, HDR gain or stereo); only the first is used."
+    if "mp" in image.info or (kind == "HEIF" and getattr(image, "n_frames", 1) > 1):
+        text = f"{path}: holds further pictures (depth, HDR gain, stereo or a series); only the first is used."
         notices.append(Notice("further_pictures", text))
+    if kind in ("AVIF", "HEIF") and (bits := bits_of(data)) > 8:
+        notices.append(Notice("sixteen_bits", f"{path}: its {bits} bits a channel are reduced to 8 in reading."))
     in_file: int | None = None
     if kind == "TIFF":
         in_file, data = upright_tiff(data)
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
+    elif kind == "JPEG":
+        data, missing = mend_jpeg(data)
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "MPO"))
+        notices += _mended(path, missing)
     image.load()  # before its info is looked at: PNG may state things behind the pixels
+    if kind == "JPEG":
+        check_whole(data, image)
     in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(xmp_of(image))
+    if kind == "HEIF":
+        in_exif = in_xmp = 1  # the library has turned it, by what the format itself states: the others are not to be asked
     pixels, gray = decode_pixels(path, data, image, kind, notices)
     return Photo(
         pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
@@ -189,18 +205,20 @@ def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) ->
     """Return the orientation the EXIF block states, and the block stating 1; of a TIFF file, a block made of its tags."""
     try:
         if image.format == "TIFF":
-            return None, exif_of_tiff(data)
-        exif = exif_of(image)
-        if not exif:
-            return None, None
-        orientation, exif, cut = upright_exif(exif)
+            cut = cut_directories(data)
+            said = [f"the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept"] if cut else []
+            orientation, exif = None, exif_of_tiff(data)
+        else:
+            orientation, exif, said = upright_exif(exif_of(image))
     except struct.error:
-        notices.append(Notice("damaged_exif", f"{path}: its EXIF data is damaged and is left out."))
+        notices += _damaged_exif(path, ["its EXIF data is damaged and is left out"])
         return None, None
-    if cut:
-        text = f"{path}: the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept."
-        notices.append(Notice("damaged_exif", text))
+    notices += _damaged_exif(path, said)
     return orientation, exif
+
+
+def _damaged_exif(path: Path, said: list[str]) -> list[Notice]:
+    return [Notice("damaged_exif", f"{path}: {what}.") for what in said]
 
 
 def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, bytes], ...]:

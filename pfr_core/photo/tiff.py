@@ -17,6 +17,7 @@ from .xmp import upright_xmp
 class Tag(IntEnum):
     """Tags by their names in the specifications: TIFF 6.0, EXIF, Adobe's supplements, Windows (``XP``, ``RATING``)."""
 
+    NEW_SUBFILE_TYPE = 254
     IMAGE_WIDTH = 256
     IMAGE_LENGTH = 257
     BITS_PER_SAMPLE = 258
@@ -39,6 +40,9 @@ class Tag(IntEnum):
     ARTIST = 315
     HOST_COMPUTER = 316
     PREDICTOR = 317
+    TILE_OFFSETS = 324
+    TILE_BYTE_COUNTS = 325
+    SUB_IFDS = 330
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
     XMP = 700
@@ -77,7 +81,9 @@ _DESCRIPTIVE = frozenset(
     }
 )  # fmt: skip
 """What describes the photo rather than the layout of its file."""
-_POINTERS = frozenset({Tag.EXIF_IFD, Tag.GPS_IFD, Tag.INTEROP_IFD})
+POINTERS = frozenset({Tag.EXIF_IFD, Tag.GPS_IFD, Tag.INTEROP_IFD})
+INHERITED = frozenset({*_DESCRIPTIVE, Tag.EXIF_IFD, Tag.GPS_IFD, Tag.ORIENTATION, Tag.XMP, Tag.IPTC, Tag.PHOTOSHOP})
+"""What the first page of a file says of all its pages."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value of each type, those of BigTIFF from 16 on."""
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -146,7 +152,7 @@ class TiffReader:
         for _ in range(min(count, (len(self.data) - position) // length)):
             tag, kind, number, value = struct.unpack_from(self.order + entry_format, self.data, position)
             position += length
-            size = number * _SIZES.get(kind, 0)
+            size = _SIZES.get(kind, 0) * (1 if tag == Tag.ORIENTATION else number)  # a count of it that is wrong turns no photo
             start = position - inline
             if size > inline:
                 (start,) = struct.unpack(self.order + ("Q" if self.big else "I"), value)
@@ -154,21 +160,42 @@ class TiffReader:
                 fields[tag] = TiffField(kind, self.data[start : start + size], start)
         return fields, position
 
+    def entries(self, offset: int) -> dict[int, bytes]:
+        """Return the entries of the directory at ``offset`` as they stand there, by tag, as far as there are any."""
+        size, head = (20, 8) if self.big else (12, 2)
+        (count,) = struct.unpack_from(self.order + ("Q" if self.big else "H"), self.data, offset)
+        start = offset + head
+        count = min(count, (len(self.data) - start) // size)
+        table = [self.data[start + number * size : start + (number + 1) * size] for number in range(count)]
+        return {int(struct.unpack_from(self.order + "H", entry)[0]): entry for entry in table}
+
+    def packed(self, entries: Mapping[int, bytes]) -> bytes:
+        """Return a directory of such entries, the last of the file."""
+        count, end = ("Q", 8) if self.big else ("H", 4)
+        table = b"".join(entry for _, entry in sorted(entries.items()))
+        return struct.pack(self.order + count, len(entries)) + table + b"\0" * end
+
+    def numbers(self, field: TiffField | None) -> tuple[int, ...]:
+        """Return the numbers of an unsigned integer field, none of any other."""
+        code = _NUMBERS.get(field.kind) if field else None
+        if field is None or code is None:
+            return ()
+        return struct.unpack_from(f"{self.order}{len(field.data) // struct.calcsize(code)}{code}", field.data)
+
     def number(self, field: TiffField | None) -> int | None:
         """Return the first number of an unsigned integer field, None for any other."""
-        code = _NUMBERS.get(field.kind) if field else None
-        return int(struct.unpack_from(self.order + code, field.data)[0]) if field and code else None
+        return next(iter(self.numbers(field)), None)
 
     def subdirectory(self, fields: Mapping[int, TiffField], tag: int) -> dict[int, TiffField]:
-        """Return the fields of the directory that ``tag`` points at; none if nothing does, or beyond the end."""
-        offset = self.number(fields.get(tag))
-        return self.directory(offset)[0] if offset and offset + 8 <= len(self.data) else {}
+        """Return the fields of the directory that ``tag`` points at; none if nothing does, or at what can be no directory."""
+        offset = self.number(fields.get(tag)) or 0
+        return self.directory(offset)[0] if self.first_position < offset <= len(self.data) - 8 else {}
 
     def holds(self, offset: int) -> bool:
-        """Return whether the whole directory at ``offset`` lies within the structure."""
+        """Return whether the whole directory at ``offset`` lies within the structure, behind its header."""
         count_format, entry = ("Q", 20) if self.big else ("H", 12)
         start = offset + struct.calcsize(self.order + count_format)
-        if start > len(self.data):
+        if start > len(self.data) or offset < self.first_position:
             return False
         return start + entry * int(struct.unpack_from(self.order + count_format, self.data, offset)[0]) <= len(self.data)
 
@@ -179,8 +206,15 @@ class TiffReader:
         return self.data[: field.position] + packed + self.data[field.position + len(packed) :]
 
 
-def pack_directory(fields: Directory, order: str, offset: int) -> bytes:
-    """Return a classic TIFF directory to be placed at ``offset``, sub-directories and long values behind it."""
+def pack_directory(fields: Directory, order: str, offset: int, following: int = 0) -> bytes:
+    """Return a classic TIFF directory to be placed at ``offset``, sub-directories and long values behind it.
+
+    Args:
+        fields: by tag.
+        order: byte order, "<" or ">".
+        offset: where it is placed.
+        following: where the next directory is; 0 for none.
+    """
     table, tail = b"", b""
     tail_at = offset + 2 + 12 * len(fields) + 4
     for tag in sorted(fields):
@@ -197,7 +231,7 @@ def pack_directory(fields: Directory, order: str, offset: int) -> bytes:
             tail += data + b"\0" * (len(data) % 2)
             data = struct.pack(order + "I", position)
         table += struct.pack(order + "HHI", tag, kind, count) + data.ljust(4, b"\0")
-    return struct.pack(order + "H", len(fields)) + table + b"\0" * 4 + tail
+    return struct.pack(order + "H", len(fields)) + table + struct.pack(order + "I", following) + tail
 
 
 def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
@@ -218,11 +252,60 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
 
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:
     """Leave out pointers, which are made anew, and the 8-byte types of BigTIFF."""
-    return {tag: field for tag, field in fields.items() if tag not in _POINTERS and field.kind < 16}
+    return {tag: field for tag, field in fields.items() if tag not in POINTERS and field.kind < 16}
+
+
+_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_COLOURS = {
+    0: "gray, white is zero",
+    1: "gray",
+    2: "RGB",
+    3: "palette",
+    4: "mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "Lab",
+    9: "Lab",
+    10: "Lab",
+}
+
+
+def describe_tiff(data: bytes) -> str:
+    """Say what kind of picture a TIFF file holds, in the words of its tags."""
+    try:
+        reader = TiffReader(data)
+        fields, _ = reader.directory(reader.first())
+    except struct.error:
+        return "its first directory is damaged"
+
+    def stated(tag: Tag, default: int) -> int:
+        return reader.number(fields.get(tag)) or default
+
+    bits, samples, form = stated(Tag.BITS_PER_SAMPLE, 1), stated(Tag.SAMPLES_PER_PIXEL, 1), stated(Tag.SAMPLE_FORMAT, 1)
+    colours = reader.number(fields.get(Tag.PHOTOMETRIC)) or 0
+    text = f"a TIFF of {samples} x {bits}-bit {_FORMATS.get(form, 'untyped')} samples (SampleFormat {form})"
+    text += f", {_COLOURS.get(colours, 'unknown colours')} (PhotometricInterpretation {colours})"
+    text += ", in separate planes (PlanarConfiguration 2)" if stated(Tag.PLANAR_CONFIGURATION, 1) == 2 else ""
+    text += f", compression {stated(Tag.COMPRESSION, 1)}" if stated(Tag.COMPRESSION, 1) != 1 else ""
+    return text + (", a big-endian BigTIFF" if reader.big and reader.order == ">" else "")
+
+
+def with_right_header(exif: bytes) -> bytes:
+    """Return an EXIF block whose header fits its first directory: some programs state another byte order, or no such place.
+
+    It comes back as it is if no other header fits better.
+    """
+    orders = "<>" if exif[:2] == b"II" else "><"
+    for order in orders:
+        for offset in (*struct.unpack_from(f"{order}I", exif, 4), 8):
+            fixed = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset) + exif[8:]
+            if TiffReader(fixed).holds(offset) and struct.unpack_from(f"{order}HHH", fixed, offset)[2] in _SIZES:
+                return fixed
+    return exif
 
 
 def cut_directories(data: bytes) -> list[str]:
-    """Name the directories of a TIFF file or an EXIF block that lie beyond its end, wholly or in part."""
+    """Name the directories of a TIFF file or an EXIF block that lie beyond its end, wholly or in part, or within its header."""
     reader = TiffReader(data)
     fields, _ = reader.directory(reader.first())
     offsets = {

@@ -82,12 +82,8 @@ def write_photo(
         ()
     """
     target = Path(path)
-    kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
-    if kind is None:
-        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
-        raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
-    need_codec(kind, target)
-    _check_arguments(pixels, quality)
+    kind = writable_format(target, quality)
+    _check_pixels(pixels)
     notices: list[Notice] = []
     pixels = _fitting(target, pixels, kind, like, notices)
     metadata = _metadata(target, pixels, kind, like, provenance, notices)
@@ -97,7 +93,7 @@ def write_photo(
         elif kind == "PNG":
             data = encode_png(pixels, metadata, fast)
         elif kind == "TIFF":
-            data = encode_tiff(pixels, metadata)
+            data = encode_tiff(pixels, metadata, like.channels if like else ())
         elif kind == "WEBP":
             lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
             data = encode_webp(pixels, metadata, quality, lossless=not lossy)
@@ -111,6 +107,23 @@ def write_photo(
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
     write_file(target, data)
     return tuple(notices)
+
+
+def writable_format(target: Path, quality: int | None = None) -> str:
+    """Return the format in which a file of this ending is written, :attr:`Photo.format`, before there are pixels for it.
+
+    Raises:
+        InputError: a quality that :func:`write_photo` would refuse.
+        ImageError: an unknown ending, or one whose package is missing.
+    """
+    kind = FORMAT_OF_SUFFIX.get(target.suffix.lower())
+    if kind is None:
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
+        raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
+    need_codec(kind, target)
+    if quality is not None and (isinstance(quality, bool) or not (isinstance(quality, int) and 1 <= quality <= 100)):
+        raise InputError(f"quality: expected a whole number from 1 to 100, got {quality!r}.")
+    return kind
 
 
 def is_transparent(pixels: np.ndarray) -> bool:
@@ -130,14 +143,12 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
     write_file(Path(target), read_bytes(Path(source)))
 
 
-def _check_arguments(pixels: np.ndarray, quality: int | None) -> None:
+def _check_pixels(pixels: np.ndarray) -> None:
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or 0 in pixels.shape:
         shape = getattr(pixels, "shape", type(pixels).__name__)
         raise InputError(f"pixels: expected an array [H,W,3] RGB or [H,W,4] RGBA, got {shape}.")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"pixels: expected uint8 or uint16, got {pixels.dtype}; scale and round them first.")
-    if quality is not None and (isinstance(quality, bool) or not (isinstance(quality, int) and 1 <= quality <= 100)):
-        raise InputError(f"quality: expected a whole number from 1 to 100, got {quality!r}.")
 
 
 def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, notices: list[Notice]) -> np.ndarray:
@@ -170,6 +181,7 @@ def _metadata(
         kept = Metadata(like.icc, like.exif, like.xmp, like.dpi, like.extras if like.format == kind else ())
         dropped = sorted({TIFF_EXTRAS.get(int(name), name) if name.isdigit() else name for name, _ in like.extras})
         dropped = [] if kept.extras else [name for name in dropped if name not in _HARMLESS_EXTRAS]
+        dropped += ["another channel"] if like.channels and kind != "TIFF" else []
     if kept.exif:
         kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
     if provenance is not None:

@@ -75,6 +75,11 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
     return f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}."
 
 
+def overwritten(source: str | os.PathLike[str]) -> str:
+    """Return the sentence that says that a result would take its source's place, which is refused."""
+    return f"{source}: input and output are the same file; choose another output, it is kept."
+
+
 def remedy(error: OSError) -> str:
     """Return what a person can do about a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):

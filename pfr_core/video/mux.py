@@ -308,10 +308,10 @@ def _of_track(stream: Any) -> dict[str, str]:
     return {name: text for name, text in stream.metadata.items() if name in ("language", "title", "handler_name")}
 
 
-def _chapters(chapters: Sequence[Mapping[str, Any]], offset: Fraction, clip: Clip) -> list[dict[str, Any]]:
+def _chapters(chapters: Sequence[Mapping[str, Any]], offset: Fraction, clip: Clip) -> list[Any]:
     """Return the chapters of the part that is kept, counted from its beginning."""
     most = None if clip.end is None else clip.end - clip.start
-    kept = []
+    kept = list[Any]()
     for chapter in chapters:
         start, end = (float(chapter[name] * chapter["time_base"] - offset) for name in ("start", "end"))
         start, end = max(0.0, start), end if most is None else min(most, end)

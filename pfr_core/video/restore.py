@@ -18,9 +18,9 @@ from ..faces.detect import Detector
 from ..options import ClipOptions, RestoreOptions
 from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
-from ..session import ShouldStop
-from ..support.files import replacing, unwritable
+from ..support.files import overwritten, replacing, unwritable
 from ..support.notice import Notice, Tally
+from ..work import ShouldStop
 from . import RESULT_SUFFIXES, is_sequence
 from .mux import assemble
 from .read import Clip, seconds, video_of
@@ -96,7 +96,7 @@ def restore_clip(
     options, clip = options or restorer.options, clip or ClipOptions()
     footage, target = footage_of(source, clip), Path(target)
     if target.exists() and footage.path.exists() and target.samefile(footage.path):
-        raise InputError(f"{source}: input and output are the same file; choose another output, it is kept.")
+        raise InputError(overwritten(footage.path))
     suffix = target.suffix.lower()
     if suffix not in RESULT_SUFFIXES and not (suffix in PICTURES and is_sequence(target)):
         raise InputError(f"{target}: clips are written as {', '.join(RESULT_SUFFIXES)}; give the output one of these endings.")

@@ -9,7 +9,7 @@ from ..compose import Pasted, stacked
 from ..options import RestoreOptions
 from ..photo.arrays import Array
 from ..restorer import FaceRestorer
-from ..session import ShouldStop, Work
+from ..work import ShouldStop, Work
 from .steady import Steady
 from .track import Track
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..photo.arrays import Array
 from ..support.choices import ClipCodec
-from .read import EXACT, Frame, Shot
+from .read import EXACT, Shot
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
 
     Where ``image`` is the shot's own pixels, the source's own values are kept, which RGB and back would change by rounding.
     """
-    pixels = shot.pixels if image is None else image
+    pixels: Any = shot.pixels if image is None else image
     same_place = np.array_equal(shot.turn, np.eye(2)) and pixels.shape[:2] == (shot.raw.height, shot.raw.width)
     old = shot.raw.reformat(format=form, interpolation=EXACT) if same_place else None
     fits = not even or not (pixels.shape[0] % 2 or pixels.shape[1] % 2)
@@ -182,7 +182,7 @@ def _own_format(shot: Shot) -> str:
     return "yuv444p" if shot.depth <= 8 else "yuv444p16le"
 
 
-def _even(frame: Frame) -> Frame:
+def _even(frame: Array) -> Array:
     """Make sides even, as 4:2:0 colour needs them: an odd one gets its last line twice."""
     height, width = frame.shape[:2]
     if height % 2 or width % 2:

@@ -184,6 +184,17 @@ def test_an_index_that_no_face_has_is_an_error_of_detect(tmp_path: Path, capsys:
     )
 
 
+def test_restore_names_a_photo_that_has_other_faces_than_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A photo without any face passes through, as ever; one with faces, none of which is restored, would look as if it were."""
+    faceless, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    with_face = ROOT / "examples" / "degraded.jpg"
+    arguments = ("--device", "cpu", "--detector", "builtin", "--select", "index", "--indices", 9)
+    refused(capsys, pfr("restore", with_face, "-o", out, *arguments), "degraded.jpg", "no face [9]", "1 faces were found")
+    assert not out.exists()
+    assert pfr("restore", faceless, "-o", out, *arguments) == 0
+    assert (out / "a.png").read_bytes() == faceless.read_bytes() and "no face [9]" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     command = [sys.executable, "-m", "pfr_core", "weights", "list"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pfr_core import FaceRestorer, RestoreOptions, load_face_model
@@ -236,6 +238,41 @@ def test_the_command(
     assert CODEFORMER_LICENCE in capsys.readouterr().out
 
 
+def test_an_option_that_a_published_model_lacks_is_refused_before_its_download(
+    aligned: Path, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("gfpgan-1.4", aligned)
+    out = tmp_path / "out"
+    assert main(["restore", str(aligned), "-o", str(out), "--model", "gfpgan-1.4", "--fidelity", "0.9"]) == 2
+    assert "--fidelity: the model gfpgan-1.4 has no such option" in capsys.readouterr().err
+    several = ["compare", str(aligned), "--models", "default", "gfpgan-1.4", "-o", str(tmp_path / "sheet.png")]
+    assert main([*several, "--fidelity", "0.9"]) == 2
+    assert "fidelity: none of these models has such an option" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_names_that_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    (tmp_path / "folder.pth").mkdir()
+    for name in ("x" * 300 + ".pth", "nul\0.pth", str(tmp_path / "loop.pth"), str(tmp_path / "folder.pth")):
+        with pytest.raises(CheckpointError, match=r"no such model file.*Known names: default"):
+            load_face_model(name)
+    (tmp_path / "empty.pth").touch()
+    refused(tmp_path / "empty.pth", r"no file of tensors \(.+\)")
+    torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "script.pth")
+    refused(tmp_path / "script.pth", r"no file of tensors \([^()]*TorchScript[^()]*\)\. Download it again")
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "mine.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "mine.pth") as mine,
+        zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for name in mine.namelist():
+            out.writestr(name, mine.read(name))
+    refused(tmp_path / "small.pth", "refused: its content is compressed")
+    (tmp_path / "face.png").touch()
+    refused(tmp_path / "face.png", r"no model file; those end in .*\.onnx")
+
+
 @pytest.mark.slow
 def test_a_model_is_fetched_by_its_name(
     files: Files, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -298,6 +335,7 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
     for state, says in (
         ({"module.ClassHead.0.conv1x1.weight": torch.ones(1)}, "it is a face detector"),
         ({"out_mask_conv.conv2d.weight": torch.ones(1)}, "it is a face parser"),
+        ({"final_linear.1.weight": torch.ones(1), "convs.0.0.weight": torch.ones(1)}, "it is a GPEN discriminator; pass it as"),
         ({"some.weight": torch.ones(1)}, "of no kind that is known here"),
         ({"conv_body_first.0.weight": torch.ones(1), "stylegan_decoder.constant_input.weight": torch.ones(1),
           "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*download gfpgan-1.4"),
@@ -313,13 +351,54 @@ def test_an_upscaler(tmp_path: Path) -> None:
     refused(tmp_path / "up.pth", "it is ESRGAN, which enlarges or cleans whole pictures.*pfr weights list")
 
 
+def test_shapes_of_which_no_network_can_be_built(tmp_path: Path) -> None:
+    names = ("encoder.conv_in.weight", "quantize.embedding.weight", "decoder.up.5.attn.0.norm2.weight", "quant_conv.weight")
+    for shape in ((1,), (7, 5, 1, 1)):
+        torch.save({name: torch.ones(shape[:2] if "quantize" in name else shape) for name in names}, tmp_path / "odd.pth")
+        refused(tmp_path / "odd.pth", "no network can be built of its tensors")
+
+
 def test_tensors_that_are_missing(files: Files, tmp_path: Path) -> None:
     state = dict(network("restoreformer").state_dict())
     del state["decoder.conv_out.weight"]
     torch.save({"params": state}, tmp_path / "part.pth")
-    refused(tmp_path / "part.pth", "not those of a whole RestoreFormer. Download the file again")
+    refused(tmp_path / "part.pth", r"whole RestoreFormer. Download the file again. \(1 missing, first decoder.conv_out.weight\)$")
     (tmp_path / "cut.pth").write_bytes(files["restoreformer"].read_bytes()[:100_000])
     refused(tmp_path / "cut.pth", "damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda value: value.to(torch.int64), lambda value: value.to_sparse(), lambda value: value.to(torch.complex64)],
+    ids=["integers", "sparse", "complex"],
+)
+def test_tensors_of_another_type(change: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    state = dict(network("restoreformer").state_dict())
+    state["quant_conv.bias"] = change(state["quant_conv.bias"])
+    torch.save({"params": state}, tmp_path / "odd.pth")
+    refused(tmp_path / "odd.pth", r"whole RestoreFormer.*\(1 not of plain numbers, first quant_conv.bias\)$")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_file_of_another_precision_runs_in_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = {name: value.to(dtype) for name, value in network("restoreformer").state_dict().items()}
+    save_file(state, tmp_path / "mine.safetensors")
+    net = FaceRestorer(tmp_path / "mine.safetensors", device="cpu").net
+    assert net.kind == "RestoreFormer" and net.place[1] == torch.float32
+    assert torch.equal(net.state_dict()["net.quant_conv.bias"], state["quant_conv.bias"].float())
+
+
+def test_a_result_names_the_file_that_was_loaded(tmp_path: Path, tiny_model: Path, aligned: Path) -> None:
+    """Not the one that has its name when the result is written."""
+    digest = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    restorer = FaceRestorer(tiny_model, device="cpu")
+    tiny_model.unlink()
+    assert restorer.restore_file(aligned, tmp_path / "out.png", aligned=True).changed
+    with Image.open(tmp_path / "out.png") as image:
+        assert digest in str(image.info) and tiny_model.name in str(image.info)
+    restorer.release()
+    with pytest.raises(CheckpointError, match="no such model file"):
+        restorer.restore(aligned, aligned=True)
 
 
 def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +439,7 @@ class Plain(nn.Module):
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Any:
         y = nn.functional.pixel_shuffle(self.conv(x), self.enlarge)
         y = y if weight is None else y * weight.float()
-        return (y, y.mean()) if self.several else y
+        return (y.mean((2, 3)), y) if self.several else y
 
 
 @pytest.fixture(scope="module")
@@ -369,10 +448,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     pytest.importorskip("onnx")
     folder = tmp_path_factory.mktemp("onnx")
 
-    def export(net: nn.Module, *inputs: Tensor, size: int = 64) -> Path:
+    def export(net: nn.Module, *inputs: Tensor, size: int = 64, **more: Any) -> Path:
         path = folder / f"{len(list(folder.iterdir()))}.onnx"
         names = ["input", "weight"][: 1 + len(inputs)]
-        torch.onnx.export(net.eval(), (torch.zeros(1, 3, size, size), *inputs), path, input_names=names, dynamo=False)
+        torch.onnx.export(net.eval(), (torch.zeros(1, 3, size, size), *inputs), path, input_names=names, dynamo=False, **more)
         return path
 
     return export
@@ -409,11 +488,24 @@ def test_an_onnx_file_with_a_weight(export: Callable[..., Path]) -> None:
 
 
 @pytest.mark.slow
+def test_what_an_onnx_file_gives_beside_the_picture_is_passed_over(export: Callable[..., Path], files: Files) -> None:
+    """RestoreFormer's own export: the picture, the loss of its codes, codes and features."""
+    path = export(network("restoreformer"))
+    model: Any = load_face_model(path)
+    assert len(model.session.get_outputs()) > 1
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert (model.restore(x) - load_face_model(files["restoreformer"]).restore(x)).abs().max() < 1e-3
+
+
+@pytest.mark.slow
 def test_onnx_of_another_task(export: Callable[..., Path], tmp_path: Path) -> None:
     path = export(Plain(several=True))
-    refused(path, "restores no faces: it has 1 inputs and 2 outputs")
+    refused(path, r"restores no faces: \S+ is \[1, 3\], no picture")
+    refused(export(Plain(enlarge=2)), r"it makes \[1, 3, 128, 128\] of \[1, 3, 64, 64\]")
+    any_size = {"dynamic_axes": {"input": {2: "height", 3: "width"}}}
     with pytest.raises(CheckpointError, match=r"it makes \[1, 3, 128, 128\] of \[1, 3, 64, 64\]"):
-        load_face_model(export(Plain(enlarge=2))).restore(torch.zeros(1, 3, 64, 64))
+        load_face_model(export(Plain(enlarge=2), **any_size)).restore(torch.zeros(1, 3, 64, 64))
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:200])
     refused(tmp_path / "cut.onnx", "damaged or no ONNX file")
 

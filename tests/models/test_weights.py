@@ -136,7 +136,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("PFR_CACHE_DIR", str(folder))
     monkeypatch.setattr(disk, "_extra_folders", [])
-    monkeypatch.setattr(disk, "_hashed", set())
+    monkeypatch.setattr(disk, "_digests", {})
     return folder
 
 
@@ -331,8 +331,8 @@ def test_a_file_changed_after_it_was_checked_is_checked_again(
 ) -> None:
     entry = register(closed_port())
     path = put(tmp_path / "mine")
-    hasher = Mock(wraps=disk.sha256_of)
-    monkeypatch.setattr(disk, "sha256_of", hasher)
+    hasher = Mock(wraps=disk.hash_pieces)
+    monkeypatch.setattr(disk, "hash_pieces", hasher)
     disk.verify(path, entry)
     disk.verify(path, entry)
     assert hasher.call_count == 1
@@ -614,6 +614,96 @@ def test_the_next_download_goes_on(cache: Path, server: Server, register: Callab
     assert left.name == f"{FILE}.part" and disk.on_disk("test") is None
     kept = left.stat().st_size
     assert download.obtain("test").read_bytes() == BODY and asked == ["", f"bytes={kept}-"] and os.listdir(cache) == [FILE]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_connection_that_breaks_is_taken_up_again_at_once(
+    cache: Path, server: Server, register: Callable[..., Weights]
+) -> None:
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        if len(server.requests) > 1:
+            return ranges(handler)
+        handler.send_response(200)
+        handler.send_header("Accept-Ranges", "bytes")
+        handler.send_header("Content-Length", str(len(BODY)))
+        handler.end_headers()
+        handler.wfile.write(BODY[:1_000_000])
+        time.sleep(0.5)  # what was sent before a reset may be lost
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+    server.pages["/page"] = page
+    register(server.url("page"))
+    assert download.obtain("test").read_bytes() == BODY and len(server.requests) == 2
+
+
+@pytest.mark.usefixtures("large")
+def test_a_server_that_sends_another_piece_is_asked_for_all_of_it(
+    cache: Path, server: Server, register: Callable[..., Weights]
+) -> None:
+    asked: list[str] = []
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Range"] or "")
+        if not asked[-1]:
+            return send(handler, BODY)
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 1000-{len(BODY) - 1}/{len(BODY)}")
+        handler.send_header("Content-Length", str(len(BODY) - 1000))
+        handler.end_headers()
+        handler.wfile.write(BODY[1000:])
+
+    server.pages["/page"] = page
+    register(server.url("page"))
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(BODY[:500_000])
+    assert download.obtain("test").read_bytes() == BODY and asked == ["bytes=500000-", ""] and os.listdir(cache) == [FILE]
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("left", [BODY, BODY[:-1] + b"\0", BODY + b"more"], ids=["whole", "damaged", "longer"])
+def test_what_is_left_may_have_all_bytes(left: bytes, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    """Of a process that was killed before the last step, or of another version of the file: servers have nothing more to send."""
+    register(server.url("good"))
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(left)
+    assert download.obtain("test").read_bytes() == BODY and os.listdir(cache) == [FILE]
+    assert len(server.requests) == (0 if left == BODY else 1)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_server_whose_file_is_shorter_than_what_is_left(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    server.pages["/page"] = lambda handler: send(handler, b"no such range", status=416)
+    register(server.url("page"), server.url("good"))
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(BODY[:500_000])
+    assert download.obtain("test").read_bytes() == BODY
+    assert [path for path, _ in server.requests] == ["/page", "/page", "/good"], "from the start, and then elsewhere"
+
+
+@pytest.mark.usefixtures("large")
+def test_a_killed_download_is_gone_on_from(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    """That of a process which still writes is left alone."""
+    server.pages["/ranges"] = ranges
+    register(server.url("ranges"))
+    cache.mkdir()
+    killed, older, busy = (cache / f"{FILE}.{number}-abcd0123.part" for number in (1, 2, 3))
+    for path, length in ((killed, 700_000), (older, 400_000), (busy, 900_000)):
+        path.write_bytes(BODY[:length])
+    for path in (killed, older):
+        os.utime(path, (0, 0))
+    seen: list[int] = []
+    assert download.obtain("test", progress=lambda done, total: seen.append(done)).read_bytes() == BODY
+    assert seen[0] > 700_000 and sorted(os.listdir(cache)) == sorted([FILE, busy.name])
+
+
+def test_a_download_is_hashed_while_it_is_written(
+    cache: Path, server: Server, register: Callable[..., Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(server.url("good"))
+    download.obtain("test")
+    monkeypatch.setattr(disk, "hash_pieces", Mock(side_effect=AssertionError))
+    assert disk.on_disk("test") == cache / FILE and disk.sha256_of(cache / FILE) == SHA
 
 
 def size(folder: Path) -> int:

@@ -75,7 +75,7 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "comfy_api", ModuleType("comfy_api"))
     monkeypatch.setitem(sys.modules, "comfy_api.input_impl", api)
     source = make_clip(tmp_path / "a.mp4", 5)
-    video, count = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)))["result"]
+    video, count = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), color_match="none")["result"]
     (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
     change = np.abs(after - before).mean(axis=(0, 1))
-    assert times == new_times and count == 1 and change[44:52].mean() > 3 * change[:16].mean()
+    assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -31,6 +32,8 @@ from pfr_core import load_model
 from pfr_core.cli import main as pfr
 from pfr_core.faces.detect import Detector
 from pfr_core.models.disk import on_disk
+from tests.models.test_gpen import in_gpen_layout, random_gpen
+from tests.models.test_kinds import Files
 from tests.nodes.comfyui_server import (
     PACK,
     NodeError,
@@ -208,7 +211,7 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server
     ("changes", "words"),
     [
         ({"3": {"model": "broken.safetensors"}}, "broken.safetensors"),
-        ({"3": {"model": "gone.pth"}}, "not in models/facerestore_models any more"),
+        ({"3": {"model": "gone.pth"}}, "not in models/facerestore_models on this machine"),
         ({"3": {"device": "cpu", "dtype": "fp16"}}, "fp16 on a CPU"),
         ({"4": {"detector": "retinaface_resnet50"}}, "detection_Resnet50_Final.pth"),
         ({"4": {"select": "index", "indices": "first"}}, "write whole numbers"),
@@ -267,6 +270,46 @@ def test_the_model_is_loaded_once_and_given_back_even_after_a_stop(server: Serve
     assert saved(server.run(graph(strength=0.6)))
     assert loads() == before + 1, "it had been given back"
     assert "Traceback" not in server.log.read_text().split("Processing interrupted")[-1]
+
+
+def probe(server: Server, number: int) -> dict[str, Any]:
+    """Return what the neighbour's node tells of memory."""
+    outputs = server.run({"1": {"class_type": "NeighbourProbe", "inputs": {"number": number}}})
+    told: dict[str, Any] = json.loads(outputs["1"]["text"][0])
+    return told
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+def test_models_of_others_restore_switch_and_give_memory_back(server: Server, tmp_path: Path) -> None:
+    """Where an extra is not installed, its node says so."""
+    files, folder = Files(tmp_path), server.folder / "models" / "facerestore_models"
+    made = {files[kind]: kind for kind in ("gfpgan", "codeformer", "restoreformer", "restoreformer++")}
+    gpen = tmp_path / "my-gpen.pth"
+    torch.save(in_gpen_layout(random_gpen()), gpen)
+    classes = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "gpen": "PFR"}
+    (folder / "damaged.onnx").write_bytes(b"no model")
+    for path in (*made, gpen):
+        (folder / path.name).symlink_to(path)
+    before = probe(server, 1)
+    for path, kind in (*made.items(), (gpen, "gpen"), *list(made.items())[:1]):
+        prompt = graph(source="degraded.jpg", detector="builtin", only_bad_faces=False)
+        prompt["3"]["inputs"]["model"] = path.name
+        prompt["7"] = {"class_type": "NeighbourProbe", "inputs": {"number": 0, "image": ["4", 0]}}
+        try:
+            outputs = server.run(prompt)
+        except NodeError as error:
+            assert kind == "codeformer" and "pip install spandrel_extra_arches" in str(error)
+            continue
+        told = json.loads(outputs["7"]["text"][0])
+        assert told["networks"] == [classes.get(kind, "RestoreFormer")] and told["held"] == 1, "the one before is gone"
+        assert not np.array_equal(pixels(server.file(saved(outputs)[0])), pixels(EXAMPLES / "degraded.jpg"))
+    prompt["3"]["inputs"]["model"] = "damaged.onnx"
+    with pytest.raises(NodeError, match=r"damaged\.onnx: (damaged or no ONNX file|ONNX files need onnxruntime)"):
+        server.run(prompt)
+    free(server)
+    after = probe(server, 2)
+    assert after["networks"] == [] and after["held"] == 0
+    assert after["resident"] - before["resident"] < min(path.stat().st_size for path in made), "less than one of them takes"
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")

@@ -92,7 +92,15 @@ def test_only_model_files_are_offered(pack: Any) -> None:
     downloadable = [weights for weights in restorers() if weights.urls]
     assert offered[3:] == [weights.name for weights in downloadable] and "gpen-512" not in offered
     assert all(weights.licence in widget["tooltip"] for weights in downloadable)
-    assert "gone.pth is not in models/facerestore_models any more" in load.VALIDATE_INPUTS("gone.pth")
+
+
+def test_a_graph_made_for_a_model_that_is_not_here_says_what_to_do(pack: Any) -> None:
+    load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
+    said = load.VALIDATE_INPUTS("gone.pth")
+    assert said == ("gone.pth is not in models/facerestore_models on this machine. Choose another model, or put the file there.")
+    for name in ("GFPGANv1.4.pth", "sub/GFPGANv1.4.pth", "sub\\GFPGANv1.4.pth"):
+        assert "Choose gfpgan-1.4, which is downloaded when it is first used" in load.VALIDATE_INPUTS(name)
+    assert "Choose another model" in load.VALIDATE_INPUTS("GPEN-BFR-512.pth"), "PFR does not download it"
 
 
 def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:
@@ -463,3 +471,5 @@ def test_models_side_by_side(run: Any) -> None:
     assert (sheet[0] - torch.from_numpy(to_float(expected.sheet))).abs().max() < 1.01 / 255, "faces one by one, or in a batch"
     with pytest.raises(Exception, match="No face was found"):
         run("CompareModels", image=torch.full((1, 64, 64, 3), 0.5), model=model, detector="builtin")
+    shown = run.show("CompareModels", image=photo, model=model, detector="builtin", fidelity=0.9)
+    assert "Fidelity was ignored: this model has no such option." in shown["ui"]["text"]

@@ -90,6 +90,16 @@ def test_help_is_translated(pack: Any, language: str, honest: str) -> None:
         assert text.count("\n## ") == (ROOT / "web" / "js" / "docs" / f"{name}.md").read_text().count("\n## "), name
 
 
+def test_german_help_is_that_of_its_node(pack: Any) -> None:
+    """There is some of it only: of the nodes that load and compare models."""
+    names = json.loads((ROOT / "locales" / "de" / "nodeDefs.json").read_text())
+    pages = {path.parent.name: path.read_text() for path in (ROOT / "web" / "js" / "docs").glob("*/de.md")}
+    assert {"PFRLoadModel", "PFRCompareModels"} <= set(pages)
+    for name, text in pages.items():
+        assert text.startswith(f"# {names[name]['display_name'].removesuffix(' (PFR)')}\n"), name
+        assert "kein Beweis für die Identität" in text, name
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_name_is_translated_and_none_is_left_over(pack: Any, language: str) -> None:
     texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from pfr_core.errors import InputError
 from pfr_core.photo.arrays import unpack
+from pfr_core.photo.pillow import notices_of
 from pfr_core.photo.read import read_photo
 
 RNG = np.random.default_rng(0)
@@ -100,6 +102,20 @@ def test_a_pil_image_without_readable_exif_is_as_it_is() -> None:
     image.info["exif"] = b"Exif\0\0nothing"
     (frame,), repack = unpack(image)
     assert frame.shape == (3, 4, 3) and repack([frame]).info["exif"] == image.info["exif"]
+    (notice,) = notices_of(image)
+    assert notice.kind == "damaged_exif" and "nothing of its EXIF data can be read" in notice.text
+
+
+def test_a_pil_image_says_that_its_exif_is_cut(tmp_path: Path) -> None:
+    """A GPS block beyond the end: what can be read is kept, the orientation too, and it is said."""
+    orientation, gps = struct.pack(">HHIHxx", 0x0112, 3, 1, 6), struct.pack(">HHII", 0x8825, 4, 1, 1_000_000)
+    block = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + orientation + gps + b"\0" * 4
+    for name in ("a.jpg", "a.png"):
+        Image.new("RGB", (4, 3)).save(tmp_path / name, exif=block)
+        with Image.open(tmp_path / name) as image:
+            (frame,), _ = unpack(image)
+            (notice,) = notices_of(image)
+        assert frame.shape == (4, 3, 3) and notice.kind == "damaged_exif" and "the GPS part" in notice.text
 
 
 def test_a_gray_profile_goes_with_the_gray() -> None:

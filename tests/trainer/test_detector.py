@@ -17,6 +17,7 @@ from PIL import Image
 from pfr_core import Face
 from pfr_core.errors import InputError
 from pfr_core.faces.detect import Detector
+from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe
 from trainer.cli import main
 from trainer.data.detector import pictures
@@ -85,7 +86,7 @@ def test_labels_of_composites_are_where_the_dots_are(monkeypatch: pytest.MonkeyP
                 if 2 <= x < 254 and 2 <= y < 254:
                     looked += 1
                     colour = sample.image[y, x].astype(int)
-                    swapped = COLOURS[pictures.MIRRORED[number]]
+                    swapped = COLOURS[MIRRORED[number]]
                     mirrored += np.abs(colour - swapped).max() < 60
                     seen += min(np.abs(colour - COLOURS[number]).max(), np.abs(colour - swapped).max()) < 60
     # Where another face or a bar lies over a point its dot is not to be seen. Half of the faces are mirrored, and their

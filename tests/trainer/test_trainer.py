@@ -485,7 +485,7 @@ def test_bad_input_is_named(
         "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
         "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],
-        "Check --config": ["restore", "--config", str(tmp_path / "none.json"), "--out", str(tmp_path / "f")],
+        "Check the path": ["restore", "--config", str(tmp_path / "none.json"), "--out", str(tmp_path / "f")],
     }
     for expected, arguments in cases.items():
         assert main(arguments) == 1

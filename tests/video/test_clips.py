@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import struct
@@ -17,15 +18,17 @@ import numpy as np
 import pytest
 
 from pfr_core import Face, RestoreOptions
+from pfr_core.cli import main
 from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import ClipOptions
 from pfr_core.photo.photo import Provenance
+from pfr_core.photo.read import read_photo
 
 av = pytest.importorskip("av")
 
 from pfr_core.video.mux import _STYLE  # noqa: E402
-from pfr_core.video.read import Clip, ClipInfo, Shot, seconds  # noqa: E402
+from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, restore_clip  # noqa: E402
 from pfr_core.video.write import Piece  # noqa: E402
 
@@ -370,17 +373,15 @@ def test_what_is_no_clip_is_refused_by_name(tmp_path: Path, content: bytes, word
     assert os.listdir(tmp_path) == ["holiday.mp4"]
 
 
-@pytest.mark.parametrize("cover", [False, True])
-def test_sound_alone_is_no_clip(tmp_path: Path, cover: bool) -> None:
+def test_a_picture_on_a_cover_is_no_video() -> None:
+    cover, film = (SimpleNamespace(disposition=kind) for kind in (av.stream.Disposition.attached_pic, av.stream.Disposition(0)))
+    for streams, chosen in (([cover, film], film), ([cover], None)):
+        assert video_of(SimpleNamespace(streams=SimpleNamespace(video=streams))) is chosen
+
+
+def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as file:
-        if cover:
-            picture = file.add_stream("mjpeg", rate=1)
-            picture.width = picture.height = 16
-            picture.pix_fmt = "yuvj420p"
-            picture.disposition = av.stream.Disposition.attached_pic
-            file.mux(picture.encode(av.VideoFrame(16, 16, "yuvj420p")))
-            file.mux(picture.encode())
         audio = file.add_stream("aac", rate=SOUND_RATE, layout="mono")
         heard = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
         heard.sample_rate = SOUND_RATE
@@ -445,3 +446,26 @@ def test_times_are_typed_in_the_usual_ways() -> None:
     assert [seconds(text) for text in ("80", "1:20", "0:01:20.5")] == [80, 80, 80.5]
     with pytest.raises(InputError, match="end must come later"):
         Clip(Path("a.mp4"), 5.0, 3.0)
+
+
+# --- The commands --------------------------------------------------------------------------------------------------------
+
+
+def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [FACE.moved(1, (-24, 0)), FACE.moved(1, (24, 0))]
+    monkeypatch.setattr("pfr_core.faces.detect.Detector.detect", lambda self, image, **how: two)
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    assert main(["faces", str(source), "-o", str(tmp_path / "sheet.png")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["index"], each["first"], each["last"]) for each in told["faces"]] == [(0, 0, 3), (1, 0, 3)]
+    assert read_photo(tmp_path / "sheet.png").pixels.shape == (128 + 24, 2 * 128, 3)
+    given = ["restore", str(source), "--model", str(tiny_model), "--device", "cpu", "--color-match", "none"]
+    for options, changed in ((["--select", "index", "--indices", "1"], (False, True)), (["--strengths", "1=0"], (True, False))):
+        target = tmp_path / "b.mkv"
+        assert main([*given, "-o", str(target), "--codec", "ffv1", "--overwrite", *options]) == 0
+        difference = np.abs(pictures(target)[1] - pictures(source)[1]).max(axis=(0, 1))
+        assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
+    assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 1
+    assert "write the number of a face" in capsys.readouterr().err

@@ -70,6 +70,7 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     progress: Any = lambda done, **more: seen.append((done, more["desc"]))  # noqa: E731
     _, told, *_ = tab.restore(VISITOR, "gfpgan-1.4", progress)
     assert (tmp_path / "cache" / tiny_model.name).is_file() and seen[0][1] == "Downloading gfpgan-1.4"
+    assert summary(Context(Engine({"gfpgan-1.4": "gfpgan-1.4"}), context.sessions, Limits()), "gfpgan-1.4") == "512 px"
     assert "2 of 2 faces restored" in told
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from pfr_core import Degradation
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
+from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.geometry import rescale
 from pfr_core.photo.photo import images_below
 
@@ -290,7 +291,7 @@ class FaceDataset(TrainingSet):
         if flip:
             truth, mask = np.ascontiguousarray(truth[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
             boxes = flip_boxes(boxes, self.size)
-            points = ((self.size - 1, 0) + points * (-1, 1))[[1, 0, 2, 4, 3]]
+            points = ((self.size - 1, 0) + points * (-1, 1))[MIRRORED]
         sample = {
             "truth": _channels_first(resize_square(truth, self.size)),
             "mask": torch.from_numpy(mask)[None],

@@ -294,7 +294,7 @@ def write_crops(
     for photo in photos:
         found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
         for face in photo.faces:
-            match = max(found, key=lambda other: face.iou(other), default=None)
+            match = max(found, key=face.iou, default=None)
             if match is not None and face.iou(match) >= IOU and len(columns) < most:
                 pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, match)]
                 columns.append(np.concatenate(pair))

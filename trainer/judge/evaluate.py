@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, load_face_model, load_model
+from pfr_core.cli.common import fetch_model
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
 from pfr_core.models.checkpoint import model_file, read_checkpoint
@@ -76,6 +77,8 @@ def evaluate_command(
         raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
     place = resolve_device(device)
     pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
+    for model in models:
+        fetch_model(model)  # its licence is told first
     names = {model: model if len(models) > 1 else "model" for model in models}
     methods: dict[str, Method] = {"degraded input": lambda image: image}
     if denoiser:

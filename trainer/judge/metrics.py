@@ -1,16 +1,15 @@
 """How good images are, by several measures. One function judges for validation and for ``evaluate``.
 
 PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Sharpness as a share
-of the truth's. Perceptual
-distance, identity similarity and KID by the networks of :mod:`trainer.judge.features`; NIQE of its own. A network whose
-features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
+of the truth's. Perceptual distance, identity similarity and KID by the networks of :mod:`trainer.judge.features`; NIQE of its
+own. A network whose features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ from ..data.dataset import RGB8, to_signed
 from ..losses import unit_distance
 from ..run.config import IdentityName, Metric, PerceptualName
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork
-from .niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
+from .niqe import FILE, SMALLEST, niqe, read_pristine
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ HIGHER_IS_BETTER: tuple[Metric, ...] = ("psnr", "ssim", "sharpness", "identity")
 assert tuple(TITLES) == get_args(Metric)
 
 Scores = dict[Metric, float]
+T = TypeVar("T")
 Points = npt.NDArray[np.float64]
 
 
@@ -57,18 +57,13 @@ class Judge:
 
     def __init__(self, perceptual: PerceptualName | None, identity: IdentityName | None, device: torch.device) -> None:
         self.device = device
-        self.perceptual = perceptual and self._have(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
-        self.identity = identity and self._have(lambda: IdentityNetwork(identity).to(device), "identity similarity")
-        self.features = self._have(lambda: DetectorFeatures().to(device), "KID")
-        self.pristine: Pristine | None = self._have(lambda: read_pristine(supplied(FILE)), "NIQE")
-
-    @staticmethod
-    def _have(load: Any, what: str) -> Any:
-        try:
-            return load()
-        except WeightsError as error:
-            log.warning("%s is left out: %s", what, error)
-            return None
+        self.perceptual = self.identity = None
+        if perceptual is not None:
+            self.perceptual = _had(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
+        if identity is not None:
+            self.identity = _had(lambda: IdentityNetwork(identity).to(device), "identity similarity")
+        self.features = _had(lambda: DetectorFeatures().to(device), "KID")
+        self.pristine = _had(lambda: read_pristine(supplied(FILE)), "NIQE")
 
     @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
@@ -102,6 +97,14 @@ class Judge:
 
     def _tensor(self, image: RGB8) -> Tensor:
         return to_signed(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
+
+
+def _had(load: Callable[[], T], what: str) -> T | None:
+    try:
+        return load()
+    except WeightsError as error:
+        log.warning("%s is left out: %s", what, error)
+        return None
 
 
 def psnr(truth: RGB8, image: RGB8) -> float:

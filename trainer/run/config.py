@@ -280,7 +280,7 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         values = json.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Check --config.") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
     except ValueError as error:
         raise InputError(f"{path}: no configuration of a run ({error}). Pass the config.json of one.") from error
     if isinstance(values, dict) and "pictures" in values:

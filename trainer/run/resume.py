@@ -22,7 +22,7 @@ def resumed(options: argparse.Namespace, movable: Collection[str]) -> dict[str, 
     """
     if not getattr(options, "out", ""):
         raise InputError("Say with --out which run to resume.")
-    refused = set(vars(options)) - {"command", "handler", "resume", "out", *movable}
+    refused = set(vars(options)) - {"command", "resume", "out", *movable}
     if refused:
         raise InputError(
             f"--resume goes on with the run's own options, so {flag(min(refused))} cannot be given; "

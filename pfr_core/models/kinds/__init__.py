@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ...network.face_model import FaceModel
+from .. import gpen
 
 _KINDS = ("gfpgan.GFPGAN", "codeformer.CodeFormer", "restoreformer.RestoreFormer")
 
@@ -47,6 +48,8 @@ def described(state: Mapping[str, Tensor]) -> str:
         return "a face detector (RetinaFace), for the folder of detectors and --detector"
     if "out_mask_conv.conv2d.weight" in state:
         return "a face parser (ParseNet), for masks"
+    if gpen.is_gpen_discriminator(state):
+        return gpen.DISCRIMINATOR
     from spandrel import MAIN_REGISTRY
 
     found = next((each.architecture.id for each in MAIN_REGISTRY.architectures("detection") if each.detect(dict(state))), None)

@@ -1,6 +1,7 @@
 """ONNX files of restoration networks, as FaceFusion, ReActor and others pass them on, through onnxruntime.
 
-Such a file has one picture as its input, [B,3,S,S] RGB in [-1,1], and one as its output; CodeFormer's has its weight w beside it.
+Such a file has one picture as its input, [B,3,S,S] RGB in [-1,1], and one as its first output; CodeFormer's has its weight w
+beside the first. What more comes out is of use in training only: files of CodeFormer and RestoreFormer++ have codes and features.
 """
 
 from __future__ import annotations
@@ -44,15 +45,17 @@ class OnnxModel(FaceModel):
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         pictures = [each for each in inputs if len(each.shape) == 4]
         others = [each for each in inputs if len(each.shape) < 2]
-        if len(outputs) != 1 or len(pictures) != 1 or len(pictures) + len(others) != len(inputs) or len(others) > 1:
+        if not outputs or len(pictures) != 1 or len(pictures) + len(others) != len(inputs) or len(others) > 1:
             raise self._other_task(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
-        self._picture, self._weight = pictures[0], others[0] if others else None
+        self._picture, self._weight, self._answer = pictures[0], others[0] if others else None, outputs[0].name
         for each in (self._picture, outputs[0]):
             if len(each.shape) != 4 or not (each.shape[1] == 3 or each.shape[1] is None or isinstance(each.shape[1], str)):
                 raise self._other_task(f"{each.name} is {each.shape}, no picture [B,3,S,S]")
         sides = {side for side in self._picture.shape[2:] if isinstance(side, int)}
         if len(sides) > 1 or any(each.type not in TYPES for each in inputs):
             raise self._other_task(f"its picture is {self._picture.type} {self._picture.shape}")
+        if sides and {side for side in outputs[0].shape[2:] if isinstance(side, int)} - sides:
+            raise self._other_task(f"it makes {outputs[0].shape} of {self._picture.shape}")
         self.size = sides.pop() if sides else UNKNOWN_SIZE
         self.options = ("fidelity",) if self._weight is not None else ()
         self._one_by_one = self._picture.shape[0] == 1
@@ -88,13 +91,13 @@ class OnnxModel(FaceModel):
         given: dict[str, Any] = {self._picture.name: pixels}
         if self._weight is not None:
             given[self._weight.name] = np.full([1] * len(self._weight.shape), fidelity, TYPES[self._weight.type])
-        (image,) = self.session.run(None, given)
+        (image,) = self.session.run([self._answer], given)
         if image.shape != pixels.shape:
             raise self._other_task(f"it makes {list(image.shape)} of {list(pixels.shape)}")
         return torch.from_numpy(image.astype(np.float32))
 
     def _other_task(self, reason: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.path}: this ONNX network restores no faces: {reason}. PFR takes those with one picture in, one of the same "
-            "size out, and at most a weight beside it."
+            f"{self.path}: this ONNX network restores no faces: {reason}. PFR takes those with one picture in, at most a weight "
+            "beside it, and first of all one picture of the same size out."
         )

@@ -20,7 +20,8 @@ def get_torch_device() -> torch.device:
 unet_offload_device = intermediate_device = get_torch_device
 
 
-def load_models_gpu(models: list[Any]) -> None:
+def load_models_gpu(models: list[Any], *, force_full_load: bool) -> None:
+    assert force_full_load, "our networks' layers do not move their weights themselves"
     loaded.extend(models)
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.geometry import rescaling, transform
 
 from ..dataset import RGB8
@@ -19,8 +20,6 @@ from .photographs import Material, Picture
 from .spoil import spoil
 
 SMALLEST_FACE = 16
-MIRRORED = (1, 0, 2, 4, 3)
-"""Order of the five points after mirroring: eyes and corners of the mouth change places."""
 
 ONE_FACE, ANY_FACE = 0.3, 0.9
 """Shares of the composites with a single face, and with any; those in between have two to nine."""
@@ -178,7 +177,7 @@ def _paste(
     points = np.zeros((5, 2), np.float32)
     if len(picture.points):
         points = transform(picture.points[0], matrix).astype(np.float32)
-    return turned, points[list(MIRRORED)] if mirror else points
+    return turned, points[MIRRORED] if mirror else points
 
 
 def _shape(
