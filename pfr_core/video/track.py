@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,7 +99,8 @@ class Track:
     def face(self, frame: int) -> Face:
         """Return the face in a frame."""
         box, score, points = np.split(self.rows[frame - self.first].astype(float), [4, 5])
-        return Face(tuple(box.tolist()), float(score[0]), tuple(map(tuple, points.reshape(5, 2).tolist())))
+        five: Any = tuple(map(tuple, points.reshape(5, 2).tolist()))
+        return Face(tuple(box.tolist()), float(score[0]), five)
 
     @property
     def last(self) -> int:

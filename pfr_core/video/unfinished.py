@@ -59,7 +59,7 @@ class Unfinished:
 
     def keep_tracks(self, found: Tracks) -> None:
         """Write the tracks down."""
-        arrays = {f"rows_{place}": track.rows for place, track in enumerate(found.tracks)}
+        arrays: dict[str, Any] = {f"rows_{place}": track.rows for place, track in enumerate(found.tracks)}
         arrays |= {f"picture_{place}": track.picture for place, track in enumerate(found.tracks)}
         heads = np.array([(track.number, track.first) for track in found.tracks], int).reshape(-1, 2)
         self._save("tracks.npz", tracks=heads, frames=found.frames, cuts=np.array(found.cuts, int), size=found.size, **arrays)
@@ -96,5 +96,5 @@ class Unfinished:
 
     def _save(self, name: str, **arrays: npt.ArrayLike) -> None:
         part = self.folder / f"new-{name}"
-        np.savez(part, **arrays)
+        np.savez(part, **arrays)  # type: ignore[arg-type]  # its own options are none of our names
         part.replace(self.folder / name)

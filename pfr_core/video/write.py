@@ -149,7 +149,8 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     fits = not even or not (pixels.shape[0] % 2 or pixels.shape[1] % 2)
     if image is None and old is not None and fits:
         return old
-    rgb = av.VideoFrame.from_ndarray(_even(pixels) if even else pixels, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
+    filled: Any = _even(pixels) if even else pixels
+    rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
     new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=shot.raw.colorspace, dst_color_range=shot.raw.color_range)
     if old is not None and fits and form.startswith(("yuv4", "gray")):
         _keep(new, old, (pixels == shot.pixels).all(axis=2))
