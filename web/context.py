@@ -97,7 +97,13 @@ class Context:
             if progress is not None:
                 progress((done // 1_000_000, total // 1_000_000), desc=f"Downloading {model}", unit="MB")
 
-        self.engine.fetch(model, report, job.should_stop)
+        try:
+            self.engine.fetch(model, report, job.should_stop)
+        except WeightsError as error:
+            log.error("%s", error)  # names folders
+            raise InputError(
+                f"{model} cannot be had on this server, and its log says why. Choose another model, or tell whoever runs it."
+            ) from error
 
     def without_folders(self, text: str) -> str:
         """Return ``text`` with file names in place of paths."""

@@ -22,7 +22,8 @@ from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, published
 from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
-from ..support.arguments import flag, program
+from ..options import RestoreOptions, changed
+from ..support.arguments import chosen, flag, program
 from ..support.files import overwritten
 from .common import fetch, fetch_model
 
@@ -100,6 +101,26 @@ def import_gpen(arguments: argparse.Namespace) -> int:
         print(beside)
     print(arguments.output)
     print(f"Note: {GPEN_LICENCE}", file=sys.stderr)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a model as ONNX."""
+    from ..models.export import export_onnx
+
+    fetch_model(arguments.model)
+    path = model_file(arguments.model)
+    net = read_face_model(path)
+    options = changed(RestoreOptions(), chosen(arguments, RestoreOptions), net.options)
+    difference = export_onnx(
+        net,
+        arguments.output,
+        dtype=arguments.dtype,
+        options={name: getattr(options, name) for name in net.options},
+        facts={"model": path.name},
+        report=lambda text: print(text, file=sys.stderr),
+    )
+    print(f"{arguments.output}: differs from torch by at most {difference:.1g} of a pixel's range")
     return 0
 
 

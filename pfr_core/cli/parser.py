@@ -13,7 +13,7 @@ from typing import get_args
 
 from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
-from ..options import CHOOSE, FIND, ClipOptions, RestoreOptions, Setup
+from ..options import CHOOSE, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, program
 from ..support.choices import Blur
 from ..support.schema import names, specs
@@ -176,6 +176,18 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     gpen.add_argument("--discriminator", type=Path, metavar="D.pth")
     gpen.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
     gpen.set_defaults(work="models.import_gpen")
+
+    export = commands.add_parser(
+        "export",
+        help="write a model as ONNX",
+        description="Write a model as ONNX, for programs without torch: one input [B,3,S,S], RGB in [-1,1], one output like it. "
+        "The file is compared with torch before it is kept.",
+    )
+    export.add_argument("model", metavar="MODEL", help="model file, or a name of `weights list`")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.onnx")
+    export.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="precision (default: fp32)")
+    add_options(export, RestoreOptions, only=names(RestoreOptions, NETWORK))
+    export.set_defaults(work="models.export")
 
     info = commands.add_parser("info", help="what is in a model file")
     info.add_argument(

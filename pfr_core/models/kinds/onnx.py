@@ -57,6 +57,7 @@ class OnnxModel(FaceModel):
         if sides and {side for side in outputs[0].shape[2:] if isinstance(side, int)} - sides:
             raise self._other_task(f"it makes {outputs[0].shape} of {self._picture.shape}")
         self.size = sides.pop() if sides else UNKNOWN_SIZE
+        self.licence = self.session.get_modelmeta().custom_metadata_map.get("licence", self.licence)
         self.options = ("fidelity",) if self._weight is not None else ()
         self._one_by_one = self._picture.shape[0] == 1
 
