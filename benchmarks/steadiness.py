@@ -23,8 +23,8 @@ from pfr_core.find import find_faces
 from pfr_core.options import ClipOptions
 from pfr_core.photo.arrays import Array, to_uint8
 from pfr_core.photo.read import read_photo
-from pfr_core.video.restore import TrackRestorer
 from pfr_core.video.track import Track, find_tracks
+from pfr_core.video.tracked import TrackRestorer
 
 WIDTH, HEIGHT, FACE = 480, 360, 110
 SIDE, INSIDE = 128, slice(24, 104)
@@ -63,16 +63,15 @@ def warping_error(frames: Frames, track: Track, motions: Sequence[Matrix]) -> fl
     for number in range(track.first + 1, track.last + 1):
         motion = (invert_3x3(invert(motions[number])) @ invert_3x3(motions[number - 1]))[:2]
         brought = cv2.warpAffine(frames[number - 1], motion, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
-        one, other = (_inside(frame, track.faces[number]) for frame in (brought, frames[number]))
+        one, other = (_inside(frame, track.face(number)) for frame in (brought, frames[number]))
         squares.append(np.square(one - other).mean())
     return float(np.sqrt(np.mean(squares)))
 
 
 def sharpness(frames: Frames, track: Track) -> float:
     """Return the variance of the Laplacian inside the face."""
-    return float(
-        np.mean([cv2.Laplacian(_inside(frames[n], face).mean(axis=2), cv2.CV_64F).var() for n, face in track.faces.items()])
-    )
+    inside = (_inside(frames[number], track.face(number)) for number in range(track.first, track.last + 1))
+    return float(np.mean([cv2.Laplacian(face.mean(axis=2), cv2.CV_64F).var() for face in inside]))
 
 
 def main() -> None:
@@ -107,7 +106,7 @@ def main() -> None:
     results[f"followed, steady {steady:g}"] = timed(lambda: followed(steady))
     (track,) = found
     alone = [find_faces(restorer.detector, frame, RestoreOptions(select="largest")).faces[0] for frame in frames]
-    points = trembling(alone, motions), trembling([track.faces[number] for number in range(len(frames))], motions)
+    points = trembling(alone, motions), trembling([track.face(number) for number in range(len(frames))], motions)
     print("| | points tremble, of the eyes' distance | warping error | sharpness | seconds of CPU |")
     print("| --- | --- | --- | --- | --- |")
     for name, (pictures, seconds) in results.items():

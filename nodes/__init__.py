@@ -1,10 +1,11 @@
 """ComfyUI's side of PFR: every node is a few lines around ``pfr_core``.
 
-A file for each family: ``model``, ``detect``, ``crops``, ``restore``, ``compare``, ``degrade``. ``inputs`` turns
+A file for each family: ``model``, ``detect``, ``crops``, ``restore``, ``clip``, ``compare``, ``degrade``. ``inputs`` turns
 ``RestoreOptions`` into widgets, ``images`` converts pictures, ``runtime`` talks to ComfyUI. The face picker and the
 before | after preview are in ``web/js``, texts in other languages in ``locales``.
 """
 
+from .clip import PFRRestoreClip, PFRRestoreVideo
 from .compare import PFRCompareModels
 from .crops import PFRCropFaces, PFRPasteFaces, PFRRestoreCrops
 from .degrade import PFRDegrade
@@ -15,6 +16,8 @@ from .restore import PFRRestoreFaces
 _TITLES: dict[type, str] = {
     PFRLoadModel: "Load Face Restoration Model (PFR)",
     PFRRestoreFaces: "Restore Faces (PFR)",
+    PFRRestoreClip: "Restore Faces in Frames (PFR)",
+    PFRRestoreVideo: "Restore Faces in a Video (PFR)",
     PFRDetectFaces: "Detect Faces (PFR)",
     PFRCropFaces: "Crop Faces (PFR)",
     PFRRestoreCrops: "Restore Face Crops (PFR)",

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..pfr_core.compose import Canvas, cut_face, cut_whole, paste_faces
+from ..pfr_core.compose import Canvas, cut_face, cut_whole, paste_faces, stacked
 from ..pfr_core.errors import InputError
 from ..pfr_core.photo.arrays import FloatImage, resize
 from . import inputs, runtime
@@ -17,6 +16,7 @@ from .detect import Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
+CROP_LEFT_OUT = "a crop holds NaN or infinite values, and its face stays as it is. Look at the node that made it."
 UPSCALED = ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
 
 
@@ -77,7 +77,7 @@ class PFRRestoreCrops:
 
     def restore(self, model: runtime.LoadedModel, crops: Tensor, **values: Any) -> dict[str, Any]:
         _check_square(crops)
-        restorer, notices = model.restorer(), runtime.Notices(1)
+        restorer, notices = model.restorer(), runtime.Notices(len(crops))
         widgets = inputs.options(values, has=restorer.model_options)
         for text in widgets.ignored:
             notices.say(text)
@@ -85,9 +85,16 @@ class PFRRestoreCrops:
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
             with steps.frame(numbers[-1]):
-                before = np.stack([cut_whole(frames[number], restorer.crop_size).crop for number in numbers])
-                after = restorer.restore_crops(before, options=widgets.options, should_stop=runtime.interrupted)
-                results.extend(resize(crop, *crops.shape[1:3]) for crop in after)
+                before = [frames[number] for number in numbers if notices.finite(number, frames[number])]
+                small = [cut_whole(crop, restorer.crop_size).crop for crop in before]
+                after = iter(
+                    restorer.restore_crops(
+                        stacked(small, restorer.crop_size), options=widgets.options, should_stop=runtime.interrupted
+                    )
+                )
+                for number in numbers:
+                    crop = frames[number][..., :3]
+                    results.append(resize(next(after), *crops.shape[1:3]) if np.isfinite(frames[number]).all() else crop)
         return {"ui": notices.ui(), "result": (results.result(crops[..., :3]),)}
 
 
@@ -132,9 +139,14 @@ class PFRPasteFaces:
         for number, (frame, background) in enumerate(with_background(image, upscaled)):
             found = faces.frames[number]
             with steps.frame(number):
-                layers = [cut_face(frame, face, crops.shape[1]) for face in found]
-                for layer in layers:
-                    layer.restored = np.clip(next(restored)[..., :3], 0, 1)
+                own = [next(restored)[..., :3] for _ in found]
+                if found and not notices.finite(number, frame):
+                    found = []
+                layers = []
+                for face, crop in zip(found, own, strict=False):
+                    if notices.finite(number, crop, CROP_LEFT_OUT):
+                        layers.append(cut_face(frame, face, crops.shape[1]))
+                        layers[-1].restored = np.clip(crop, 0, 1)
                 pasted = paste_faces(Canvas(frame, options.scale, background), layers, options=options, parser=parser)
                 notices.add(number, pasted.notices)
                 images.append(pasted.image)
@@ -170,5 +182,3 @@ def _check_crops(crops: Tensor, faces: Faces) -> None:
             "the same order."
         )
     _check_square(crops)
-    if not bool(torch.isfinite(crops).all()):
-        raise InputError("The crops hold values that are not numbers (NaN or infinite). Look at the node that made them.")

@@ -173,8 +173,7 @@ def find_in_frame(
     """
     options = widgets.options
     if not np.isfinite(frame).all():
-        text = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
-        return Found([], [], (Notice("not_finite", text),))
+        return Found([], [], (Notice("not_finite", runtime.NOT_FINITE),))
     if given is not None:
         candidates = [_face_in(finder, frame, box, widgets) for box in given]
     elif region is not None:

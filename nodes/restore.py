@@ -79,7 +79,8 @@ class PFRRestoreFaces:
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 if faces is not None:
-                    chosen.append(faces.frames[number])
+                    own = faces.frames[number]
+                    chosen.append(own if not own or notices.finite(number, frame) else [])
                     continue
                 found = find_in_frame(restorer.detector, frame, widgets, side=restorer.crop_size, scale=scale)
                 notices.add(number, found.notices)

@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..pfr_core import FaceRestorer, load_face_model
@@ -188,6 +190,9 @@ IN_A_GRAPH = {
 """What notices of the core say in a graph, where a node has other words for it."""
 
 
+NOT_FINITE = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
+
+
 class Notices:
     """What is noticed frame after frame: for the log at once, and for the node's own text; each kind once.
 
@@ -210,6 +215,13 @@ class Notices:
             text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
             log.warning("%s", text)
             self.texts[notice.kind] = text
+
+    def finite(self, number: int, array: npt.NDArray[np.float32], text: str = NOT_FINITE) -> bool:
+        """Return whether frame ``number``, or what belongs to it, can be worked on; if it cannot, ``text`` is noticed."""
+        if np.isfinite(array).all():
+            return True
+        self.add(number, [Notice("not_finite", text)])
+        return False
 
     def say(self, text: str) -> None:
         """Take a sentence about all frames."""

@@ -141,7 +141,11 @@ class Degradation:
 
 
 def blur_kernel(parameters: DegradationParameters) -> npt.NDArray[np.float32]:
-    """Return the kernel k of Eq. 17: [41,41] float32, non-negative, sums to 1."""
+    """Return the kernel k of Eq. 17: [41,41] float32, non-negative, sums to 1.
+
+    Raises:
+        InputError: the parameters are without blur.
+    """
     if parameters.blur is None:
         raise InputError("blur_kernel: these parameters have no blur.")
     radius = KERNEL_SIZE // 2

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from .errors import InputError
-from .support.choices import ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
+from .support.choices import ClipCodec, ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
 from .support.schema import check_fields, names, option, specs
 
 FIND, CHOOSE, NETWORK, PASTE = "find", "choose", "network", "paste"
@@ -120,6 +120,11 @@ class ClipOptions:
         step=0.05,
     )
     detect_every: int = option(5, "faces are looked for in every so many frames, and followed between", 1, 1000)
+    codec: ClipCodec = option("auto", "auto is h264, or h265 where the clip has more than 8 bits; ffv1, in MKV, loses nothing")
+    crf: int | None = option(None, "quality of the pictures, less is better; without it hardly to be told from the clip", 0, 51)
+    start: str | None = option(None, "begin there, in seconds or h:mm:ss; the result is that part of the clip")
+    end: str | None = option(None, "end there, in seconds or h:mm:ss")
+    fps: float = option(25.0, "of numbered pictures: how many a second", 0.01, 1000)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -126,7 +126,11 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
 
 
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:
-    """Return the values that a preset or a saved configuration sets."""
+    """Return the values that a preset or a saved configuration sets.
+
+    Raises:
+        InputError: the configuration cannot be read or is of another stage.
+    """
     if config is None:
         return TRAINING_PRESETS.get(stage, {PRESET: {}})[preset]
     found, values = read_config(config)
@@ -148,7 +152,11 @@ def stage_config(options: argparse.Namespace) -> RunConfig:
 
 
 def run_stage(options: argparse.Namespace) -> str:
-    """Begin or resume a run of a stage; return the exported file's path, or what a dry run has to tell."""
+    """Begin or resume a run of a stage; return the exported file's path, or what a dry run has to tell.
+
+    Raises:
+        InputError: there is no such run to resume, or as :func:`stage_config`.
+    """
     from .judge.benchmark import dry_run
     from .run.loop import CONFIG, train
 

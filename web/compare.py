@@ -11,7 +11,7 @@ from pfr_core.errors import InputError
 from . import pictures
 from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
-from .models import OF_MODELS, summary
+from .models import OF_MODELS, choices
 from .texts import say, text
 
 
@@ -25,9 +25,8 @@ class CompareTab:
                 self.upload = photo_input(
                     label=text("tab_photo"), sources=["upload", "clipboard"], height=280, elem_id="compare-photo"
                 )
-                choices = [(f"{model} ({summary(context, model)})", model) for model in context.engine.models]
                 first = list(context.engine.models)[:1]
-                self.models = gr.CheckboxGroup(choices, value=first, label=text("model"), elem_id="compare-models")
+                self.models = gr.CheckboxGroup(choices(context), value=first, label=text("model"), elem_id="compare-models")
                 options = context.controls("strength", "threshold", *OF_MODELS)
                 self.start = gr.Button(text("tab_compare"), variant="primary", size="lg", elem_id="compare-start")
             with gr.Column(scale=7, min_width=320):

@@ -18,7 +18,7 @@ from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
-from pfr_core.support.notice import Notice, by_kind
+from pfr_core.support.notice import Notice, Tally
 
 from .controls import controls
 from .engine import Engine
@@ -97,7 +97,13 @@ class Context:
             if progress is not None:
                 progress((done // 1_000_000, total // 1_000_000), desc=f"Downloading {model}", unit="MB")
 
-        self.engine.fetch(model, report, job.should_stop)
+        try:
+            self.engine.fetch(model, report, job.should_stop)
+        except WeightsError as error:
+            log.error("%s", error)  # names folders
+            raise InputError(
+                f"{model} cannot be had on this server, and its log says why. Choose another model, or tell whoever runs it."
+            ) from error
 
     def without_folders(self, text: str) -> str:
         """Return ``text`` with file names in place of paths."""
@@ -106,12 +112,15 @@ class Context:
         text = re.sub(re.escape(str(self.sessions.root)) + r"(/[^/\s:]+)*/", "", text)
         return _FOLDERS.sub("", text)
 
-    def told(self, request: gr.Request, notices: Iterable[Notice]) -> str:
+    def told(self, request: gr.Request, notices: Iterable[Notice] | Tally) -> str:
         """Return the notices as paragraphs for the page; each kind once, however many faces or frames it is about."""
+        if not isinstance(notices, Tally):
+            (tally := Tally()).add(notices)
+            notices = tally
         lines = []
-        for first, *others in by_kind(notices).values():
-            more = f" ({say(request, 'more_like_it', count=len(others))})" if others else ""
-            lines.append(f"\n\n*{say(request, 'note')}: {self.without_folders(first.text)}{more}.*")
+        for notice, count in notices:
+            more = f" ({say(request, 'more_like_it', count=count)})" if count else ""
+            lines.append(f"\n\n*{say(request, 'note')}: {self.without_folders(notice.text)}{more}.*")
         return "".join(lines)
 
     def controls(self, *names: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core.options import FIND, PASTE, RestoreOptions
+from pfr_core.options import FIND, PASTE, ClipOptions, RestoreOptions
 from pfr_core.support.schema import names, specs
 
 from .components import as_given
@@ -20,12 +20,15 @@ BLEND = tuple(name for name in names(RestoreOptions, PASTE) if name != "strength
 
 
 def controls(*names: str, masks: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the components of several fields of :class:`RestoreOptions`, by name; of the masks only those named, if any are."""
+    """Return the components of several fields of :class:`RestoreOptions` and :class:`ClipOptions`, by name.
+
+    Of the masks only those named, if any are.
+    """
     return {name: as_given(_control(name, masks)) for name in names}
 
 
 def _control(name: str, masks: Sequence[str]) -> Any:
-    spec = specs(RestoreOptions)[name]
+    spec = {**specs(ClipOptions), **specs(RestoreOptions)}[name]
     common: dict[str, Any] = {"label": text(f"option_{name}"), "info": text(f"help_{name}"), "value": spec.default}
     if spec.kind == "choice":
         choices = [choice for choice in spec.choices if name != "mask" or not masks or choice in masks]

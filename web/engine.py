@@ -82,6 +82,12 @@ class Engine:
         with self._lock:
             yield self._load(model)
 
+    @contextmanager
+    def finding(self) -> Iterator[Detector]:
+        """Lend the detector; others wait until it is given back."""
+        with self._lock:
+            yield self._detector
+
     def find(self, image: Array, options: RestoreOptions) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:

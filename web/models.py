@@ -22,8 +22,7 @@ class ModelMenu:
     def __init__(self, context: Context) -> None:
         self.context = context
         models = list(context.engine.models)
-        choices = [(f"{model} ({what})" if (what := summary(context, model)) else model, model) for model in models]
-        self.menu = gr.Dropdown(choices, value=models[0], label=text("model"), filterable=False)
+        self.menu = gr.Dropdown(choices(context), value=models[0], label=text("model"), filterable=False)
         self.licence = gr.Markdown("", elem_classes="licence", container=False)
         self.controls = context.controls(*OF_MODELS)
         for component, state in zip(self.controls.values(), self._states(models[0]), strict=True):
@@ -42,6 +41,12 @@ class ModelMenu:
         except PFRError:  # said in its line
             has = ()
         return [gr.update(visible=name in has, value=specs(RestoreOptions)[name].default) for name in OF_MODELS]
+
+
+def choices(context: Context) -> list[tuple[str, str]]:
+    """Return what a menu of the models shows, and their names."""
+    facts = [(model, summary(context, model)) for model in context.engine.models]
+    return [(f"{model} ({what})" if what else model, model) for model, what in facts]
 
 
 def summary(context: Context, model: str) -> str:

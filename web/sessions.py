@@ -46,6 +46,7 @@ class Session:
         cancelled: requests whose client asked for their end.
         wanted: the upload that the photo tab is to open.
         photo: what the photo tab works on.
+        clip: the faces of the clip that the clip tab works on.
         uploads: files that must stay.
         listeners: connections on which the visitor waits for results.
         heard: when the last of them ended; None if there never was one.
@@ -57,6 +58,7 @@ class Session:
     cancelled: set[str] = field(default_factory=set)
     wanted: Path | None = None
     photo: Any = None
+    clip: Any = None
     uploads: set[Path] = field(default_factory=set)
     listeners: int = 0
     heard: float | None = None

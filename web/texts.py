@@ -14,14 +14,14 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core.options import RestoreOptions
+from pfr_core.options import ClipOptions, RestoreOptions
 from pfr_core.support.schema import specs
 
 LANGUAGES = ("en", "de", "zh", "ja")
 _HERE = Path(__file__).resolve().parent
 LOCALES = next(folder for folder in (_HERE / "locales", _HERE.parent / "locales") if folder.is_dir())
-NODE = "PFRRestoreFaces"
-"""The node whose options are the page's."""
+NODES = ("PFRRestoreClip", "PFRRestoreFaces")
+"""The nodes whose options are the page's."""
 
 
 @cache
@@ -29,11 +29,12 @@ def words(language: str) -> dict[str, str]:
     """Return all texts of the page in one language, by name; English where there is no other."""
     own: dict[str, str] = json.loads((LOCALES / language / "page.json").read_text(encoding="utf-8"))
     if language == "en":
-        known = specs(RestoreOptions)
+        known = {**specs(ClipOptions), **specs(RestoreOptions)}
         named = {f"option_{name}": spec.label for name, spec in known.items()}
         return {**named, **{f"help_{name}": spec.help for name, spec in known.items()}, **own}
     nodes = LOCALES / language / "nodeDefs.json"
-    options = json.loads(nodes.read_text(encoding="utf-8"))[NODE]["inputs"] if nodes.is_file() else {}
+    kept = json.loads(nodes.read_text(encoding="utf-8")) if nodes.is_file() else {}
+    options = {name: each for node in NODES if node in kept for name, each in kept[node]["inputs"].items()}
     named = {f"option_{name}": each["name"] for name, each in options.items()}
     helped = {f"help_{name}": each["tooltip"] for name, each in options.items() if "tooltip" in each}
     return {**words("en"), **named, **helped, **own}

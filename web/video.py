@@ -1,8 +1,10 @@
-"""The video tab: a clip in, frames restored one by one, the clip out with its sound."""
+"""The clip tab: a clip in, its faces followed and shown to be picked, the clip with its faces restored out."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ import gradio as gr
 import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
-from pfr_core.faces.face import Face
-from pfr_core.photo.arrays import FloatImage
-from pfr_core.session import Restored
-from pfr_core.support.notice import Notice
-from pfr_core.video.clip import ClipInfo, Frame, convert, frames, probe
+from pfr_core.options import ClipOptions, RestoreOptions
+from pfr_core.support.schema import names
+from pfr_core.video.read import Clip, ClipInfo
+from pfr_core.video.restore import follow, restore_clip
+from pfr_core.video.track import Tracks
 
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
@@ -29,6 +31,15 @@ FARTHEST_PREVIEW = 50
 """Frames before the one that is shown first: each must be decoded (ours)."""
 
 
+@dataclass(frozen=True)
+class Followed:
+    """The faces of a visitor's clip; ``how`` says of which clip, and how they were looked for; whether he sees them."""
+
+    how: object
+    tracks: Tracks
+    shown: bool = False
+
+
 class VideoTab:
     """The tab's components, and what happens when they are used."""
 
@@ -40,14 +51,24 @@ class VideoTab:
                     label=text("clip"), sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip"
                 )
                 self.facts = gr.Markdown("", elem_id="clip-facts")
-                options = self.context.controls("strength", "select")
+                options = self.context.controls("strength", "select", "steady")
                 self.start = gr.Button(text("clip_start"), variant="primary", size="lg", elem_id="clip-start")
-                self.preview = gr.Button(text("clip_preview_start"), size="lg", elem_id="clip-preview-start")
                 self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="clip-stop")
+                with gr.Row():
+                    self.preview = gr.Button(text("clip_preview_start"), elem_id="clip-preview-start")
+                    self.find = gr.Button(text("clip_find"), elem_id="clip-find")
+                    self.stop_find = gr.Button(text("stop"), variant="stop", visible=False, elem_id="clip-find-stop")
+                self.people = gr.Gallery(
+                    label=text("clip_people"), visible=False, columns=4, height=240, allow_preview=False, buttons=[],
+                    interactive=False, elem_id="clip-people",
+                )  # fmt: skip
+                self.picked = gr.CheckboxGroup(
+                    [], label=text("clip_picked"), info=text("clip_picked_info"), visible=False, elem_id="clip-picked"
+                )
                 with gr.Accordion(text("settings"), open=False):
                     model = ModelMenu(context)
                     options |= model.controls
-                    options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH)
+                    options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH, "detect_every")
             with gr.Column(scale=7, min_width=320):
                 self.result = gr.Video(
                     label=text("clip_result"), interactive=False, height=480, buttons=[], elem_id="clip-result"
@@ -59,98 +80,159 @@ class VideoTab:
                 self.download = gr.DownloadButton(
                     text("clip_download"), variant="primary", size="lg", interactive=False, elem_id="clip-download"
                 )
-        self.upload.change(self.look, [self.upload], [self.facts], show_progress="minimal", **PRIVATE)
+        self.upload.change(self.look, [self.upload], [self.facts, self.people, self.picked], show_progress="minimal", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run_clip, [self.upload, model.menu], [self.result, self.told, self.download],
+            context, self.start, self.stop, self.run_clip, [self.upload, self.picked, model.menu],
+            [self.result, self.told, self.download],
             inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
-
+        connect_job(
+            context, self.find, self.stop_find, self.find_people, [self.upload],
+            [self.people, self.picked, self.told],
+            inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
+        )  # fmt: skip
+        self.people.select(self.pick, [self.picked], [self.picked], queue=False, show_progress="hidden", **PRIVATE)
         self.preview.click(
             self.preview_frame, [self.upload, model.menu], [self.frame, self.told], inputs_kwargs=options,
             show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
-    def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
-        """Restore one frame, from the middle of a short clip, and show it before and after."""
-        with self.context.job(request) as job:
+    def look(self, request: gr.Request, path: str | None) -> list[Any]:
+        """Say what the clip is, or at once that it cannot be taken; the faces of another clip go."""
+        hidden = [gr.Gallery(value=[], visible=False), gr.CheckboxGroup(choices=[], value=[], visible=False)]
+        with self.context.visit(request) as session:
+            session.clip = None
             if path is None:
-                raise InputError(say(request, "clip_none"))
-            source = Path(path)
-            number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
-            frame = next(islice(frames(source), number, None))
-            result = self._restore(frame, model, options, job)
-            both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
-            shown = pictures.save_shown(job.session.new_folder() / "frame", np.concatenate(both, axis=1))
-            return [gr.Image(value=shown, visible=True), say(request, "clip_told", frames=1, faces=len(result.faces))]
-
-    def look(self, request: gr.Request, path: str | None) -> str:
-        """Say what the clip is, or at once that it cannot be taken."""
-        with self.context.visit(request):
-            if path is None:
-                return say(request, "clip_limit", seconds=f"{self.context.limits.max_video_seconds:g}")
+                return [say(request, "clip_limit", seconds=f"{self.context.limits.max_video_seconds:g}"), *hidden]
             info = self._accept(Path(path))
             sound = say(request, "with_sound" if info.audio else "without_sound")
             size = {"width": info.width, "height": info.height}
-            return say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size)
+            return [say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size), *hidden]
+
+    def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
+        """Restore one frame, from the middle of a short clip, and show it before and after."""
+        with self.context.job(request) as job:
+            source = self._source(request, path)
+            self.context.fetch(model, job)
+            chosen, _ = self._options(options)
+            number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
+            frame = next(islice(Clip(source).frames(), number, None))
+            with self.context.engine.use(model) as restorer:
+                work = restorer.open(frame)
+                self.context.limits.check_faces(len(work.find(chosen).faces))
+                result = work.restore(chosen, should_stop=job.should_stop)
+            both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
+            shown = pictures.save_shown(job.session.new_folder() / "frame", np.concatenate(both, axis=1))
+            return [gr.Image(value=shown, visible=True), say(request, "clip_told", frames=1, count=len(result.faces))]
+
+    def find_people(
+        self,
+        request: gr.Request,
+        path: str | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        **options: Any,
+    ) -> list[Any]:
+        """Follow the faces through the clip, and show them."""
+        with self.context.job(request, armed=True) as job:
+            source = self._source(request, path)
+            self._accept(source)
+            followed = self._follow(request, source, *self._options(options), job, progress)
+            found = followed.tracks
+            job.session.clip = replace(followed, shown=True)
+            folder = job.session.new_folder()
+            shown = [
+                (pictures.save_exact(folder / f"{track.number}.png", track.picture), str(track.number)) for track in found.tracks
+            ]
+            choices = [(say(request, "clip_person", number=track.number), str(track.number)) for track in found.tracks]
+            picked = gr.CheckboxGroup(choices=choices, value=[value for _, value in choices], visible=bool(choices))
+            told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
+            return [gr.Gallery(value=shown, visible=bool(shown)), picked, told]
+
+    def pick(self, event: gr.SelectData, picked: list[str]) -> list[str]:
+        """Take a face whose picture was clicked, or leave it."""
+        number = str(event.index)
+        return [each for each in picked if each != number] if number in picked else sorted([*picked, number], key=int)
 
     def run_clip(
         self,
         request: gr.Request,
         path: str | None,
+        picked: list[str],
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **options: Any,
     ) -> list[Any]:
         """Restore the clip."""
         with self.context.job(request, armed=True) as job:
-            if path is None:
-                raise InputError(say(request, "clip_none"))
-            session, source = job.session, Path(path)
+            source = self._source(request, path)
             self._accept(source)
             self.context.fetch(model, job, progress)
-            folder = session.new_folder()
-            target = folder / f"{source.stem}_restored.mp4"
-            faces, notices = 0, list[Notice]()
-
-            def change(frame: Frame) -> Frame:
-                nonlocal faces
-                result = self._restore(frame, model, options, job)
-                faces += len(result.faces)
-                notices.extend(result.notices)
-                return result.image
-
-            def report(done: int, total: int, left: float) -> None:
-                minutes, seconds = divmod(round(left), 60)
-                told = say(request, "clip_progress", done=done, total=total, left=f"{minutes}:{seconds:02d}")
-                progress(done / total, desc=told)
-
+            chosen, clip = self._options(options)
+            followed = self._follow(request, source, chosen, clip, job, progress)
+            found = followed.tracks
+            if followed.shown:
+                found = found.only(int(number) for number in picked)
+                if not found.tracks and followed.tracks.tracks:
+                    raise InputError(say(request, "clip_none_picked"))
+            folder = job.session.new_folder()
             try:
-                count = convert(source, target, change, progress=report, should_stop=job.should_stop)
+                with self.context.engine.use(model) as restorer:
+                    result = restore_clip(
+                        restorer, source, folder / f"{source.stem}_restored.mp4", options=chosen, clip=clip, found=found,
+                        progress=self._report(request, progress), should_stop=job.should_stop,
+                    )  # fmt: skip
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
-                return [
-                    None,
-                    f"**{job.why}** {say(request, 'clip_kept_nothing')}",
-                    gr.DownloadButton(value=None, interactive=False),
-                ]
+                told = f"**{job.why}** {say(request, 'clip_kept_nothing')}"
+                return [None, told, gr.DownloadButton(value=None, interactive=False)]
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            told = say(request, "clip_told", frames=count, faces=f"{faces / max(1, count):.1f}")
-            told += self.context.told(request, notices)
-            return [str(target), told, gr.DownloadButton(value=str(target), interactive=True)]
+            told = say(request, "clip_told", frames=result.frames, count=len(result.tracks))
+            told += self.context.told(request, result.notices)
+            return [str(result.path), told, gr.DownloadButton(value=str(result.path), interactive=True)]
 
-    def _restore(self, frame: Frame, model: str, options: dict[str, Any], job: Job) -> Restored[Frame, FloatImage, list[Face]]:
-        # A face that is sharp in one frame and not in the next would flicker.
-        chosen = self.context.options({**options, "only_bad_faces": False})
-        with self.context.engine.use(model) as restorer:
-            work = restorer.open(frame)
-            self.context.limits.check_faces(len(work.find(chosen).faces))
-            return work.restore(chosen, should_stop=job.should_stop)
+    def _follow(
+        self,
+        request: gr.Request,
+        source: Path,
+        options: RestoreOptions,
+        clip: ClipOptions,
+        job: Job,
+        progress: gr.Progress,
+    ) -> Followed:
+        """Return the faces of the clip, found once for each way to look for them."""
+        how = (source, clip.detect_every, *(getattr(options, name) for name in names(RestoreOptions, "find")))
+        kept: Followed | None = job.session.clip
+        if kept is None or kept.how != how:
+            report = self._report(request, progress)
+            with self.context.engine.finding() as detector:
+                found = follow(detector, Clip(source), options, clip, progress=report, should_stop=job.should_stop)
+            kept = job.session.clip = Followed(how, found)
+        self.context.limits.check_faces(kept.tracks.most_at_once)
+        return kept
+
+    def _report(self, request: gr.Request, progress: gr.Progress) -> Callable[[str, int, int, float], None]:
+        def report(stage: str, done: int, total: int, left: float) -> None:
+            minutes, seconds = divmod(round(left), 60)
+            told = say(request, f"clip_{stage}_progress", done=done, total=total, left=f"{minutes}:{seconds:02d}")
+            progress(done / max(1, total), desc=told)
+
+        return report
+
+    def _options(self, options: dict[str, Any]) -> tuple[RestoreOptions, ClipOptions]:
+        """Return what a visitor chose; a face that is sharp in one frame and not in the next would flicker."""
+        own = {name: options.pop(name) for name in names(ClipOptions, "") if name in options}
+        return self.context.options({**options, "only_bad_faces": False}), ClipOptions(**own)
+
+    def _source(self, request: gr.Request, path: str | None) -> Path:
+        if path is None:
+            raise InputError(say(request, "clip_none"))
+        return Path(path)
 
     def _accept(self, path: Path) -> ClipInfo:
         limits = self.context.limits
-        info = probe(path, limits.max_video_frames)
+        info = Clip(path).probe(limits.max_video_frames)
         if info.seconds > limits.max_video_seconds:
             raise InputError(
                 f"{path.name}: {info.seconds:.1f} s; the limit is {limits.max_video_seconds:g} s (max_video_seconds). Cut it."

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pfr_core.options import RestoreOptions, Setup  # noqa: E402
+from pfr_core.options import ClipOptions, RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.options import PrepareOptions  # noqa: E402
 from trainer.run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
@@ -44,6 +44,9 @@ def restoring() -> str:
         "## Networks",
         "Arguments of `FaceRestorer` and options of `pfr restore`; `pfr-demo` and nodes have those that concern them.",
         table(Setup, flag=False),
+        "## Clips",
+        "More options of `pfr restore` for [clips](clips.md); the page and the nodes have `steady` and `detect_every`.",
+        table(ClipOptions, flag=False),
         "## Limits of the web page",
         "Options of `python -m web` and `pfr-demo`.",
         table(Limits),

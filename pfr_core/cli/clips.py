@@ -6,43 +6,104 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import InputError
 from ..faces.detect import Detector
-from ..options import ClipOptions, Setup
+from ..options import ClipOptions, RestoreOptions, Setup
+from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from ..support.notice import by_kind
+from ..video import check_av
 from ..video.measure import flicker
-from ..video.restore import restore_clip
+from ..video.restore import Progress, follow, footage_of, restore_clip
+from ..video.sheet import sheet
+from ..video.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
 
-def restore_one_clip(restorer: FaceRestorer, source: Path, target: Path, options: ClipOptions) -> None:
+def restore_one_clip(
+    restorer: FaceRestorer, source: Path, target: Path, options: ClipOptions, arguments: argparse.Namespace
+) -> None:
     """Restore a clip with a progress bar of frames."""
-    with tqdm(unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def report(stage: str, done: int, total: int, left: float) -> None:
-            if done == 1:
-                bar.reset(total)
-                bar.set_description_str(f"{source.name}: {stage}")
-            bar.update()
-
-        clip = restore_clip(restorer, source, target, clip=options, progress=report)
-    for first, *others in by_kind(clip.notices).values():
-        log.warning("%s: %s (first in frame %s, %d times)", source, first.text, first.frame, 1 + len(others))
+    try:
+        with _bar(source) as report:
+            clip = restore_clip(
+                restorer, source, target, clip=options, strengths=_strengths(arguments.strengths or ()),
+                provenance=arguments.provenance, resume=arguments.resume, progress=report,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if Unfinished(target).pieces():
+            log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
+        raise
+    for notice, more in clip.notices:
+        where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"
+        log.warning("%s%s", notice.text, where)
     people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in clip.tracks)
     tqdm.write(f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else ""))
 
 
+def show_faces(arguments: argparse.Namespace) -> int:
+    """Write a picture of the faces of a clip, and print them as JSON; returns the exit status."""
+    check_av()
+    setup, options = Setup(**chosen(arguments, Setup)), ClipOptions(**chosen(arguments, ClipOptions))
+    detector = Detector(setup.detector, resolve_device(setup.device))
+    footage = footage_of(arguments.clip, options)
+    with _bar(arguments.clip) as report:
+        found = follow(detector, footage, RestoreOptions(**chosen(arguments, RestoreOptions)), options, progress=report)
+    for notice in footage.notices:
+        log.warning("%s", notice.text)
+    if not found.tracks:
+        raise InputError(f"{arguments.clip}: no face in {found.frames} frames; lower --threshold, or look at larger faces.")
+    write_photo(arguments.output, sheet(found.tracks))
+    faces = [{"index": each.number, "first": each.first, "last": each.last, **each.middle.to_dict()} for each in found.tracks]
+    print(json.dumps({"frames": found.frames, "cuts": found.cuts, "faces": faces}, indent=2))
+    return 0
+
+
 def show_flicker(arguments: argparse.Namespace) -> int:
     """Print how much the faces of clips flicker, as JSON; returns the exit status."""
+    check_av()
     setup = Setup(**chosen(arguments, Setup))
     detector = Detector(setup.detector, resolve_device(setup.device))
     measured = flicker(arguments.source, arguments.clips, detector)
     print(json.dumps({str(clip): figures.to_dict() for clip, figures in measured.items()}, indent=2))
     return 0
+
+
+@contextmanager
+def _bar(source: Path) -> Iterator[Progress]:
+    """Show the frames of each stage as a progress bar."""
+    with tqdm(unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
+        stages = set[str]()
+
+        def report(stage: str, done: int, total: int, left: float) -> None:
+            if stage not in stages:
+                stages.add(stage)
+                bar.reset(total)
+                bar.set_description_str(f"{source.name}: {stage}")
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def _strengths(given: Sequence[str]) -> dict[int, float]:
+    """Return what ``--strengths`` says.
+
+    Raises:
+        InputError: it is not a number and a strength.
+    """
+    strengths = {}
+    for each in given:
+        number, _, strength = each.partition("=")
+        try:
+            strengths[int(number)] = float(strength)
+        except ValueError as error:
+            raise InputError(f"--strengths {each}: write the number of a face and its strength, say 0=0.5.") from error
+    return strengths

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
 from ..support.files import overwritten
-from ..video import CLIP_SUFFIXES
+from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
         inputs: from :func:`list_inputs`.
         output: what the user typed.
         ending: added to the names that the results have in a folder.
-        format: the ending, without its dot, that photos' results have in a folder in place of their own.
+        format: the ending, without its dot, that results have in a folder in place of their own: photos', or clips'.
 
     Raises:
         InputError: one output file for several inputs, or a format for it.
@@ -79,7 +79,10 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     """
     if output.is_dir() or not _is_file(output):
         named = {name for _, name in inputs}
-        names = [name.with_suffix(f".{format}") if format and not is_clip(name) else _writable(name, named) for _, name in inputs]
+        clips = f".{format}" in RESULT_SUFFIXES
+        names = [
+            name.with_suffix(f".{format}") if format and is_clip(name) == clips else _writable(name, named) for _, name in inputs
+        ]
         plan = [
             (source, output / (f"{name}{ending}" if ending else new)) for (source, name), new in zip(inputs, names, strict=True)
         ]
@@ -101,15 +104,10 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     return plan
 
 
-def is_clip(path: Path) -> bool:
-    """Judge by the name whether it is a video."""
-    return path.suffix.lower() in CLIP_SUFFIXES
-
-
 def _writable(name: Path, named: Set[Path]) -> Path:
     """Return the name that a result has: another ending, and a name that no other has, where its format is only read."""
     if is_clip(name):
-        suffix = ".mp4"
+        suffix = name.suffix if name.suffix.lower() in RESULT_SUFFIXES else ".mp4"
     elif name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
         suffix = ".png"
     else:

@@ -18,7 +18,7 @@ from ..support.arguments import add_options, program
 from ..support.choices import Blur
 from ..support.schema import names, specs
 
-FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp")
+FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp", "mp4", "mov", "mkv")
 """Endings that results can be given."""
 
 OFF = "off"
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_restore, _add_compare, _add_detect, _add_degrade, _add_models, _add_flicker):
+    for add in (_add_restore, _add_compare, _add_detect, _add_degrade, _add_models, _add_faces, _add_flicker):
         add(commands)
     return parser
 
@@ -63,7 +63,10 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_setup(parser)
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
-    add_options(parser.add_argument_group("clips"), ClipOptions)
+    clips = parser.add_argument_group("clips")
+    add_options(clips, ClipOptions)
+    clips.add_argument("--strengths", nargs="+", metavar="N=S", help="strength of single faces by their numbers, say 0=1 2=0.4")
+    clips.add_argument("--resume", action="store_true", help="go on where an interrupted run with the same options ended")
     parser.set_defaults(work="restore.run")
 
 
@@ -118,6 +121,22 @@ def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ):
         parser.add_argument(f"--{name}", nargs="+", metavar="V", help=text)
     parser.set_defaults(work="degrade.run")
+
+
+def _add_faces(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``faces``."""
+    parser = commands.add_parser(
+        "faces",
+        help="show the faces of a clip with their numbers",
+        description="Find the faces of a clip and follow them, and write one picture of them with their numbers: those that "
+        "`restore --select index --indices` and `--strengths` take. Also printed as JSON, with the frames that each is in.",
+    )
+    parser.add_argument("clip", type=Path, metavar="CLIP")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="the picture to write")
+    _add_setup(parser, only=("detector", "device"))
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=("threshold", "detection_size", "sideways"))
+    add_options(parser.add_argument_group("which part"), ClipOptions, only=("detect_every", "start", "end", "fps"))
+    parser.set_defaults(work="clips.show_faces")
 
 
 def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

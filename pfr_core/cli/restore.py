@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
+from ..video import check_av, is_clip
 from .common import fetch_model, for_each, refuse_missing, tell
-from .inputs import Pairs, is_clip, list_inputs, plan_outputs
+from .inputs import Pairs, list_inputs, plan_outputs
 from .pipe import standard_input, standard_output
 
 
@@ -64,7 +64,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
 
     def work(source: Path, target: Path) -> None:
         if source in clips:
-            restore_one_clip(restorer, source, target, clip_options)
+            restore_one_clip(restorer, source, target, clip_options, arguments)
             return
         photo = read_photo(source)
         if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
@@ -92,11 +92,11 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:
     """Raise InputError for an option that would have no effect with clips, or without any."""
     if not clips:
-        given = list(chosen(arguments, ClipOptions))
+        given = [*chosen(arguments, ClipOptions), *(name for name in ("strengths", "resume") if getattr(arguments, name))]
         if given:
             raise InputError(f"{flag(given[0])} has no effect: no input is a clip.")
-    elif find_spec("av") is None:
-        raise InputError(f"{clips[0]}: clips need PyAV, which is missing; pip install 'pfr[video]'.")
+    else:
+        check_av()
     for name in ("aligned", "background", "compare"):
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")

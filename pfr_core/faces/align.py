@@ -55,6 +55,9 @@ def align(image: npt.NDArray[np.generic], matrix: Matrix, size: int) -> FloatIma
     """Return the aligned crop [size,size,3] float32 in [0,1] of a photograph [H,W,3+] uint8, uint16 or float.
 
     Only the face's own surroundings are touched; beyond the photograph's edge its border is repeated.
+
+    Raises:
+        InputError: the crop lies wholly outside the photograph.
     """
     height, width = image.shape[:2]
     margin = math.ceil(4 / scale_of(matrix)) + 4  # room for the low-pass filter

@@ -28,6 +28,9 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
         kind: which shape.
         size: side of the crop in px.
         feather: width of the soft edge as a share of the side, 0 to 0.5.
+
+    Raises:
+        InputError: another kind.
     """
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     if kind == "box":

@@ -102,7 +102,7 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
     failures: dict[str, str] = {}
     cancelled = f"download of {weights.file} cancelled"
     best = 0
-    addresses = list(weights.urls)
+    addresses, from_anew = list(weights.urls), set[str]()
     try:
         while addresses:
             url = addresses[0]
@@ -125,8 +125,10 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
             except _AddressFailed as error:
                 log.warning("%s: %s", url, error)
                 failures[url] = str(error)
-                if not error.again:
+                if not error.again or (error.wrong and url in from_anew):  # a file that changes all the time has no end
                     addresses.pop(0)
+                if error.wrong:
+                    from_anew.add(url)
                 if part.exists() and (error.wrong or part.stat().st_size < WORTH_KEEPING):
                     part.unlink()
     except WeightsError:  # the disk is full, say: the space is worth more

@@ -140,15 +140,19 @@ def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
 
 
 def _cmyk_to_rgb(path: Path, image: Image.Image, notices: list[Notice]) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    how = "" if profile else " without a profile"
+    profile, how = image.info.get("icc_profile"), " without a profile"
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            assert converted is not None  # only None when converting in place
+        except (OSError, ImageCms.PyCMSError):
+            how = " without its profile, which is damaged or for other colours"
+        else:
+            notices.append(Notice("cmyk", f"{path}: CMYK is converted to sRGB; the output will be RGB."))
+            return converted
     notices.append(Notice("cmyk", f"{path}: CMYK is converted to sRGB{how}; the output will be RGB."))
-    if not profile:
-        return image.convert("RGB")
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert converted is not None  # only None when converting in place
-    return converted
+    return image.convert("RGB")
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import struct
 
 from .jpeg import describe_jpeg
 from .pages import photograph_alone
+from .planes import side_by_side
 from .png import SIGNATURE, describe_png, mend_png
 from .tiff import describe_tiff
 
@@ -17,13 +18,14 @@ Mended = tuple[bytes, list[str]]
 """The bytes, and a sentence for each thing mended."""
 
 
-def mend(data: bytes) -> Mended:
+def mend(data: bytes, max_pixels: int) -> Mended:
     """Mend what can be told from the structure of a file alone; a JPEG's end, for which it is decoded, is in ``jpeg``."""
     if data.startswith(SIGNATURE):
         return mend_png(data)
     if data.startswith((b"II", b"MM")):
         try:
-            return photograph_alone(data)
+            alone, said = photograph_alone(data)
+            return side_by_side(alone, max_pixels), said
         except struct.error:  # the decoder says what is wrong
             return data, []
     return data, []

@@ -59,6 +59,12 @@ def _raw_profiles(image: Image.Image) -> list[bytes]:
         raise struct.error(str(error)) from error
 
 
+def lost_profile(image: Image.Image) -> bool:
+    """Return whether a JPEG has a colour profile of which parts are missing."""
+    parts = (content for _, content in getattr(image, "applist", ()) if content.startswith(b"ICC_PROFILE\0"))
+    return next(parts, None) is not None and not image.info.get("icc_profile")
+
+
 def xmp_of(image: Image.Image) -> bytes:
     """Return the XMP packet, nothing if there is none."""
     xmp = image.info.get("xmp") or image.info.get(XMP_PNG_KEYWORD.decode())

@@ -25,7 +25,7 @@ from .mend import describe_damage, mend
 from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras
 from .pages import channels_of
 from .photo import LOSSY, Photo
-from .pillow import exif_of, upright_exif, xmp_of
+from .pillow import exif_of, lost_profile, upright_exif, xmp_of
 from .tiff import Tag, cut_directories, exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
@@ -66,7 +66,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         raise ImageError(f"{path}: {problem}. Save the picture anew in an image editor.")
     try:
         with strict_pillow():
-            whole, mended = mend(data)
+            whole, mended = mend(data, max_pixels)
             photo = _decode(path, whole, max_pixels)
     except (ImageError, MemoryError):
         raise
@@ -180,6 +180,8 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     image.load()  # before its info is looked at: PNG may state things behind the pixels
     if kind == "JPEG":
         check_whole(data, image)
+        if lost_profile(image):
+            notices += _mended(path, ["parts of its ICC profile are missing, and it is left out"])
     in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(xmp_of(image))
     if kind == "HEIF":

@@ -26,5 +26,8 @@ MaskKind = Literal["box", "oval", "parse"]
 ColorMatch = Literal["none", "adain", "wavelet"]
 """How a restored face gets the photograph's colours."""
 
+ClipCodec = Literal["auto", "h264", "h265", "ffv1"]
+"""How the pictures of a clip are encoded. ``auto`` is H.264, or H.265 where there are more than 8 bits; ffv1 loses nothing."""
+
 Blur = Literal["isotropic", "anisotropic", "motion"]
 """Kinds of kernel k in Eq. 17."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ NoticeKind = Literal[
     "long_exif",  # left out of a JPEG
     "baseline",  # a JPEG that could not be progressive
     "damaged_xmp",  # replaced by the record of restoration
+    "deinterlaced",  # a clip
+    "lost_frames",  # of a damaged clip, left out
+    "lost_tracks",  # of sound, subtitles or data, that the result's container cannot hold
 ]
 
 
@@ -51,9 +54,32 @@ class Notice:
         return asdict(self)
 
 
-def by_kind(notices: Iterable[Notice]) -> dict[NoticeKind, list[Notice]]:
-    """Return the notices of each kind, in the order in which the kinds came: a person wants to hear of each once."""
-    kinds: dict[NoticeKind, list[Notice]] = {}
-    for notice in notices:
-        kinds.setdefault(notice.kind, []).append(notice)
-    return kinds
+class Tally:
+    """Notices of any number of frames in constant memory: the first of each kind, and how many more there were."""
+
+    def __init__(self) -> None:
+        self._first: dict[NoticeKind, Notice] = {}
+        self._more: dict[NoticeKind, int] = {}
+
+    def add(self, notices: Iterable[Notice]) -> list[Notice]:
+        """Take notices; returns those that are the first of their kind.
+
+        Example:
+            >>> tally = Tally()
+            >>> [len(tally.add([Notice("magnified", f"face {n}", frame=n)])) for n in range(3)]
+            [1, 0, 0]
+            >>> [(notice.text, more) for notice, more in tally]
+            [('face 0', 2)]
+        """
+        new = []
+        for notice in notices:
+            if notice.kind in self._first:
+                self._more[notice.kind] += 1
+            else:
+                self._first[notice.kind], self._more[notice.kind] = notice, 0
+                new.append(notice)
+        return new
+
+    def __iter__(self) -> Iterator[tuple[Notice, int]]:
+        """Yield the first notice of each kind, in the order in which they came, and how many more like it there were."""
+        return ((first, self._more[kind]) for kind, first in self._first.items())

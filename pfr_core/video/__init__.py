@@ -1,4 +1,44 @@
 """Clips. Needs PyAV: ``pip install 'pfr[video]'``."""
 
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..errors import InputError
+from ..photo.photo import IMAGE_SUFFIXES
+
 CLIP_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".flv"}
 """Endings of files that are taken for clips."""
+
+RESULT_SUFFIXES = (".mp4", ".mov", ".mkv")
+"""Endings of the files that clips are written to."""
+
+SEQUENCE = re.compile(r"%0?\d*d")
+"""In the name of a picture: numbered pictures."""
+
+OLDEST_AV = 18
+"""What is used of PyAV (chapters, subtitles) is in its versions from this one on."""
+
+
+def is_clip(path: Path) -> bool:
+    """Judge by the name whether it is a video, or numbered pictures."""
+    return path.suffix.lower() in CLIP_SUFFIXES or is_sequence(path)
+
+
+def is_sequence(path: Path) -> bool:
+    """Judge by the name whether it is numbered pictures: ``frame%04d.png``."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None
+
+
+def check_av() -> None:
+    """Look whether clips can be read here.
+
+    Raises:
+        InputError: PyAV is missing or too old.
+    """
+    try:
+        installed = version("av")
+    except PackageNotFoundError as error:
+        raise InputError("clips need PyAV, which is missing; pip install 'pfr[video]'.") from error
+    if int(installed.split(".")[0]) < OLDEST_AV:
+        raise InputError(f"clips need PyAV {OLDEST_AV} or newer, this is {installed}; pip install --upgrade av.")

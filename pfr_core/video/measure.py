@@ -18,8 +18,8 @@ from ..faces.geometry import transform
 from ..find import find_candidates
 from ..options import RestoreOptions
 from ..photo.arrays import Array, FloatImage
-from .clip import frames, probe
 from .flow import brought, gray, places
+from .read import Clip
 from .track import SAME_FACE_IOU, Track, find_tracks
 
 SIDE = 256
@@ -67,21 +67,21 @@ def flicker(source: Path, results: Sequence[Path], detector: Detector) -> dict[P
         ImageError: a clip cannot be read.
     """
     clips = list(dict.fromkeys([source, *results]))
-    counts = {clip: probe(clip).frames for clip in clips}
+    counts = {clip: Clip(clip).probe().frames for clip in clips}
     for clip, count in counts.items():
         if count != counts[source]:
             raise InputError(f"{clip} has {count} frames, {source} {counts[source]}; compare results of one clip.")
     options = RestoreOptions()
-    tracks = find_tracks(frames(source), detector, options).tracks
+    tracks = find_tracks(Clip(source).frames(), detector, options).tracks
     sums: dict[Path, defaultdict[str, float]] = {clip: defaultdict(float) for clip in clips}
     before: list[Array] | None = None
     found_before: list[list[Face]] = []
-    for number, now in enumerate(zip(*(frames(clip) for clip in clips), strict=False)):
-        if before is not None and any(number in track.faces and number - 1 in track.faces for track in tracks):
+    for number, now in enumerate(zip(*(Clip(clip).frames() for clip in clips), strict=False)):
+        if before is not None and any(number in track and number - 1 in track for track in tracks):
             found = [find_candidates(detector, frame, options) for frame in now]
             found_before = found_before or [find_candidates(detector, frame, options) for frame in before]
             for track in tracks:
-                if number in track.faces and number - 1 in track.faces:
+                if number in track and number - 1 in track:
                     _measure(track, number, before, now, found_before, found, list(sums.values()))
         else:
             found = []
@@ -101,7 +101,7 @@ def _measure(
     sums: Sequence[defaultdict[str, float]],
 ) -> None:
     """Add one face in two frames; the first of each is the unrestored clip's."""
-    old, new = track.faces[number - 1], track.faces[number]
+    old, new = track.face(number - 1), track.face(number)
     field, seen = _flow(_crop(before[0], before[0], old), _crop(now[0], now[0], new))
     for one, other, earlier, later, into in zip(before, now, found_before, found, sums, strict=True):
         crops = _crop(one, before[0], old), _crop(other, now[0], new)

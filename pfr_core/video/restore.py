@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..compose import Pasted, stacked
-from ..errors import InputError
+import av
+
+from .. import __version__
+from ..errors import Cancelled, ImageError, InputError, check_stop
+from ..faces.detect import Detector
 from ..options import ClipOptions, RestoreOptions
-from ..photo.arrays import Array, to_uint8
+from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
-from ..support.files import overwritten
-from ..support.notice import Notice
-from ..work import ShouldStop, Work
-from .clip import Frame, convert, frames, probe
+from ..support.files import overwritten, replacing, unwritable
+from ..support.notice import Notice, Tally
+from ..work import ShouldStop
+from . import RESULT_SUFFIXES, is_sequence
+from .mux import assemble
+from .read import Clip, seconds, video_of
 from .steady import Steady
-from .track import Track, find_tracks
+from .track import Track, Tracks, find_tracks
+from .tracked import TrackRestorer
+from .unfinished import Job, Unfinished
+from .write import PICTURES, Piece, codec_for
 
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
+
+PIECE = 125
+"""Frames of a clip that are encoded together: what an interrupted run loses at most."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +46,14 @@ class RestoredClip:
         frames: number of frames.
         tracks: the faces that were restored.
         changed: whether any face was put back.
-        notices: what a person should know; each frame's own, with the number of the frame.
+        notices: what a person should know: the first of each kind, with the number of its frame.
     """
 
     path: Path
     frames: int
     tracks: list[Track]
     changed: bool
-    notices: tuple[Notice, ...]
-
-
-class TrackRestorer:
-    """Restores the faces of tracks, one frame after the other.
-
-    Args:
-        restorer: the network.
-        tracks: the faces.
-        options: how they are put back.
-        steady: see :class:`Steady`.
-    """
-
-    def __init__(self, restorer: FaceRestorer, tracks: Sequence[Track], options: RestoreOptions, steady: float) -> None:
-        self.restorer, self.tracks, self.options = restorer, tracks, options
-        self._steady = {track.number: Steady(steady) for track in tracks}
-
-    def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
-        """Restore the faces of frame ``number``, [H,W,3+]; frames come in order."""
-        present = [track for track in self.tracks if number in track.faces]
-        work = Work(self.restorer, lambda: frame, faces=[track.faces[number] for track in present])
-        layers = work.cut([track.faces[number] for track in present])
-        if layers and self.options.strength > 0:
-            crops = stacked([layer.crop for layer in layers], self.restorer.crop_size)
-            restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
-            for track, layer, after in zip(present, layers, restored, strict=True):
-                layer.restored = self._steady[track.number](number, layer.crop, after)
-        return work.paste(layers, self.options)
+    notices: Tally
 
 
 def restore_clip(
@@ -77,53 +63,187 @@ def restore_clip(
     *,
     options: RestoreOptions | None = None,
     clip: ClipOptions | None = None,
+    found: Tracks | None = None,
+    strengths: Mapping[int, float] | None = None,
+    provenance: bool = True,
+    resume: bool = False,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> RestoredClip:
-    """Restore the faces of a clip, frame by frame in constant memory; sound and times stay as they are.
+    """Restore the faces of a clip, frame by frame in constant memory; sound, times and all else stay as they are.
+
+    The pictures are encoded in pieces beside the target. A run that ends before the last, other than by ``should_stop``, leaves
+    the finished ones, and ``resume`` goes on after them: the result is that of an undisturbed run.
 
     Args:
         restorer: the models.
-        source: a video file.
-        target: the MP4 file to write; it appears whole or not at all.
+        source: a video file; or numbered pictures, with ``%04d`` and the like for the number.
+        target: the file to write, MP4, MOV or MKV, or numbered pictures; it appears whole or not at all.
         options: in place of the restorer's own; ``select`` and its like choose among the faces of the whole clip.
         clip: what there is to choose for a clip.
+        found: the faces, if :func:`follow` has found them.
+        strengths: strength of single faces, by their numbers, in place of the options'.
+        provenance: whether to say in the file that detail is synthesised, and by which model.
+        resume: go on where an earlier run with the same arguments was interrupted.
         progress: called after each frame.
         should_stop: asked between frames.
 
     Raises:
-        InputError: source and target are the same file, or the target is no MP4.
+        InputError: source and target are the same file, or an option that does not go with the target.
         ImageError: the clip cannot be read, or the file not be written.
         Cancelled: ``should_stop`` asked for it.
     """
-    source, target = Path(source), Path(target)
-    if target.suffix.lower() != ".mp4":
-        raise InputError(f"{target}: clips are written as MP4; give the output that ending.")
-    if target.exists() and target.samefile(source):
-        raise InputError(overwritten(source))
     options, clip = options or restorer.options, clip or ClipOptions()
-    total = probe(source).frames
-    started = time.monotonic()
+    footage, target = footage_of(source, clip), Path(target)
+    if target.exists() and footage.path.exists() and target.samefile(footage.path):
+        raise InputError(overwritten(footage.path))
+    suffix = target.suffix.lower()
+    if suffix not in RESULT_SUFFIXES and not (suffix in PICTURES and is_sequence(target)):
+        raise InputError(f"{target}: clips are written as {', '.join(RESULT_SUFFIXES)}; give the output one of these endings.")
+    with closing(footage.shots()) as shots:
+        codec = codec_for(clip.codec, clip.crf, suffix, next(shots).depth)
+    unfinished, tally = Unfinished(target), Tally()
+    job = _job(restorer, footage, codec, options, clip, strengths)
+    earlier = unfinished.take_up(job) if resume else None
+    try:
+        if earlier is None:
+            unfinished.begin(job)
+            found = found or follow(restorer.detector, footage, options, clip, progress=progress, should_stop=should_stop)
+            tally.add(footage.notices)
+            unfinished.keep_tracks(found)
+        else:
+            found = earlier
+        chosen, notices = found.chosen(options)
+        tally.add(notices)
+        work = TrackRestorer(restorer, chosen, options, clip.steady, strengths)
+        if not chosen and footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower():
+            with replacing(target, ImageError) as part:
+                shutil.copyfile(footage.path, part)
+            changed, count = False, found.frames
+        else:
+            count, changed = _restore(work, footage, found.frames, unfinished, codec, clip, tally, progress, should_stop)
+            mark = restorer.provenance if provenance and changed else None
+            tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
+    except BaseException as error:
+        if isinstance(error, Cancelled) or not unfinished.pieces():
+            unfinished.remove()
+        if isinstance(error, (av.FFmpegError, OSError)) and not isinstance(error, ImageError):
+            reason = error if isinstance(error, OSError) else OSError(error.errno, error.strerror)
+            raise ImageError(unwritable(target, reason)) from error
+        raise
+    unfinished.remove()
+    return RestoredClip(target, count, chosen, changed, tally)
 
-    def report(stage: str, done: int) -> None:
-        if progress is not None:
-            progress(stage, done, max(total, done), (time.monotonic() - started) / done * max(0, total - done))
 
-    found = find_tracks(
-        frames(source), restorer.detector, options,
-        every=clip.detect_every, progress=lambda done: report("find", done), should_stop=should_stop,
-    )  # fmt: skip
-    chosen = found.chosen(options)
-    work = TrackRestorer(restorer, chosen, options, clip.steady)
-    notices: list[Notice] = []
-    started, done, changed = time.monotonic(), 0, False
+def follow(
+    detector: Detector,
+    footage: Clip,
+    options: RestoreOptions,
+    clip: ClipOptions,
+    *,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Tracks:
+    """Find and follow the faces of a clip; arguments and errors as for :func:`restore_clip`."""
+    clock = _Clock("find", footage.expected() if progress is not None else 0, progress)
+    return find_tracks(
+        footage.frames(), detector, options, every=clip.detect_every, progress=clock.report, should_stop=should_stop
+    )
 
-    def change(frame: Frame) -> Frame:
-        nonlocal done, changed
-        pasted = work.restore(done, frame, should_stop)
-        notices.extend(replace(notice, frame=done) for notice in pasted.notices)
-        done, changed = done + 1, changed or pasted.changed
-        return to_uint8(pasted.image)
 
-    count = convert(source, target, change, progress=lambda done, *_: report("restore", done), should_stop=should_stop)
-    return RestoredClip(target, count, chosen, changed, tuple(notices))
+def footage_of(source: str | os.PathLike[str], clip: ClipOptions) -> Clip:
+    """Return the part of a clip that the options name.
+
+    Raises:
+        InputError: a time that is none, or an end before the start.
+    """
+    start, end = (None if text is None else seconds(text) for text in (clip.start, clip.end))
+    return Clip(Path(source), start or 0.0, end, clip.fps)
+
+
+class _Clock:
+    """Reports how far a stage is, and how long it will take."""
+
+    def __init__(self, stage: str, total: int, progress: Progress | None, done: int = 0) -> None:
+        self._stage, self._total, self._progress, self._began = stage, total, progress, done
+        self._started = time.monotonic()
+
+    def report(self, done: int) -> None:
+        if self._progress is not None:
+            pace = (time.monotonic() - self._started) / max(1, done - self._began)
+            self._progress(self._stage, done, max(self._total, done), pace * max(0, self._total - done))
+
+
+def _restore(
+    work: TrackRestorer,
+    footage: Clip,
+    total: int,
+    unfinished: Unfinished,
+    codec: str,
+    clip: ClipOptions,
+    tally: Tally,
+    progress: Progress | None,
+    should_stop: ShouldStop | None,
+) -> tuple[int, bool]:
+    """Encode the frames that are not encoded yet; return how many there are in all, and whether any was changed."""
+    work.steady = {track.number: Steady(work.strength) for track in work.tracks}
+    done, changed = unfinished.done(work.steady)
+    clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
+    with footage.open() as source:
+        video = video_of(source)
+        for number, shot in enumerate(footage.shots(), 1):
+            if number <= done:
+                continue
+            check_stop(should_stop, f"{footage.path}: stopped after {number - 1} of {total} frames; nothing was kept.")
+            image = None
+            if work.present(number - 1) or work.options.scale != 1:
+                pasted = work.restore(number - 1, shot.pixels, should_stop)
+                tally.add(replace(notice, frame=number - 1) for notice in pasted.notices)
+                changed |= pasted.changed
+                image = pasted.image if pasted.changed or work.options.scale != 1 else None
+            piece = piece or Piece(unfinished.new_piece(), codec, clip.crf, video)
+            piece.write(shot, image)
+            if number - begun == PIECE:
+                piece.close()
+                unfinished.keep_piece(begun, number, work.steady, changed)
+                piece, begun = None, number
+            clock.report(number)
+        if piece is not None:
+            piece.close()
+            unfinished.keep_piece(begun, number, work.steady, changed)
+    return number, changed
+
+
+def _finish(
+    footage: Clip, unfinished: Unfinished, target: Path, codec: str, mark: Provenance | None, should_stop: ShouldStop | None
+) -> list[Notice]:
+    """Write the target from the pieces."""
+    pieces, suffix = unfinished.pieces(), target.suffix.lower()
+    if suffix not in PICTURES:
+        with replacing(target, ImageError) as part:
+            return assemble(footage, pieces, part, suffix, codec, provenance=mark, should_stop=should_stop)
+    folder = unfinished.folder / "pictures"
+    folder.mkdir(exist_ok=True)
+    notices = assemble(footage, pieces, folder / target.name, suffix, codec, should_stop=should_stop)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(folder.iterdir()):
+        picture.replace(target.parent / picture.name)
+    return notices
+
+
+def _job(
+    restorer: FaceRestorer,
+    footage: Clip,
+    codec: str,
+    options: RestoreOptions,
+    clip: ClipOptions,
+    strengths: Mapping[int, float] | None,
+) -> Job:
+    """Return all that the result depends on."""
+    source = [str(footage.path.resolve())]
+    if footage.path.is_file():  # not numbered pictures
+        state = footage.path.stat()
+        source += [str(state.st_size), str(state.st_mtime_ns)]
+    each = {str(number): value for number, value in (strengths or {}).items()}
+    mine = {"source": source, "model": restorer.provenance.sha256, "version": __version__, "strengths": each}
+    return {**asdict(options), **asdict(clip), "codec": codec, **mine}

@@ -50,6 +50,14 @@ class Steady:
         self._last = frame, crop, mixed
         return mixed
 
+    def state(self, frame: int) -> tuple[FloatImage, ...]:
+        """Return what the frame after ``frame`` needs to know of it; nothing if the face was not there."""
+        return () if self._last is None or self._last[0] != frame else self._last[1:]
+
+    def take_up(self, frame: int, crop: FloatImage, mixed: FloatImage) -> None:
+        """Go on after ``frame``, with its :meth:`state`."""
+        self._last = frame, crop, mixed
+
     def _field(self, now: FloatImage, before: FloatImage) -> FloatImage:
         """Return for each pixel of ``now`` where it was before, [S,S,2] in px."""
         size = len(now)

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import check_stop
+from ..faces.align import align, alignment_matrix
 from ..faces.detect import Detector
 from ..faces.face import Face
 from ..faces.geometry import Matrix, similarity
 from ..find import choose_faces, find_candidates
 from ..options import RestoreOptions
 from ..photo.arrays import Array, to_uint8
+from ..support.notice import Notice
 
 FLOW_SIDE = 960
 """Flow is computed in frames of at most this many px; a pixel there is more than the flow's own error."""
@@ -39,6 +43,10 @@ CUT = 27.0
 CUT_SIDE = 64
 SMOOTHING = 8.0
 """Standard deviation in frames over which the detector's points are averaged."""
+REACH = 5
+"""Standard deviations from which on a sighting weighs nothing."""
+PICTURE = 128
+"""Side in px of the picture of a track."""
 
 Gray = npt.NDArray[np.uint8]
 Complex = npt.NDArray[np.complex128]
@@ -69,32 +77,40 @@ class Move:
         return Move(1 / self.turn, -self.shift / self.turn)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
     """One face through the clip.
 
     Attributes:
         number: from 0, in the order of appearance.
-        faces: the face by the number of the frame; frames without a gap.
+        first: number of the first frame.
+        rows: [T,15] float32, the face in each frame from the first on: box, score, five points.
+        picture: [P,P,3] uint8, what the face looks like where it was seen best.
     """
 
     number: int
-    faces: dict[int, Face]
+    first: int
+    rows: npt.NDArray[np.float32]
+    picture: npt.NDArray[np.uint8]
 
-    @property
-    def first(self) -> int:
-        """Number of the first frame."""
-        return min(self.faces)
+    def __contains__(self, frame: int) -> bool:
+        return 0 <= frame - self.first < len(self.rows)
+
+    def face(self, frame: int) -> Face:
+        """Return the face in a frame."""
+        box, score, points = np.split(self.rows[frame - self.first].astype(float), [4, 5])
+        five: Any = tuple(map(tuple, points.reshape(5, 2).tolist()))
+        return Face(tuple(box.tolist()), float(score[0]), five)
 
     @property
     def last(self) -> int:
         """Number of the last frame."""
-        return max(self.faces)
+        return self.first + len(self.rows) - 1
 
     @property
     def middle(self) -> Face:
         """The face halfway."""
-        return self.faces[(self.first + self.last) // 2]
+        return self.face((self.first + self.last) // 2)
 
 
 @dataclass(frozen=True)
@@ -113,18 +129,43 @@ class Tracks:
     cuts: list[int]
     size: tuple[int, int]
 
-    def chosen(self, options: RestoreOptions) -> list[Track]:
-        """Return those that the options choose, each judged by its face halfway; sharp ones too, for a clip would flicker."""
+    @property
+    def most_at_once(self) -> int:
+        """Number of faces in the frame that has the most."""
+        ends = sorted([(track.first, 1) for track in self.tracks] + [(track.last + 1, -1) for track in self.tracks])
+        return max(accumulate(change for _, change in ends), default=0)
+
+    def only(self, numbers: Iterable[int]) -> Tracks:
+        """Return the faces with these numbers."""
+        kept = set(numbers)
+        return replace(self, tracks=[track for track in self.tracks if track.number in kept])
+
+    def chosen(self, options: RestoreOptions) -> tuple[list[Track], tuple[Notice, ...]]:
+        """Return those that the options choose, and what is to be said of it.
+
+        ``indices`` are the numbers of tracks; for all other choices each is judged by its face halfway. Sharp ones are restored
+        too: a face that is sharp in one frame and not in the next would flicker.
+        """
+        if options.select == "index":
+            chosen = [track for track in self.tracks if track.number in options.indices]
+            missing = sorted(set(options.indices) - {track.number for track in chosen})
+            text = f"there is no face {missing}: {len(self.tracks)} faces were followed, counted from 0"
+            numbers = {"missing": len(missing), "found": len(self.tracks)}
+            return chosen, (Notice("missing_face", text, numbers=numbers),) if missing else ()
         by_face = {track.middle: track for track in self.tracks}
-        return [by_face[face] for face in choose_faces(list(by_face), self.size, options).faces]
+        found = choose_faces(list(by_face), self.size, options)
+        return [by_face[face] for face in found.faces], found.notices
 
 
 @dataclass
 class _Growing:
     """A track being made. ``moves`` take the first sighting's frame to each frame."""
 
+    number: int
     moves: dict[int, Move]
     seen: dict[int, Face]
+    picture: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((PICTURE, PICTURE, 3), np.uint8))
+    best: float = 0.0
     misses: int = 0
     lost: bool = False
 
@@ -133,49 +174,66 @@ class _Growing:
         last = max(self.seen)
         return _moved(self.seen[last], self.moves[frame].after(self.moves[last].inverse()))
 
+    def see(self, number: int, face: Face, pixels: npt.NDArray[np.uint8]) -> None:
+        """Take what the detector says."""
+        self.seen[number], self.misses, self.lost = face, 0, False
+        if face.size * face.score > self.best:
+            self.best = face.size * face.score
+            self.picture = to_uint8(align(pixels, alignment_matrix(face, PICTURE), PICTURE))
+
 
 @dataclass
-class _Finder:
-    """The frames one after the other."""
+class Follower:
+    """Follows faces through frames that come one after the other; a few small gray ones are held, and what was found.
+
+    Args:
+        detector: finds faces.
+        options: how to find them.
+        every: the detector looks at each so many frames, at cuts, and where the flow has lost a face.
+    """
 
     detector: Detector
     options: RestoreOptions
     every: int
-    growing: list[_Growing] = field(default_factory=list)
-    ended: list[_Growing] = field(default_factory=list)
-    cuts: list[int] = field(default_factory=list)
-    before: deque[tuple[int, Gray]] = field(default_factory=deque)
-    small: Gray | None = None
+    frames: int = field(default=0, init=False)
+    cuts: list[int] = field(default_factory=list, init=False)
+    size: tuple[int, int] = field(default=(0, 0), init=False)
+    _growing: list[_Growing] = field(default_factory=list, init=False)
+    _ended: list[Track] = field(default_factory=list, init=False)
+    _begun: int = field(default=0, init=False)
+    _before: deque[tuple[int, Gray]] = field(default_factory=deque, init=False)
+    _small: Gray | None = field(default=None, init=False)
 
-    def take(self, number: int, frame: Array) -> None:
-        """Follow the faces into this frame; look for faces in it if it is time."""
+    def take(self, frame: Array) -> None:
+        """Follow the faces into the next frame [H,W,3+]; look for faces in it if it is time."""
+        number, self.frames, self.size = self.frames, self.frames + 1, (frame.shape[1], frame.shape[0])
         pixels = to_uint8(frame[..., :3])
         scale = min(1.0, FLOW_SIDE / max(pixels.shape[:2]))
         gray: Gray = cv2.cvtColor(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         if self._is_cut(pixels):
             self.cuts.append(number)
-            self.ended += self.growing
-            self.growing = []
-            self.before.clear()
-        if self.before:
-            for track in self.growing:
-                move = None if track.lost else _flow(self.before[-1][1], gray, track.now(number - 1), scale)
+            for track in list(self._growing):
+                self._end(track)
+            self._before.clear()
+        if self._before:
+            for track in self._growing:
+                move = None if track.lost else _flow(self._before[-1][1], gray, track.now(number - 1), scale)
                 track.lost = move is None
                 track.moves[number] = (move or Move()).after(track.moves[number - 1])
-        if number % self.every == 0 or not self.before or any(track.lost for track in self.growing):
+        if number % self.every == 0 or not self._before or any(track.lost for track in self._growing):
             self._look(number, pixels, gray, scale)
-        self.before.append((number, gray))
-        while len(self.before) > self.every:
-            self.before.popleft()
+        self._before.append((number, gray))
+        while len(self._before) > self.every:
+            self._before.popleft()
 
     def _is_cut(self, pixels: npt.NDArray[np.uint8]) -> bool:
         hsv = cv2.cvtColor(cv2.resize(pixels, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV)
-        last, self.small = self.small, hsv.astype(np.uint8)
+        last, self._small = self._small, hsv.astype(np.uint8)
         return last is not None and float(cv2.absdiff(hsv, last).mean()) > CUT
 
     def _look(self, number: int, pixels: npt.NDArray[np.uint8], gray: Gray, scale: float) -> None:
         found = find_candidates(self.detector, pixels, self.options)
-        free = list(self.growing)
+        free = list(self._growing)
         for face in found:  # the best score first
             expected = [(track.now(number).iou(face), track) for track in free]
             share, track = max(expected, key=lambda each: each[0], default=(0.0, None))
@@ -185,36 +243,42 @@ class _Finder:
                     last = max(track.seen)
                     track.moves[number] = Move.of(similarity(track.seen[last].points, face.points)).after(track.moves[last])
                     _bridge(track.moves, last, number)
-                track.seen[number], track.misses, track.lost = face, 0, False
+                track.see(number, face, pixels)
             else:
-                self.growing.append(self._begin(number, face, gray, scale))
+                self._growing.append(self._begin(number, face, pixels, gray, scale))
         for track in free:
             track.misses += 1
             if track.lost or track.misses >= MISSES:
-                self.growing.remove(track)
-                self.ended.append(track)
+                self._end(track)
 
-    def _begin(self, number: int, face: Face, gray: Gray, scale: float) -> _Growing:
+    def _begin(self, number: int, face: Face, pixels: npt.NDArray[np.uint8], gray: Gray, scale: float) -> _Growing:
         """Begin a track, and follow it back to where the detector had not looked."""
-        track = _Growing({number: Move()}, {number: face})
+        track = _Growing(self._begun, {number: Move()}, {})
+        track.see(number, face, pixels)
+        self._begun += 1
         later = gray
-        for earlier, picture in reversed(self.before):
+        for earlier, picture in reversed(self._before):
             move = _flow(later, picture, _moved(face, track.moves[earlier + 1]), scale)
             if move is None:
                 break
             track.moves[earlier], later = move.after(track.moves[earlier + 1]), picture
         return track
 
-    def result(self) -> list[Track]:
-        """Return the tracks, smoothed; a face seen once and then looked for in vain was none."""
-        tracks = []
-        for track in [*self.ended, *self.growing]:
-            if len(track.seen) == 1 and track.misses:
-                continue
-            end = max(track.seen) + (self.every // 2 if track.misses or track.lost else self.every)
-            tracks.append(_smoothed(track, end))
-        tracks.sort(key=lambda faces: (min(faces), faces[min(faces)].center))
-        return [Track(number, faces) for number, faces in enumerate(tracks)]
+    def _end(self, track: _Growing) -> None:
+        self._growing.remove(track)
+        self._ended += self._track(track)
+
+    def _track(self, track: _Growing) -> list[Track]:
+        """Return the track, smoothed; a face seen once and then looked for in vain was none."""
+        if len(track.seen) == 1 and track.misses:
+            return []
+        end = max(track.seen) + (self.every // 2 if track.misses or track.lost else self.every)
+        return [Track(track.number, *_smoothed(track, end), track.picture)]
+
+    def tracks(self) -> list[Track]:
+        """Return the faces so far, in the order of appearance; their numbers stay when more frames come."""
+        found = [*self._ended, *(each for track in self._growing for each in self._track(track))]
+        return sorted(found, key=lambda track: (track.first, track.face(track.first).center))
 
 
 def find_tracks(
@@ -239,14 +303,14 @@ def find_tracks(
     Raises:
         Cancelled: ``should_stop`` asked for it.
     """
-    finder, number, size = _Finder(detector, options, every), -1, (0, 0)
-    for number, frame in enumerate(frames):
-        check_stop(should_stop, f"Stopped after {number} frames; nothing was written.")
-        size = frame.shape[1], frame.shape[0]
-        finder.take(number, frame)
+    follower = Follower(detector, options, every)
+    for frame in frames:
+        check_stop(should_stop, f"Stopped after {follower.frames} frames; nothing was written.")
+        follower.take(frame)
         if progress is not None:
-            progress(number + 1)
-    return Tracks(finder.result(), number + 1, finder.cuts, size)
+            progress(follower.frames)
+    tracks = [replace(track, number=number) for number, track in enumerate(follower.tracks())]
+    return Tracks(tracks, follower.frames, follower.cuts, follower.size)
 
 
 def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:
@@ -302,15 +366,21 @@ def _bridge(moves: dict[int, Move], last: int, number: int) -> None:
         moves[frame] = Move(start.turn + share * (end.turn - start.turn), start.shift + share * (end.shift - start.shift))
 
 
-def _smoothed(track: _Growing, end: int) -> dict[int, Face]:
-    """Return the face in every frame up to ``end``: what was seen, averaged where the face stands still."""
+def _smoothed(track: _Growing, end: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """Return the first frame and the face from it up to ``end``: what was seen, averaged where the face stands still."""
     times = np.array(sorted(track.seen), dtype=np.float64)
     still = np.array([_carried(_numbers(track.seen[int(time)]), track.moves[int(time)].inverse()) for time in times])
-    faces = {}
-    for frame in sorted(frame for frame in track.moves if frame <= end):
-        nearest = track.seen[int(times[np.abs(times - frame).argmin()])]
-        faces[frame] = _face(_carried(_fitted(times - frame, still), track.moves[frame]), nearest.score)
-    return faces
+    rows = []
+    frames = sorted(frame for frame in track.moves if frame <= end)
+    for frame in frames:
+        near = slice(*np.searchsorted(times, (frame - REACH * SMOOTHING, frame + REACH * SMOOTHING)))
+        nearest = int(np.abs(times - frame).argmin())
+        near = near if near.stop > near.start else slice(nearest, nearest + 1)
+        face = _face(
+            _carried(_fitted(times[near] - frame, still[near]), track.moves[frame]), track.seen[int(times[nearest])].score
+        )
+        rows.append([*face.box, face.score, *(value for point in face.points for value in point)])
+    return frames[0], np.array(rows, np.float32)
 
 
 def _fitted(times: npt.NDArray[np.float64], values: Complex) -> Complex:

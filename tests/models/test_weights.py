@@ -661,6 +661,26 @@ def test_a_server_that_sends_another_piece_is_asked_for_all_of_it(
 
 
 @pytest.mark.usefixtures("large")
+def test_a_file_that_changes_all_the_time_is_given_up(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
+    """Each time the first part arrives and the connection ends; the rest is of another version."""
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        handler.send_response(206 if start else 200)
+        handler.send_header("Accept-Ranges", "bytes")
+        handler.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        handler.send_header("Content-Length", str(len(BODY) - start))
+        handler.end_headers()
+        handler.wfile.write(bytes(len(BODY) - start) if start else BODY[:600_000])
+
+    server.pages["/page"] = page
+    register(server.url("page"))
+    with pytest.raises(WeightsError, match="sent a file with SHA-256"):
+        download.obtain("test")
+    assert len(server.requests) == 4 and not os.listdir(cache)
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("left", [BODY, BODY[:-1] + b"\0", BODY + b"more"], ids=["whole", "damaged", "longer"])
 def test_what_is_left_may_have_all_bytes(left: bytes, cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     """Of a process that was killed before the last step, or of another version of the file: servers have nothing more to send."""

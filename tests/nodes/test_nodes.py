@@ -189,8 +189,6 @@ def test_no_face_passes_through_and_what_does_not_fit_is_refused(run: Any, photo
         run("PasteFaces", image=photo, faces=found, crops=torch.zeros(2, 64, 64, 3))
     with pytest.raises(Exception, match="crops are 32x64 px; they must be square"):
         run("PasteFaces", image=photo, faces=found, crops=torch.zeros(1, 64, 32, 3))
-    with pytest.raises(Exception, match="not numbers"):
-        run("PasteFaces", image=photo, faces=found, crops=torch.full((1, 64, 64, 3), torch.nan))
     with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 2 x 512x512"):
         run("CropFaces", image=torch.cat([photo, photo]), faces=found)
     with pytest.raises(Exception, match=r"1 x 512x512 px, this one is 1 x 256x256"):
@@ -254,6 +252,45 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
     (restored,) = run("RestoreCrops", model=model, crops=crops)
     pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
     assert torch.equal(pasted[:2], image[:2]) and torch.equal(again, mask)
+
+
+@pytest.mark.usefixtures("detector_weights")
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_a_crop_that_is_not_numbers_leaves_its_face_and_no_other(run: Any, photo: torch.Tensor, wrong: float) -> None:
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    frames = torch.cat([photo, photo, photo])
+    faces, *_ = run("DetectFaces", image=frames)
+    (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
+    (whole,) = run("RestoreCrops", model=model, crops=crops)
+    crops[1, 3, 5, 0] = wrong
+    shown = run.show("RestoreCrops", model=model, crops=crops)
+    (restored,) = shown["result"]
+    assert torch.equal(restored[::2], whole[::2]) and torch.equal(restored[1].isfinite(), crops[1].isfinite())
+    assert [("Frame 1 of 3" in text, "NaN" in text) for text in shown["ui"]["text"]] == [(True, True)]
+    shown = run.show("PasteFaces", image=frames, faces=faces, crops=restored)
+    image, mask = shown["result"]
+    assert torch.equal(image[1], photo[0]) and mask[1].max() == 0
+    expected, _ = run("PasteFaces", image=frames, faces=faces, crops=whole)
+    assert torch.equal(image[::2], expected[::2]) and not torch.equal(image[0], photo[0])
+    assert sum("its face stays as it is" in text for text in shown["ui"]["text"]) == 1
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_faces_given_for_a_frame_that_is_not_numbers_are_left(run: Any, photo: torch.Tensor) -> None:
+    """One pixel of NaN would become a face of NaN, and a frame of the batch is no reason to stop it."""
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    faces, *_ = run("DetectFaces", image=torch.cat([photo, photo]))
+    broken = torch.cat([photo, photo])
+    broken[0, 250, 250] = torch.nan
+    shown = run.show("RestoreFaces", model=model, image=broken, faces=faces)
+    image, mask, *_, count = shown["result"]
+    assert torch.equal(image[0].nan_to_num(9), broken[0].nan_to_num(9)) and mask[0].max() == 0 and count == 1
+    assert bool(image[1].isfinite().all()) and not torch.equal(image[1], photo[0]) and "NaN" in shown["ui"]["text"][0]
+    (crops,) = run("CropFaces", image=torch.cat([photo, photo]), faces=faces, size=size)
+    shown = run.show("PasteFaces", image=broken, faces=faces, crops=1 - crops)
+    image, mask = shown["result"]
+    assert torch.equal(image[0].nan_to_num(9), broken[0].nan_to_num(9)) and mask[0].max() == 0 and mask[1].max() > 0
+    assert "NaN" in shown["ui"]["text"][0]
 
 
 @pytest.mark.usefixtures("detector_weights")

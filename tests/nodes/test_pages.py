@@ -33,7 +33,12 @@ def ours(path: Path, nodes: dict[str, Any]) -> Iterator[tuple[dict[str, Any], An
 
 def test_there_are_workflows_and_they_show_every_node(pack: Any) -> None:
     seen = {node["type"] for path in WORKFLOWS for node, _ in ours(path, pack.NODE_CLASS_MAPPINGS)}
-    assert len(WORKFLOWS) == 5 and seen == set(pack.NODE_CLASS_MAPPINGS) - {"PFRDegrade", "PFRCompareModels"}
+    assert len(WORKFLOWS) == 5 and seen == set(pack.NODE_CLASS_MAPPINGS) - {
+        "PFRDegrade",
+        "PFRCompareModels",
+        "PFRRestoreClip",
+        "PFRRestoreVideo",
+    }
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

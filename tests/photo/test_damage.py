@@ -357,3 +357,22 @@ def test_exif_as_text_in_a_png(tmp_path: Path, name: str) -> None:
     broken = text.replace(block.hex().encode(), b"no numbers")
     photo, said = reading(tmp_path, "b.png", with_chunk(encoded("PNG"), chunk(b"tEXt", broken)))
     assert photo.pixels.shape == (72, 96, 3) and said == "its EXIF data is damaged and is left out."
+
+
+# --- Colour profiles -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", [b"no profile" * 30, SRGB], ids=["damaged", "of RGB"])
+def test_cmyk_whose_profile_cannot_be_used_is_converted_without_it(tmp_path: Path, profile: bytes) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(picture()).convert("CMYK").save(stream, "JPEG", quality=98, subsampling=0, icc_profile=profile)
+    photo, said = reading(tmp_path, "a.jpg", stream.getvalue())
+    assert np.abs(photo.pixels.astype(int) - picture()).mean() < 3 and photo.icc is None
+    assert said == "CMYK is converted to sRGB without its profile, which is damaged or for other colours; the output will be RGB."
+
+
+def test_a_profile_of_which_parts_are_missing_is_left_out_and_said(tmp_path: Path) -> None:
+    good, content = encoded("JPEG", quality=95), b"ICC_PROFILE\0\1\2" + SRGB[:300]
+    data = good[:2] + b"\xff\xe2" + struct.pack(">H", len(content) + 2) + content + good[2:]
+    photo, said = reading(tmp_path, "a.jpg", data)
+    assert photo.icc is None and said == "parts of its ICC profile are missing, and it is left out."

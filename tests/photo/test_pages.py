@@ -217,3 +217,23 @@ def test_ten_bits_of_heic_become_eight_and_it_is_said(tmp_path: Path, bits: int,
     deep.save(tmp_path / "a.heic", quality=95)
     (notice,) = read_photo(tmp_path / "a.heic").notices
     assert notice.kind == "sixteen_bits" and f"{bits} bits a channel are reduced to 8" in notice.text
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("how", [{}, {"rowsperstrip": 7}, {"tile": (16, 32)}, {"compression": "zlib", "predictor": 2}])
+def test_sixteen_bits_in_separate_planes(tmp_path: Path, how: dict[str, Any], channels: int, order: Any) -> None:
+    """As scanners and Photoshop ("per channel") write them; turned as the file says, its resolution kept."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = picture(channels=channels, dtype=np.uint16)
+    alpha = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    turn = (274, 3, 1, 6, True)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate", byteorder=order,
+        resolution=(300, 300), resolutionunit=2, extratags=[turn], **alpha, **how,
+    )  # fmt: skip
+    photo = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.pixels, np.rot90(pixels, -1))
+    assert photo.notices == () and photo.dpi == (300, 300) and not photo.gray
+    with pytest.raises(ImageError, match=r"a\.tif: .*(limit of 1,000|PlanarConfiguration 2)"):
+        read_photo(tmp_path / "a.tif", max_pixels=1000)

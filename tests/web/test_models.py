@@ -74,6 +74,23 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     assert "2 of 2 faces restored" in told
 
 
+def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
+    publish("gfpgan-1.4", tiny_model)
+    tiny_model.write_bytes(b"another file by now")
+    tab = CompareTab(context)
+    with pytest.raises(InputError, match=r"^gfpgan-1\.4 cannot be had on this server.*Choose another model"):
+        tab.run_comparison(VISITOR, str(PHOTO), ["gfpgan-1.4"], lambda *done, **more: None)
+
+
+def test_a_model_that_cannot_be_read_is_offered_without_facts(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "visitors", 60)
+    models = {"default": "default", "gone": str(tmp_path / "gone.pth")}
+    with gr.Blocks():
+        context = Context(Engine(models, detector="builtin", device="cpu"), sessions, Limits())
+        for menu in (ModelMenu(context).menu, CompareTab(context).models):
+            assert menu.choices == [("default (256 px)", "default"), ("gone", "gone")]
+
+
 def test_the_comparison(context: Context) -> None:
     tab, ignored = CompareTab(context), lambda done, **more: None
     sheet, told = tab.run_comparison(VISITOR, str(PHOTO), ["tiny"], ignored, strength=1.0)

@@ -1,222 +1,29 @@
-"""The parts of the web page that need no browser and no server: clips, zip files, sessions, results."""
+"""The parts of the web page that need no browser and no server: zip files, sessions, results."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import struct
-import weakref
 import zipfile
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core.errors import ImageError, InputError
 from pfr_core.photo.photo import Provenance
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.restored import own_suffix, write_restored
 from pfr_core.photo.write import write_photo
 
-av = pytest.importorskip("av")
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
-from pfr_core.video.clip import ClipInfo, Frame, convert, frames, probe  # noqa: E402
 from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.sessions import LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
-
-RATE, SOUND_RATE = 8, 48000
-
-
-def make_clip(
-    path: Path, frames: int = 16, size: tuple[int, int] = (96, 64), sound: str | None = "aac", codec: str = "libx264"
-) -> Path:
-    """Return a clip of smooth moving colours; a beep that starts with it."""
-    x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
-    with av.open(str(path), "w") as file:
-        video = file.add_stream(codec, rate=RATE, options={"crf": "10"} if codec == "libx264" else {})
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        audio = file.add_stream(sound, rate=SOUND_RATE, layout="mono") if sound else None
-        for number in range(frames):
-            picture = np.stack([x, y, 0.5 + 0.3 * np.sin(6 * x + number / 4)], axis=2)
-            frame = av.VideoFrame.from_ndarray((picture * 200 + 20).astype(np.uint8), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            file.mux(video.encode(frame))
-            if audio is not None:
-                step = SOUND_RATE // RATE
-                wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(number * step, (number + 1) * step) / SOUND_RATE)
-                heard = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-                heard.sample_rate, heard.pts, heard.time_base = SOUND_RATE, number * step, Fraction(1, SOUND_RATE)
-                file.mux(audio.encode(heard))
-        for stream in (video, audio):
-            if stream is not None:
-                file.mux(stream.encode())
-    return path
-
-
-def _same(frame: Frame) -> Frame:
-    return frame
-
-
-def pictures(path: Path) -> tuple[list[float], np.ndarray]:
-    """Return times, and brightness as stored: [N,H,W]."""
-    with av.open(str(path)) as file:
-        frames = list(file.decode(video=0))
-    planes = [frame.to_ndarray()[: frame.height].astype(float) for frame in frames]
-    return [float(frame.pts * frame.time_base) for frame in frames], np.stack(planes)
-
-
-def sound(path: Path) -> tuple[str, np.ndarray]:
-    with av.open(str(path)) as file:
-        name = file.streams.audio[0].codec_context.name
-        return name, np.concatenate([frame.to_ndarray().mean(axis=0) for frame in file.decode(audio=0)])
-
-
-# --- Clips -----------------------------------------------------------------------------------------------------------
-
-
-def test_an_unchanged_clip_keeps_its_times_pictures_and_sound(tmp_path: Path) -> None:
-    source, target = make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
-    assert convert(source, target, _same) == 16
-    (times, before), (new_times, after) = pictures(source), pictures(target)
-    assert new_times == times and len(times) == 16
-    assert np.abs(after - before).mean() < 0.7
-    assert abs((after - before).mean()) < 0.2, "FFmpeg's default conversion would darken by 1"
-    (name, heard), (new_name, new_heard) = sound(source), sound(target)
-    assert name == new_name == "aac" and np.array_equal(heard, new_heard)
-
-
-def test_sound_that_mp4_cannot_hold_is_encoded_anew_and_odd_sizes_are_filled_up(tmp_path: Path) -> None:
-    source, target = make_clip(tmp_path / "a.mkv", size=(97, 65), sound="pcm_s16le", codec="ffv1"), tmp_path / "b.mp4"
-    convert(source, target, _same)
-    assert probe(target) == ClipInfo(16, 2.0, 98, 66, True)
-    name, heard = sound(target)
-    spectrum = np.abs(np.fft.rfft(heard[4096 : 4096 + SOUND_RATE]))
-    assert name == "aac" and abs(int(spectrum.argmax()) - 440) <= 1
-
-
-def test_every_sound_track_and_what_is_said_of_a_clip_go_along(tmp_path: Path) -> None:
-    plain, source, target = make_clip(tmp_path / "a.mp4"), tmp_path / "two.mp4", tmp_path / "b.mp4"
-    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
-        made.metadata.update(title="Birthday", creation_time="1999-05-06T07:08:09.000000Z")
-        video, *sounds = [made.add_stream_from_template(given.streams[number]) for number in (0, 1, 1)]
-        sounds[0].metadata["language"], sounds[1].metadata["language"] = "deu", "jpn"
-        for number, kept in ((0, [video]), (1, sounds)):
-            for stream in kept:
-                given.seek(0)
-                for packet in given.demux(given.streams[number]):
-                    if packet.dts is not None:
-                        packet.stream = stream
-                        made.mux(packet)
-    convert(source, target, _same)
-    with av.open(str(target)) as got:
-        assert [track.metadata["language"] for track in got.streams.audio] == ["deu", "jpn"]
-        assert got.metadata["title"] == "Birthday" and got.metadata["creation_time"].startswith("1999-05-06T07:08:09")
-
-
-def test_sound_that_a_file_times_too_coarsely_is_spaced_evenly(tmp_path: Path) -> None:
-    """AVI counts MP3 in steps that give two packets the same time, which MP4 does not take; and PyAV's decoder is mp3float."""
-    source, target = make_clip(tmp_path / "a.avi", 40, sound="libmp3lame", codec="mpeg4"), tmp_path / "b.mp4"
-    convert(source, target, _same)
-    with av.open(str(target)) as file:
-        times = [packet.dts for packet in file.demux(audio=0) if packet.dts is not None]
-        assert file.streams.audio[0].codec_context.codec.canonical_name == "mp3"
-    assert len(set(np.diff(times))) == 1
-    (_, heard), (_, new_heard) = sound(source), sound(target)
-    assert np.array_equal(heard, new_heard)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "seen"),
-    [
-        ((1, 0, 0, 1), lambda pixels: pixels),
-        ((-1, 0, 0, 1), lambda pixels: pixels[:, ::-1]),
-        ((1, 0, 0, -1), lambda pixels: pixels[::-1]),
-        ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)),
-        ((0, -1, 1, 0), lambda pixels: np.rot90(pixels)),
-        ((0, 1, 1, 0), lambda pixels: pixels.transpose(1, 0, 2)),
-    ],
-)
-def test_a_clip_that_is_shown_turned_or_mirrored_comes_out_as_it_is_seen(
-    tmp_path: Path, matrix: tuple[int, ...], seen: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    source = make_clip(tmp_path / "a.mp4", 2)
-    stored = next(frames(source))
-    data = bytearray(source.read_bytes())
-    place = data.index(b"tkhd") + 4 + 40  # of the matrix in version 0 of that box
-    a, b, c, d = (value << 16 for value in matrix)
-    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    source.write_bytes(data)
-    got = next(frames(source))
-    assert np.array_equal(got, seen(stored))
-    info = probe(source)
-    assert (info.height, info.width) == got.shape[:2]
-
-
-def test_a_clip_of_very_many_frames_is_not_looked_through(tmp_path: Path) -> None:
-    assert probe(make_clip(tmp_path / "a.mp4", 24), most=10).frames == 11
-
-
-def test_a_clip_is_streamed(tmp_path: Path) -> None:
-    alive: set[int] = set()
-    most = 0
-
-    def change(frame: Frame) -> Frame:
-        nonlocal most
-        new = frame.copy()
-        for array in (frame, new):
-            alive.add(id(array))
-            weakref.finalize(array, alive.discard, id(array))
-        most = max(most, len(alive))
-        return new
-
-    reported: list[tuple[int, int]] = []
-    convert(make_clip(tmp_path / "a.mp4", 48), tmp_path / "b.mp4", change, progress=lambda *step: reported.append(step[:2]))
-    assert most <= 4, "frames pile up"
-    assert reported == [(number + 1, 48) for number in range(48)]
-
-
-def test_a_stopped_clip_leaves_nothing(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "a.mp4")
-    done: list[int] = []
-    with pytest.raises(Cancelled):
-        convert(source, tmp_path / "b.mp4", _same, progress=lambda *step: done.append(1), should_stop=lambda: len(done) > 4)
-    assert os.listdir(tmp_path) == ["a.mp4"]
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "empty"),
-        (b"hello, I am a text", "not a video"),
-        (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "not a video"),  # a playlist would make FFmpeg open what it names
-    ],
-)
-def test_what_is_no_clip_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
-    path = tmp_path / "holiday.mp4"
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match=f"holiday.mp4.*{words}"):
-        convert(path, tmp_path / "b.mp4", _same)
-    assert os.listdir(tmp_path) == ["holiday.mp4"]
-
-
-def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
-    path = tmp_path / "song.mp4"
-    with av.open(str(path), "w") as file:
-        audio = file.add_stream("aac", rate=SOUND_RATE, layout="mono")
-        heard = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        heard.sample_rate = SOUND_RATE
-        file.mux(audio.encode(heard))
-        file.mux(audio.encode())
-    with pytest.raises(ImageError, match="no video"):
-        probe(path)
-
 
 # --- Zip files -------------------------------------------------------------------------------------------------------
 

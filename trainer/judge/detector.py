@@ -249,7 +249,11 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
 
 
 def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
-    """Draw precision over recall of each detector into one PNG; a dot marks :data:`THRESHOLD`."""
+    """Draw precision over recall of each detector into one PNG; a dot marks :data:`THRESHOLD`.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -78,7 +78,11 @@ class RunConfig(ABC):
 
 @dataclass(frozen=True)
 class FaceConfig(RunConfig):
-    """What the stages on aligned faces have in common."""
+    """What the stages on aligned faces have in common.
+
+    Raises:
+        InputError: a value is out of range, or the batch cannot be divided into groups.
+    """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
@@ -143,6 +147,9 @@ class RestoreConfig(FaceConfig):
 
     Table 5: (a) ``--no-mmrb``; (b) ``--freeze-d 0``; (c) ``--local-weight 0``; (d) ``--no-fine-tune --freeze-d 0``;
     (e) ``--fp-weight 0``.
+
+    Raises:
+        InputError: as :class:`FaceConfig`, or a crop that does not fit.
     """
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
@@ -195,7 +202,11 @@ class RestoreConfig(FaceConfig):
 
 @dataclass(frozen=True)
 class DetectorConfig(RunConfig):
-    """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named."""
+    """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named.
+
+    Raises:
+        InputError: a value is out of range, or there are no photographs for the pictures that are no composites.
+    """
 
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "photos", "negatives")
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "largest_face", "score_shift")

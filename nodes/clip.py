@@ -1,0 +1,183 @@
+"""Clips: faces followed from frame to frame, their restored texture held still."""
+
+from __future__ import annotations
+
+import uuid
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..pfr_core.errors import InputError
+from ..pfr_core.options import ClipOptions
+from ..pfr_core.photo.arrays import to_uint8
+from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.support.notice import Notice
+from ..pfr_core.support.schema import specs
+from ..pfr_core.video import check_av
+from ..pfr_core.video.track import Follower, Tracks
+from ..pfr_core.video.tracked import TrackRestorer
+from . import inputs, runtime
+from .detect import DETECTOR, Faces
+from .images import NOTHING_RESTORED, Batch, Frames, before_after
+from .model import CATEGORY
+
+HOLDING = ("steady", "detect_every")
+"""What there is to choose for frames, of :class:`ClipOptions`."""
+FOUND = tuple(name for name in inputs.FINDING if name != "order")
+"""Faces are numbered as they appear, whatever the order."""
+
+
+def _widgets() -> dict[str, Any]:
+    own = {name: inputs.widget(specs(ClipOptions)[name]) for name in HOLDING}
+    pasting = [name for name in inputs.PASTING if name != "strength"]
+    return {**inputs.widgets(("strength",)), **own, "detector": DETECTOR, **inputs.widgets((*FOUND, *pasting))}
+
+
+def _clip_options(values: dict[str, Any]) -> ClipOptions:
+    return ClipOptions(**{name: values.pop(name) for name in HOLDING if name in values})
+
+
+class PFRRestoreClip:
+    """Frames of a clip -> the same with their faces restored."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Restores the faces in the frames of a clip: each face is followed through the frames, so that it neither trembles nor "
+        "vanishes, and its restored texture is held still. A longer clip may come in several batches. "
+        "Restored detail is synthesised; it is no evidence of identity."
+    )
+    SEARCH_ALIASES = ("face restoration", "video", "flicker", "temporal", "steady", "GFPGAN", "CodeFormer", "ReActor")
+    RETURN_TYPES = ("IMAGE", "MASK", "PFR_FACES", "INT")
+    RETURN_NAMES = ("image", "mask", "faces", "count")
+    OUTPUT_TOOLTIPS = (
+        "The restored frames.",
+        "How much of each pixel is restored face.",
+        "The faces that were restored, frame by frame.",
+        "How many faces were followed.",
+    )
+    FUNCTION = "restore"
+    HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
+
+    def __init__(self) -> None:
+        self._past: tuple[object, Any, Any] | None = None  # how, and what follows and restores: ComfyUI keeps a node's object
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        goes_on = "This batch goes on where the last one of this node ended: for a clip in several batches. A cut begins anew."
+        return {
+            "required": {
+                "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
+                "image": ("IMAGE", {"tooltip": "The frames, in order."}),
+                **_widgets(),
+                "goes_on": ("BOOLEAN", {"default": False, "tooltip": goes_on}),
+            },
+            "optional": inputs.widgets(inputs.OF_MODELS),
+        }
+
+    def restore(
+        self, model: runtime.LoadedModel, image: Tensor, detector: DetectorName, goes_on: bool, **values: Any
+    ) -> dict[str, Any]:
+        frames, clip = Frames(image), _clip_options(values)
+        restorer = model.restorer(runtime.detector(detector))
+        widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
+        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
+        for text in widgets.ignored:
+            notices.say(text)
+        how = (model.name, detector, clip, widgets, image.shape[1:3])
+        past = self._past if goes_on and self._past is not None and self._past[0] == how else None
+        follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
+        follower.detector = restorer.detector
+        begun = follower.frames
+        for number, frame in enumerate(frames):
+            with steps.frame(number):
+                finite = np.isfinite(frame).all()
+                if not finite:
+                    text = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
+                    notices.add(number, [Notice("not_finite", text)])
+                follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])))
+        found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
+        chosen, noticed = ([], ()) if widgets.none else found.chosen(widgets.options)
+        notices.add(0, noticed)
+        work = TrackRestorer(restorer, chosen, widgets.options, clip.steady)
+        work.steady = {} if past is None else past[2]
+        images, masks, every, ui = Batch(len(frames)), Batch(len(frames)), [], NOTHING_RESTORED
+        for number, frame in enumerate(frames):
+            with steps.frame(number):
+                every.append([track.face(begun + number) for track in work.present(begun + number)])
+                pasted = work.restore(begun + number, frame, runtime.interrupted)
+                notices.add(number, pasted.notices)
+            images.append(pasted.image)
+            masks.append(pasted.mask)
+            if every[-1] and ui is NOTHING_RESTORED:
+                ui = before_after(frame, pasted.image, every[-1])
+        self._past = how, follower, work.steady
+        faces = Faces(every, *image.shape[1:3])
+        result = (images.result(image), masks.result(image[..., 0]), faces, len(chosen))
+        return {"ui": {**ui, **notices.ui()}, "result": result}
+
+
+class PFRRestoreVideo:
+    """A VIDEO -> the same with its faces restored, its sound, its times."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Restores the faces of a video and keeps its sound, times and all else, however long it is: it is read and written frame "
+        "by frame. Restored detail is synthesised; it is no evidence of identity."
+    )
+    SEARCH_ALIASES = ("face restoration", "video", "flicker", "film", "clip", "GFPGAN", "CodeFormer")
+    RETURN_TYPES = ("VIDEO", "INT")
+    RETURN_NAMES = ("video", "count")
+    OUTPUT_TOOLTIPS = ("The restored video, for Save Video.", "How many faces were followed.")
+    FUNCTION = "restore"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
+                "video": ("VIDEO", {"tooltip": "From Load Video."}),
+                **_widgets(),
+            },
+            "optional": inputs.widgets(inputs.OF_MODELS),
+        }
+
+    def restore(self, model: runtime.LoadedModel, video: Any, detector: DetectorName, **values: Any) -> dict[str, Any]:
+        import folder_paths
+        from comfy.utils import ProgressBar
+        from comfy_api.input_impl import VideoFromFile
+
+        check_av()
+        from ..pfr_core.video.restore import restore_clip
+
+        clip, restorer = _clip_options(values), model.restorer(runtime.detector(detector))
+        widgets, notices = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options), runtime.Notices(1)
+        for text in widgets.ignored:
+            notices.say(text)
+        if widgets.none:
+            raise InputError("Which faces is index, and no face numbers are given; write some, like 0, 2.")
+        bars: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int, left: float) -> None:
+            if stage not in bars:
+                bars[stage] = ProgressBar(total)
+            bars[stage].update_absolute(done, total)
+
+        folder = Path(folder_paths.get_temp_directory())
+        folder.mkdir(parents=True, exist_ok=True)
+        source, own = video.get_stream_source(), None
+        if isinstance(source, BytesIO):
+            own = folder / f"pfr_{uuid.uuid4().hex}.mp4"
+            own.write_bytes(source.getbuffer())
+        try:
+            result = restore_clip(
+                restorer, own or source, folder / f"pfr_{uuid.uuid4().hex}.mp4", options=widgets.options, clip=clip,
+                progress=progress, should_stop=runtime.interrupted,
+            )  # fmt: skip
+        finally:
+            if own is not None:
+                own.unlink()
+        notices.add(0, [notice for notice, _ in result.notices])
+        return {"ui": notices.ui(), "result": (VideoFromFile(str(result.path)), len(result.tracks))}

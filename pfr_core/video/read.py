@@ -1,0 +1,374 @@
+"""Clips are read picture by picture: nothing is held but the one at hand. Reading is PyAV's (FFmpeg's libraries)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.filter import Graph
+from av.video.reformatter import Interpolation
+
+from ..errors import ImageError, InputError
+from ..support.notice import Notice
+from . import SEQUENCE, is_sequence
+
+Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""[H,W,3] RGB, upright; 16 bits where the clip has more than 8."""
+
+# Without these a playlist that calls itself clip.mp4 could make FFmpeg open other files or addresses.
+INPUT_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf",
+}
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+"""How YUV becomes RGB and back; FFmpeg's default would darken every picture by 1 of 255."""
+DEINTERLACE = "mode=send_frame:parity=auto:deint=interlaced"
+"""Of FFmpeg's bwdif: one picture for one, those that are not interlaced as they are."""
+SHORT = 2.0
+"""Seconds that a clip's pictures may end before the clip does."""
+LARGEST = 35_651_584
+"""Pixels of the largest frame of H.264 and H.265, at level 6.2."""
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip holds: ``frames`` to decode, length in ``seconds``, frame size in px as it is seen, turned upright."""
+
+    frames: int
+    seconds: float
+    width: int
+    height: int
+    audio: bool
+
+
+class Shot:
+    """One picture of a clip.
+
+    Attributes:
+        raw: as it was decoded, deinterlaced.
+        pts: its time in units of ``time_base``, from the beginning of what is read.
+        time_base: seconds.
+    """
+
+    def __init__(self, raw: Any, pts: int, time_base: Fraction) -> None:
+        self.raw, self.pts, self.time_base = raw, pts, time_base
+
+    @cached_property
+    def turn(self) -> npt.NDArray[np.int64]:
+        """Display matrix [2,2] of -1, 0 and 1: (x, y) times it is where a stored pixel is seen."""
+        data = self.raw.side_data.get("DISPLAYMATRIX")
+        matrix = np.eye(2) if data is None else np.frombuffer(bytes(data), "<i4").reshape(3, 3)[:2, :2] / 65536
+        turn = np.rint(matrix).astype(np.int64)
+        # Anything but quarter turns and mirrors is shown as it is stored.
+        return turn if np.array_equal(abs(turn @ turn.T), np.eye(2)) else np.eye(2, dtype=np.int64)
+
+    @property
+    def sideways(self) -> bool:
+        """Whether width and height are exchanged."""
+        return bool(self.turn[0, 1])
+
+    @property
+    def depth(self) -> int:
+        """Bits of a colour."""
+        return max(component.bits for component in self.raw.format.components)
+
+    @cached_property
+    def pixels(self) -> Frame:
+        """The picture as it is seen."""
+        rgb = self.raw.reformat(
+            format="rgb24" if self.depth <= 8 else "rgb48le",
+            interpolation=EXACT,
+            src_colorspace=self.raw.colorspace,
+            src_color_range=self.raw.color_range,
+        ).to_ndarray()
+        turn = self.turn
+        if self.sideways:
+            rgb, turn = rgb.transpose(1, 0, 2), turn[::-1]
+        return np.ascontiguousarray(rgb[:: turn[1, 1], :: turn[0, 0]])
+
+
+@dataclass
+class Clip:
+    """A clip, or a part of it.
+
+    Attributes:
+        path: the file; or numbered pictures, with ``%04d`` and the like for the number.
+        start: where to begin, in seconds.
+        end: where to end; None for the end of the clip.
+        fps: pictures a second, of numbered pictures.
+        notices: what was noticed in reading it last.
+    """
+
+    path: Path
+    start: float = 0.0
+    end: float | None = None
+    fps: float = 25.0
+    notices: list[Notice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise InputError(f"end is {self.end:g} s and start {self.start:g} s; the end must come later.")
+
+    @property
+    def whole(self) -> bool:
+        """Whether no part is cut out of it."""
+        return not self.start and self.end is None
+
+    def open(self) -> Any:
+        """Open the file; its first video is what :meth:`shots` reads.
+
+        Raises:
+            ImageError: it cannot be read, or holds no video.
+        """
+        options, kind = INPUT_OPTIONS, None
+        if is_sequence(self.path):
+            options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self._first_number())}, "image2"
+        try:
+            source = av.open(str(self.path), format=kind, options=options)
+        except (av.FFmpegError, OSError) as error:
+            raise self._damaged(error) from error
+        video = video_of(source)
+        if video is None:
+            source.close()
+            raise ImageError(f"{self.path}: there is sound in this file, but no video.")
+        if video.codec_context is None:
+            source.close()
+            raise ImageError(f"{self.path}: no decoder for its pictures is here; export it as MP4 with H.264.")
+        if video.width * video.height > LARGEST:
+            size = f"{video.width} x {video.height}"
+            source.close()
+            raise ImageError(f"{self.path}: frames of {size} px; video holds at most {LARGEST:,} px. Export it smaller.")
+        video.thread_type = "AUTO"
+        return source
+
+    def shots(self) -> Generator[Shot]:
+        """Yield the pictures one after the other; what cannot be decoded is left out and noticed.
+
+        Raises:
+            ImageError: the clip cannot be read, or its pictures change their size.
+        """
+        self.notices.clear()
+        with self.open() as source:
+            video, first = video_of(source), self.offset(source)
+            if self.start:
+                source.seek(round(first * av.time_base), backward=True)
+            last, size, rate = None, None, video.average_rate or Fraction(self.fps).limit_denominator(1000)
+            for raw in self._decoded(source, video):
+                if size is not None and (raw.width, raw.height) != size:
+                    raise ImageError(
+                        f"{self.path}: its pictures change from {size[0]} x {size[1]} to {raw.width} x {raw.height} px. "
+                        "Export it again, with one size."
+                    )
+                size = raw.width, raw.height
+                base = video.time_base
+                step = max(1, round(1 / (rate * base)))
+                pts = (
+                    (0 if last is None else last + step)
+                    if raw.pts is None
+                    else round(raw.pts * raw.time_base / base - first / base)
+                )
+                if self.end is not None and pts * base >= self.end - self.start:
+                    break
+                if pts < 0:
+                    if self.start:
+                        continue
+                    pts = 0 if last is None else pts
+                if last is not None and pts <= last:  # a broken clock
+                    pts = last + 1
+                last = pts
+                yield Shot(raw, pts, base)
+            if last is None:
+                raise ImageError(self._nothing(source))
+            length = (source.duration or 0) / av.time_base
+            if self.whole and length - last * base > SHORT and not self.notices:
+                text = f"{self.path}: its pictures end at {float(last * base):.1f} s of {length:.1f} s; it may be cut off"
+                self.notices.append(Notice("lost_frames", text))
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pictures as they are seen; see :meth:`shots`."""
+        return (shot.pixels for shot in self.shots())
+
+    def offset(self, source: Any) -> Fraction:
+        """Return the time in the opened file at which what is read begins, in seconds."""
+        begins = max(0, source.start_time or 0)
+        return Fraction(begins, av.time_base) + Fraction(self.start).limit_denominator(1_000_000)
+
+    def expected(self) -> int:
+        """Return about how many pictures there are, by the file's header; 0 if it does not say."""
+        with self.open() as source:
+            video = video_of(source)
+            length = (source.duration or 0) / av.time_base
+            rate = float(video.average_rate or 0)
+            end = length if self.end is None else min(self.end, length)
+            return video.frames if self.whole and video.frames else max(0, round((end - self.start) * rate))
+
+    def probe(self, most: int | None = None) -> ClipInfo:
+        """Look through the whole clip, of which one picture is decoded; what its header says about the length is not relied on.
+
+        Args:
+            most: stop looking after so many frames; the clip then seems to have one more.
+
+        Raises:
+            ImageError: no video that can be read, or one without a single frame.
+        """
+        with self.open() as source:
+            video = video_of(source)
+            frames, first, last, shown = 0, None, 0.0, None
+            try:
+                for packet in source.demux(video):
+                    if shown is None:
+                        shown = _one(packet)
+                    if packet.pts is None or packet.size == 0:
+                        continue
+                    frames += 1
+                    start = float(packet.pts * packet.time_base)
+                    first = start if first is None else min(first, start)
+                    last = max(last, start + float((packet.duration or 0) * packet.time_base))
+                    if most is not None and frames > most:
+                        break
+            except av.FFmpegError as error:
+                raise self._damaged(error) from error
+            if first is None:
+                raise ImageError(self._nothing(source))
+            width, height = video.width, video.height
+            if shown is not None and Shot(shown, 0, video.time_base).sideways:
+                width, height = height, width
+            return ClipInfo(frames, last - first, width, height, bool(source.streams.audio))
+
+    def _decoded(self, source: Any, video: Any) -> Iterator[Any]:
+        """Yield what can be decoded, none of it interlaced."""
+        deinterlacer: Any = None
+        lost, done = 0, 0
+        for packet in self._packets(source, video):
+            try:
+                decoded = packet.decode()
+            except av.InvalidDataError as error:
+                if source.format.name == "image2":
+                    raise self._damaged(error) from error
+                lost += 1
+                continue
+            except av.FFmpegError as error:
+                raise self._damaged(error) from error
+            for raw in decoded:
+                done += 1
+                if raw.interlaced_frame and deinterlacer is None:
+                    deinterlacer = _deinterlacer(video)
+                    self.notices.append(Notice("deinterlaced", f"{self.path}: interlaced; its pictures were deinterlaced"))
+                if deinterlacer is None:
+                    yield raw
+                else:
+                    deinterlacer.push(raw)
+                    yield from _pulled(deinterlacer)
+        if deinterlacer is not None:
+            deinterlacer.push(None)
+            yield from _pulled(deinterlacer)
+        missing = max(lost, video.frames - done) if self.whole else lost
+        if missing > 0:
+            text = f"{self.path}: damaged or cut off; {missing} pictures could not be decoded and are left out"
+            self.notices.append(Notice("lost_frames", text, numbers={"lost": missing}))
+
+    def _packets(self, source: Any, video: Any) -> Iterator[Any]:
+        """Yield what belongs to the pictures, as far as the file can be read."""
+        packets, some = source.demux(video), False
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.InvalidDataError as error:
+                if not some:
+                    raise self._damaged(error) from error
+                return  # cut off; what is missing is noticed by its number
+            except av.FFmpegError as error:
+                raise self._damaged(error) from error
+            if packet is None:
+                return
+            some = True
+            yield packet
+
+    def _nothing(self, source: Any) -> str:
+        if self.start:
+            return f"{self.path}: there is nothing after {self.start:g} s; begin earlier."
+        codec = video_of(source).codec_context.name
+        return f"{self.path}: there are no pictures in it that can be decoded ({codec}); export it as MP4 with H.264."
+
+    def _damaged(self, error: Exception) -> ImageError:
+        reason = getattr(error, "strerror", None) or error
+        empty = self.path.is_file() and self.path.stat().st_size == 0
+        return ImageError(
+            f"{self.path}: {'the file is empty' if empty else f'not a video that can be read ({reason})'}. "
+            "Export the clip again, as MP4, MOV, WebM, MKV or AVI."
+        )
+
+    def _first_number(self) -> int:
+        """Return the lowest number of a picture.
+
+        Raises:
+            ImageError: there is none.
+        """
+        before, after = SEQUENCE.split(self.path.name, maxsplit=1)
+        found = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+        folder = self.path.parent
+        names = [found.fullmatch(each.name) for each in (folder.iterdir() if folder.is_dir() else ())]
+        numbers = [int(name[1]) for name in names if name]
+        if not numbers:
+            raise ImageError(f"{self.path}: there is no such picture with any number; check folder and name.")
+        return min(numbers)
+
+
+def video_of(source: Any) -> Any:
+    """Return the stream of the pictures: the first that is no picture of a cover; None if there is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in source.streams.video if not stream.disposition & cover), None)
+
+
+def seconds(text: str) -> float:
+    """Return a time as it is typed, in seconds: ``80``, ``1:20`` or ``0:01:20.5``.
+
+    Raises:
+        InputError: it is none.
+
+    Example:
+        >>> seconds("1:20.5")
+        80.5
+    """
+    parts = text.split(":")
+    if (
+        not all(re.fullmatch(r"\d+", part) for part in parts[:-1])
+        or not re.fullmatch(r"\d+(\.\d*)?", parts[-1])
+        or len(parts) > 3
+    ):
+        raise InputError(f"{text!r} is no time; write seconds or h:mm:ss, say 80 or 0:01:20.")
+    return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+
+
+def _one(packet: Any) -> Any:
+    """Return a picture of the packet; None if it gives none, or none that can be decoded, which is said in restoring."""
+    try:
+        return next(iter(packet.decode()), None)
+    except av.FFmpegError:
+        return None
+
+
+def _deinterlacer(video: Any) -> Any:
+    graph = Graph()
+    source, sink = graph.add_buffer(template=video), graph.add("buffersink")
+    bwdif = graph.add("bwdif", DEINTERLACE)
+    source.link_to(bwdif)
+    bwdif.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield graph.pull()
+        except (av.BlockingIOError, EOFError):
+            return

@@ -1,0 +1,61 @@
+"""Restoring the faces that were followed, frame by frame; needs no PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..compose import Pasted, stacked
+from ..options import RestoreOptions
+from ..photo.arrays import Array
+from ..restorer import FaceRestorer
+from ..work import ShouldStop, Work
+from .steady import Steady
+from .track import Track
+
+
+class TrackRestorer:
+    """Restores the faces of tracks, one frame after the other.
+
+    Args:
+        restorer: the network.
+        tracks: the faces; others may take their place when more frames come.
+        options: how they are put back.
+        steady: see :class:`Steady`.
+        strengths: strength of single tracks, by their numbers, in place of the options'.
+    """
+
+    def __init__(
+        self,
+        restorer: FaceRestorer,
+        tracks: Sequence[Track],
+        options: RestoreOptions,
+        steady: float,
+        strengths: Mapping[int, float] | None = None,
+    ) -> None:
+        self.restorer, self.tracks, self.options = restorer, tracks, options
+        self.strength, self.strengths = steady, dict(strengths or {})
+        self.steady: dict[int, Steady] = {}
+
+    def present(self, number: int) -> list[Track]:
+        """Return the faces of frame ``number`` that are to be changed."""
+        return [track for track in self.tracks if number in track and self._strength(track) > 0]
+
+    def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
+        """Restore the faces of frame ``number``, [H,W,3+]; frames come in order."""
+        present = self.present(number)
+        faces = [track.face(number) for track in present]
+        work = Work(self.restorer, lambda: frame, faces=faces)
+        layers = work.cut(faces)
+        if layers:
+            crops = stacked([layer.crop for layer in layers], self.restorer.crop_size)
+            restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
+            for track, layer, after in zip(present, layers, restored, strict=True):
+                steady = self.steady.setdefault(track.number, Steady(self.strength))
+                mixed = steady(number, layer.crop, after)
+                layer.restored = layer.crop + self._strength(track) * (mixed - layer.crop)
+        self.steady = {number: self.steady[number] for number in (track.number for track in present)}
+        return work.paste(layers, replace(self.options, strength=1.0))
+
+    def _strength(self, track: Track) -> float:
+        return self.strengths.get(track.number, self.options.strength)

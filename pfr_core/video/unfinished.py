@@ -1,0 +1,100 @@
+"""What a run leaves beside its target until it is finished, so that another can go on from there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .steady import Steady
+from .track import Track, Tracks
+
+Job = dict[str, Any]
+"""Plain values that say what is done: another run may go on only if its own are equal."""
+
+
+class Unfinished:
+    """A folder with the tracks, the pieces that are encoded, and the past of the faces at the end of the last piece.
+
+    Args:
+        target: the file that it will become.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.folder = target.with_name(f".{target.name.replace('%', '_')}.part")
+
+    def begin(self, job: Job) -> None:
+        """Begin anew; what an earlier run left goes."""
+        self.remove()
+        self.folder.mkdir(parents=True)
+        (self.folder / "job.json").write_text(json.dumps(job, indent=1))
+
+    def take_up(self, job: Job) -> Tracks | None:
+        """Return the tracks if an earlier run has found them; None if there was none, or it did not come so far.
+
+        Raises:
+            InputError: that run did something else.
+        """
+        file = self.folder / "job.json"
+        if not file.is_file():
+            return None
+        earlier, now = json.loads(file.read_text()), json.loads(json.dumps(job))
+        other = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
+        if other:
+            raise InputError(f"{', '.join(other)}: not what the interrupted run had; give the same, or begin without resume.")
+        kept = self.folder / "tracks.npz"
+        if not kept.is_file():
+            return None
+        with np.load(kept) as data:
+            tracks = [
+                Track(int(number), int(first), data[f"rows_{place}"], data[f"picture_{place}"])
+                for place, (number, first) in enumerate(data["tracks"].tolist())
+            ]
+            return Tracks(tracks, int(data["frames"]), data["cuts"].tolist(), tuple(data["size"].tolist()))
+
+    def keep_tracks(self, found: Tracks) -> None:
+        """Write the tracks down."""
+        arrays: dict[str, Any] = {f"rows_{place}": track.rows for place, track in enumerate(found.tracks)}
+        arrays |= {f"picture_{place}": track.picture for place, track in enumerate(found.tracks)}
+        heads = np.array([(track.number, track.first) for track in found.tracks], int).reshape(-1, 2)
+        self._save("tracks.npz", tracks=heads, frames=found.frames, cuts=np.array(found.cuts, int), size=found.size, **arrays)
+
+    def new_piece(self) -> Path:
+        """Return the file for the piece that is encoded next."""
+        return self.folder / "next.nut"
+
+    def keep_piece(self, first: int, end: int, steady: dict[int, Steady], changed: bool) -> None:
+        """Take the piece of the frames from ``first`` to before ``end`` for finished, with the past that the next one needs."""
+        past = {f"{number}_{place}": each for number, state in steady.items() for place, each in enumerate(state.state(end - 1))}
+        self._save(f"past-{end:08d}.npz", changed=changed, **past)
+        self.new_piece().replace(self.folder / f"{first:08d}-{end:08d}.nut")
+
+    def pieces(self) -> list[Path]:
+        """Return the finished pieces, in order."""
+        return sorted(self.folder.glob("*-*.nut"))
+
+    def done(self, steady: dict[int, Steady]) -> tuple[int, bool]:
+        """Return how many frames are encoded, and whether any was changed; give ``steady`` back its past."""
+        pieces = self.pieces()
+        if not pieces:
+            return 0, False
+        end = int(pieces[-1].stem.split("-")[1])
+        with np.load(self.folder / f"past-{end:08d}.npz") as data:
+            for number, state in steady.items():
+                if f"{number}_0" in data:
+                    state.take_up(end - 1, data[f"{number}_0"], data[f"{number}_1"])
+            return end, bool(data["changed"])
+
+    def remove(self) -> None:
+        """Leave nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _save(self, name: str, **arrays: npt.ArrayLike) -> None:
+        part = self.folder / f"new-{name}"
+        np.savez(part, **arrays)  # type: ignore[arg-type]  # its own options are none of our names
+        part.replace(self.folder / name)

@@ -1,0 +1,208 @@
+"""Pictures of a clip are encoded in pieces that stand for themselves, so that an interrupted run can go on after the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from ..photo.arrays import Array
+from ..support.choices import ClipCodec
+from .read import EXACT, Shot
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder.
+
+    Attributes:
+        encoder: FFmpeg's name for it.
+        settings: hardly distinguishable from the source (ours), at the encoder's usual pace.
+        formats: pixel formats for 8 bits and for more; the source's own where there is none.
+        suffixes: endings of files that hold it.
+        tag: what MP4 and MOV call it, if players want another name than FFmpeg's.
+        most_crf: highest value of ``crf``; None where there is no such setting.
+    """
+
+    encoder: str
+    settings: Mapping[str, str]
+    formats: tuple[str, str] | None
+    suffixes: tuple[str, ...]
+    tag: str | None = None
+    most_crf: int | None = None
+
+
+CODECS: dict[str, Codec] = {
+    "h264": Codec("libx264", {"crf": "17", "preset": "medium"}, ("yuv420p", "yuv420p10le"), (".mp4", ".mov", ".mkv"), None, 51),
+    "h265": Codec("libx265", {"crf": "18", "preset": "medium"}, ("yuv420p", "yuv420p10le"), (".mp4", ".mov", ".mkv"), "hvc1", 51),
+    "ffv1": Codec("ffv1", {"level": "3", "slices": "4", "slicecrc": "1"}, None, (".mkv",)),
+    # Numbered pictures.
+    "png": Codec("png", {}, ("rgb24", "rgb48be"), (".png",)),
+    "jpg": Codec("mjpeg", {"qmin": "1", "qscale": "2"}, ("yuvj444p", "yuvj444p"), (".jpg", ".jpeg")),
+    "tiff": Codec("tiff", {"compression_algo": "deflate"}, ("rgb24", "rgb48le"), (".tif", ".tiff")),
+}
+PICTURES = {suffix: name for name, codec in CODECS.items() if name in ("png", "jpg", "tiff") for suffix in codec.suffixes}
+"""Codec of numbered pictures, by their ending."""
+
+
+def codec_for(choice: ClipCodec, crf: int | None, suffix: str, depth: int) -> str:
+    """Return the name of the codec.
+
+    Args:
+        choice: what was asked for.
+        crf: quality that was asked for.
+        suffix: of the file to write.
+        depth: bits of a colour in the source.
+
+    Raises:
+        InputError: the file cannot hold it, or it has no such quality.
+    """
+    name: str = choice
+    if suffix in PICTURES:
+        if choice != "auto":
+            raise InputError(f"codec {choice} is for clips, and the output is {suffix} pictures; leave it out.")
+        name = PICTURES[suffix]
+    elif choice == "auto":
+        name = "h264" if depth <= 8 else "h265"
+    codec = CODECS[name]
+    if suffix not in codec.suffixes:
+        raise InputError(f"codec {name} does not go into a {suffix} file; name the output {' or '.join(codec.suffixes)}.")
+    if crf is not None and (codec.most_crf is None or crf > codec.most_crf):
+        most = "has no such setting" if codec.most_crf is None else f"takes at most {codec.most_crf}"
+        raise InputError(f"crf is {crf}; {name} {most}.")
+    return name
+
+
+@dataclass
+class Piece:
+    """Some pictures of a clip in a file of their own (NUT, which keeps every time exactly).
+
+    Args:
+        path: the file to write.
+        codec: a name of :data:`CODECS`.
+        crf: quality; None for the codec's own.
+        video: the stream of the source, for its rate and colours.
+    """
+
+    path: Path
+    codec: str
+    crf: int | None
+    video: Any
+    _file: Any = field(default=None, init=False)
+    _stream: Any = field(default=None, init=False)
+
+    def write(self, shot: Shot, image: Array | None) -> None:
+        """Encode a picture at its time: ``image`` [H,W,3] of the shot's depth, or the shot as it is."""
+        codec = CODECS[self.codec]
+        form = _own_format(shot) if codec.formats is None else codec.formats[shot.depth > 8]
+        even = codec.formats is not None and "420" in form
+        frame = _encodable(shot, image, form, even=even)
+        if self._file is None:
+            self._open(shot, frame, form)
+        frame.pts, frame.time_base = shot.pts, shot.time_base
+        frame.pict_type = av.video.frame.PictureType.NONE  # or the encoder would take the source's
+        self._file.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.mux(self._stream.encode())
+            self._file.close()
+
+    def _open(self, shot: Shot, frame: Any, form: str) -> None:
+        codec = CODECS[self.codec]
+        settings = dict(codec.settings) | ({} if self.crf is None else {"crf": str(self.crf)})
+        if self.codec == "h265":
+            settings["x265-params"] = ":".join(["log-level=error", *_hdr(shot)])
+        # NUT keeps times as they are, but FFmpeg would shift them all so that decoding begins at 0.
+        self._file = av.open(str(self.path), "w", format="nut", options={"avoid_negative_ts": "disabled"})
+        # The nominal rate only serves the encoder's rate control; every frame keeps its own time.
+        stream = self._stream = self._file.add_stream(
+            codec.encoder, rate=self.video.average_rate or Fraction(25), options=settings
+        )
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, form
+        context = stream.codec_context
+        context.time_base = shot.time_base
+        if aspect := self.video.sample_aspect_ratio:
+            stream.sample_aspect_ratio = 1 / aspect if shot.sideways else aspect
+        for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+            if "rgb" not in form:
+                setattr(context, name, getattr(self.video.codec_context, name))
+
+
+def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any:
+    """Return the picture in the encoder's format, by the matrix and range of the source.
+
+    Where ``image`` is the shot's own pixels, the source's own values are kept, which RGB and back would change by rounding.
+    """
+    pixels: Any = shot.pixels if image is None else image
+    same_place = np.array_equal(shot.turn, np.eye(2)) and pixels.shape[:2] == (shot.raw.height, shot.raw.width)
+    old = shot.raw.reformat(format=form, interpolation=EXACT) if same_place else None
+    fits = not even or not (pixels.shape[0] % 2 or pixels.shape[1] % 2)
+    if image is None and old is not None and fits:
+        return old
+    filled: Any = _even(pixels) if even else pixels
+    rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
+    new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=shot.raw.colorspace, dst_color_range=shot.raw.color_range)
+    if old is not None and fits and form.startswith(("yuv4", "gray")):
+        _keep(new, old, (pixels == shot.pixels).all(axis=2))
+    return new
+
+
+def _keep(new: Any, old: Any, same: npt.NDArray[np.bool_]) -> None:
+    """Put the old values into ``new``, [H,W], where all pixels of a sample are the same."""
+    whole = np.where(same, np.float32(1), np.float32(0))
+    for target, source in zip(new.planes, old.planes, strict=True):
+        size = target.width, target.height
+        kept = cv2.resize(whole, size, interpolation=cv2.INTER_AREA) > 1 - 1e-3
+        np.copyto(_values(target, new.format), _values(source, new.format), where=kept)
+
+
+def _values(plane: Any, form: Any) -> npt.NDArray[Any]:
+    kind = np.dtype(np.uint8 if form.components[0].bits <= 8 else "<u2")
+    rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+    return rows[: plane.height, : plane.width]
+
+
+def _own_format(shot: Shot) -> str:
+    """Return the format in which FFV1 loses nothing of the source's."""
+    name = str(shot.raw.format.name).replace("yuvj", "yuv")
+    known = {each.name for each in av.Codec("ffv1", "w").video_formats or ()}
+    if name in known:
+        return name
+    if shot.raw.format.is_rgb:
+        return "bgr0" if shot.depth <= 8 else "gbrp16le"
+    return "yuv444p" if shot.depth <= 8 else "yuv444p16le"
+
+
+def _even(frame: Array) -> Array:
+    """Make sides even, as 4:2:0 colour needs them: an odd one gets its last line twice."""
+    height, width = frame.shape[:2]
+    if height % 2 or width % 2:
+        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return frame
+
+
+def _hdr(shot: Shot) -> list[str]:
+    """Return what x265 is told of the display that an HDR clip was graded on, and of its brightest picture."""
+    told = []
+    if (data := shot.raw.side_data.get("MASTERING_DISPLAY_METADATA")) is not None:
+        numbers = np.frombuffer(bytes(data)[:88], "<i4")
+        ratio = numbers[:20:2] / np.maximum(numbers[1:20:2], 1)  # red, green, blue and white (x, y), darkest, brightest
+        if numbers[20] and numbers[21]:
+            red, green, blue, white = np.rint(ratio[:8] * 50000).reshape(4, 2).astype(int).tolist()
+            low, high = np.rint(ratio[8:] * 10000).astype(int).tolist()
+            places = {"G": green, "B": blue, "R": red, "WP": white, "L": (high, low)}
+            told.append("master-display=" + "".join(f"{name}({x},{y})" for name, (x, y) in places.items()))
+    if (data := shot.raw.side_data.get("CONTENT_LIGHT_LEVEL")) is not None:
+        most, average = np.frombuffer(bytes(data)[:8], "<u4").tolist()
+        told.append(f"max-cll={most},{average}")
+    return ["hdr10=1", "repeat-headers=1", *told] if told else []

@@ -1,0 +1,81 @@
+"""The nodes for clips, loaded as ComfyUI loads them, with a detector that knows where the face is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pfr_core.faces.align import TEMPLATE
+
+
+@pytest.fixture
+def node(pack: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make a node by name, and run it with untouched widgets; the detector sees a face in pictures that are not black."""
+    Face = sys.modules[f"{pack.__name__}.pfr_core.faces.face"].Face
+    points = tuple((float(x), float(y)) for x, y in (TEMPLATE - 256) / 16 + (48, 32))
+    face = Face((40, 24, 56, 40), 0.9, points)
+    detector = sys.modules[f"{pack.__name__}.pfr_core.faces.detect"].Detector
+    monkeypatch.setattr(detector, "detect", lambda self, image, **how: [face] if image.any() else [])
+    model, _ = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]().load("small.safetensors", "cpu", "fp32")["result"]
+
+    def make(name: str) -> Any:
+        made = pack.NODE_CLASS_MAPPINGS[name]()
+        declared = {key: each for group in made.INPUT_TYPES().values() for key, each in group.items()}
+        widgets = {key: options["default"] for key, (_, options) in declared.items() if "default" in options}
+        return lambda **inputs: made.restore(**{**widgets, "model": model, **inputs})
+
+    return make
+
+
+def film(count: int, seed: int = 0) -> torch.Tensor:
+    """Return frames [N,64,96,3] of one picture with noise drawn anew."""
+    rng = np.random.default_rng(seed)
+    still = np.kron(rng.random((16, 24, 3)), np.ones((4, 4, 1)))
+    return torch.from_numpy((0.1 + 0.8 * still + rng.normal(0, 0.02, (count, 64, 96, 3))).clip(0, 1).astype(np.float32))
+
+
+def test_frames_are_restored_where_the_face_is_and_batches_go_on(node: Any) -> None:
+    frames = film(12)
+    image, mask, faces, count = node("PFRRestoreClip")(image=frames)["result"]
+    assert image.shape == frames.shape and count == 1 and [len(each) for each in faces.frames] == [1] * 12
+    assert torch.equal(image[mask == 0], frames[mask == 0]) and not torch.equal(image, frames)
+
+    clip, fresh = node("PFRRestoreClip"), node("PFRRestoreClip")
+    first = clip(image=frames[:6], steady=0.9)["result"]
+    second = clip(image=frames[6:], steady=0.9, goes_on=True)["result"]
+    assert second[3] == 1 and len(second[2].frames) == 6 and first[0].shape == second[0].shape
+    alone = fresh(image=frames[6:], steady=0.9, goes_on=True)["result"]
+    assert not torch.equal(second[0][0], alone[0][0]), "the past of the first batch is in the second"
+    other = film(6, seed=1)
+    assert torch.equal(clip(image=other, goes_on=True)["result"][0], fresh(image=other, goes_on=False)["result"][0]), "a cut"
+
+
+def test_frames_without_a_face_and_frames_that_are_no_numbers_pass(node: Any) -> None:
+    black = torch.zeros(3, 64, 96, 4)
+    image, mask, _, count = node("PFRRestoreClip")(image=black)["result"]
+    assert torch.equal(image, black) and count == 0 and not mask.any()
+    black[1] = float("nan")
+    shown = node("PFRRestoreClip")(image=black)
+    assert torch.equal(shown["result"][0].isnan(), black.isnan()) and "NaN" in shown["ui"]["text"][0]
+    assert node("PFRRestoreClip")(image=film(2), select="index", indices="7")["result"][3] == 0
+
+
+def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    from ..clip_files import make_clip, pictures
+
+    api: Any = ModuleType("comfy_api.input_impl")
+    api.VideoFromFile = lambda path: SimpleNamespace(get_stream_source=lambda: path)
+    monkeypatch.setitem(sys.modules, "comfy_api", ModuleType("comfy_api"))
+    monkeypatch.setitem(sys.modules, "comfy_api.input_impl", api)
+    source = make_clip(tmp_path / "a.mp4", 5)
+    video, count = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), color_match="none")["result"]
+    (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
+    change = np.abs(after - before).mean(axis=(0, 1))
+    assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()

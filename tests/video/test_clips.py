@@ -1,0 +1,471 @@
+"""Files of clips: what is read, restored and written, and what is kept of the rest. The network is a stand-in that inverts."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pfr_core import Face, RestoreOptions
+from pfr_core.cli import main
+from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core.faces.align import TEMPLATE
+from pfr_core.options import ClipOptions
+from pfr_core.photo.photo import Provenance
+from pfr_core.photo.read import read_photo
+
+av = pytest.importorskip("av")
+
+from pfr_core.video.mux import _STYLE  # noqa: E402
+from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
+from pfr_core.video.restore import RestoredClip, restore_clip  # noqa: E402
+from pfr_core.video.write import Piece  # noqa: E402
+
+from ..clip_files import RATE, SOUND_RATE, make_clip, pictures, sound  # noqa: E402
+
+FACE = Face((40, 24, 56, 40), 0.9, tuple((float(x), float(y)) for x, y in (TEMPLATE - 256) / 16 + (48, 32)))  # type: ignore[arg-type]
+"""In the middle of what :func:`make_clip` makes."""
+
+
+class Inverting(SimpleNamespace):
+    """A restorer that finds these faces in every picture and turns them into their negatives."""
+
+    def __init__(self, *faces: Face) -> None:
+        self.runs = 0
+        super().__init__(
+            options=RestoreOptions(color_match="none"), detector=SimpleNamespace(detect=lambda image, **how: list(faces)),
+            provenance=Provenance("inverting", "00" * 32), crop_size=32, model_options=(), parser=None,
+        )  # fmt: skip
+
+    def restore_crops(self, crops: Any, **how: Any) -> Any:
+        self.runs += 1
+        return 1 - crops
+
+
+def restore(source: Path, target: Path, *faces: Face, **options: Any) -> RestoredClip:
+    return restore_clip(Inverting(*faces), source, target, clip=ClipOptions(steady=0.0, **options))  # type: ignore[arg-type]
+
+
+def raw(path: Path) -> list[Any]:
+    with av.open(str(path)) as file:
+        return list(file.decode(video=0))
+
+
+# --- What is kept --------------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_without_faces_keeps_its_times_pictures_and_sound(tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "a.mp4"), tmp_path / "b.mov"
+    clip = restore(source, target)
+    assert clip.frames == 16 and not clip.changed and clip.tracks == []
+    (times, before), (new_times, after) = pictures(source), pictures(target)
+    assert new_times == times and len(times) == 16
+    assert np.abs(after - before).mean() < 0.7
+    assert abs((after - before).mean()) < 0.2, "FFmpeg's default conversion would darken by 1"
+    (name, heard), (new_name, new_heard) = sound(source), sound(target)
+    assert name == new_name == "aac" and np.array_equal(heard, new_heard)
+    restore(source, tmp_path / "c.mp4")
+    assert (tmp_path / "c.mp4").read_bytes() == source.read_bytes(), "nothing to do, so a copy"
+
+
+def test_one_picture_is_a_clip(tmp_path: Path) -> None:
+    clip = restore(make_clip(tmp_path / "a.mp4", 1, sound=None), tmp_path / "b.mp4", FACE)
+    assert clip.frames == 1 and clip.changed and pictures(clip.path)[0] == [0.0]
+
+
+def test_without_loss_every_value_outside_the_faces_stays(tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "a.mp4"), tmp_path / "b.mkv"
+    assert restore(source, target, FACE, codec="ffv1").changed
+    for old, new in zip(raw(source), raw(target), strict=True):
+        assert old.format.name == new.format.name == "yuv420p"
+        one, other = old.to_ndarray(), new.to_ndarray()
+        assert np.array_equal(one[:8], other[:8]) and np.array_equal(one[64:67], other[64:67]), "above the face"
+        assert np.abs(one[28:36, 44:52].astype(int) - other[28:36, 44:52]).mean() > 5, "the face"
+
+
+def test_sound_that_mp4_cannot_hold_is_encoded_anew_and_odd_sizes_are_filled_up(tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "a.mkv", size=(97, 65), sound="pcm_s16le", codec="ffv1"), tmp_path / "b.mp4"
+    restore(source, target)
+    assert Clip(target).probe() == ClipInfo(16, 2.0, 98, 66, True)
+    name, heard = sound(target)
+    spectrum = np.abs(np.fft.rfft(heard[4096 : 4096 + SOUND_RATE]))
+    assert name == "aac" and abs(int(spectrum.argmax()) - 440) <= 1
+
+
+def rich(path: Path, plain: Path) -> Path:
+    """Return the clip with two sound tracks, subtitles, chapters, and words about it."""
+    with av.open(str(plain)) as given, av.open(str(path), "w") as made:
+        made.metadata.update(title="Birthday", creation_time="1999-05-06T07:08:09.000000Z", comment="tape 3")
+        base = Fraction(1, 1000)
+        made.set_chapters(
+            [
+                {"id": number, "start": start, "end": start + 1000, "time_base": base, "metadata": {"title": title}}
+                for number, (start, title) in enumerate(((0, "cake"), (1000, "candles")), 1)
+            ]
+        )
+        video, *sounds = [made.add_stream_from_template(given.streams[number]) for number in (0, 1, 1)]
+        text = made.add_stream("mov_text" if path.suffix == ".mp4" else "subrip")
+        text.codec_context.subtitle_header, text.codec_context.time_base = _STYLE, base
+        text.codec_context.open()
+        for track, language in zip((*sounds, text), ("deu", "jpn", "eng"), strict=True):
+            track.metadata["language"] = language
+        for number, kept in ((0, [video]), (1, sounds)):
+            for stream in kept:
+                given.seek(0)
+                for packet in given.demux(given.streams[number]):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        made.mux(packet)
+        said = b"hip hip"
+        packet = av.Packet(len(said).to_bytes(2, "big") + said if path.suffix == ".mp4" else said)
+        packet.stream, packet.time_base, packet.pts, packet.dts, packet.duration = text, base, 500, 500, 700
+        made.mux(packet)
+    return path
+
+
+def packets(path: Path) -> tuple[list[bytes], float]:
+    """Return the first sound track as it is stored, and when it begins after the pictures."""
+    with av.open(str(path)) as file:
+        heard = [packet for packet in file.demux(audio=0) if packet.size]
+        video = file.streams.video[0]
+        return [bytes(each) for each in heard], float(heard[0].pts * heard[0].time_base - video.start_time * video.time_base)
+
+
+@pytest.mark.parametrize(("first", "second"), [(".mp4", ".mkv"), (".mkv", ".mp4")])
+def test_all_tracks_chapters_and_what_is_said_of_a_clip_go_along(tmp_path: Path, first: str, second: str) -> None:
+    source = rich(tmp_path / f"a{first}", make_clip(tmp_path / "plain.mp4"))
+    assert not list(restore(source, tmp_path / f"b{second}", FACE).notices)
+    with av.open(str(tmp_path / f"b{second}")) as got:
+        said = {name.lower(): text for name, text in got.metadata.items()}
+        assert [track.metadata["language"] for track in got.streams.audio] == ["deu", "jpn"]
+        assert said["title"] == "Birthday" and said["creation_time"].startswith("1999-05-06T07:08:09")
+        assert said["comment"].startswith("tape 3\nFaces restored by PFR") and "inverting" in said["comment"]
+        assert [chapter["metadata"]["title"] for chapter in got.chapters()] == ["cake", "candles"]
+        (text,) = got.streams.subtitles
+        spoken = [packet for packet in got.demux(text) if b"hip hip" in bytes(packet)]
+        assert text.metadata["language"] == "eng" and len(spoken) == 1
+        shift = float(got.streams.video[0].start_time * got.streams.video[0].time_base)
+        assert float(spoken[0].pts * spoken[0].time_base) - shift == pytest.approx(0.5, abs=0.002)
+    (before, starts), (after, new_starts) = (packets(path) for path in (source, tmp_path / f"b{second}"))
+    assert before == after and new_starts == pytest.approx(starts, abs=0.002), "in step with the pictures"
+
+
+def test_a_part_begins_at_nought_with_its_sound_and_chapters(tmp_path: Path) -> None:
+    source = rich(tmp_path / "a.mp4", make_clip(tmp_path / "plain.mp4"))
+    clip = restore(source, tmp_path / "b.mp4", start="0:00.5", end="1.5")
+    (times, before), (new_times, after) = pictures(source), pictures(clip.path)
+    assert clip.frames == 8 and new_times == [time - 0.5 for time in times[4:12]]
+    assert np.abs(after - before[4:12]).mean() < 1
+    with av.open(str(clip.path)) as got:
+        assert [(c["start"], c["end"]) for c in got.chapters()] == [(0, 500), (500, 1000)]
+        packets = [packet for packet in got.demux(audio=0) if packet.dts is not None]
+        begins = float(packets[0].pts * packets[0].time_base)
+        assert 0 <= begins < 0.022 and float((packets[-1].pts + 1024) * packets[-1].time_base) == pytest.approx(1, abs=0.025)
+    heard, whole = sound(clip.path)[1][SOUND_RATE // 4 : SOUND_RATE // 2], sound(source)[1]
+    lags = range(SOUND_RATE // 2 - 1200, SOUND_RATE // 2 + 1200)
+    origin = SOUND_RATE // 4 + round(begins * SOUND_RATE)
+    best = min(lags, key=lambda lag: np.abs(whole[lag + origin : lag + origin + 512] - heard[:512]).sum())
+    assert abs(best - SOUND_RATE / 2) % (SOUND_RATE / 440) < 3, "the tone goes on in step"
+    with pytest.raises(ImageError, match="nothing after 60 s"):
+        restore(source, tmp_path / "c.mp4", start="60")
+    with pytest.raises(InputError, match="is no time"):
+        restore(source, tmp_path / "c.mp4", start="soon")
+
+
+def test_sound_that_a_file_times_too_coarsely_is_spaced_evenly(tmp_path: Path) -> None:
+    """AVI counts MP3 in steps that give two packets the same time, which MP4 does not take; and PyAV's decoder is mp3float."""
+    source, target = make_clip(tmp_path / "a.avi", 40, sound="libmp3lame", codec="mpeg4"), tmp_path / "b.mp4"
+    restore(source, target)
+    with av.open(str(target)) as file:
+        times = [packet.dts for packet in file.demux(audio=0) if packet.dts is not None]
+        assert file.streams.audio[0].codec_context.codec.canonical_name == "mp3"
+    assert len(set(np.diff(times))) == 1
+    (_, heard), (_, new_heard) = sound(source), sound(target)
+    assert np.array_equal(heard, new_heard)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "seen"),
+    [
+        ((1, 0, 0, 1), lambda pixels: pixels),
+        ((-1, 0, 0, 1), lambda pixels: pixels[:, ::-1]),
+        ((1, 0, 0, -1), lambda pixels: pixels[::-1]),
+        ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)),
+        ((0, -1, 1, 0), lambda pixels: np.rot90(pixels)),
+        ((0, 1, 1, 0), lambda pixels: pixels.transpose(1, 0, 2)),
+    ],
+)
+def test_a_clip_that_is_shown_turned_or_mirrored_comes_out_as_it_is_seen(
+    tmp_path: Path, matrix: tuple[int, ...], seen: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    source = make_clip(tmp_path / "a.mp4", 2)
+    stored = next(Clip(source).frames())
+    data = bytearray(source.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # of the matrix in version 0 of that box
+    a, b, c, d = (value << 16 for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    source.write_bytes(data)
+    got = next(Clip(source).frames())
+    assert np.array_equal(got, seen(stored))
+    info = Clip(source).probe()
+    assert (info.height, info.width) == got.shape[:2]
+    restore(source, tmp_path / "b.mkv", codec="ffv1")
+    assert np.abs(next(Clip(tmp_path / "b.mkv").frames()).astype(int) - got).mean() < 1.5
+
+
+def encoded(path: Path, codec: str, form: str, options: dict[str, str], film: list[np.ndarray], **tags: int) -> Path:
+    """Write pictures [H,W,3] of 8 or 16 bits."""
+    with av.open(str(path), "w") as file:
+        video = file.add_stream(codec, rate=RATE, options=options)
+        video.height, video.width, video.pix_fmt = *film[0].shape[:2], form
+        for name, value in tags.items():
+            setattr(video.codec_context, name, value)
+        for number, picture in enumerate(film):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24" if picture.dtype == np.uint8 else "rgb48le")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            file.mux(video.encode(frame))
+        file.mux(video.encode())
+    return path
+
+
+def test_more_than_8_bits_and_the_tags_of_hdr_are_kept(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.linspace(20000, 22000, 128).astype(np.uint16)[None, :, None], (64, 128, 3))
+    tags = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
+    hdr = {"x265-params": "log-level=error:hdr10=1:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)"
+           "L(10000000,50):max-cll=1000,400"}  # fmt: skip
+    source = encoded(tmp_path / "a.mp4", "libx265", "yuv420p10le", hdr, [np.ascontiguousarray(ramp)] * 3, **tags)
+    clip = restore(source, tmp_path / "b.mov")
+    with av.open(str(clip.path)) as file:
+        context = file.streams.video[0].codec_context
+        assert context.name == "hevc" and context.format.name == "yuv420p10le" and context.codec_tag == "hvc1"
+        assert {name: getattr(context, name) for name in tags} == tags
+    old, new = raw(source)[0], raw(clip.path)[0]
+    assert len(np.unique(new.to_ndarray()[:64])) > 20, "8 bits would leave 8 steps of the ramp"
+    for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
+        assert bytes(old.side_data[kind]) == bytes(new.side_data[kind])
+
+
+def test_an_interlaced_clip_is_deinterlaced_and_says_so(tmp_path: Path) -> None:
+    film = []
+    for number in range(6):
+        picture = np.full((64, 96, 3), 40, np.uint8)
+        for field in range(2):  # a bar that has moved on in the second field
+            picture[field::2, 10 + 12 * number + 6 * field : 30 + 12 * number + 6 * field] = 220
+        film.append(picture)
+    source = encoded(tmp_path / "a.mp4", "libx264", "yuv420p", {"crf": "5", "flags": "+ildct+ilme", "x264-params": "tff=1"}, film)
+    assert raw(source)[0].interlaced_frame
+    clip = restore(source, tmp_path / "b.mov")
+    assert [notice.kind for notice, _ in clip.notices] == ["deinterlaced"]
+    frames = raw(clip.path)
+    assert (
+        len(frames) == 6 and not any(frame.interlaced_frame for frame in frames) and pictures(clip.path)[0] == pictures(source)[0]
+    )
+    rows = [each.to_ndarray()[8:56, :96].astype(int) for each in (raw(source)[3], frames[3])]
+    comb = [np.abs(np.diff(each, n=2, axis=0)).mean() for each in rows]
+    assert comb[1] < comb[0] / 5
+
+
+def test_numbered_pictures_become_a_clip_and_a_clip_numbered_pictures(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 5, sound=None)
+    clip = restore(source, tmp_path / "out" / "shot%03d.png", FACE)
+    assert sorted(os.listdir(tmp_path / "out")) == [f"shot00{number}.png" for number in range(1, 6)]
+    back = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "b.mkv", fps=10.0)
+    assert back.frames == clip.frames == 5 and np.allclose(np.diff(pictures(back.path)[0]), 0.1, atol=0.001)
+    with pytest.raises(ImageError, match="no such picture"):
+        restore(tmp_path / "out" / "other%03d.png", tmp_path / "c.mkv")
+
+
+# --- Work that ends early ------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.video.restore.PIECE", 5)
+    source, options = make_clip(tmp_path / "a.mp4"), ClipOptions(steady=0.9)
+
+    def run(target: Path, interrupt: bool = False, **more: Any) -> Inverting:
+        def progress(stage: str, done: int, total: int, left: float) -> None:
+            if interrupt and (stage, done) == ("restore", 12):
+                raise KeyboardInterrupt
+
+        restorer = Inverting(FACE)
+        restore_clip(restorer, source, target, clip=options, progress=progress, **more)  # type: ignore[arg-type]
+        return restorer
+
+    run(tmp_path / "whole.mkv")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b.mkv", interrupt=True)
+    assert not (tmp_path / "b.mkv").exists() and (tmp_path / ".b.mkv.part").is_dir()
+    with pytest.raises(InputError, match=r"strengths: .*the same"):
+        run(tmp_path / "b.mkv", resume=True, strengths={0: 0.5})
+    assert run(tmp_path / "b.mkv", resume=True).runs == 6, "10 of 16 frames were kept"
+    (times, one), (new_times, other) = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
+    assert times == new_times and np.array_equal(one, other)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv", "whole.mkv"]
+
+
+def test_single_faces_have_strengths_of_their_own(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    faces = [FACE.moved(0.5, (0, 8)), FACE.moved(0.5, (48, 8))]
+    restore_clip(
+        Inverting(*faces), source, tmp_path / "b.mkv", clip=ClipOptions(codec="ffv1", steady=0.0), strengths={0: 0.0}  # type: ignore[arg-type]
+    )  # fmt: skip
+    before, after = pictures(source)[1], pictures(tmp_path / "b.mkv")[1]
+    assert np.array_equal(before[:, :, :44], after[:, :, :44])
+    assert np.abs(before[:, 20:28, 68:76] - after[:, 20:28, 68:76]).mean() > 10
+
+
+def test_a_stopped_clip_leaves_nothing(tmp_path: Path) -> None:
+    source, done = make_clip(tmp_path / "a.mp4"), list[str]()
+    for stage in ("find", "restore"):
+        with pytest.raises(Cancelled):
+            restore_clip(
+                Inverting(FACE), source, tmp_path / "b.mp4", progress=lambda *step: done.append(step[0]),  # type: ignore[arg-type]
+                should_stop=lambda stage=stage: done.count(stage) > 4,  # type: ignore[misc]
+            )  # fmt: skip
+        assert os.listdir(tmp_path) == ["a.mp4"] and done.count(stage) == 5
+        done.clear()
+
+
+def test_pictures_are_held_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, most = set[int](), 0
+    write = Piece.write
+
+    def watched(piece: Piece, shot: Shot, image: Any) -> None:
+        nonlocal most
+        for each in (shot, image):
+            alive.add(id(each))
+            weakref.finalize(each, alive.discard, id(each))
+        most = max(most, len(alive))
+        write(piece, shot, image)
+
+    monkeypatch.setattr(Piece, "write", watched)
+    restore(make_clip(tmp_path / "a.mp4", 24), tmp_path / "b.mp4", FACE)
+    assert most <= 4, "frames pile up"
+
+
+# --- Bad input -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"hello, I am a text", "not a video"),
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "not a video"),  # a playlist would make FFmpeg open what it names
+    ],
+)
+def test_what_is_no_clip_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"holiday.mp4.*{words}"):
+        restore(path, tmp_path / "b.mp4")
+    assert os.listdir(tmp_path) == ["holiday.mp4"]
+
+
+def test_a_picture_on_a_cover_is_no_video() -> None:
+    cover, film = (SimpleNamespace(disposition=kind) for kind in (av.stream.Disposition.attached_pic, av.stream.Disposition(0)))
+    for streams, chosen in (([cover, film], film), ([cover], None)):
+        assert video_of(SimpleNamespace(streams=SimpleNamespace(video=streams))) is chosen
+
+
+def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as file:
+        audio = file.add_stream("aac", rate=SOUND_RATE, layout="mono")
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        heard.sample_rate = SOUND_RATE
+        file.mux(audio.encode(heard))
+        file.mux(audio.encode())
+    with pytest.raises(ImageError, match="no video"):
+        Clip(path).probe()
+
+
+def test_what_is_left_of_a_cut_file_is_restored_and_the_loss_is_told(tmp_path: Path) -> None:
+    for name, words in (("a.mkv", "cut off"), ("a.mp4", None)):
+        source = make_clip(tmp_path / name, 80)
+        source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
+        if words is None:  # the list of an MP4's pictures is at its end
+            with pytest.raises(ImageError, match="not a video"):
+                restore(source, tmp_path / "b.mp4")
+        else:
+            clip = restore(source, tmp_path / "c.mp4")
+            assert 20 < clip.frames < 80 and [notice.kind for notice, _ in clip.notices] == ["lost_frames"]
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a.mp4", "c.mp4"]
+
+
+def test_pictures_that_no_encoder_takes_are_refused(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 2, sound=None)
+    for options, words in (({"codec": "ffv1"}, r"\.mkv"), ({"codec": "h264", "crf": 60}, "crf is 60")):
+        with pytest.raises(InputError, match=words):
+            restore(source, tmp_path / "b.mp4", **options)
+    with pytest.raises(InputError, match="no such setting"):
+        restore(source, tmp_path / "b.mkv", codec="ffv1", crf=10)
+    data = bytearray(source.read_bytes())
+    place = data.index(b"avc1", data.index(b"stsd"))
+    data[place : place + 4] = b"zzzz"
+    (tmp_path / "strange.mp4").write_bytes(data)
+    with pytest.raises(ImageError, match=r"strange\.mp4"):
+        restore(tmp_path / "strange.mp4", tmp_path / "b.mp4")
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "strange.mp4"]
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Let no file grow beyond ``room`` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", size=(320, 240))
+    with full_disk(20_000), pytest.raises(ImageError, match=r"b\.mkv: cannot be written.*another disk"):
+        restore(source, tmp_path / "b.mkv", FACE, codec="ffv1")
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_a_clip_of_very_many_frames_is_not_looked_through(tmp_path: Path) -> None:
+    assert Clip(make_clip(tmp_path / "a.mp4", 24)).probe(most=10).frames == 11
+
+
+def test_times_are_typed_in_the_usual_ways() -> None:
+    assert [seconds(text) for text in ("80", "1:20", "0:01:20.5")] == [80, 80, 80.5]
+    with pytest.raises(InputError, match="end must come later"):
+        Clip(Path("a.mp4"), 5.0, 3.0)
+
+
+# --- The commands --------------------------------------------------------------------------------------------------------
+
+
+def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [FACE.moved(1, (-24, 0)), FACE.moved(1, (24, 0))]
+    monkeypatch.setattr("pfr_core.faces.detect.Detector.detect", lambda self, image, **how: two)
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    assert main(["faces", str(source), "-o", str(tmp_path / "sheet.png")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["index"], each["first"], each["last"]) for each in told["faces"]] == [(0, 0, 3), (1, 0, 3)]
+    assert read_photo(tmp_path / "sheet.png").pixels.shape == (128 + 24, 2 * 128, 3)
+    given = ["restore", str(source), "--model", str(tiny_model), "--device", "cpu", "--color-match", "none"]
+    for options, changed in ((["--select", "index", "--indices", "1"], (False, True)), (["--strengths", "1=0"], (True, False))):
+        target = tmp_path / "b.mkv"
+        assert main([*given, "-o", str(target), "--codec", "ffv1", "--overwrite", *options]) == 0
+        difference = np.abs(pictures(target)[1] - pictures(source)[1]).max(axis=(0, 1))
+        assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
+    assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 1
+    assert "write the number of a face" in capsys.readouterr().err
