@@ -82,9 +82,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    restorer, options = FaceRestorer(device="cpu"), RestoreOptions()
+    restorer, options = FaceRestorer(device="cpu"), RestoreOptions(only_bad_faces=False)
     photo = read_photo(arguments.photo).pixels[..., :3]
-    largest = find_faces(restorer.detector, photo, RestoreOptions(select="largest")).faces[0]
+    one = RestoreOptions(select="largest", only_bad_faces=False)
+    largest = find_faces(restorer.detector, photo, one).faces[0]
     frames, motions = film(photo, largest, arguments.frames)
 
     def timed(work: Callable[[], Frames]) -> tuple[Frames, float]:
@@ -105,7 +106,7 @@ def main() -> None:
     results = {"unrestored": (frames, 0.0), "each frame by itself": timed(each), "followed": timed(lambda: followed(0.0))}
     results[f"followed, steady {steady:g}"] = timed(lambda: followed(steady))
     (track,) = found
-    alone = [find_faces(restorer.detector, frame, RestoreOptions(select="largest")).faces[0] for frame in frames]
+    alone = [find_faces(restorer.detector, frame, one).faces[0] for frame in frames]
     points = trembling(alone, motions), trembling([track.face(number) for number in range(len(frames))], motions)
     print("| | points tremble, of the eyes' distance | warping error | sharpness | seconds of CPU |")
     print("| --- | --- | --- | --- | --- |")

@@ -38,8 +38,10 @@ SAME_FACE_IOU = 0.3
 """A found face continues the track that it covers by this much."""
 MISSES = 2
 """A track that the detector fails to see so many times in a row has ended."""
-CUT = 27.0
-"""Mean difference of hue, saturation and value between two frames, of 255, from which on it is a cut (PySceneDetect's value)."""
+CUT = 45.0
+"""Mean differences of brightness and of both colours between two small frames, added, from which on it may be a cut."""
+SUDDEN, USUAL = 2.0, 5
+"""A cut differs by so many times the median of so many frames before it; a shaking camera differs in all of them."""
 CUT_SIDE = 64
 SMOOTHING = 8.0
 """Standard deviation in frames over which the detector's points are averaged."""
@@ -52,7 +54,7 @@ Gray = npt.NDArray[np.uint8]
 Complex = npt.NDArray[np.complex128]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Move:
     """A similarity of the plane: a point z, as a complex number, goes to ``turn * z + shift``."""
 
@@ -203,6 +205,7 @@ class Follower:
     _begun: int = field(default=0, init=False)
     _before: deque[tuple[int, Gray]] = field(default_factory=deque, init=False)
     _small: Gray | None = field(default=None, init=False)
+    _changes: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL), init=False)
 
     def take(self, frame: Array) -> None:
         """Follow the faces into the next frame [H,W,3+]; look for faces in it if it is time."""
@@ -227,9 +230,15 @@ class Follower:
             self._before.popleft()
 
     def _is_cut(self, pixels: npt.NDArray[np.uint8]) -> bool:
-        hsv = cv2.cvtColor(cv2.resize(pixels, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV)
-        last, self._small = self._small, hsv.astype(np.uint8)
-        return last is not None and float(cv2.absdiff(hsv, last).mean()) > CUT
+        # Not hue: in a gray film noise makes it jump.
+        small = cv2.cvtColor(cv2.resize(pixels, (CUT_SIDE, CUT_SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb)
+        last, self._small = self._small, small
+        if last is None:
+            return False
+        change = float(cv2.absdiff(small, last).mean(axis=(0, 1)).sum())
+        usual = float(np.median(self._changes)) if self._changes else 0.0
+        self._changes.append(change)
+        return change > max(CUT, SUDDEN * usual)
 
     def _look(self, number: int, pixels: npt.NDArray[np.uint8], gray: Gray, scale: float) -> None:
         found = find_candidates(self.detector, pixels, self.options)

@@ -157,6 +157,14 @@ def test_a_cut_ends_a_track_and_is_looked_at_at_once() -> None:
     assert [(track.first, track.last) for track in found.tracks] == [(0, 6), (7, 11)]
 
 
+def test_noise_and_motion_of_a_gray_film_are_no_cuts_and_a_cut_in_it_is_one() -> None:
+    face, rng = face_at(200, 160, 60), np.random.default_rng(0)
+    first, second = (Camera(np.repeat(scene(seed).mean(axis=2, keepdims=True), 3, axis=2), [face]) for seed in (6, 23))
+    film = [*first.film(12), *(each / 3 for each in second.film(24)[12:])]
+    noisy = [np.clip(each + rng.normal(0, 20, each.shape), 0, 255).astype(np.uint8) for each in film]
+    assert second.follow(noisy).cuts == [12]
+
+
 def test_options_choose_among_tracks() -> None:
     camera = Camera(scene(5), [face_at(180, 150, 60), face_at(250, 160, 40)])
     found = camera.follow(camera.film(10))
