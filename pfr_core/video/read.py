@@ -170,11 +170,10 @@ class Clip:
                 size = raw.width, raw.height
                 base = video.time_base
                 step = max(1, round(1 / (rate * base)))
-                pts = (
-                    (0 if last is None else last + step)
-                    if raw.pts is None
-                    else round(raw.pts * raw.time_base / base - first / base)
-                )
+                if raw.pts is not None:
+                    pts = round(raw.pts * raw.time_base / base - first / base)
+                else:
+                    pts = 0 if last is None else last + step
                 if self.end is not None and pts * base >= self.end - self.start:
                     break
                 if pts < 0:
