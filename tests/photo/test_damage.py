@@ -100,6 +100,7 @@ def test_an_optional_chunk_with_a_wrong_checksum_is_left_out(tmp_path: Path, nam
         (b"pHYs", b"\0"), (b"gAMA", b"\0"), (b"cHRM", b"\0"), (b"sRGB", b""), (b"tRNS", b"\0\1\0"),
         (b"iCCP", b"x" * 90), (b"iCCP", b"x\0\0no stream"), (b"iCCP", b"x\0\0" + zlib.compress(SRGB)[:50]),
     ],
+    ids=range(8),  # a profile holds the time it was made at: the same name in every process of a run
 )  # fmt: skip
 def test_an_optional_chunk_that_no_decoder_understands_is_left_out_and_said(tmp_path: Path, name: bytes, content: bytes) -> None:
     photo, said = reading(tmp_path, "a.png", with_chunk(encoded("PNG"), chunk(name, content)))
