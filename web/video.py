@@ -136,7 +136,14 @@ class VideoTab:
         with self.context.job(request, armed=True) as job:
             source = self._source(request, path)
             self._accept(source)
-            followed = self._follow(request, source, *self._options(options), job, progress)
+            try:
+                followed = self._follow(request, source, *self._options(options), job, progress)
+            except Cancelled:
+                return [
+                    gr.Gallery(value=[], visible=False),
+                    gr.CheckboxGroup(choices=[], value=[], visible=False),
+                    f"**{job.why}**",
+                ]
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)
             folder = job.session.new_folder()
@@ -168,14 +175,14 @@ class VideoTab:
             self._accept(source)
             self.context.fetch(model, job, progress)
             chosen, clip = self._options(options)
-            followed = self._follow(request, source, chosen, clip, job, progress)
-            found = followed.tracks
-            if followed.shown:
-                found = found.only(int(number) for number in picked)
-                if not found.tracks and followed.tracks.tracks:
-                    raise InputError(say(request, "clip_none_picked"))
             folder = job.session.new_folder()
             try:
+                followed = self._follow(request, source, chosen, clip, job, progress)
+                found = followed.tracks
+                if followed.shown:
+                    found = found.only(int(number) for number in picked)
+                    if not found.tracks and followed.tracks.tracks:
+                        raise InputError(say(request, "clip_none_picked"))
                 with self.context.engine.use(model) as restorer:
                     result = restore_clip(
                         restorer, source, folder / f"{source.stem}_restored.mp4", options=chosen, clip=clip, found=found,

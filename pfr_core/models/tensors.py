@@ -95,7 +95,7 @@ def _is_compressed(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             # Its tensors: the code in a TorchScript archive is.
             return any(entry.compress_type != zipfile.ZIP_STORED and "/data" in entry.filename for entry in file.infolist())
-    except (zipfile.BadZipFile, OSError):  # of an older layout, or damaged: PyTorch says so
+    except Exception:  # of an older layout, or damaged, which makes zipfile raise anything: PyTorch says so
         return False
 
 
