@@ -14,7 +14,6 @@ from ..pfr_core.errors import InputError
 from ..pfr_core.options import ClipOptions
 from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
-from ..pfr_core.support.notice import Notice
 from ..pfr_core.support.schema import specs
 from ..pfr_core.video import check_av
 from ..pfr_core.video.track import Follower, Tracks
@@ -83,9 +82,7 @@ class PFRRestoreClip:
         frames, clip = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
-        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
-        for text in widgets.ignored:
-            notices.say(text)
+        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
         follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
@@ -93,10 +90,7 @@ class PFRRestoreClip:
         begun = follower.frames
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                finite = np.isfinite(frame).all()
-                if not finite:
-                    text = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
-                    notices.add(number, [Notice("not_finite", text)])
+                finite = notices.finite(number, frame)
                 follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])))
         found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], ()) if widgets.none else found.chosen(widgets.options)
@@ -153,9 +147,8 @@ class PFRRestoreVideo:
         from ..pfr_core.video.restore import restore_clip
 
         clip, restorer = _clip_options(values), model.restorer(runtime.detector(detector))
-        widgets, notices = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options), runtime.Notices(1)
-        for text in widgets.ignored:
-            notices.say(text)
+        widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
+        notices = runtime.Notices(1, widgets.ignored)
         if widgets.none:
             raise InputError("Which faces is index, and no face numbers are given; write some, like 0, 2.")
         bars: dict[str, Any] = {}

@@ -77,15 +77,15 @@ class PFRRestoreCrops:
 
     def restore(self, model: runtime.LoadedModel, crops: Tensor, **values: Any) -> dict[str, Any]:
         _check_square(crops)
-        restorer, notices = model.restorer(), runtime.Notices(len(crops))
+        restorer = model.restorer()
         widgets = inputs.options(values, has=restorer.model_options)
-        for text in widgets.ignored:
-            notices.say(text)
+        notices = runtime.Notices(len(crops), widgets.ignored)
         frames, steps, results = Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
             with steps.frame(numbers[-1]):
-                before = [frames[number] for number in numbers if notices.finite(number, frames[number])]
+                whole = {number: notices.finite(number, frames[number]) for number in numbers}
+                before = [frames[number] for number in numbers if whole[number]]
                 small = [cut_whole(crop, restorer.crop_size).crop for crop in before]
                 after = iter(
                     restorer.restore_crops(
@@ -94,7 +94,7 @@ class PFRRestoreCrops:
                 )
                 for number in numbers:
                     crop = frames[number][..., :3]
-                    results.append(resize(next(after), *crops.shape[1:3]) if np.isfinite(frames[number]).all() else crop)
+                    results.append(resize(next(after), *crops.shape[1:3]) if whole[number] else crop)
         return {"ui": notices.ui(), "result": (results.result(crops[..., :3]),)}
 
 
@@ -133,9 +133,7 @@ class PFRPasteFaces:
         options = widgets.options
         images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
         ui = NOTHING_RESTORED
-        notices = runtime.Notices(len(image))
-        for text in widgets.ignored:
-            notices.say(text)
+        notices = runtime.Notices(len(image), widgets.ignored)
         for number, (frame, background) in enumerate(with_background(image, upscaled)):
             found = faces.frames[number]
             with steps.frame(number):

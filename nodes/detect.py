@@ -127,9 +127,7 @@ class PFRDetectFaces:
         regions, boxes_of = _masks(region, image), _boxes(given, len(frames))
         chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
         picker: list[dict[str, Any]] = []
-        notices = runtime.Notices(len(frames))
-        for text in widgets.ignored:
-            notices.say(text)
+        notices = runtime.Notices(len(frames), widgets.ignored)
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_of[number])

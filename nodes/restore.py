@@ -72,9 +72,7 @@ class PFRRestoreFaces:
         if faces is not None:
             faces.check(image)
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
-        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames))
-        for text in widgets.ignored:
-            notices.say(text)
+        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         chosen = []
         for number, frame in enumerate(frames):
             with steps.frame(number):

@@ -27,7 +27,7 @@ from ..pfr_core.models.registry import REGISTRY, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
-from ..pfr_core.support.notice import Notice
+from ..pfr_core.support.notice import Notice, Tally
 
 log = logging.getLogger(__name__)
 
@@ -198,23 +198,22 @@ class Notices:
 
     Args:
         total: number of frames; where there are several, each text names its frame.
+        said: sentences about all frames, to begin with.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.texts: dict[str, str] = {}
-        self.more: dict[str, int] = {}
+    def __init__(self, total: int, said: Iterable[str]) -> None:
+        self.total, self.said = total, tuple(said)
+        self._tally, self._texts = Tally(), dict[str, str]()
+        for text in self.said:
+            log.warning("%s", text)
 
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
-        for notice in notices:
-            if notice.kind in self.texts:
-                self.more[notice.kind] = self.more.get(notice.kind, 0) + 1
-                continue
+        for notice in self._tally.add(notices):
             text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
             text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
             log.warning("%s", text)
-            self.texts[notice.kind] = text
+            self._texts[notice.kind] = text
 
     def finite(self, number: int, array: npt.NDArray[np.float32], text: str = NOT_FINITE) -> bool:
         """Return whether frame ``number``, or what belongs to it, can be worked on; if it cannot, ``text`` is noticed."""
@@ -223,15 +222,10 @@ class Notices:
         self.add(number, [Notice("not_finite", text)])
         return False
 
-    def say(self, text: str) -> None:
-        """Take a sentence about all frames."""
-        log.warning("%s", text)
-        self.texts[text] = text
-
     def ui(self) -> dict[str, list[str]]:
         """Return what ComfyUI keeps of it and our scripts draw on the node."""
-        more = {kind: f" (and {count} more like it)" for kind, count in self.more.items()}
-        return {"text": [text + more.get(kind, "") for kind, text in self.texts.items()]}
+        noticed = (self._texts[notice.kind] + (f" (and {more} more like it)" if more else "") for notice, more in self._tally)
+        return {"text": [*self.said, *noticed]}
 
 
 class Steps:

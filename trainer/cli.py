@@ -13,11 +13,12 @@ from typing import get_args
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.support.arguments import add_options, chosen
+from pfr_core.support.choices import ExportType
 from pfr_core.support.files import remedy
 
 from . import program
 from .data.options import PrepareOptions
-from .run.config import STAGES, ExportType, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .run.config import STAGES, IdentityName, PerceptualName, RunConfig, load_config, read_config
 from .run.presets import TRAINING_PRESETS
 from .run.resume import resumed
 

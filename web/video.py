@@ -139,11 +139,7 @@ class VideoTab:
             try:
                 followed = self._follow(request, source, *self._options(options), job, progress)
             except Cancelled:
-                return [
-                    gr.Gallery(value=[], visible=False),
-                    gr.CheckboxGroup(choices=[], value=[], visible=False),
-                    f"**{job.why}**",
-                ]
+                return [*_no_people(), f"**{job.why}**"]
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)
             folder = job.session.new_folder()
@@ -255,3 +251,8 @@ class VideoTab:
                 "(max_video_pixels). Export it smaller."
             )
         return info
+
+
+def _no_people() -> list[Any]:
+    """Return the gallery and the choice of faces, hidden."""
+    return [gr.Gallery(value=[], visible=False), gr.CheckboxGroup(choices=[], value=[], visible=False)]

@@ -15,7 +15,7 @@ from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, program
-from ..support.choices import Blur
+from ..support.choices import Blur, ExportType
 from ..support.schema import names, specs
 
 FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp", "mp4", "mov", "mkv")
@@ -185,7 +185,7 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     export.add_argument("model", metavar="MODEL", help="model file, or a name of `weights list`")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.onnx")
-    export.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="precision (default: fp32)")
+    export.add_argument("--dtype", choices=get_args(ExportType), default="fp32", help="precision (default: fp32)")
     add_options(export, RestoreOptions, only=names(RestoreOptions, NETWORK))
     export.set_defaults(work="models.export")
 

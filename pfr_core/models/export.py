@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
 from ..network.face_model import FaceModel
+from ..support.choices import ExportType
+from ..support.device import DTYPES
 from ..support.files import replacing
 from .kinds.onnx import OnnxModel
 from .load import ONNX
-
-ExportType = Literal["fp32", "fp16"]
 
 AGREEMENT: Mapping[ExportType, float] = {"fp32": 1e-3, "fp16": 2e-2}
 """By how much a pixel in [0,1] may differ from torch's in float32 (ours): half precision has three digits."""
@@ -70,7 +69,7 @@ def export_onnx(
     faces = torch.rand(2, 3, net.size, net.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         wanted = net.float().restore(faces, **options)
-    net.to(torch.float16 if dtype == "fp16" else torch.float32)
+    net.to(DTYPES[dtype])
     told = {
         "size": str(net.size),
         "range": json.dumps(net.range),

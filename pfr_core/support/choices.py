@@ -10,6 +10,9 @@ from typing import Literal
 DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
 """Precision of the network."""
 
+ExportType = Literal["fp32", "fp16"]
+"""Precision of a model file that is written."""
+
 DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_resnet50", "yunet"]
 """Face detectors. ``auto`` is the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with
 PFR."""

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from .choices import DTypeName
 
-_DTYPES: dict[DTypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: dict[DTypeName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -41,7 +41,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     return torch.device(name)
 
 
-def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DTypeName] = tuple(_DTYPES)) -> torch.dtype:
+def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DTypeName] = tuple(DTYPES)) -> torch.dtype:
     """Return the type by its name; ``auto`` is bfloat16 on a CUDA GPU that computes with it natively, float32 elsewhere.
 
     Args:
@@ -61,7 +61,7 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
         raise InputError("dtype fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
     if name not in borne:
         raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
-    return _DTYPES[name]
+    return DTYPES[name]
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,6 @@ from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
 
 Precision = Literal["auto", "fp32", "bf16"]
-ExportType = Literal["fp16", "fp32"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
 IdentityName = Literal["arcface", "mobilefacenet"]

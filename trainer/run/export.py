@@ -12,9 +12,11 @@ from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import read_checkpoint, save_model, save_training
 from pfr_core.network.blended import BlendedPFR
+from pfr_core.support.choices import ExportType
+from pfr_core.support.device import DTYPES
 
 from ..stages import RestoreStage, build
-from .config import ExportType, RestoreConfig, load_config, without_start
+from .config import RestoreConfig, load_config, without_start
 from .loop import CONFIG
 from .provenance import provenance
 from .run_state import load_state
@@ -51,7 +53,7 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
         assert isinstance(stage.ema, PFR)
         save_training(stage.ema, discriminators, out, provenance=told, licence=config.licence)
         return [out]
-    return stage.export(out, told, torch.float16 if dtype == "fp16" else torch.float32)
+    return stage.export(out, told, DTYPES[dtype])
 
 
 def blend_command(
@@ -83,5 +85,5 @@ def blend_command(
     blend = {"share": share, "faithful": read_checkpoint(faithful).provenance}
     told = {**read_checkpoint(textured).provenance, "blend": blend}
     net = BlendedPFR.between(start, end)
-    save_model(net, out, provenance=told, licence=licence, dtype=torch.float16 if dtype == "fp16" else torch.float32)
+    save_model(net, out, provenance=told, licence=licence, dtype=DTYPES[dtype])
     return out
