@@ -153,7 +153,9 @@ class RestoreConfig(FaceConfig):
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
     clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
-    mild_share: float = option(0.0, "share of the inputs that are small, noisy or compressed but not blurred, which Eq. 17 never draws (ours)", 0, 1)
+    mild_share: float = option(
+        0.0, "share of the inputs that are small, noisy or compressed, not blurred as Eq. 17's (ours)", 0, 1
+    )
     mmrb: bool = option(True, "the encoder's MMRBs")
     fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
     freeze_d: int = option(5, "FreezeD: entries of the global discriminator's convolutions that stay as they are", 0, 16)

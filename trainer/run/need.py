@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -61,8 +59,9 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
     start = read_checkpoint(model)
     told = {**start.provenance, "need": {"faces": faces, "seed": seed}}
     save_model(net, out, provenance=told, licence=start.licence, dtype=torch.float16)
-    right = [f"{(said[truth == kind] == kind).float().mean():.1%} of the {name}" for kind, name in ((1, "degraded"), (0, "others"))]
-    return f"{out}: says rightly of {' and '.join(right)}, of {len(held)} faces it was not fitted on, whether they need a change"
+    right = {name: (said[truth == kind] == kind).float().mean() for kind, name in ((True, "degraded"), (False, "others"))}
+    shares = " and ".join(f"{share:.1%} of the {name}" for name, share in right.items())
+    return f"{out}: says rightly of {shares}, of {len(held)} faces it was not fitted on, whether they need a change"
 
 
 def fit(need: Need, statistics: Tensor, degraded: Tensor, seed: int) -> None:
@@ -99,8 +98,8 @@ def fit(need: Need, statistics: Tensor, degraded: Tensor, seed: int) -> None:
 
 
 def _draw(data: str, split: str, size: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the statistics [N,STATISTICS] of ``count`` photographed faces as a run would see them, and which [N] are degraded."""
-    found = FaceDataset(
+    """Return the statistics [N,STATISTICS] of ``count`` photographed faces as a run sees them, and which of them are degraded."""
+    faces = FaceDataset(
         list_faces(data, split, min_native=size * 3 // 4, max_out_of_photo=1.0),
         size,
         seed=seed,
@@ -109,13 +108,9 @@ def _draw(data: str, split: str, size: int, count: int, seed: int) -> tuple[Tens
         clean_share=CLEAN_SHARE,
         mild_share=MILD_SHARE,
     )
-    drawn = ([detail_statistics(to_signed(s["degraded"][None])), (s["degraded"] != s["truth"]).any()[None]] for s in _samples(found))
-    pairs = list(islice(tqdm(drawn, f"{split} faces", count), count))
-    return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
-
-
-def _samples(faces: FaceDataset) -> Iterator[dict[str, Tensor]]:
-    counter = 0
-    while True:
-        yield faces[counter]
-        counter += 1
+    statistics, degraded = [], []
+    for counter in tqdm(range(count), f"{split} faces"):
+        sample = faces[counter]
+        statistics.append(detail_statistics(to_signed(sample["degraded"][None])))
+        degraded.append((sample["degraded"] != sample["truth"]).any()[None])
+    return torch.cat(statistics), torch.cat(degraded)
