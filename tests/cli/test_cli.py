@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -810,3 +811,10 @@ def test_every_restore_option_is_on_the_command_line(capsys: pytest.CaptureFixtu
         (entry,) = (entry for entry in re.findall(rf"{flag}\b.*?(?= --(?!no-)|$)", text) if words in entry)
         default = [] if item.default in (None, ()) else [f"(default: {item.default})"]
         assert re.findall(r"\(default.*?\)", entry) == default
+
+
+def test_the_package_runs_as_the_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["pfr", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("pfr_core", run_name="__main__")
+    assert capsys.readouterr().out.startswith("pfr ")

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,9 +28,11 @@ from pfr_core.photo.read import read_photo
 
 av = pytest.importorskip("av")
 
+from pfr_core.video import check_av  # noqa: E402
 from pfr_core.video.mux import _STYLE  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, restore_clip  # noqa: E402
+from pfr_core.video.unfinished import Unfinished  # noqa: E402
 from pfr_core.video.write import Piece  # noqa: E402
 
 from ..clip_files import RATE, SOUND_RATE, make_clip, pictures, sound  # noqa: E402
@@ -469,3 +472,50 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
         assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 1
     assert "write the number of a face" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), tmp_path / "b.mp4"
+    piece = Unfinished(target).folder / "00000000-00000002.nut"
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        piece.parent.mkdir()
+        piece.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pfr_core.cli.clips.restore_clip", interrupted)
+    assert main(["restore", str(source), "-o", str(target), "--model", str(tiny_model), "--device", "cpu"]) == 130
+    assert "--resume goes on from there" in caplog.text
+
+
+def test_a_clip_without_faces_has_none_to_show_or_to_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    for command in (["faces", str(source), "-o", str(tmp_path / "sheet.png")], ["flicker", str(source)]):
+        assert main([*command, "--detector", "builtin", "--device", "cpu"]) != 0
+        assert "a.mp4" in (error := capsys.readouterr().err) and "face" in error
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(("installed", "words"), [(None, "which is missing"), ("12.3.0", "this is 12.3.0")])
+def test_a_missing_or_old_pyav_is_told(installed: str | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if installed is None:
+            raise PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr("pfr_core.video.version", version)
+    with pytest.raises(InputError, match=words):
+        check_av()
+
+
+def test_a_damaged_numbered_picture_and_a_part_behind_the_end_are_refused(tmp_path: Path) -> None:
+    restore(make_clip(tmp_path / "a.mp4", 4, sound=None), tmp_path / "frame_%04d.png", FACE)
+    numbered = sorted(tmp_path.glob("frame_*.png"))
+    numbered[2].write_bytes(numbered[2].read_bytes()[:60])
+    with pytest.raises(ImageError, match="frame_"):
+        restore(tmp_path / "frame_%04d.png", tmp_path / "b.mp4", FACE, fps=25.0)
+    with pytest.raises(ImageError, match="nothing after 50 s"):
+        restore(tmp_path / "a.mp4", tmp_path / "b.mp4", FACE, start="50")
+    assert not (tmp_path / "b.mp4").exists()
