@@ -17,8 +17,8 @@ from .color import LUMA
 from .face import Face
 from .geometry import invert, scale_of, transform
 
-JUDGED_SIDE = 256
-"""Side in px of the aligned crop at which a face is judged if nothing says how large the network's are."""
+JUDGED_SIDE = 512
+"""Side in px of the aligned crop at which a face is judged if nothing says how large the network's are: as the shipped one's."""
 
 SMALLEST_CROP = 96
 """A face whose crop is smaller, its box about half of that, has too few pixels to be called sharp."""
@@ -29,9 +29,9 @@ MOST_ENLARGED = 1.25
 MIDDLE, HALF = (0.5, 0.55), 0.29
 """What is looked at, in shares of the crop: eyes to mouth."""
 
-LEAST_EDGES = 16.0
-"""For a crop of 256 px, in 8-bit units, of the 99th percentile of what is finer than a pixel; of larger crops less is asked, for
-they show the same edges wider."""
+LEAST_EDGES, OF_SIDE = 16.0, 256
+"""For a crop of that side in px, in 8-bit units, of the 99th percentile of what is finer than a pixel; of larger crops less is
+asked, for they show the same edges wider."""
 EDGES_BY_SIZE = -0.37
 
 MOST_FINE = 0.14
@@ -75,7 +75,7 @@ def _looks_sharp(luma: FloatImage, crop: float) -> bool:
     diagonal = np.abs(luma[:-1, :-1] - luma[1:, :-1] - luma[:-1, 1:] + luma[1:, 1:]) / 2
     edges, middle = float(np.percentile(fine, 99)), float(np.median(fine))
     return (
-        edges >= LEAST_EDGES * (crop / JUDGED_SIDE) ** EDGES_BY_SIZE
+        edges >= LEAST_EDGES * (crop / OF_SIDE) ** EDGES_BY_SIZE
         and middle <= MOST_FINE * edges
         and float(np.median(diagonal)) / _SIGMA_OF_MEDIAN >= LEAST_DIAGONAL * middle
     )

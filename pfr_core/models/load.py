@@ -34,7 +34,7 @@ def load_face_model(source: str | os.PathLike[str]) -> FaceModel:
 
     Example:
         >>> load_face_model("default").size
-        256
+        512
     """
     if str(source) in PRESETS:
         return load_model(source)

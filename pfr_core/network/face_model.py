@@ -21,6 +21,7 @@ class FaceModel(nn.Module):
         kind: what the network is called.
         range: lowest and highest value of its pixels.
         dtypes: precisions that it bears.
+        sees_float32: whether ``forward`` takes float32 in any precision and rounds what it likes.
         options: fields of :class:`pfr_core.RestoreOptions` that it has.
         size: side S of the crops in px.
         licence: of the weights that were loaded.
@@ -29,6 +30,7 @@ class FaceModel(nn.Module):
     kind: ClassVar[str]
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     dtypes: ClassVar[tuple[DTypeName, ...]] = ("fp32", "fp16", "bf16")
+    sees_float32: ClassVar[bool] = False
     options: tuple[str, ...] = ()
     size: int
     licence: str = "not stated"
@@ -47,6 +49,7 @@ class FaceModel(nn.Module):
             **options: values of :attr:`options`.
         """
         (device, dtype), (low, high) = self.place, self.range
-        x = crops.to(device, dtype, memory_format=memory_format(device)) * (high - low) + low
+        seen = torch.float32 if self.sees_float32 else dtype
+        x = crops.to(device, seen, memory_format=memory_format(device)) * (high - low) + low
         restored: Tensor = self(x, **options).float()
         return restored.sub(low).div(high - low)

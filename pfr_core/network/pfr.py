@@ -41,6 +41,7 @@ class PFR(FaceModel):
     """
 
     kind = "PFR"
+    sees_float32 = True  # what passes around the network, and whether a face is noisy, is not for bfloat16 to say
 
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
@@ -76,8 +77,8 @@ class PFR(FaceModel):
                 f"PFR got {x.dtype} {list(x.shape)}; this network takes float [B,3,{size},{size}] in [-1,1]. "
                 "Use FaceRestorer for photographs of any size."
             )
-        x = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
-        z, features = self.encoder(x)  # Eq. 1
+        seen = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
+        z, features = self.encoder(seen)  # Eq. 1
         clean = features if self.decoder is None else self.decoder(features)
         image = self.prior(z, clean)  # Eq. 2, 3
         if (patch := self.config.patch) > 1:

@@ -245,7 +245,7 @@ def test_an_option_that_a_published_model_lacks_is_refused_before_its_download(
     out = tmp_path / "out"
     assert main(["restore", str(aligned), "-o", str(out), "--model", "gfpgan-1.4", "--fidelity", "0.9"]) == 2
     assert "--fidelity: the model gfpgan-1.4 has no such option" in capsys.readouterr().err
-    several = ["compare", str(aligned), "--models", "default", "gfpgan-1.4", "-o", str(tmp_path / "sheet.png")]
+    several = ["compare", str(aligned), "--models", "restoreformer", "gfpgan-1.4", "-o", str(tmp_path / "sheet.png")]
     assert main([*several, "--fidelity", "0.9"]) == 2
     assert "fidelity: none of these models has such an option" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()

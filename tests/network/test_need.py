@@ -114,3 +114,11 @@ def test_what_cannot_be_fitted_is_refused(faces: Path, tmp_path: Path, capsys: p
     assert main(["need", str(model), str(faces), str(out), "--faces", "0"]) == 1
     assert "--faces 0" in capsys.readouterr().err
     assert not out.exists()
+
+
+@torch.no_grad()
+def test_a_face_that_needs_nothing_keeps_its_finest_shades_in_any_precision() -> None:
+    net = PFR(PATCHED).bfloat16()
+    net.need.out.bias.fill_(-100.0)
+    crops = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net.restore(crops), crops, atol=1e-6, rtol=0)
