@@ -180,7 +180,7 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
     table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
     return {
         (row["input"], row["output"])
-        for row in _dicts(table)
+        for row in each(table)
         if row["status"] == "done" and (row["model_sha256"], row["options_sha256"]) == _key(choices)
     }
 
@@ -189,6 +189,7 @@ def _key(choices: Choices) -> tuple[str, str]:
     return choices.model_sha256, choices.options_sha256
 
 
-def _dicts(table: pa.Table) -> Iterator[dict[str, Any]]:
+def each(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table by and by, by name."""
     for batch in table.to_batches(max_chunksize=10_000):
         yield from batch.to_pylist()

@@ -89,7 +89,7 @@ def connect(cluster: Cluster, *, on_cpu: bool) -> tuple[float, int]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (RuntimeError, ConnectionError, ValueError, RayError) as error:
+        except Exception as error:  # Ray raises what it happens to: RuntimeError for other versions, ConnectionError, Exception
             reason = " ".join(str(error).split())
             raise InputError(f"--address {cluster.address or 'local'}: no Ray cluster to work on ({reason}).") from error
     there = ray.cluster_resources()

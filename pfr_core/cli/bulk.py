@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..models.registry import REGISTRY
 from ..options import RestoreOptions, Setup
 from ..support.arguments import chosen
+from ..support.files import write_text
 from .common import fetch_model
 from .restore import refuse_lacking, refuse_useless
 
@@ -23,7 +24,19 @@ MANIFEST = "pfr-manifest"
 def run(arguments: argparse.Namespace) -> int:
     """Restore an archive; returns the exit status."""
     check_packages()
-    return _restore(arguments)
+    return _report(arguments) if arguments.input == REPORT else _restore(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    """Tell what a manifest holds."""
+    from ..bulk.manifest import Manifest
+    from ..bulk.report import page, report
+
+    figures = report(Manifest(arguments.output))
+    print("\n".join(figures.lines))
+    if arguments.html is not None:
+        write_text(arguments.html, page(figures))
+    return 0
 
 
 def _restore(arguments: argparse.Namespace) -> int:
@@ -33,6 +46,8 @@ def _restore(arguments: argparse.Namespace) -> int:
     from ..bulk.run import Cluster, connect, dashboard, run
     from ..bulk.stages import Recipe
 
+    if arguments.html is not None:
+        raise InputError("--html goes with a report: pfr bulk report MANIFEST --html FILE.")
     options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
     refuse_nested(arguments.input, arguments.output)
     tasks = plan(list_inputs(arguments.input), arguments.output, arguments.format)

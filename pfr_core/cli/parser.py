@@ -74,10 +74,11 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "bulk",
         help="restore an archive, on any number of machines",
         description="Restore the photographs of an archive on Ray, on this machine or a cluster, as `pfr restore` would. A run "
-        "that is started again does only what is missing or failed.",
+        "that is started again does only what is missing or failed. `pfr bulk report MANIFEST` tells what was done.",
     )
     parser.add_argument("input", metavar="INPUT", help="folder, address (s3://, gs://, https://) or list (.txt, .csv, .parquet)")
     parser.add_argument("output", metavar="OUTPUT", help="folder or address")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with `report`: write a page with pairs before | after, too")
     parser.add_argument("--manifest", metavar="PLACE", help="where is written what was done (default: pfr-manifest in OUTPUT)")
     parser.add_argument(
         "--again", action="store_true", help="do all again, the model or options being others than in the last run"
