@@ -105,9 +105,9 @@ def files_in(place: str) -> Iterator[tuple[str, str]]:
         for folder, folders, names in os.walk(place, followlinks=True):
             folders[:] = [name for name in folders if is_meant(Path(name))]
             for name in names:
-                path = Path(folder, name)
+                file = Path(folder, name)
                 if is_meant(Path(name)):
-                    yield path.relative_to(place).as_posix(), str(path)
+                    yield file.relative_to(place).as_posix(), str(file)
         return
     store, path = _store(place)
     for found in _patiently(place, "listed", lambda: store.find(path)):

@@ -154,15 +154,14 @@ def choices(**options: Any) -> Choices:
 
 def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: Path) -> None:
     first, now = Manifest(str(tmp_path)), choices(strength=1.0)
-    marks = {"model_sha256": now.model_sha256, "options_sha256": now.options_sha256}
     first.begin(now)
-    first.add(Row("a", "out/a", "done", faces=2, notices=["x"], **marks))
+    first.add(Row("a", "out/a", "done", faces=2, notices=["x"], model_sha256=now.model_sha256, options_sha256=now.options_sha256))
     first.add(Row("b", "out/b", "failed", error="b: bad"))
     first.flush()
     assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
     second = Manifest(str(tmp_path))
     second.begin(now)
-    second.add(Row("b", "out/b", "done", **marks))
+    second.add(Row("b", "out/b", "done", model_sha256=now.model_sha256, options_sha256=now.options_sha256))
     second.flush()
     table = Manifest(str(tmp_path)).rows()
     assert sorted(table["input"].to_pylist()) == ["a", "b"] and set(table["status"].to_pylist()) == {"done"}
@@ -172,7 +171,7 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
     assert already_done(Manifest(str(tmp_path)), other, True) == set()
 
 
-class Sometimes(fsspec.AbstractFileSystem):
+class Sometimes(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A store that answers 503 some times, then does its work."""
 
     protocol, cachable = "s3", False
@@ -189,7 +188,7 @@ class Sometimes(fsspec.AbstractFileSystem):
 
 def test_a_store_is_asked_again_but_not_for_what_it_will_never_give(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(places.time, "sleep", pauses.append)
+    monkeypatch.setattr("time.sleep", pauses.append)
     store = Sometimes([OSError(16, "Please reduce your request rate"), ConnectionError("reset")])
     monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("s3://")))
     places.write("s3://b/a.jpg", b"picture")

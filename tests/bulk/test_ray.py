@@ -25,8 +25,11 @@ PHOTOS, KILLED = 24, 2
 
 
 @pytest.fixture(scope="module")
-def _ray() -> Iterator[None]:
-    """Start Ray with two processors; `pfr bulk` uses the Ray that its process is connected to."""
+def _ray(store: str) -> Iterator[None]:
+    """Start Ray with two processors; `pfr bulk` uses the Ray that its process is connected to.
+
+    After the store: workers inherit the environment, and with it the store's address and credentials.
+    """
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")
