@@ -270,7 +270,7 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
     assert "Frame 2 of 4" in text and "(and 1 more like it)" in text
 
     found = run.show("DetectFaces", image=frames)
-    faces, preview, _, count = found["result"]
+    faces, preview, _, count, *_ = found["result"]
     assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
     (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
     (restored,) = run("RestoreCrops", model=model, crops=crops)
@@ -327,7 +327,7 @@ def test_a_notice_is_given_once(run: Any, photo: torch.Tensor) -> None:
 
 @pytest.mark.usefixtures("detector_weights")
 def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Exception, match="indices is 'a'"):
+    with pytest.raises(Exception, match="The face numbers are 'a'"):
         run("DetectFaces", image=photo, select="index", indices="a")
     model, _ = run("LoadModel", model="small.safetensors")
     other = torch.zeros(2, 64, 200, 3)  # not the same picture enlarged

@@ -36,7 +36,6 @@ def test_there_are_workflows_and_they_show_every_node(pack: Any) -> None:
     assert len(WORKFLOWS) == 5 and seen == set(pack.NODE_CLASS_MAPPINGS) - {
         "PFRDegrade",
         "PFRCompareModels",
-        "PFRRestoreClip",
         "PFRRestoreVideo",
     }
 
