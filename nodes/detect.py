@@ -143,7 +143,7 @@ class PFRDetectFaces:
         boxes = [[_box(face) for face in faces] for faces in chosen]
         whole = {"x": 0, "y": 0, "width": image.shape[2], "height": image.shape[1]}
         first = next((box for each in boxes for box in each), whole)
-        segs = as_segs(frames[0], chosen[0])
+        segs = as_segs(frames[0], chosen[0]) if chosen else (image.shape[1:3], [])
         result = (every, previews.result(image[..., :3]), masks, every.count, boxes, first, segs)
         return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": result}
 
