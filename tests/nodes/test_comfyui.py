@@ -149,7 +149,7 @@ def test_help_and_workflows_are_served_under_a_plain_folder_name(tmp_path: Path)
     """ComfyUI itself cannot serve these from a folder with a space in its name."""
     server = Server(Path(os.environ["COMFYUI_PATH"]), python_with_comfyui(), tmp_path / "comfyui", ROOT, "ComfyUI-PFR")
     try:
-        assert len([each for each in server.get("/extensions") if each.startswith("/extensions/ComfyUI-PFR/")]) == 4
+        assert len([each for each in server.get("/extensions") if each.startswith("/extensions/ComfyUI-PFR/")]) == 3
         docs = ROOT / "web" / "js" / "docs"
         for page in docs.rglob("*.md"):
             assert server.request(f"/extensions/ComfyUI-PFR/docs/{page.relative_to(docs).as_posix()}") == page.read_bytes()
@@ -396,7 +396,6 @@ def test_the_page_reads_every_example_workflow_as_we_do(server: Server, page: An
 def test_our_scripts_run_once(page: Any) -> None:
     names = page.evaluate("window.app.extensions.map(extension => extension.name)")
     assert sorted(name for name in names if name.startswith("PFR")) == [
-        "PFR.Advanced",
         "PFR.BeforeAfter",
         "PFR.FacePicker",
         "PFR.Notices",
@@ -486,27 +485,6 @@ def test_before_and_after_are_compared_on_the_node(server: Server, page: Any, ou
     assert not preview.locator("img").first.is_visible(), "nothing of an earlier run is shown"
     assert "already sharp" in page.locator(".pfr-notices").inner_text()
     page.screenshot(path=out / "nothing_restored.png")
-
-
-VISIBLE = """() => {
-    const node = window.app.graph.nodes.find(node => node.type === 'PFRRestoreFaces');
-    return node.widgets.filter(widget => node.isWidgetVisible(widget)).map(widget => widget.name);
-}"""
-
-
-def test_widgets_that_few_need_are_folded_away(server: Server, page: Any, out: Path) -> None:
-    workflow = load("1_restore_faces.json")
-    show(page, workflow)
-    folded = page.evaluate(VISIBLE)
-    assert "strength" in folded and "feather" not in folded
-    page.screenshot(path=out / "folded.png")
-    page.evaluate("window.app.graph.nodes.find(node => node.type === 'PFRRestoreFaces').widgets.at(-1).callback()")
-    assert {"strength", "feather", "keep_gray"} <= set(page.evaluate(VISIBLE))
-    page.screenshot(path=out / "unfolded.png")
-    (node,) = (node for node in workflow["nodes"] if node["type"] == "PFRRestoreFaces")
-    node["widgets_values"][node["widgets_values"].index("wavelet")] = "adain"
-    show(page, workflow)
-    assert "color_match" in page.evaluate(VISIBLE), "one that was set is shown"
 
 
 @pytest.mark.parametrize(
