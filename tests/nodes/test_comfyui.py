@@ -483,7 +483,8 @@ def test_before_and_after_are_compared_on_the_node(server: Server, page: Any, ou
     }""")
     run_page(page, server)
     assert not preview.locator("img").first.is_visible(), "nothing of an earlier run is shown"
-    assert "already sharp" in page.locator(".pfr-notices").inner_text()
+    assert page.locator(".pfr-notices", has_text="already sharp").count() == 1
+    assert page.locator(".pfr-notices", has_text="Licence of default").count() == 1
     page.screenshot(path=out / "nothing_restored.png")
 
 
