@@ -242,7 +242,7 @@ def test_segs_of_the_impact_pack_go_out_and_come_in(run: Any, photo: torch.Tenso
     x0, y0, x1, y1 = seg.bbox
     assert whole[y0:y1, x0:x1].min() == 1 and whole.sum() == (x1 - x0) * (y1 - y0)
 
-    other = namedtuple("SEG", seg._fields)(*seg)  # that pack's own class
+    other: Any = namedtuple("SEG", seg._fields)(*seg)  # that pack's own class
     (again,) = run("DetectFaces", image=wide, segs=((height, width), [other]), threshold=0.99)[0].frames[0]
     assert np.abs(np.subtract(again.center, faces.frames[0][0].center)).max() < 0.1 * again.size
     half = other._replace(bbox=tuple(value / 2 for value in seg.bbox))
