@@ -68,6 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
     blend.add_argument("--share", type=float, default=1.0, help="how far on the way there it lies (default: %(default)s)")
     blend.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     blend.add_argument("--licence", required=True, help="licence of the weights")
+    need = commands.add_parser("need", help="fit what tells whether a face needs a change, of networks with a patch")
+    need.add_argument("model", type=Path, help="model file")
+    need.add_argument("data", help="training set with a val split")
+    need.add_argument("out", type=Path, metavar="OUT.safetensors")
+    need.add_argument("--faces", type=int, default=4000, help="faces to fit it on (default: %(default)s)")
+    need.add_argument("--seed", type=int, default=0, help="of the faces' draw (default: %(default)s)")
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
     speed.add_argument("--steps", type=int, default=32, help="steps measured (default: %(default)s)")
     speed.add_argument("stage", choices=STAGES)
@@ -205,6 +211,10 @@ def run(options: argparse.Namespace) -> str:
         from .run.export import export_command
 
         return "\n".join(map(str, export_command(**values)))
+    if command == "need":
+        from .run.need import need_command
+
+        return need_command(**values)
     if command == "blend":
         from .run.export import blend_command
 

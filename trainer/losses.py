@@ -54,15 +54,6 @@ def l1_pyramid(pyramid: Mapping[int, Tensor], truth: Tensor) -> Tensor:
     return sum((l1(image, F.adaptive_avg_pool2d(truth, r)) for r, image in pyramid.items()), start=truth.new_zeros(()))
 
 
-def need(logits: Tensor, degraded: Tensor, truth: Tensor) -> Tensor:
-    """Return the cross-entropy of ``logits`` [B,1] against whether each face was degraded at all, mean over faces (ours).
-
-    The pixel loss alone teaches nothing to a network that takes a ruined face for a good one and returns it.
-    """
-    wanted = (degraded != truth).flatten(1).any(1, keepdim=True)
-    return F.binary_cross_entropy_with_logits(logits.float(), wanted.float())
-
-
 def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
     """Return the second term of Eq. 14: the L2 norm (not squared) of each layer's features' difference, summed over the layers.
 

@@ -29,7 +29,7 @@ class PFRConfig:
         decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
         patch: pixels of the image, across, to one of the finest feature map: 1 (Figure 2), 2 or 4. Ours, for speed: above 1 the
             network lies between a pixel-unshuffle and a pixel-shuffle, what is finer than its features is passed around it as
-            far as a learned map allows, and a learned number says how much of the whole change a face needs.
+            far as a learned map allows, and a layer of its own says how much of the whole change a face needs.
 
     Raises:
         InputError: a value is out of its range.

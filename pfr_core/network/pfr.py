@@ -12,7 +12,8 @@ from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
 from .face_model import FaceModel
-from .layers import ConvLayer, EqualLinear, repeated
+from .layers import ConvLayer, repeated
+from .need import Need
 from .prior import StyleGAN2Prior
 
 
@@ -22,12 +23,10 @@ class TrainingOutput(NamedTuple):
     Attributes:
         image: the restored faces, [B,3,S,S] in about [-1,1].
         pyramid: the decoder's RGB image at every scale; empty if the network has no decoder.
-        need: the logit, [B,1], of whether a face needs the network's change; ``None`` without a patch (ours).
     """
 
     image: Tensor
     pyramid: Features
-    need: Tensor | None
 
 
 class PFR(FaceModel):
@@ -51,12 +50,11 @@ class PFR(FaceModel):
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
         if config.patch > 1:
-            # How much of what is finer than the features passes around the network at each place, and whether a face needs the
-            # network's change, as a logit: likely, to begin with.
+            # How much of what is finer than the features passes around the network at each place.
             self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
-            self.need = EqualLinear(config.style_dim, 1, bias_init=4.0)
             nn.init.zeros_(self.gate.weight)
-            nn.init.zeros_(self.need.weight)
+            # Fitted apart (trainer/run/need.py): a loss of the image teaches nothing where a ruined face is taken for a good one.
+            self.need = Need().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore a batch.
@@ -68,10 +66,10 @@ class PFR(FaceModel):
 
     def forward_for_training(self, x: Tensor) -> TrainingOutput:
         """Restore a batch, and return also what losses of training see."""
-        image, clean, need = self._run(x)
-        return TrainingOutput(image, {} if self.decoder is None else self.decoder.pyramid(clean), need)
+        image, clean = self._run(x)
+        return TrainingOutput(image, {} if self.decoder is None else self.decoder.pyramid(clean))
 
-    def _run(self, x: Tensor) -> tuple[Tensor, Features, Tensor | None]:
+    def _run(self, x: Tensor) -> tuple[Tensor, Features]:
         size = self.config.size
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size) or not x.is_floating_point():
             raise InputError(
@@ -85,9 +83,8 @@ class PFR(FaceModel):
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
             image = image + repeated(passing, patch) * finer_than(x, patch)
-            need = self.need(z).float()
-            return torch.lerp(x.float(), image, need.sigmoid()[:, :, None, None]), clean, need
-        return image, clean, None
+            image = torch.lerp(x.float(), image, self.need(x).sigmoid()[:, :, None, None])
+        return image, clean
 
 
 def finer_than(x: Tensor, patch: int) -> Tensor:

@@ -20,6 +20,7 @@ from pfr_core.network.codec import Decoder, Encoder
 from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
 from pfr_core.network.layers import ConvLayer, EqualLinear, blur, upsample2
+from pfr_core.network.need import Need
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
 
 TINY = PFRConfig(size=32, narrow=1 / 32, style_dim=16, n_mlp=2)  # 16 channels everywhere
@@ -344,8 +345,7 @@ def test_512_px_has_seven_down_samplings_and_six_mmrbs() -> None:
 def test_shapes_of_every_variant(size: int, mmrb: bool, decoder: bool) -> None:
     config = PFRConfig(size=size, narrow=1 / 16, style_dim=16, n_mlp=1, mmrb=mmrb, decoder=decoder)
     net, x = PFR(config), torch.rand(2, 3, size, size)
-    image, pyramid, need = net.forward_for_training(x)
-    assert need is None
+    image, pyramid = net.forward_for_training(x)
     assert image.shape == net(x).shape == x.shape
     expected = {r: (2, 3, r, r) for r in config.resolutions} if decoder else {}
     assert {r: tuple(rgb.shape) for r, rgb in pyramid.items()} == expected
@@ -355,16 +355,16 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     """512 px at the features of 128: the same body, and what the network adds to a face does not touch its finest detail."""
     plain, patched = PFR(TINY), PFR(replace(TINY, size=128, patch=4))
     shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in (plain, patched)]
-    for name in ("gate.weight", "gate.bias", "need.weight", "need.bias"):
-        assert shapes[1].pop(name)[0] == 1
+    assert {name for name in shapes[1] if name.startswith("need.")} == {f"need.{name}" for name in Need().state_dict()}
+    shapes[1] = {name: shape for name, shape in shapes[1].items() if not name.startswith(("gate.", "need."))}
     other = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
     last = [f"prior.to_rgb.32.{name}" for name in ("conv.weight", "bias")] + [
         f"decoder.to_rgb.32.{name}" for name in ("weight", "bias")
     ]
     assert shapes[0].keys() == shapes[1].keys() and other == {"encoder.stem.weight", *last}
-    image, pyramid, need = patched.forward_for_training(torch.rand(2, 3, 128, 128))
-    assert need is not None and need.shape == (2, 1) and (need > 0).all()  # to begin with a face gets the change
-    patched.need.bias.data.fill_(100.0)
+    image, pyramid = patched.forward_for_training(torch.rand(2, 3, 128, 128))
+    assert (patched.need(torch.rand(2, 3, 128, 128)) > 0).all()  # to begin with a face gets the change
+    patched.need.out.bias.data.fill_(100.0)
     assert image.shape == (2, 3, 128, 128) and list(pyramid) == [4, 8, 16, 128]
     assert all(tuple(rgb.shape[2:]) == (side, side) for side, rgb in pyramid.items())
     stripes = torch.ones(1, 3, 128, 128)
@@ -376,7 +376,7 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     patched.get_parameter("gate.bias").data.fill_(-1.0)  # shut
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
-    patched.need.bias.data.fill_(-100.0)
+    patched.need.out.bias.data.fill_(-100.0)
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), stripes)  # a face that needs nothing stays as it is
     assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
@@ -427,7 +427,7 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
 def test_every_parameter_receives_a_gradient() -> None:
     net = PFR(TINY)
     randomise(net)
-    image, pyramid, _ = net.forward_for_training(torch.rand(2, 3, 32, 32))
+    image, pyramid = net.forward_for_training(torch.rand(2, 3, 32, 32))
     (image.square().mean() + torch.stack([rgb.square().mean() for rgb in pyramid.values()]).sum()).backward()
     dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []

@@ -116,10 +116,12 @@ def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, mon
 
     mixed = FaceDataset(files, 16, seed=7, real_share=0.5, degrade=True, clean_share=0.125, mild_share=0.25)
     monkeypatch.setattr(mixed, "degradation", degrade)
-    monkeypatch.setattr("trainer.data.dataset.MILD", lambda truth, seed: (truth // 2, seed))
+    by_two, by_four = (lambda truth, seed, by=by: (truth // by, seed) for by in (2, 4))
+    monkeypatch.setattr("trainer.data.dataset.MILD", [by_two, by_four])
     samples = list(map(mixed.__getitem__, range(3000)))
-    mild = [torch.equal(sample["truth"] // 2, sample["degraded"]) for sample in samples]
-    assert 0.22 < np.mean(mild) < 0.28
+    half, quarter = ([torch.equal(sample["truth"] // by, sample["degraded"]) for sample in samples] for by in (2, 4))
+    assert 0.105 < np.mean(half) < 0.145 and 0.105 < np.mean(quarter) < 0.145
+    mild = np.add(half, quarter)
     assert [torch.equal(sample["truth"], sample["degraded"]) for sample in samples] == kept
     assert all(abs(np.corrcoef(np.asarray(a, float), mild)[0, 1]) < 0.08 for a in choices.values())
 

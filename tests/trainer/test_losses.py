@@ -46,17 +46,6 @@ def test_pixel_losses_by_hand() -> None:
     assert losses.l1_pyramid(pyramid, truth).item() == pytest.approx(0.25 + 0.5)
 
 
-def test_need_is_what_was_degraded_and_a_confident_mistake_still_teaches() -> None:
-    truth = torch.rand(2, 3, 8, 8)
-    degraded = truth.clone()
-    degraded[0, 1, 2, 3] += 0.1
-    logits = torch.tensor([[-20.0], [0.0]], requires_grad=True)  # a ruined face taken for a good one; a good one, undecided
-    loss = losses.need(logits, degraded, truth)
-    assert loss.item() == pytest.approx((20.0 + math.log(2)) / 2)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    torch.testing.assert_close(gradient, torch.tensor([[-0.5], [0.25]]))
-
-
 def test_feature_matching_is_a_norm_per_layer_that_does_not_grow_with_the_image() -> None:
     a = [torch.zeros(2, 4, 3, 3), torch.zeros(2, 8, 2, 2)]
     b = [torch.full((2, 4, 3, 3), 2.0), torch.cat([torch.zeros(1, 8, 2, 2), torch.full((1, 8, 2, 2), 6.0)])]

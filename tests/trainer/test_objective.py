@@ -72,7 +72,7 @@ def test_restore_sums_its_weighted_terms_within_the_photograph(faces: Path) -> N
     total, terms = stage.loss("Gmain", batch)
     truth, mask = to_signed(batch["truth"]), batch["mask"].float()
     assert isinstance(stage.g, PFR)
-    output, pyramid, _ = stage.g.forward_for_training(to_signed(batch["degraded"]))
+    output, pyramid = stage.g.forward_for_training(to_signed(batch["degraded"]))
     output = mask * output + (1 - mask) * truth
     assert torch.equal(batch["fake"][..., :4], truth[..., :4]) and not torch.equal(batch["fake"], truth)
     close(terms["G/l1"], 7.0 * (output - truth).abs().mean())

@@ -43,8 +43,13 @@ log = logging.getLogger(__name__)
 FULL_SIZE = 512
 """Faces are degraded at this size, for which the ranges of Eq. 17 are stated, and then resized to the network's."""
 
-MILD = Degradation(blur=("isotropic",), sigma=(0.1, 2.0), scale=(1.5, 5.0), noise=(0.0, 5.0), quality=(60, 95))
-"""What a small face in a good photograph went through (ours): Eq. 17's ranges hold few such, and most photographs are such."""
+MILD = (
+    Degradation(blur=("isotropic",), sigma=(0.1, 2.0), scale=(1.5, 5.0), noise=(0.0, 5.0), quality=(60, 95)),
+    Degradation(blur=None, scale=(1.0, 4.0), noise=(0.0, 10.0), quality=(20, 80)),
+    Degradation(blur=None, scale=None, noise=(5.0, 25.0), quality=None),
+    Degradation(blur=None, scale=None, noise=None, quality=(8, 50)),
+)
+"""What good photographs with small, noisy or much compressed faces went through (ours, equally likely): Eq. 17 blurs them all."""
 
 ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
@@ -247,7 +252,7 @@ class FaceDataset(TrainingSet):
         real_share: probability that a sample is a real photograph, if there are both kinds.
         degrade: whether to degrade.
         clean_share: share of samples whose degraded face is the truth itself.
-        mild_share: share of samples degraded by :data:`MILD`.
+        mild_share: share of samples degraded by one of :data:`MILD`.
     """
 
     unit = "faces"
@@ -313,7 +318,9 @@ class FaceDataset(TrainingSet):
         kind = self._random("clean", counter).random()
         if kind < self.clean_share:
             return truth
-        drawn = MILD if kind < self.clean_share + self.mild_share else degradation
+        drawn = degradation
+        if kind < self.clean_share + self.mild_share:
+            drawn = MILD[int((kind - self.clean_share) / self.mild_share * len(MILD))]
         return drawn(truth, sample_seed(self.seed, "degradation", counter))[0]
 
     def _random(self, purpose: str, counter: int) -> np.random.Generator:

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -41,6 +42,13 @@ SMALLEST_SIZE = 64
 
 UNSEEN = 60.0
 """PSNR in dB of a quarter of an 8-bit level; what differs less counts as this, for a mean of infinities tells nothing (ours)."""
+
+UNBLURRED = {
+    "noise": Degradation(blur=None, scale=None, noise=(15.0, 15.0), quality=None),
+    "JPEG": Degradation(blur=None, scale=None, noise=None, quality=(15, 15)),
+    "shrunk": Degradation(blur=None, scale=(3.0, 3.0), noise=None, quality=None),
+}
+"""Faults one by one, each of a strength that anybody sees (ours): Eq. 17 blurs every face, most photographs are not blurred."""
 
 Method = Callable[[RGB8], RGB8]
 
@@ -123,25 +131,37 @@ def evaluate_command(
 
 
 def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair]) -> str:
-    """Return a Markdown table of what models do to good faces, and of how many faces they make worse than they came (by PSNR).
+    """Return a Markdown table of what models do to good faces and to :data:`UNBLURRED`, and which faces they make worse.
 
     Args:
         restored: for each model its method and what it made of ``pairs``.
         pairs: ``DRAWS`` of each face in a row; a face counts by its mean over them.
     """
     whole = [pair.truth for pair in pairs[::DRAWS]]
-    lines = [
-        f"| {len(whole)} faces | undegraded: PSNR ↑ | undegraded: sharpness → 1 | worse than its input ↓ | largest loss (dB) ↓ |",
-        "| --- | --- | --- | --- | --- |",
+    alone = {what: [degrade(face, (SEED, i))[0] for i, face in enumerate(whole)] for what, degrade in UNBLURRED.items()}
+    head = [
+        f"{len(whole)} faces",
+        "undegraded: PSNR ↑",
+        "undegraded: sharpness → 1",
+        "worse than its input ↓",
+        "largest loss (dB) ↓",
+        *(f"{what} alone: PSNR gain (dB) ↑" for what in alone),
     ]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for name, (method, outputs) in restored.items():
         again = [method(face) for face in whole]
         kept = np.mean([min(psnr(a, b), UNSEEN) for a, b in zip(whole, again, strict=True)])
         sharp = np.mean([sharpness(b) / sharpness(a) for a, b in zip(whole, again, strict=True)])
-        gains = [psnr(p.truth, output) - psnr(p.truth, p.degraded) for p, output in zip(pairs, outputs, strict=True)]
-        gain = np.reshape(gains, (-1, DRAWS)).mean(axis=1)
-        lines.append(f"| {name} | {kept:.2f} | {sharp:.2f} | {(gain < 0).sum()} | {max(0.0, -gain.min()):.2f} |")
+        gain = _gains([pair.truth for pair in pairs], [pair.degraded for pair in pairs], outputs).reshape(-1, DRAWS).mean(axis=1)
+        gains = [f"{_gains(whole, faces, [method(face) for face in faces]).mean():+.2f}" for faces in alone.values()]
+        cells = [name, f"{kept:.2f}", f"{sharp:.2f}", str((gain < 0).sum()), f"{max(0.0, -gain.min()):.2f}", *gains]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _gains(truths: Sequence[RGB8], before: Sequence[RGB8], after: Sequence[RGB8]) -> npt.NDArray[np.float64]:
+    """Return by how many dB of PSNR each face came nearer to its truth."""
+    return np.array([psnr(t, b) - psnr(t, a) for t, a, b in zip(truths, before, after, strict=True)])
 
 
 def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE) -> list[Pair]:

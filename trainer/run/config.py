@@ -153,7 +153,9 @@ class RestoreConfig(FaceConfig):
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
     clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
-    mild_share: float = option(0.0, "share of the inputs that are small and little compressed, not of Eq. 17 (ours)", 0, 1)
+    mild_share: float = option(
+        0.0, "share of the inputs that are small, noisy or compressed, not blurred as Eq. 17's (ours)", 0, 1
+    )
     mmrb: bool = option(True, "the encoder's MMRBs")
     fine_tune: bool = option(True, "train the prior; without, only codec and noise branches")
     freeze_d: int = option(5, "FreezeD: entries of the global discriminator's convolutions that stay as they are", 0, 16)
@@ -166,7 +168,6 @@ class RestoreConfig(FaceConfig):
     local_weight: float = option(3.0, "weight of each local adversarial loss, Eq. 12", 0, 1e6)
     l1_weight: float = option(8.0, "weight of the pixel loss, Eq. 14", 0, 1e6)
     pyramid_weight: float = option(1.0, "weight of the decoder's loss at each scale (ours; GFPGAN's value)", 0, 1e6)
-    need_weight: float = option(0.1, "weight of telling whether a face needs a change, of networks with a patch (ours)", 0, 1e6)
     fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)

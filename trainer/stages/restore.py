@@ -142,7 +142,7 @@ class RestoreStage(FaceStage):
         config, truth = self.config, to_signed(batch["truth"])
         degraded = to_signed(batch["degraded"]).contiguous(memory_format=memory_format(self.device))
         with self.autocast():
-            output, pyramid, need = self.compiled_if_asked("g", self.g.forward_for_training)(degraded)
+            output, pyramid = self.compiled_if_asked("g", self.g.forward_for_training)(degraded)
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
         mask = batch["mask"].float()
         output = torch.lerp(truth, output.float(), mask)
@@ -151,8 +151,6 @@ class RestoreStage(FaceStage):
         weighted = {"l1": config.l1_weight * losses.l1(output, truth)}
         if config.pyramid_weight:
             weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truth)
-        if need is not None and config.need_weight:
-            weighted["need"] = config.need_weight * losses.need(need, degraded, truth)
         if config.global_weight:
             with self.autocast():
                 logits = self.compiled_if_asked("d", self.d)(output)
