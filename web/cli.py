@@ -110,6 +110,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
             theme=THEME, css=CSS, head=HEAD, i18n=translations(), app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,
+            _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
     except OSError as error:
