@@ -57,6 +57,16 @@ class Found:
         return [self.candidates[number] for number in self.numbers]
 
 
+def refuse_missing(found: Found) -> None:
+    """Refuse numbers of faces of which the photo has none, unless it has no face at all.
+
+    Raises:
+        InputError: so it is.
+    """
+    if found.candidates and not found.faces:
+        raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
+
+
 def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Found:
     """Find the faces of [H,W,3+] (any depth) and choose among them."""
     return choose_in(image, find_candidates(detector, image, options), options, scale=options.scale)

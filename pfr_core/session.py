@@ -7,7 +7,7 @@ ones only. Made by :meth:`pfr_core.FaceRestorer.open`; the stages are in ``work.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -301,3 +301,20 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             crops_after=done.crops(self.models.crop_size, after=True),
             seconds=seconds,
         )
+
+
+def restore_together(sessions: Sequence[PhotoSession[Any, Any]]) -> Iterator[Restored[Any, Any, list[Face]]]:
+    """Restore photographs with the options of their common restorer, so that the network's batches are full.
+
+    Each result is that of :meth:`PhotoSession.restore` up to the rounding of a batched network, and has its share of the time.
+
+    Raises:
+        InputError, WeightsError: as :meth:`PhotoSession.restore`.
+    """
+    options = sessions[0].models.options
+    works, seconds = [session._work for session in sessions], dict[str, float]()
+    for session, done in zip(
+        sessions, restore_all(works, options, backgrounds=[None] * len(works), seconds=seconds), strict=True
+    ):
+        yield session._restored(done, {stage: each / len(sessions) for stage, each in seconds.items()})
+        session.release()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = {
     "pfr_core": (
         "errors support photo network models faces degradation options find compose work session restorer compare video"
-        " __init__ cli __main__"
+        " bulk __init__ cli __main__"
     ),
     "trainer": (
         "__init__ run.config run.randomness data losses run judge stages"

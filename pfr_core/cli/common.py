@@ -11,7 +11,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
-from ..find import Found
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import REGISTRY
@@ -47,16 +46,6 @@ def tell(notices: Iterable[Notice]) -> None:
     """Show what was noticed, beside the progress bar."""
     for notice in notices:
         log.warning("%s", notice.text)
-
-
-def refuse_missing(found: Found) -> None:
-    """Refuse numbers of faces of which the photo has none, unless it has no face at all.
-
-    Raises:
-        InputError: so it is.
-    """
-    if found.candidates and not found.faces:
-        raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
 
 
 def _describe(source: Path, error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below
+from ..photo.photo import IMAGE_SUFFIXES, files_below, writable_name
 from ..support.files import overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
@@ -105,15 +105,10 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
 
 
 def _writable(name: Path, named: Set[Path]) -> Path:
-    """Return the name that a result has: another ending, and a name that no other has, where its format is only read."""
-    if is_clip(name):
-        suffix = name.suffix if name.suffix.lower() in RESULT_SUFFIXES else ".mp4"
-    elif name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX):
-        suffix = ".png"
-    else:
-        return name
-    new = name.with_suffix(suffix)
-    return new if new == name or new not in named else name.with_name(f"{name.name}{suffix}")
+    """Return the name that a result has, see :func:`writable_name`; a clip whose container is only read becomes an MP4."""
+    if not is_clip(name):
+        return writable_name(name, named)
+    return writable_name(name, named, name.suffix if name.suffix.lower() in RESULT_SUFFIXES else ".mp4")
 
 
 def _is_file(path: Path) -> bool:

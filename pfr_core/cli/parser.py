@@ -18,7 +18,8 @@ from ..support.arguments import add_options, program
 from ..support.choices import Blur, ExportType
 from ..support.schema import names, specs
 
-FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp", "mp4", "mov", "mkv")
+PHOTO_FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp")
+FORMATS = (*PHOTO_FORMATS, "mp4", "mov", "mkv")
 """Endings that results can be given."""
 
 OFF = "off"
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_restore, _add_compare, _add_detect, _add_degrade, _add_models, _add_faces, _add_flicker):
+    for add in (_add_restore, _add_bulk, _add_compare, _add_detect, _add_degrade, _add_models, _add_faces, _add_flicker):
         add(commands)
     return parser
 
@@ -56,11 +57,8 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
     )
-    parser.add_argument("--quality", type=int, metavar="Q", help="1-100, of JPEG, WebP, AVIF and HEIC; 95 or finer without")
+    _add_writing(parser)
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
-    parser.add_argument(
-        "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
-    )
     _add_setup(parser)
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
     clips = parser.add_argument_group("clips")
@@ -68,6 +66,41 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     clips.add_argument("--strengths", nargs="+", metavar="N=S", help="strength of single faces by their numbers, say 0=1 2=0.4")
     clips.add_argument("--resume", action="store_true", help="go on where an interrupted run with the same options ended")
     parser.set_defaults(work="restore.run")
+
+
+def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bulk``."""
+    parser = commands.add_parser(
+        "bulk",
+        help="restore an archive, on any number of machines",
+        description="Restore the photographs of an archive on Ray, on this machine or a cluster, as `pfr restore` would. A run "
+        "that is started again does only what is missing or failed. `pfr bulk report MANIFEST` tells what was done.",
+    )
+    parser.add_argument("input", metavar="INPUT", help="folder, address (s3://, gs://, https://) or list (.txt, .csv, .parquet)")
+    parser.add_argument("output", metavar="OUTPUT", help="folder or address")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with `report`: write a page with pairs before | after, too")
+    parser.add_argument("--manifest", metavar="PLACE", help="where is written what was done (default: pfr-manifest in OUTPUT)")
+    parser.add_argument(
+        "--again", action="store_true", help="do all again, the model or options being others than in the last run"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there by no run of this command")
+    parser.add_argument("--address", metavar="A", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none: this machine only")
+    parser.add_argument("--actors", type=int, metavar="N", help="networks at once (default: as many as there is room for)")
+    parser.add_argument("--gpus", type=float, metavar="G", help="GPUs for each network, 0.5 say (default: 1 if there are any)")
+    parser.add_argument("--format", choices=PHOTO_FORMATS, help="of the results; each photo's own without it")
+    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
+    _add_writing(parser)
+    _add_setup(parser)
+    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
+    parser.set_defaults(work="bulk.run")
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    """Add how results are written."""
+    parser.add_argument("--quality", type=int, metavar="Q", help="1-100, of JPEG, WebP, AVIF and HEIC; 95 or finer without")
+    parser.add_argument(
+        "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
+    )
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

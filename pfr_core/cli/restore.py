@@ -11,19 +11,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import ImageError, InputError
+from ..errors import InputError
+from ..find import refuse_missing
 from ..models.registry import REGISTRY
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
 from ..photo.read import read_photo
-from ..photo.write import ALPHA, is_transparent, write_photo
+from ..photo.restored import check_transparency
+from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
 from ..support.device import keep_memory
 from ..video import check_av, is_clip
-from .common import fetch_model, for_each, refuse_missing, tell
+from .common import fetch_model, for_each, tell
 from .inputs import Pairs, list_inputs, plan_outputs
 from .pipe import standard_input, standard_output
 
@@ -53,12 +55,12 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         return 0
     setup = Setup(**chosen(arguments, Setup))
     if setup.model in REGISTRY:
-        _refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
+        refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
     fetch_model(setup.model)
     if clips:
         from .clips import restore_one_clip
     restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
-    _refuse_lacking(arguments, options, setup.model, restorer.model_options)
+    refuse_lacking(arguments, options, setup.model, restorer.model_options)
     if restorer.device.type == "cpu":
         keep_memory()
 
@@ -67,8 +69,8 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
             restore_one_clip(restorer, source, target, clip_options, arguments)
             return
         photo = read_photo(source)
-        if target != output and FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
-            raise ImageError(f"{source}: a {target.suffix} file cannot hold its transparency; --format png can.")
+        if target != output:
+            check_transparency(photo, target)
         background = None if arguments.background is None else read_photo(arguments.background).pixels
         session = restorer.open(photo, aligned=arguments.aligned)
         if options.indices:
@@ -109,17 +111,22 @@ def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
     """Raise InputError for an option that would have no effect."""
     if arguments.background is not None and len(plan) != 1:
         raise InputError(f"--background goes with one input, there are {len(plan)}.")
+    refuse_useless(arguments, {target.suffix for _, target in plan})
+
+
+def refuse_useless(arguments: argparse.Namespace, suffixes: Collection[str]) -> None:
+    """Raise InputError for an option that would have no effect with photographs; ``suffixes`` are those of the results."""
     if arguments.quality is not None:
         if not 1 <= arguments.quality <= 100:
             raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
-        if not {FORMAT_OF_SUFFIX.get(target.suffix.lower()) for _, target in plan} & LOSSY:
+        if not {FORMAT_OF_SUFFIX.get(suffix.lower()) for suffix in suffixes} & LOSSY:
             raise InputError("--quality has no effect: no output is a JPEG, WebP, AVIF or HEIC file.")
     useless = without_effect(vars(arguments), aligned=arguments.aligned)
     if useless:
         raise InputError(f"{flag(useless[0])} has no effect with --aligned: nothing is looked for or masked.")
 
 
-def _refuse_lacking(arguments: argparse.Namespace, options: RestoreOptions, model: str, has: Collection[str]) -> None:
+def refuse_lacking(arguments: argparse.Namespace, options: RestoreOptions, model: str, has: Collection[str]) -> None:
     """Raise InputError for an option that the model lacks."""
     if missing := lacking(vars(arguments), options, has):
         raise InputError(f"{flag(missing[0])}: the model {model} has no such option; leave it out, or choose another model.")

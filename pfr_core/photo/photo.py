@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ..support.notice import Notice
 
 if TYPE_CHECKING:
     from .pages import TiffPage
+
+PathT = TypeVar("PathT", bound=PurePath)
 
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -108,6 +110,29 @@ class Provenance:
     sha256: str
 
 
+def writable_name(name: PathT, named: Set[PathT], suffix: str | None = None) -> PathT:
+    """Return the name that a result has: another ending, and a name that no other has, where its format is only read.
+
+    Args:
+        name: the input's own.
+        named: the names of all inputs.
+        suffix: the ending of the result; without it a photo's own, or ``.png``.
+
+    Example:
+        >>> str(writable_name(PurePath("a.gif"), {PurePath("a.gif"), PurePath("a.png")}))
+        'a.gif.png'
+    """
+    if suffix is None:
+        suffix = ".png" if name.suffix.lower() in IMAGE_SUFFIXES - set(FORMAT_OF_SUFFIX) else name.suffix
+    new = name.with_suffix(suffix)
+    return new if new == name or new not in named else name.with_name(f"{name.name}{suffix}")
+
+
+def is_meant(name: PurePath) -> bool:
+    """Return whether a file's path in a folder is neither hidden nor one of those that systems put beside pictures."""
+    return not any(part.startswith(".") or part.lower() in _NO_PICTURES for part in name.parts)
+
+
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
     """List the photos in ``folder`` and everything below it, sorted; none if there is no such folder. See :func:`files_below`."""
     return files_below(folder, skip)[0]
@@ -130,7 +155,7 @@ def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], li
     photos: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        meant = not any(name.startswith(".") or name.lower() in _NO_PICTURES for name in path.relative_to(folder).parts)
-        if meant and path.is_file() and not any(path.resolve().is_relative_to(other) for other in skipped):
+        meant = is_meant(path.relative_to(folder)) and path.is_file()
+        if meant and not any(path.resolve().is_relative_to(other) for other in skipped):
             (photos if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return photos, others

@@ -43,6 +43,8 @@ _MAGIC = {
     b"GIF8": ".gif",
 }
 """How files begin, and their ending."""
+HEAD = 12
+"""Bytes at the beginning of a file that say which format it is."""
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -61,7 +63,21 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         (512, 512, 3)
     """
     path = Path(path)
-    data = read_bytes(path, magic=True)
+    return decode_photo(path, read_bytes(path, magic=True), max_pixels=max_pixels)
+
+
+def decode_photo(path: Path, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode what a photo file holds, wherever it was read from: as :func:`read_photo`.
+
+    Args:
+        path: what the file is called, in messages too.
+        data: all of it.
+        max_pixels: as for :func:`read_photo`.
+
+    Raises:
+        ImageError: as :func:`read_photo`.
+    """
+    check_head(path, data[:HEAD])
     if problem := oversized(data):
         raise ImageError(f"{path}: {problem}. Save the picture anew in an image editor.")
     try:
@@ -98,17 +114,9 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: this is not an ordinary file; copy the picture to one.")
         with open(path, "rb") as file:
-            head = file.read(12)
-            if magic and not head:
-                raise ImageError(f"{path}: the file is empty; fetch or export it again.")
-            container = container_of(head)
-            if magic and not head.startswith(tuple(_MAGIC)) and container is None:
-                raise ImageError(
-                    f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one "
-                    "of these first."
-                )
-            if magic and container is not None:
-                need_codec(container, path)
+            head = file.read(HEAD)
+            if magic:
+                check_head(path, head)
             return head + file.read()
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file; check the path.") from error
@@ -118,9 +126,31 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); copy it to a healthy disk.") from error
 
 
+def check_head(path: Path, head: bytes) -> None:
+    """Look whether a file begins like a picture that can be read here.
+
+    Args:
+        path: what the file is called.
+        head: its first bytes, :data:`HEAD` of them.
+
+    Raises:
+        ImageError: it does not.
+    """
+    if not head:
+        raise ImageError(f"{path}: the file is empty; fetch or export it again.")
+    container = container_of(head)
+    if not head.startswith(tuple(_MAGIC)) and container is None:
+        raise ImageError(
+            f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one of these "
+            "first."
+        )
+    if container is not None:
+        need_codec(container, path)
+
+
 def ending_of(data: bytes) -> str:
     """Return the ending that a file's name should have, by how the file begins; nothing if it is no picture."""
-    container = container_of(data[:12])
+    container = container_of(data[:HEAD])
     if container is not None:
         return {"AVIF": ".avif", "HEIF": ".heic"}[container]
     return next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")

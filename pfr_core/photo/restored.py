@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ImageError
 from ..support.notice import Notice
 from .arrays import Array
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
@@ -43,12 +44,27 @@ def write_restored(
         >>> write_restored(Path("restored.jpg"), photo, photo.pixels, changed=False)
         ()
     """
-    ending = target.suffix.lower()
-    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
-    if not changed and same_format and np.array_equal(image, photo.pixels):
+    if is_copy(target, photo, image, changed=changed):
         copy_file(photo.path, target)
         return ()
     return write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+
+
+def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:
+    """Return whether a result is its photo's file, byte for byte: nothing changed, and the format stays."""
+    ending = target.suffix.lower()
+    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
+    return not changed and same_format and np.array_equal(image, photo.pixels)
+
+
+def check_transparency(photo: Photo, target: Path) -> None:
+    """Look whether a result in a folder can hold the photo's transparency, before there is one.
+
+    Raises:
+        ImageError: its format cannot.
+    """
+    if FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
+        raise ImageError(f"{photo.path}: a {target.suffix} file cannot hold its transparency; --format png can.")
 
 
 def own_suffix(photo: Photo) -> str:

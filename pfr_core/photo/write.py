@@ -81,6 +81,25 @@ def write_photo(
         >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
         ()
     """
+    data, notices = encode_photo(path, pixels, like, quality=quality, provenance=provenance, fast=fast)
+    write_file(Path(path), data)
+    return notices
+
+
+def encode_photo(
+    path: str | os.PathLike[str],
+    pixels: np.ndarray,
+    like: Photo | None = None,
+    *,
+    quality: int | None = None,
+    provenance: Provenance | None = None,
+    fast: bool = False,
+) -> tuple[bytes, tuple[Notice, ...]]:
+    """Return what :func:`write_photo`, with the same arguments and errors, writes to the file, and what was noticed.
+
+    Raises:
+        InputError, ImageError: as :func:`write_photo`.
+    """
     target = Path(path)
     kind = writable_format(target, quality)
     _check_pixels(pixels)
@@ -105,8 +124,7 @@ def write_photo(
             data = encode_bmp(pixels, metadata)
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
-    write_file(target, data)
-    return tuple(notices)
+    return data, tuple(notices)
 
 
 def writable_format(target: Path, quality: int | None = None) -> str:

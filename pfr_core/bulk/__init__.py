@@ -1,0 +1,20 @@
+"""Archives: any number of photographs on any number of machines, on Ray Data (the extra ``bulk``).
+
+What becomes of each photograph is that of ``pfr restore``; here is how photographs come to the networks and results to their
+places (``stages``), where those are (``places``), which are to be done (``plan``), and what was done (``manifest``, ``report``).
+"""
+
+from importlib.util import find_spec
+
+from ..errors import InputError
+
+
+def check_packages() -> None:
+    """Look whether the packages of the extra are there.
+
+    Raises:
+        InputError: one is missing.
+    """
+    missing = [name for name in ("ray", "pyarrow", "fsspec", "pandas") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"pfr bulk needs {', '.join(missing)}, which is missing here; pip install 'pfr[bulk]'.")

@@ -1,0 +1,195 @@
+"""What was done: a row for each photograph, in Parquet files that are written as the work goes on.
+
+One process, the one that runs the job, writes; so no row is there twice but for photographs that were done again, of which
+the last counts. Each run leaves a JSON file with its choices beside its parts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import ImageError, InputError
+from . import places
+
+ROWS, SECONDS = 1000, 5.0
+"""A part is written when it has so many rows, or is so old: what is lost if the process that runs the job is killed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one photograph.
+
+    Attributes:
+        input: where it is.
+        output: where its result is.
+        status: ``failed`` rows are done again by the next run.
+        faces: how many were restored.
+        changed: whether any was; if not, the result is a copy.
+        seconds: what the stages took together.
+        error: why there is no result.
+        notices: what a person should know of the result.
+        sha256: of the result's file.
+        model: name of the model.
+        model_sha256: of its file.
+        options_sha256: of all choices that decide about the pixels, see :class:`Choices`.
+        finished: when, in seconds since 1970.
+    """
+
+    input: str
+    output: str
+    status: Literal["done", "failed"]
+    faces: int = 0
+    changed: bool = False
+    seconds: float = 0.0
+    error: str = ""
+    notices: list[str] = field(default_factory=list)
+    sha256: str = ""
+    model: str = ""
+    model_sha256: str = ""
+    options_sha256: str = ""
+    finished: float = 0.0
+
+
+_TYPES = {"str": pa.string(), "int": pa.int32(), "bool": pa.bool_(), "float": pa.float64(), "list[str]": pa.list_(pa.string())}
+SCHEMA = pa.schema([(each.name, _TYPES.get(str(each.type), pa.string())) for each in fields(Row)])
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What decides about the pixels of a run; two runs with the same give the same files.
+
+    Attributes:
+        model: name of the model.
+        model_sha256: of its file.
+        options_sha256: of ``options``.
+        options: all choices by name.
+    """
+
+    model: str
+    model_sha256: str
+    options_sha256: str
+    options: Mapping[str, Any]
+
+
+class Manifest:
+    """The manifest in a folder or below an address.
+
+    Args:
+        place: where it is, or will be.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = places.absolute(place)
+        self._run = f"{int(time.time() * 1000):014d}-{secrets.token_hex(3)}"  # sorted by name is sorted by time
+        self._rows: list[Row] = []
+        self._part, self._since = 0, time.monotonic()
+
+    def rows(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows, of a photograph done again the last one.
+
+        Args:
+            columns: those that are wanted, ``input`` among them; all by default.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        parts = [self._read(part, columns) for part in self._files(".parquet")]
+        if not parts:
+            return SCHEMA.empty_table()
+        table = pa.concat_tables(parts)
+        last = {name: number for number, name in enumerate(table["input"].to_pylist())}
+        return table if len(last) == table.num_rows else table.take(sorted(last.values()))
+
+    def last_run(self) -> Choices | None:
+        """Return the choices of the last run; None if there was none.
+
+        Raises:
+            ImageError: they cannot be read.
+        """
+        runs = self._files(".json")
+        if not runs:
+            return None
+        try:
+            return Choices(**json.loads(places.read(runs[-1])))
+        except (ValueError, TypeError) as error:
+            raise ImageError(f"{runs[-1]}: not written by pfr bulk ({error}); name another --manifest.") from error
+
+    def begin(self, choices: Choices) -> None:
+        """Say with which choices this run goes.
+
+        Raises:
+            ImageError: it cannot be written.
+        """
+        places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(asdict(choices), indent=1).encode())
+
+    def add(self, row: Row) -> None:
+        """Take a row, and write a part when it is time to.
+
+        Raises:
+            ImageError: it cannot be written.
+        """
+        self._rows.append(row)
+        if len(self._rows) >= ROWS or time.monotonic() - self._since > SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been taken since the last part.
+
+        Raises:
+            ImageError: it cannot be written.
+        """
+        if self._rows:
+            table = pa.Table.from_pylist([asdict(row) for row in self._rows], schema=SCHEMA)
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer)
+            places.write(places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet"), buffer.getvalue())
+            self._rows, self._part = [], self._part + 1
+        self._since = time.monotonic()
+
+    def _files(self, ending: str) -> list[str]:
+        return sorted(found for name, found in places.files_in(self.place) if name.endswith(ending) and "/" not in name)
+
+    def _read(self, part: str, columns: list[str] | None) -> pa.Table:
+        try:
+            return pq.read_table(io.BytesIO(places.read(part)), columns=columns)
+        except pa.ArrowException as error:
+            raise ImageError(f"{part}: no part of a manifest ({error}); move it away, its photographs are done again.") from error
+
+
+def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
+    """Return what need not be done: input and output of photographs that were, with these choices.
+
+    Raises:
+        InputError: the last run had others, and they are not to be done ``again``.
+        ImageError: the manifest cannot be read.
+    """
+    last = manifest.last_run()
+    if last is not None and not again and _key(last) != _key(choices):
+        differ = [name for name in choices.options if choices.options[name] != last.options.get(name)]
+        what = ", ".join(differ) or "the model's file"
+        raise InputError(f"{manifest.place}: the last run had other choices ({what}); use the same, another output, or --again.")
+    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
+    return {
+        (row["input"], row["output"])
+        for row in each(table)
+        if row["status"] == "done" and (row["model_sha256"], row["options_sha256"]) == _key(choices)
+    }
+
+
+def _key(choices: Choices) -> tuple[str, str]:
+    return choices.model_sha256, choices.options_sha256
+
+
+def each(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table by and by, by name."""
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from batch.to_pylist()

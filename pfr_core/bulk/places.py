@@ -1,0 +1,169 @@
+"""Files wherever they are: folders of this machine, and what fsspec knows by an address (``s3://``, ``gs://``, ``https://``).
+
+Written files appear whole or not at all. What an object store refuses for a while (503, a broken connection) is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import ImageError, InputError
+from ..photo.photo import is_meant
+from ..photo.read import read_bytes
+from ..photo.write import write_file
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES, FIRST_PAUSE = 7, 0.5
+"""How often an operation on a remote store is tried, and the pause in s after the first time; it doubles: half a minute."""
+
+ONE_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
+"""Stores in which an object is there when all of it has come; elsewhere a file is written beside and renamed."""
+
+_PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError, ValueError)
+_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "CredentialRetrievalError"})
+"""Names of exceptions of packages that need not be there."""
+
+
+def is_remote(place: str) -> bool:
+    """Return whether a place is an address, not a path of this machine."""
+    return "://" in place
+
+
+def absolute(place: str) -> str:
+    """Return a place that means the same wherever it is read: a path from the root, or an address without a stroke at its end."""
+    return place.rstrip("/") if is_remote(place) else os.path.abspath(os.path.expanduser(place))
+
+
+def join(place: str, name: str) -> str:
+    """Return the place of a file in a folder or below an address.
+
+    Example:
+        >>> join("s3://archive/out", "1931/a.jpg")
+        's3://archive/out/1931/a.jpg'
+    """
+    return f"{place}/{name}" if is_remote(place) else os.path.join(place, name)
+
+
+def read(place: str) -> bytes:
+    """Return the whole of a file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if not is_remote(place):
+        return read_bytes(Path(place))
+    store, path = _store(place)
+    data: bytes = _patiently(place, "read", lambda: store.cat_file(path))
+    return data
+
+
+def write(place: str, data: bytes) -> None:
+    """Write a file, which appears whole or not at all.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    if not is_remote(place):
+        write_file(Path(place), data)
+        return
+    store, path = _store(place)
+    if ONE_PUT & {store.protocol} if isinstance(store.protocol, str) else ONE_PUT & {*store.protocol}:
+        _patiently(place, "written", lambda: store.pipe_file(path, data))
+        return
+    temporary = f"{path.rpartition('/')[0]}/.{secrets.token_hex(8)}.tmp"
+
+    def replace() -> None:
+        store.makedirs(path.rpartition("/")[0], exist_ok=True)
+        store.pipe_file(temporary, data)
+        store.mv(temporary, path)
+
+    _patiently(place, "written", replace)
+
+
+def files_in(place: str) -> Iterator[tuple[str, str]]:
+    """Yield the files of a folder or below an address and everything below: name in it, and place. In no order; hidden ones not.
+
+    Nothing is yielded if there is no such place.
+
+    Raises:
+        ImageError: it cannot be listed.
+    """
+    if not is_remote(place):
+        for folder, folders, names in os.walk(place, followlinks=True):
+            folders[:] = [name for name in folders if is_meant(Path(name))]
+            for name in names:
+                file = Path(folder, name)
+                if is_meant(Path(name)):
+                    yield file.relative_to(place).as_posix(), str(file)
+        return
+    store, path = _store(place)
+    for found in _patiently(place, "listed", lambda: store.find(path)):
+        name = str(found)[len(path) :].lstrip("/")
+        if name and is_meant(PurePosixPath(name)):
+            yield name, f"{place}/{name}"
+
+
+def exists(place: str) -> bool:
+    """Return whether a place is a file, or an address that can be reached and is one.
+
+    Raises:
+        ImageError: the store cannot be asked.
+    """
+    if not is_remote(place):
+        return os.path.isfile(place)
+    store, path = _store(place)
+    return bool(_patiently(place, "asked for", lambda: store.isfile(path)))
+
+
+def _store(place: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of an address, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        store, path = url_to_fs(place)
+    except ImportError as error:
+        raise InputError(f"{place}: {error}.") from error
+    except ValueError as error:
+        raise InputError(f"{place}: no store that fsspec knows ({error}).") from error
+    return store, str(path).rstrip("/")
+
+
+def _patiently(place: str, what: str, work: Callable[[], T]) -> T:
+    """Do ``work``, again if it fails in a way that may pass.
+
+    Raises:
+        ImageError: it fails for good, or always.
+    """
+    for attempt in range(TRIES):
+        try:
+            return work()
+        except FileNotFoundError as error:
+            raise ImageError(f"{place}: there is no such file; check the path.") from error
+        except _PERMANENT as error:
+            raise ImageError(f"{place}: cannot be {what} ({_said(error)}); check address, rights and credentials.") from error
+        except Exception as error:  # each store has exceptions of its own, of which only few are OSErrors
+            if type(error).__name__ in _CREDENTIALS:
+                raise ImageError(f"{place}: cannot be {what}, there are no credentials ({_said(error)}).") from error
+            if attempt == TRIES - 1 or 400 <= getattr(error, "status", 500) < 500:
+                raise ImageError(f"{place}: cannot be {what} ({_said(error)}); run the same command again later.") from error
+            pause = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
+            log.info("%s: %s; again in %.1f s", place, _said(error), pause)
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__

@@ -1,0 +1,148 @@
+"""Which photographs are to be done, and where each result goes: folders, addresses, lists; before any is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
+
+from ..errors import ImageError, InputError
+from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, writable_name
+from ..support.files import overwritten
+from . import places
+
+log = logging.getLogger(__name__)
+
+LISTS = (".txt", ".csv", ".parquet")
+"""Endings of files that list photographs."""
+COLUMN = "path"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photograph to be done.
+
+    Attributes:
+        input: where it is.
+        output: where its result goes.
+        error: why it cannot be done, known before it is read.
+    """
+
+    input: str
+    output: str
+    error: str = ""
+
+
+def list_inputs(given: str) -> list[tuple[str, str]]:
+    """Return the photographs that were named: where each is, and its name in the output. Each is there once.
+
+    Args:
+        given: a folder or an address (with everything below), a list, or one photograph.
+
+    Raises:
+        InputError: there is nothing, or a list without a column of paths.
+        ImageError: it cannot be read.
+    """
+    place = places.absolute(given)
+    suffix = PurePosixPath(place).suffix.lower()
+    if suffix in LISTS and places.exists(place):
+        return _listed(place)
+    if suffix in IMAGE_SUFFIXES and places.exists(place):
+        return [(place, PurePosixPath(place).name)]
+    files = sorted((found, name) for name, found in places.files_in(place))
+    photos = [(found, name) for found, name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not photos:
+        raise InputError(f"{given}: no photograph here, or no such folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    if len(photos) < len(files):
+        log.warning("%s: %d files are left out, being no photos.", given, len(files) - len(photos))
+    return photos
+
+
+def plan(inputs: Sequence[tuple[str, str]], output: str, format: str | None = None) -> list[Task]:
+    """Return what is to be done; what cannot be is a task with its error.
+
+    Args:
+        inputs: from :func:`list_inputs`.
+        output: folder or address.
+        format: the ending, without its dot, that results get.
+
+    Raises:
+        InputError: input and output are in each other's way as a whole.
+    """
+    place = places.absolute(output)
+    named = {PurePosixPath(name) for _, name in inputs}
+    originals, taken, tasks = {source for source, _ in inputs}, dict[str, str](), list[Task]()
+    for source, name in inputs:
+        target = places.join(place, str(writable_name(PurePosixPath(name), named, f".{format}" if format else None)))
+        other = taken.setdefault(target, source)
+        error = ""
+        if PurePosixPath(target).suffix.lower() not in FORMAT_OF_SUFFIX:
+            error = f"{source}: the ending is no format that can be written; use {', '.join(sorted(FORMAT_OF_SUFFIX))}."
+        elif target in originals:
+            error = overwritten(source)
+        elif other != source:
+            error = f"{other} and {source} would both be written to {target}; give them different names or outputs."
+        tasks.append(Task(source, target, error))
+    return tasks
+
+
+def refuse_nested(given: str, output: str) -> None:
+    """Refuse an output in or at the folder that is looked through.
+
+    Raises:
+        InputError: so it is.
+    """
+    source, target = _real(given), _real(output)
+    if target == source or target.startswith(source.rstrip("/") + "/"):
+        raise InputError(f"{output} is inside {given}: results would be taken for photographs; choose another output.")
+
+
+def _real(given: str) -> str:
+    place = places.absolute(given)
+    return place if places.is_remote(place) else os.path.realpath(place)
+
+
+def _listed(place: str) -> list[tuple[str, str]]:
+    """Return what a list names; names in the output begin where the paths part."""
+    lines = [line for line in (line.strip() for line in _lines(place)) if line]
+    found = dict.fromkeys(map(places.absolute, lines))
+    if len(found) < len(lines):
+        log.warning("%s: %d paths are there more than once and are done once.", place, len(lines) - len(found))
+    if not found:
+        raise InputError(f"{place}: no path in this list.")
+    parts = {each: PurePath(each.replace("://", "/")).parts for each in found}
+    common = 0
+    for together in zip(*(names[:-1] for names in parts.values()), strict=False):
+        if len(set(together)) > 1:
+            break
+        common += 1
+    return [(each, "/".join(names[common:]).lstrip("/")) for each, names in parts.items()]
+
+
+def _lines(place: str) -> Iterable[str]:
+    data, suffix = places.read(place), PurePosixPath(place).suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(io.BytesIO(data))
+        except pa.ArrowException as error:
+            raise ImageError(f"{place}: no Parquet file ({error}).") from error
+        if COLUMN not in table.column_names:
+            raise InputError(f"{place}: no column '{COLUMN}'; there are {', '.join(table.column_names)}.")
+        return [str(each) for each in table[COLUMN].to_pylist() if each is not None]
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not in UTF-8 ({error.reason}); save the list anew.") from error
+    if suffix == ".txt":
+        return text.splitlines()
+    rows = csv.DictReader(io.StringIO(text))
+    if COLUMN not in (rows.fieldnames or ()):
+        raise InputError(f"{place}: no column '{COLUMN}' in its first line; there are {', '.join(rows.fieldnames or ())}.")
+    return [row[COLUMN] or "" for row in rows]

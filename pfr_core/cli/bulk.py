@@ -1,0 +1,81 @@
+"""``pfr bulk``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import PurePosixPath
+
+from ..bulk import check_packages
+from ..errors import InputError
+from ..models.registry import REGISTRY
+from ..options import RestoreOptions, Setup
+from ..support.arguments import chosen
+from ..support.files import write_text
+from .common import fetch_model
+from .restore import refuse_lacking, refuse_useless
+
+REPORT = "report"
+"""Stands in the place of INPUT: a report of a manifest is wanted. A folder of that name is ``./report``."""
+MANIFEST = "pfr-manifest"
+"""Folder in the output."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restore an archive; returns the exit status."""
+    check_packages()
+    return _report(arguments) if arguments.input == REPORT else _restore(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    """Tell what a manifest holds."""
+    from ..bulk.manifest import Manifest
+    from ..bulk.report import page, report
+
+    figures = report(Manifest(arguments.output))
+    print("\n".join(figures.lines))
+    if arguments.html is not None:
+        write_text(arguments.html, page(figures))
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from ..bulk import places
+    from ..bulk.manifest import Manifest, already_done
+    from ..bulk.plan import list_inputs, plan, refuse_nested
+    from ..bulk.run import Cluster, connect, dashboard, run
+    from ..bulk.stages import Recipe
+
+    if arguments.html is not None:
+        raise InputError("--html goes with a report: pfr bulk report MANIFEST --html FILE.")
+    options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
+    refuse_nested(arguments.input, arguments.output)
+    tasks = plan(list_inputs(arguments.input), arguments.output, arguments.format)
+    refuse_useless(arguments, {PurePosixPath(task.output).suffix for task in tasks})
+    if setup.model in REGISTRY:
+        refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)
+    fetch_model(setup.model)
+    recipe = Recipe(setup, options, arguments.aligned, arguments.quality, arguments.provenance)
+    choices = recipe.choices()
+    manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))
+    output = places.absolute(arguments.output)
+    there = {place for _, place in places.files_in(output)}
+    done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
+    todo = [task for task in tasks if (task.input, task.output) not in done]
+    if manifest.last_run() is None and not arguments.overwrite and (strangers := [t.output for t in todo if t.output in there]):
+        raise InputError(f"{strangers[0]}: there already, and not by pfr bulk; --overwrite replaces such files.")
+    if len(todo) < len(tasks):
+        print(f"{len(tasks) - len(todo)} of {len(tasks)} were done before")
+    if not todo:
+        return 0
+    gpus, actors = connect(Cluster(arguments.address, arguments.actors, arguments.gpus), on_cpu=setup.device == "cpu")
+    if url := dashboard():
+        print(f"dashboard: {url}", file=sys.stderr)
+    summary = run(todo, recipe, choices, manifest, gpus, actors)
+    rate = len(todo) / summary.seconds
+    print(
+        f"{summary.counts['done']} of {len(todo)} restored, {summary.counts['failed']} failed, {summary.faces} faces, "
+        f"{summary.seconds:.0f} s, {rate:.2f} photographs a second; manifest: {manifest.place}",
+        file=sys.stderr,
+    )
+    return 1 if summary.counts["failed"] else 0

@@ -1,0 +1,235 @@
+"""Archives: what is to be done, what was done, files wherever they are, and the stages, without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
+from pfr_core.bulk import places
+from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done
+from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
+from pfr_core.bulk.report import page, report
+from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
+from pfr_core.cli import main
+from pfr_core.errors import ImageError, InputError
+from pfr_core.options import Setup
+from pfr_core.photo.photo import writable_name
+from pfr_core.photo.write import write_photo
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny network with random weights: it changes every face."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder with aligned faces of several formats, one picture that is none and one file that is no photo."""
+    folder = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "b.png", "1931/a.jpg", "c.tif"):
+        write_photo(folder / name, rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+def recipe(model: Path, **options: Any) -> Recipe:
+    return Recipe(Setup(model=str(model), device="cpu"), RestoreOptions(**options), aligned=True)
+
+
+def restored(tasks: list[Task], recipe: Recipe, together: bool = False) -> list[Row]:
+    """Take photographs through the stages; all at once, or one by one."""
+    restore, choices = Restorer(recipe, Weights.gather(recipe)), recipe.choices()
+    jobs = [read(Job.of(task), recipe) for task in tasks]
+    done = restore(jobs) if together else [each for job in jobs for each in restore([job])]
+    return [write(job, recipe, choices) for job in done]
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Return the hashes of a folder's photos by name."""
+    found = {name: Path(place) for name, place in places.files_in(str(folder)) if not name.startswith("pfr-manifest")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+
+
+def test_files_are_those_of_restore(model: Path, photos: Path, tmp_path: Path) -> None:
+    tasks = plan(list_inputs(str(photos)), str(tmp_path / "bulk"))
+    rows = restored(tasks, recipe(model))
+    arguments = ["restore", str(photos), "-o", str(tmp_path / "restore"), "--aligned", "--model", str(model), "--device", "cpu"]
+    assert main(arguments) == 1, "one photo is broken"
+    assert files(tmp_path / "bulk") == files(tmp_path / "restore") != {}
+    good = {
+        PurePosixPath(row.output).relative_to(tmp_path / "bulk").as_posix(): row.sha256 for row in rows if row.status == "done"
+    }
+    assert good == files(tmp_path / "bulk")
+    (bad,) = [row for row in rows if row.status == "failed"]
+    assert bad.input == str(photos / "broken.jpg") and bad.error.startswith(f"{bad.input}: not a picture")
+
+
+def test_what_is_not_changed_is_a_copy(model: Path, photos: Path, tmp_path: Path) -> None:
+    (row,) = restored([Task(str(photos / "a.jpg"), str(tmp_path / "a.jpg"))], recipe(model, strength=0.0))
+    assert (tmp_path / "a.jpg").read_bytes() == (photos / "a.jpg").read_bytes()
+    assert not row.changed and row.status == "done"
+
+
+def test_photographs_together_are_as_one_by_one_and_a_bad_one_harms_no_other(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = plan(list_inputs(str(photos)), str(tmp_path / "one"))
+    alone = restored(tasks, recipe(model))
+    together = restored(plan(list_inputs(str(photos)), str(tmp_path / "all")), recipe(model), together=True)
+    assert [row.status for row in together] == [row.status for row in alone]
+    opened = Restorer._done
+
+    def fails_once(self: Restorer, job: Job, result: Any) -> Job:
+        if job.task.input.endswith("b.png"):
+            raise ZeroDivisionError("a bug")
+        return opened(self, job, result)
+
+    monkeypatch.setattr(Restorer, "_done", fails_once)
+    rows = restored(plan(list_inputs(str(photos)), str(tmp_path / "bug")), recipe(model), together=True)
+    assert {Path(row.input).name: row.status for row in rows if row.status == "failed"} == {
+        "b.png": "failed",
+        "broken.jpg": "failed",
+    }
+    assert "ZeroDivisionError" in next(row.error for row in rows if row.input.endswith("b.png"))
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])
+def test_a_list_names_each_once_and_misses_become_rows(kind: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    paths = [str(photos / name) for name in ("a.jpg", "1931/a.jpg", "a.jpg", "missing.jpg")]
+    file = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"path": paths, "year": [1, 2, 3, 4]}), file)
+    else:
+        file.write_text("\n".join(paths if kind == "txt" else ["year,path", *(f"1931,{path}" for path in paths)]))
+    inputs = list_inputs(str(file))
+    assert [name for _, name in inputs] == ["a.jpg", "1931/a.jpg", "missing.jpg"]
+    rows = restored(plan(inputs, str(tmp_path / "out")), recipe(model))
+    assert [row.status for row in rows] == ["done", "done", "failed"] and "no such file" in rows[2].error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("a.csv", "name\nb.jpg\n", "no column 'path'"), ("a.txt", "\n", "no path"), ("a.parquet", "no", "no Parquet file")],
+)
+def test_a_list_that_is_none_is_refused(name: str, content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises((InputError, ImageError), match=words):
+        list_inputs(str(tmp_path / name))
+
+
+def test_names_that_meet_are_named(tmp_path: Path) -> None:
+    tasks = plan([("/x/a.jpg", "a.jpg"), ("/x/a.tif", "a.tif")], str(tmp_path), "png")
+    assert tasks[0].error == "" and "would both be written" in tasks[1].error
+    (clip,) = plan([("/x/a.mp4", "a.mp4")], str(tmp_path))
+    assert "no format that can be written" in clip.error
+    (same,) = plan([(str(tmp_path / "a.jpg"), "a.jpg")], str(tmp_path))
+    assert "same file" in same.error
+    names = {PurePosixPath("a.gif"), PurePosixPath("a.png")}
+    assert {str(writable_name(name, names)) for name in names} == {"a.gif.png", "a.png"}
+
+
+@pytest.mark.parametrize(("source", "target"), [("in", "in/out"), ("in", "in"), ("s3://b/in", "s3://b/in/out")])
+def test_an_output_inside_the_input_is_refused(source: str, target: str) -> None:
+    with pytest.raises(InputError, match="inside"):
+        refuse_nested(source, target)
+    refuse_nested(source, f"{source}-restored")
+
+
+def choices(**options: Any) -> Choices:
+    return Choices("tiny", "1" * 64, hashlib.sha256(repr(options).encode()).hexdigest(), options)
+
+
+def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: Path) -> None:
+    first, now = Manifest(str(tmp_path)), choices(strength=1.0)
+    first.begin(now)
+    first.add(Row("a", "out/a", "done", faces=2, notices=["x"], model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+    first.add(Row("b", "out/b", "failed", error="b: bad"))
+    first.flush()
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+    second = Manifest(str(tmp_path))
+    second.begin(now)
+    second.add(Row("b", "out/b", "done", model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+    second.flush()
+    table = Manifest(str(tmp_path)).rows()
+    assert sorted(table["input"].to_pylist()) == ["a", "b"] and set(table["status"].to_pylist()) == {"done"}
+    other = choices(strength=0.5)
+    with pytest.raises(InputError, match=r"other choices \(strength\).*--again"):
+        already_done(Manifest(str(tmp_path)), other, False)
+    assert already_done(Manifest(str(tmp_path)), other, True) == set()
+
+
+class Sometimes(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store that answers 503 some times, then does its work."""
+
+    protocol, cachable = "s3", False
+
+    def __init__(self, failures: list[Exception]) -> None:
+        super().__init__()
+        self.failures, self.kept = failures, dict[str, bytes]()
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.kept[path] = value
+
+
+def test_a_store_is_asked_again_but_not_for_what_it_will_never_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    store = Sometimes([OSError(16, "Please reduce your request rate"), ConnectionError("reset")])
+    monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("s3://")))
+    places.write("s3://b/a.jpg", b"picture")
+    assert store.kept == {"b/a.jpg": b"picture"} and len(pauses) == 2
+    store.failures = [PermissionError("Access Denied")]
+    with pytest.raises(ImageError, match="Access Denied"):
+        places.write("s3://b/a.jpg", b"picture")
+    store.failures = [OSError(16, "Slow down")] * 100
+    with pytest.raises(ImageError, match="Slow down"):
+        places.write("s3://b/a.jpg", b"picture")
+    assert len(pauses) == 2 + places.TRIES - 1
+    store.failures = [type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")]
+    with pytest.raises(ImageError, match="no credentials"):
+        places.write("s3://b/a.jpg", b"picture")
+
+
+def test_unknown_places_are_named() -> None:
+    with pytest.raises(InputError, match="nowhere://a"):
+        list_inputs("nowhere://a")
+    with pytest.raises(InputError, match="no such folder"):
+        list_inputs("/no/such/folder")
+
+
+def test_a_report_counts_and_shows(model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest(str(tmp_path / "manifest"))
+    for row in restored(plan(list_inputs(str(photos)), str(tmp_path / "out")), recipe(model)):
+        manifest.add(row)
+    manifest.flush()
+    figures = report(Manifest(manifest.place))
+    assert figures.counts == {"done": 4, "failed": 1} and len(figures.slowest) == 5
+    ((kind, count),) = figures.errors
+    assert count == 1 and kind.startswith("not a picture")
+    assert page(figures).count("data:image/jpeg") == 2 * 4
+    assert main(["bulk", "report", manifest.place, "--html", str(tmp_path / "page.html")]) == 0
+    assert "4 done" in capsys.readouterr().out and (tmp_path / "page.html").is_file()
+    assert main(["bulk", "report", str(tmp_path / "nothing")]) == 2
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import pfr_core.bulk
+
+    monkeypatch.setattr(pfr_core.bulk, "find_spec", lambda name: None if name == "ray" else object())
+    assert main(["bulk", "in", "out"]) == 2
+    assert "pip install 'pfr[bulk]'" in capsys.readouterr().err
