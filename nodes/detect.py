@@ -25,6 +25,7 @@ from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview
 from .model import CATEGORY
+from .segs import Segs, as_segs, boxes_of
 
 DETECTOR = inputs.widget(specs(Setup)["detector"])
 
@@ -67,8 +68,7 @@ GIVEN_THRESHOLD = 0.2
 IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
 """Left, top, right and bottom of a face's box where its points are those of the template."""
 
-BOXES_KNOWN = runtime.core_has_type("BoundingBox")
-"""Newer cores have a type for boxes, with nodes that take it."""
+IN_SEGS = "Finds of the Impact Pack's detectors, taken as boxes of your own."
 
 
 class PFRDetectFaces:
@@ -80,21 +80,16 @@ class PFRDetectFaces:
         "node to drop it or to take it again. No face is no error."
     )
     SEARCH_ALIASES = ("face detection", "RetinaFace", "face boxes", "face mask", "face picker")
-    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT", *(("BOUNDING_BOX", "BOUNDING_BOX") if BOXES_KNOWN else ()))
-    RETURN_NAMES = ("faces", "preview", "mask", "count", *(("boxes", "first_box") if BOXES_KNOWN else ()))
+    RETURN_TYPES = ("PFR_FACES", "IMAGE", "MASK", "INT", "BOUNDING_BOX", "BOUNDING_BOX", "SEGS")
+    RETURN_NAMES = ("faces", "preview", "mask", "count", "boxes", "first_box", "segs")
     OUTPUT_TOOLTIPS = (
         "The chosen faces, for Crop Faces and Paste Faces Back.",
         "The picture with the chosen faces' boxes and numbers.",
         "1 inside the boxes of the chosen faces.",
         "How many faces were chosen, over all frames.",
-        *(
-            (
-                "For every frame the boxes of the chosen faces, for ComfyUI's own nodes.",
-                "The box of the first chosen face, for Crop Image; the whole picture if there is none.",
-            )
-            if BOXES_KNOWN
-            else ()
-        ),
+        "For every frame the boxes of the chosen faces, for nodes of newer versions of ComfyUI.",
+        "The box of the first chosen face, for Crop Image; the whole picture if there is none.",
+        "The chosen faces of the first picture, for the Impact Pack's detailers.",
     )
     FUNCTION = "detect"
     HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
@@ -111,6 +106,7 @@ class PFRDetectFaces:
                 **inputs.widgets([name for name in inputs.LATER if name not in inputs.OF_MODELS]),
                 "region": ("MASK", {"tooltip": "Faces are looked for in the white part only, where smaller ones are found."}),
                 "given": ("BOUNDING_BOX", {"forceInput": True, "tooltip": GIVEN}),
+                "segs": ("SEGS", {"tooltip": IN_SEGS}),
             },
         }
 
@@ -120,17 +116,21 @@ class PFRDetectFaces:
         detector: DetectorName,
         region: Tensor | None = None,
         given: Boxes | None = None,
+        segs: Segs | None = None,
         **values: Any,
     ) -> dict[str, Any]:
         widgets, frames = inputs.options(values), Frames(image)
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
-        regions, boxes_of = _masks(region, image), _boxes(given, len(frames))
+        regions, boxes_given = _masks(region, image), _boxes(given, len(frames))
+        if segs is not None:
+            found_before = boxes_of(segs, image.shape[1:3])
+            boxes_given = [[*(each or ()), *found_before] for each in boxes_given]
         chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
         picker: list[dict[str, Any]] = []
         notices = runtime.Notices(len(frames), widgets.ignored)
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_of[number])
+                found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_given[number])
                 notices.add(number, found.notices)
                 for face in found.faces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
@@ -140,11 +140,11 @@ class PFRDetectFaces:
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
                     picker = [_picker(frame, found, number, len(frames))]
         every = Faces(chosen, *image.shape[1:3])
-        result: tuple[Any, ...] = (every, previews.result(image[..., :3]), masks, every.count)
-        if BOXES_KNOWN:
-            boxes = [[_box(face) for face in faces] for faces in chosen]
-            whole = {"x": 0, "y": 0, "width": image.shape[2], "height": image.shape[1]}
-            result = (*result, boxes, next((box for each in boxes for box in each), whole))
+        boxes = [[_box(face) for face in faces] for faces in chosen]
+        whole = {"x": 0, "y": 0, "width": image.shape[2], "height": image.shape[1]}
+        first = next((box for each in boxes for box in each), whole)
+        segs = as_segs(frames[0], chosen[0]) if chosen else (image.shape[1:3], [])
+        result = (every, previews.result(image[..., :3]), masks, every.count, boxes, first, segs)
         return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": result}
 
 

@@ -29,6 +29,13 @@ ADVANCED = frozenset(
 )
 """Options that few need: newer versions of ComfyUI fold their widgets away."""
 
+IN_A_GRAPH = {
+    "with select=index": "if which faces is index",
+    "with select=all": "if which faces is all",
+    "by their indices": "by their numbers",
+}
+"""Words of the help that are other ones in a graph, where widgets have titles."""
+
 Widget = tuple[Any, dict[str, Any]]
 
 
@@ -57,7 +64,10 @@ def widgets(wanted: Collection[str]) -> dict[str, Widget]:
 
 def widget(spec: Spec) -> Widget:
     """Return ComfyUI's input declaration for one option."""
-    tooltip = spec.help[:1].upper() + spec.help[1:] + "."
+    text = spec.help
+    for word, in_a_graph in IN_A_GRAPH.items():
+        text = text.replace(word, in_a_graph)
+    tooltip = text[:1].upper() + text[1:] + "."
     if spec.many:
         return "STRING", {"default": "", "tooltip": f"{tooltip} For example: 0, 2"}
     if spec.optional:  # a widget has no None, 0 stands for it
@@ -88,7 +98,7 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collectio
     for name, value in chosen.items():
         spec = specs(RestoreOptions)[name]
         if spec.many and isinstance(value, str):
-            chosen[name] = _numbers(name, value)
+            chosen[name] = _numbers(value)
         elif spec.optional and value == 0:
             chosen[name] = None
     select, ignored = chosen.get("select", "all"), []
@@ -111,8 +121,8 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collectio
     return Chosen(RestoreOptions(**chosen), none, tuple(ignored))
 
 
-def _numbers(name: str, text: str) -> tuple[int, ...]:
+def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError as error:
-        raise InputError(f"{name} is {text!r}; write whole numbers separated by commas, like 0, 2.") from error
+        raise InputError(f"The face numbers are {text!r}; write whole numbers separated by commas, like 0, 2.") from error

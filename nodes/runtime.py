@@ -23,7 +23,7 @@ from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
-from ..pfr_core.models.registry import REGISTRY, obtainable, published
+from ..pfr_core.models.registry import REGISTRY, dtypes_of, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -130,7 +130,7 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     cpu = torch.device("cpu")
     load_device = cpu if device == "cpu" else management.get_torch_device()
     offload_device = cpu if device == "cpu" else management.unet_offload_device()
-    resolve_dtype(dtype, load_device)  # before a model is downloaded
+    resolve_dtype(dtype, load_device, dtypes_of(name))  # before a model is downloaded
     if name in obtainable():
         _fetch(name)
     net = load_face_model(model_path(name))
@@ -172,19 +172,10 @@ def parser() -> FaceParser:
     return FaceParser(management.get_torch_device())
 
 
-def core_has_type(name: str) -> bool:
-    """Return whether this ComfyUI knows an input / output type, by its name in ``comfy_api.latest.io``."""
-    try:
-        from comfy_api.latest import io
-    except ImportError:  # a core from before that module
-        return False
-    return hasattr(io, name)
-
-
 IN_A_GRAPH = {
     "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
     "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
-    "fine detail, and only the coarser part is restored (max face size leaves such faces alone).",
+    "fine detail, and only the coarser part is restored (largest face leaves such faces alone).",
     "sharp_faces": "{restored} restored, {left} left: already sharp (switch only bad faces off to restore all).",
 }
 """What notices of the core say in a graph, where a node has other words for it."""

@@ -22,6 +22,7 @@ from .faces.mask import FaceParser
 from .models.checkpoint import model_file
 from .models.disk import sha256_of
 from .models.load import load_face_model, read_face_model
+from .models.registry import dtypes_of
 from .network import inference
 from .network.config import PRESETS
 from .network.face_model import FaceModel
@@ -93,7 +94,7 @@ class FaceRestorer:
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
         self.device = resolve_device(device)
-        resolve_dtype(dtype, self.device)  # before a model is downloaded
+        resolve_dtype(dtype, self.device, dtypes_of(model))  # before a model is downloaded
         self.batch_size = batch_size
         self.options = options or RestoreOptions()
         self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)

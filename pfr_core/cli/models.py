@@ -18,12 +18,13 @@ from ..models.disk import cache_folder, on_disk
 from ..models.download import obtain
 from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
 from ..models.load import read_face_model
-from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, published
+from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, dtypes_of, published
 from ..models.tensors import read_state_dict
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..options import RestoreOptions, changed
 from ..support.arguments import chosen, flag, program
+from ..support.device import check_borne
 from ..support.files import overwritten
 from .common import fetch, fetch_model
 
@@ -108,6 +109,7 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a model as ONNX."""
     from ..models.export import export_onnx
 
+    check_borne(arguments.dtype, dtypes_of(arguments.model))  # before it is downloaded
     fetch_model(arguments.model)
     path = model_file(arguments.model)
     net = read_face_model(path)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..find import refuse_missing
-from ..models.registry import REGISTRY
+from ..models.registry import REGISTRY, dtypes_of
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.arrays import resize, to_uint8
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
@@ -23,7 +23,7 @@ from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen, flag
-from ..support.device import keep_memory
+from ..support.device import keep_memory, resolve_device, resolve_dtype
 from ..video import check_av, is_clip
 from .common import fetch_model, for_each, tell
 from .inputs import Pairs, list_inputs, plan_outputs
@@ -56,6 +56,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     setup = Setup(**chosen(arguments, Setup))
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
+    resolve_dtype(setup.dtype, resolve_device(setup.device), dtypes_of(setup.model))
     fetch_model(setup.model)
     if clips:
         from .clips import restore_one_clip

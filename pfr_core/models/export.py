@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, InputError
 from ..network.face_model import FaceModel
 from ..support.choices import ExportType
-from ..support.device import DTYPES
+from ..support.device import DTYPES, check_borne
 from ..support.files import replacing
 from .kinds.onnx import OnnxModel
 from .load import ONNX
@@ -57,8 +57,7 @@ def export_onnx(
         raise InputError(f"{target}: the file must end in {ONNX}.")
     if isinstance(net, OnnxModel):
         raise InputError(f"{net.path}: is ONNX already.")
-    if dtype not in net.dtypes:
-        raise InputError(f"dtype {dtype}: {net.kind} does not bear it; use fp32.")
+    check_borne(dtype, net.dtypes)
     try:
         import onnx
         import onnxruntime  # noqa: F401

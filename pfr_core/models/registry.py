@@ -11,6 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import WeightsError
+from ..support.choices import EVERY_DTYPE, DTypeName
+
+GFPGAN_DTYPES: tuple[DTypeName, ...] = ("fp32", "bf16")  # StyleGAN2's features leave the range of fp16
+CODEBOOK_DTYPES: tuple[DTypeName, ...] = ("fp32",)
+"""Of CodeFormer and RestoreFormer: in half precision they may choose another entry of their codebook, another detail instead of a
+less precise one."""
 
 GPEN_LICENCE = "GPEN publishes no licence for its weights: no right to use, change or pass on this file is granted with it."
 GFPGAN_LICENCE = (
@@ -47,6 +53,7 @@ class Weights:
     embedded: bool = False  # ships as pfr_core/assets/<file>
     size: int = 0  # side in px of the faces it restores; 0 of what restores none
     options: tuple[str, ...] = ()  # fields of RestoreOptions that only this model has
+    dtypes: tuple[DTypeName, ...] = EVERY_DTYPE  # precisions that the network bears
 
 
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
@@ -71,6 +78,7 @@ def _gfpgan(version: str, sha256: str) -> Weights:
         source="GFPGAN (Xintao Wang and others)",
         purpose="face restoration",
         size=512,
+        dtypes=GFPGAN_DTYPES,
     )
 
 
@@ -116,6 +124,7 @@ REGISTRY: dict[str, Weights] = {
             purpose="face restoration, with a choice between detail and likeness to the input",
             size=512,
             options=("fidelity",),
+            dtypes=CODEBOOK_DTYPES,
         ),
         Weights(
             name="restoreformer",
@@ -127,6 +136,7 @@ REGISTRY: dict[str, Weights] = {
             source="RestoreFormer (Zhouxia Wang and others)",
             purpose="face restoration",
             size=512,
+            dtypes=CODEBOOK_DTYPES,
         ),
         Weights(
             name="restoreformer++",
@@ -138,6 +148,7 @@ REGISTRY: dict[str, Weights] = {
             source="RestoreFormer++ (Zhouxia Wang and others)",
             purpose="face restoration",
             size=512,
+            dtypes=CODEBOOK_DTYPES,
         ),
         _gpen(256),
         _gpen(512, 284085738, "f1002c41add95b0decad69604d80455576f7187dd99ca16bd611bcfd44c10b51"),
@@ -223,6 +234,16 @@ REGISTRY: dict[str, Weights] = {
         ),
     )
 }
+
+
+def dtypes_of(model: object) -> tuple[DTypeName, ...]:
+    """Return the precisions that a model bears, as far as that is known before its file is read: from its published name.
+
+    Example:
+        >>> dtypes_of("codeformer"), dtypes_of("mine.pth")
+        (('fp32',), ('fp32', 'fp16', 'bf16'))
+    """
+    return REGISTRY[str(model)].dtypes if str(model) in REGISTRY else EVERY_DTYPE
 
 
 def entry(name: str) -> Weights:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..support.choices import DTypeName
+from ..support.choices import EVERY_DTYPE, DTypeName
 from ..support.device import memory_format
 
 
@@ -28,7 +28,7 @@ class FaceModel(nn.Module):
 
     kind: ClassVar[str]
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    dtypes: ClassVar[tuple[DTypeName, ...]] = ("fp32", "fp16", "bf16")
+    dtypes: ClassVar[tuple[DTypeName, ...]] = EVERY_DTYPE
     options: tuple[str, ...] = ()
     size: int
     licence: str = "not stated"

@@ -10,6 +10,9 @@ from typing import Literal
 DTypeName = Literal["auto", "fp32", "fp16", "bf16"]
 """Precision of the network."""
 
+EVERY_DTYPE: tuple[DTypeName, ...] = ("fp32", "fp16", "bf16")
+"""All that ``auto`` chooses from."""
+
 ExportType = Literal["fp32", "fp16"]
 """Precision of a model file that is written."""
 

@@ -59,9 +59,18 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
         raise InputError(f"Unknown dtype {name!r}; choose from {', '.join(get_args(DTypeName))}.")
     if name == "fp16" and device.type == "cpu":
         raise InputError("dtype fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
+    check_borne(name, borne)
+    return DTYPES[name]
+
+
+def check_borne(name: DTypeName, borne: Collection[DTypeName]) -> None:
+    """Refuse a precision in which a network does not work.
+
+    Raises:
+        InputError: ``name`` is none of ``borne``.
+    """
     if name not in borne:
         raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
-    return DTYPES[name]
 
 
 @lru_cache(maxsize=1)

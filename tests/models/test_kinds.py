@@ -251,6 +251,22 @@ def test_an_option_that_a_published_model_lacks_is_refused_before_its_download(
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_precision_that_a_published_model_does_not_bear_is_refused_before_its_download(
+    aligned: Path, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("codeformer", aligned)
+    for command in (
+        ["restore", str(aligned), "-o", str(tmp_path / "out"), "--model", "codeformer", "--dtype", "bf16"],
+        ["compare", str(aligned), "--models", "default", "codeformer", "-o", str(tmp_path / "sheet.png"), "--dtype", "bf16"],
+        ["export", "codeformer", "-o", str(tmp_path / "out.onnx"), "--dtype", "fp16"],
+    ):
+        assert main(command) == 2
+        assert "this network does not bear it; use fp32" in capsys.readouterr().err
+    with pytest.raises(InputError, match="does not bear it"):
+        FaceRestorer("codeformer", device="cpu", dtype="bf16")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_names_that_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "loop.pth").symlink_to("loop.pth")
     (tmp_path / "folder.pth").mkdir()

@@ -104,7 +104,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=comfy, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600  # a machine may be busy
         while True:
             try:
                 self.get("/system_stats")

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import sys
+from collections import namedtuple
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:
 def test_a_broken_model_is_named(run: Any) -> None:
     with pytest.raises(Exception, match=r"broken\.safetensors"):
         run("LoadModel", model="broken.safetensors")
+    with pytest.raises(Exception, match="dtype bf16: this network does not bear it"):  # before it is downloaded
+        run("LoadModel", model="codeformer", dtype="bf16")
     with pytest.raises(Exception, match="fp16 on a CPU"):
         run("LoadModel", device="cpu", dtype="fp16")
 
@@ -129,7 +132,7 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(run: Any, phot
     assert image.dtype == mask.dtype == torch.float32
     assert torch.equal(image[mask == 0], photo[mask == 0]) and not torch.equal(image, photo)
 
-    faces, preview, boxes, count = run("DetectFaces", image=photo)
+    faces, preview, boxes, count, *_ = run("DetectFaces", image=photo)
     assert (
         count == number == len(expected.faces) == 1 and faces == restored_faces and boxes.shape == mask.shape and boxes.max() == 1
     )
@@ -178,7 +181,7 @@ def test_an_upscaled_picture_keeps_the_alpha_there_is(run: Any, photo: torch.Ten
 @pytest.mark.usefixtures("detector_weights")
 def test_no_face_passes_through_and_what_does_not_fit_is_refused(run: Any, photo: torch.Tensor) -> None:
     blank = torch.full_like(photo, 0.5)
-    faces, _, _, count = run("DetectFaces", image=blank)
+    faces, _, _, count, *_ = run("DetectFaces", image=blank)
     (crops,) = run("CropFaces", image=blank, faces=faces, size=64)
     assert count == 0 and crops.shape == (1, 64, 64, 3), "ComfyUI's own nodes fail on an empty batch"
     image, mask = run("PasteFaces", image=blank, faces=faces, crops=crops)
@@ -209,25 +212,46 @@ def test_the_picker_numbers_all_faces_and_knows_which_are_chosen(run: Any, photo
     assert len(picker["boxes"]) == 2 and picker["chosen"] == [1]
     with Image.open(Path(folder_paths.get_temp_directory()) / picker["picture"]["filename"]) as picture:
         assert picture.size == (1024, 512)
-    faces, _, mask, count = shown["result"]
+    faces, _, mask, count, *_ = shown["result"]
     assert count == 1 and faces.frames[1][0].center[0] > 512 and mask[1, :, :512].max() == 0
     assert run.show("DetectFaces", image=frames[:1])["ui"]["pfr_picker"] == []
 
 
 @pytest.mark.usefixtures("detector_weights")
-def test_boxes_come_out_where_the_core_has_a_type_for_them(pack: Any, run: Any, photo: torch.Tensor, monkeypatch: Any) -> None:
-    detect = sys.modules[f"{pack.__name__}.nodes.detect"]
-    assert detect.PFRDetectFaces.RETURN_TYPES == ("PFR_FACES", "IMAGE", "MASK", "INT"), "the stand-ins are an old core"
-    assert not sys.modules[f"{pack.__name__}.nodes.runtime"].core_has_type("BoundingBox")
-    monkeypatch.setattr(detect, "BOXES_KNOWN", True)
-    faces, _, mask, _, boxes, first = run("DetectFaces", image=photo)
+def test_boxes_come_out_as_the_core_s_nodes_take_them(run: Any, photo: torch.Tensor) -> None:
+    faces, _, mask, _, boxes, first, _ = run("DetectFaces", image=photo)
     ((box,),) = boxes
     assert set(box) == {"x", "y", "width", "height", "label", "score"} and box["score"] == faces.frames[0][0].score
     assert first == box
-    whole = run("DetectFaces", image=torch.zeros_like(photo))[-1]
+    whole = run("DetectFaces", image=torch.zeros_like(photo))[-2]
     assert whole == {"x": 0, "y": 0, "width": photo.shape[2], "height": photo.shape[1]}, "Crop Image takes it"
     inside = mask[0, box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
     assert inside.min() == 1 and inside.sum() == mask.sum()
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_segs_of_the_impact_pack_go_out_and_come_in(run: Any, photo: torch.Tensor) -> None:
+    wide = torch.nn.functional.pad(photo, (0, 0, 40, 0))  # the face is not in the middle
+    faces, _, mask, *_, ((height, width), (seg,)) = run("DetectFaces", image=wide)
+    assert (height, width) == wide.shape[1:3] and seg.label == "face" and seg.control_net_wrapper is None
+    left, top, right, bottom = seg.crop_region
+    assert np.array_equal(seg.cropped_image, wide[:, top:bottom, left:right]), "as that pack cuts it out"
+    whole = np.zeros(wide.shape[1:3], np.float32)
+    whole[top:bottom, left:right] = seg.cropped_mask
+    assert np.array_equal(whole, mask[0]), "the mask's place is that of the box"
+    x0, y0, x1, y1 = seg.bbox
+    assert whole[y0:y1, x0:x1].min() == 1 and whole.sum() == (x1 - x0) * (y1 - y0)
+
+    other = namedtuple("SEG", seg._fields)(*seg)  # that pack's own class
+    (again,) = run("DetectFaces", image=wide, segs=((height, width), [other]), threshold=0.99)[0].frames[0]
+    assert np.abs(np.subtract(again.center, faces.frames[0][0].center)).max() < 0.1 * again.size
+    half = other._replace(bbox=tuple(value / 2 for value in seg.bbox))
+    (from_small,) = run("DetectFaces", image=wide, segs=((height / 2, width / 2), [half]), threshold=0.99)[0].frames[0]
+    assert np.allclose(from_small.points, again.points), "found in a smaller picture"
+    assert run("DetectFaces", image=wide, segs=((height, width), []))[3] == 0
+    assert run("DetectFaces", image=torch.zeros_like(wide))[-1] == ((height, width), [])
+    with pytest.raises(Exception, match="not of the Impact Pack's form"):
+        run("DetectFaces", image=wide, segs=[1])
 
 
 @pytest.mark.usefixtures("detector_weights")
@@ -246,7 +270,7 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
     assert "Frame 2 of 4" in text and "(and 1 more like it)" in text
 
     found = run.show("DetectFaces", image=frames)
-    faces, preview, _, count = found["result"]
+    faces, preview, _, count, *_ = found["result"]
     assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
     (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
     (restored,) = run("RestoreCrops", model=model, crops=crops)
@@ -303,7 +327,7 @@ def test_a_notice_is_given_once(run: Any, photo: torch.Tensor) -> None:
 
 @pytest.mark.usefixtures("detector_weights")
 def test_an_error_names_its_frame(run: Any, photo: torch.Tensor, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Exception, match="indices is 'a'"):
+    with pytest.raises(Exception, match="The face numbers are 'a'"):
         run("DetectFaces", image=photo, select="index", indices="a")
     model, _ = run("LoadModel", model="small.safetensors")
     other = torch.zeros(2, 64, 200, 3)  # not the same picture enlarged
@@ -461,7 +485,7 @@ def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
     none = photo[:0]
     image, mask, *_ = run("RestoreFaces", model=model, image=none)
     assert image.shape == none.shape and mask.shape == none.shape[:3]
-    faces, preview, mask, count = run("DetectFaces", image=none)
+    faces, preview, mask, count, *_ = run("DetectFaces", image=none)
     assert preview.shape == none.shape and mask.shape == none.shape[:3] and count == 0
     (crops,) = run("CropFaces", image=none, faces=faces)
     assert run("PasteFaces", image=none, faces=faces, crops=crops)[0].shape == none.shape

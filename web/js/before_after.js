@@ -1,9 +1,9 @@
-// Before | after on Restore Faces and Paste Faces Back: the faces of this run; move the pointer over them to shift the border.
+// Before | after on the nodes that put faces into pictures: the faces of this run; move the pointer over them to shift the border.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-const NODES = ["PFRRestoreFaces", "PFRPasteFaces"];
+const NODES = ["PFRRestoreFaces", "PFRRestoreClip", "PFRPasteFaces"];
 const HEIGHT = 240; // px of the preview on a node of ordinary width
 const FILL = "position:absolute;inset:0;width:100%;height:100%";
 const LABELS = {

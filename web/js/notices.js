@@ -1,8 +1,8 @@
-// What a run noticed (a face left as sharp already, a number that no face has, a widget without effect), drawn on the node.
+// What a run noticed (a face left as sharp already, a number that no face has, a widget without effect, a model's licence), drawn on
+// the node.
 
 import { app } from "../../scripts/app.js";
 
-const NODES = ["PFRRestoreFaces", "PFRPasteFaces", "PFRDetectFaces"];
 const LINE = 18; // px
 const WIDTH = 7; // px of a letter, about
 const MARGIN = 24; // px that a widget loses above and below
@@ -42,7 +42,7 @@ class Notices {
 app.registerExtension({
     name: "PFR.Notices",
     beforeRegisterNodeDef(nodeType, nodeData) {
-        if (!NODES.includes(nodeData.name)) return;
+        if (!nodeData.name.startsWith("PFR")) return;
         const executed = nodeType.prototype.onExecuted;
         nodeType.prototype.onExecuted = function (output) {
             executed?.apply(this, arguments);

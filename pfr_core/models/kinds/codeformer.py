@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
-from ..registry import CODEFORMER_LICENCE
+from ..registry import CODEBOOK_DTYPES, CODEFORMER_LICENCE
 from ..tensors import whole
 
 
@@ -16,7 +16,7 @@ class CodeFormer(FaceModel):
     """CodeFormer at 512 px; :attr:`pfr_core.RestoreOptions.fidelity` is its weight w."""
 
     kind = "CodeFormer"
-    dtypes = ("fp32",)  # in half precision it may choose another entry of its codebook: another detail, not a less precise one
+    dtypes = CODEBOOK_DTYPES
     options = ("fidelity",)
     size = 512
     licence = CODEFORMER_LICENCE

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
-from ..registry import GFPGAN_LICENCE
+from ..registry import GFPGAN_DTYPES, GFPGAN_LICENCE
 from ..tensors import whole
 
 
@@ -20,7 +20,7 @@ class GFPGAN(FaceModel):
     """
 
     kind = "GFPGAN"
-    dtypes = ("fp32", "bf16")  # StyleGAN2's features leave the range of fp16
+    dtypes = GFPGAN_DTYPES
     size = 512
     licence = GFPGAN_LICENCE
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...network.face_model import FaceModel
-from ..registry import RESTOREFORMER_LICENCE
+from ..registry import CODEBOOK_DTYPES, RESTOREFORMER_LICENCE
 from ..tensors import whole
 
 PREFIX = "vqvae."
@@ -26,7 +26,7 @@ class RestoreFormer(FaceModel):
     """RestoreFormer or RestoreFormer++ at 512 px."""
 
     kind = "RestoreFormer"
-    dtypes = ("fp32",)  # in half precision it may choose another entry of its codebook: another detail, not a less precise one
+    dtypes = CODEBOOK_DTYPES
     size = 512
     licence = RESTOREFORMER_LICENCE
 
