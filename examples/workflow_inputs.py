@@ -17,16 +17,20 @@ from pfr_core.degradation import degrade
 from pfr_core.photo.read import read_photo
 
 SIDE, FRAMES, RATE = 256, 16, 8
+PRINT = replace(DEGRADATION, sigma=(2.0, 2.0), noise=14.0)
+"""What the page's example of an old photograph has gone through."""
 
 
 def main() -> None:
-    """Write degraded.jpg, two_faces.jpg and clip.mp4 beside this file."""
+    """Write degraded.jpg, two_faces.jpg and clip.mp4 beside this file, and the page's old_print.jpg."""
     photo = read_photo(PHOTO).pixels
     degraded = degrade(photo, DEGRADATION)
     mirrored = degrade(np.ascontiguousarray(photo[:, ::-1]), replace(DEGRADATION, noise_seed=8))
     save(HERE / "degraded.jpg", degraded)
     save(HERE / "two_faces.jpg", np.concatenate([degraded[:, 60:400], mirrored[:, 112:452]], axis=1))
     film(HERE / "clip.mp4", photo)
+    old = degrade(np.repeat(photo[:360, 60:380].mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8), PRINT)
+    save(HERE.parent / "web" / "examples" / "old_print.jpg", old)
 
 
 def save(path: Path, image: np.ndarray) -> None:

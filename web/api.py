@@ -29,7 +29,9 @@ class Api:
             photo = gr.File(label="photo")
             photo.example_payload = lambda: EXAMPLE
             model = as_given(gr.Dropdown(list(context.engine.models), label="model"))
-            options = context.controls(*(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"))
+            options = context.controls(
+                *(name for name in RestoreOptions.__dataclass_fields__ if name != "indices"), by_number=True
+            )
             options["indices"] = as_given(gr.JSON([], label="indices"))
             for name, component in options.items():
                 _describe(component, specs(RestoreOptions)[name])
@@ -73,7 +75,7 @@ class Api:
             chosen = self.context.options({"max_face_size": max_face_size, "count": count, **options})
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
-            self.context.fetch(model, job)
+            self.context.fetch(request, model, job)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(source)
                 _check_indices(work.find(chosen), chosen)

@@ -25,7 +25,7 @@ from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
 from .models import ModelMenu
 from .sessions import Job
-from .texts import say, text
+from .texts import say, text, translated
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ class BatchTab:
         """Restore every photo; what is wrong with one does not stop the others."""
         with self.context.job(request, armed=True) as job:
             if not uploads:
-                raise InputError(say(request, "batch_none"))
-            self.context.fetch(model, job, progress)
+                raise InputError("Choose some photos or a zip file first.")
+            self.context.fetch(request, model, job, progress)
             return self._run(request, job, uploads, model, self.context.options(options), quality, progress)
 
     def _run(
@@ -136,7 +136,8 @@ class BatchTab:
         count = Counter(row.outcome for _, row in rows)
         told = f"**{', '.join(say(request, f'count_{each}', count=number) for each, number in count.items())}**"
         if stopped:
-            told = f"{say(request, 'count_stopped', why=job.why, done=len(rows), total=total)} {told}"
+            why = translated(request.headers, job.why)
+            told = f"{say(request, 'count_stopped', why=why, done=len(rows), total=total)} {told}"
         return [
             told,
             gr.DownloadButton(value=str(result) if shown else None, visible=bool(shown)),
@@ -155,7 +156,7 @@ class BatchTab:
         if job.should_stop():
             raise Cancelled(job.why)
         if entry.path is None:
-            return Row("failed", entry.problem)
+            return Row("failed", translated(request.headers, entry.problem))
         try:
             photo = self.context.read(entry.path)
             self.context.limits.check_scale(photo, options.scale)
@@ -167,17 +168,17 @@ class BatchTab:
             preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
             shown = pictures.save_shown(job.session.new_folder() / "preview", preview, photo)
         except (ImageError, InputError) as error:
-            return Row("failed", self._about(entry.path.name, error))
+            return Row("failed", translated(request.headers, self._about(entry.path.name, error)))
         except Cancelled:
             raise
         except Exception as error:
             if isinstance(error, PFRError) or is_out_of_memory(error):
-                text = say(request, "row_memory") if is_out_of_memory(error) else self.context.page_error(error).message
+                text = say(request, "row_memory") if is_out_of_memory(error) else self.context.page_error(error, request).message
                 return Row("failed", text)
             log.error("%s", entry.name, exc_info=error)
-            return Row("failed", self.context.page_error(error).message)
+            return Row("failed", self.context.page_error(error, request).message)
         name = PurePosixPath(entry.name)
-        notices = [self._about(photo.path.name, notice.text) for notice in file.notices]
+        notices = [self.context.noticed(request, notice).removeprefix(f"{photo.path.name}: ") for notice in file.notices]
         if file.changed:
             told = say(request, "row_faces", count=len(file.restored.faces))
             new = f"{_shortened(name.stem)}_restored{file.path.suffix}"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
     from .context import Context
     from .door import Door, Hosts, places_of
     from .engine import Engine
+    from .gallery import examples, make_results
     from .page import CSS, HEAD, THEME, build_page
     from .sessions import Sessions
     from .texts import translations
@@ -96,8 +98,9 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
     models = {_model_name(source): source for source in here}
     engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
-    page = build_page(Context(engine, sessions, limits))
-    sessions.keep_forever(folder.rglob("*"))  # Gradio's copies of the examples
+    shown = examples(folder / "own")
+    page = build_page(Context(engine, sessions, limits), shown)
+    sessions.keep_forever([*folder.rglob("*"), *(each.result for each in shown)])  # Gradio's copies of the examples among them
     page.queue(max_size=limits.max_waiting, api_open=False)
     hosts = Hosts(arguments.host, [*arguments.allow_host, *(["*.gradio.live"] if arguments.share else [])])
     door = Middleware(Door, sessions=sessions, limits=limits, hosts=hosts, places=lambda: places_of(page))
@@ -107,12 +110,14 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
             theme=THEME, css=CSS, head=HEAD, i18n=translations(), app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,
+            _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
     except OSError as error:
         raise InputError(f"--port {arguments.port} cannot be used ({error}); choose another one.") from error
     if arguments.host not in ("127.0.0.1", "localhost", "::1") and auth is None:
         print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
+    threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()
     print(f"Open {address} (Ctrl+C ends it)", flush=True)
     try:
         page.block_thread()

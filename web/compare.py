@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -26,7 +27,10 @@ class CompareTab:
                     label=text("tab_photo"), sources=["upload", "clipboard"], height=280, elem_id="compare-photo"
                 )
                 first = list(context.engine.models)[:1]
-                self.models = gr.CheckboxGroup(choices(context), value=first, label=text("model"), elem_id="compare-models")
+                self.models = gr.CheckboxGroup(
+                    list(context.engine.models), value=first, label=text("model"), elem_id="compare-models"
+                )
+                context.menus[self.models] = partial(choices, context)
                 options = context.controls("strength", "threshold", *OF_MODELS)
                 self.start = gr.Button(text("tab_compare"), variant="primary", size="lg", elem_id="compare-start")
             with gr.Column(scale=7, min_width=320):
@@ -51,15 +55,15 @@ class CompareTab:
         """Restore the faces with every model, and show the sheet."""
         with self.context.job(request) as job:
             if not models:
-                raise InputError(say(request, "compare_none"))
+                raise InputError("Choose at least one model.")
             photo = self.context.read(path)
             for model in models:
-                self.context.fetch(model, job, progress)
+                self.context.fetch(request, model, job, progress)
             found = self.context.engine.compare(
                 photo.pixels,
                 models,
                 self.context.options(options),
-                lambda name, done, total: progress((done, total), desc=name, unit="models"),
+                lambda name, done, total: progress((done, total), desc=name, unit=say(request, "unit_models")),
                 job.should_stop,
             )
             sheet = pictures.save_exact(job.session.new_folder() / "comparison.png", found.sheet)

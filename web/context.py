@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from pfr_core.support.notice import Notice, Tally
 from .controls import controls
 from .engine import Engine
 from .limits import Limits
-from .sessions import Job, Session, Sessions
-from .texts import say
+from .sessions import CALL, Job, Session, Sessions
+from .texts import choices, say, translated
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ class Context:
     engine: Engine
     sessions: Sessions
     limits: Limits
-    menus: dict[Any, tuple[str, list[str]]] = field(default_factory=dict)
-    """Components with choices: whose words are the visitor's; the name of the option, and the choices."""
+    menus: dict[Any, Callable[[gr.Request], list[tuple[str, str]]]] = field(default_factory=dict)
+    """Components with choices, and what gives the choices in the words of a visitor."""
 
     @contextmanager
     def visit(self, request: gr.Request) -> Iterator[Session]:
@@ -68,14 +69,20 @@ class Context:
         with self.visit(request) as session:
             if not armed:
                 session.stop.clear()
-            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds)
+            hung_up = partial(self.sessions.has_hung_up, request.headers.get(CALL))
+            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up)
             try:
                 yield job
             except Cancelled as error:
                 raise InputError(job.why) from error
 
-    def page_error(self, error: Exception) -> gr.Error:
-        """Return what a visitor is told of an error: PFR's in its words, of others that there was one; never a path."""
+    def page_error(self, error: Exception, request: gr.Request | None = None) -> gr.Error:
+        """Return what a visitor is told of an error: PFR's in its words, of others that there was one; never a path.
+
+        Args:
+            error: what happened.
+            request: the visitor's; without one the words are English.
+        """
         if isinstance(error, gr.Error):
             return error
         if is_out_of_memory(error):
@@ -88,14 +95,14 @@ class Context:
         else:
             log.error("a defect", exc_info=error)
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
-        return gr.Error(text, duration=SHOWN_SECONDS, print_exception=False)
+        return gr.Error(translated(getattr(request, "headers", None), text), duration=SHOWN_SECONDS, print_exception=False)
 
-    def fetch(self, model: str, job: Job, progress: gr.Progress | None = None) -> None:
+    def fetch(self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None) -> None:
         """Download a published model when it is first used, with the page's progress bar."""
 
         def report(done: int, total: int) -> None:
             if progress is not None:
-                progress((done // 1_000_000, total // 1_000_000), desc=f"Downloading {model}", unit="MB")
+                progress((done // 1_000_000, total // 1_000_000), desc=say(request, "downloading", name=model), unit="MB")
 
         try:
             self.engine.fetch(model, report, job.should_stop)
@@ -120,15 +127,24 @@ class Context:
         lines = []
         for notice, count in notices:
             more = f" ({say(request, 'more_like_it', count=count)})" if count else ""
-            lines.append(f"\n\n*{say(request, 'note')}: {self.without_folders(notice.text)}{more}.*")
+            lines.append(f"\n\n*{say(request, 'note')}: {self.noticed(request, notice)}{more}{say(request, 'full_stop')}*")
         return "".join(lines)
 
-    def controls(self, *names: str) -> dict[str, Any]:
-        """Return the components of several options by name, without what this server cannot do."""
-        made = controls(*names, masks=self.engine.masks)
+    def noticed(self, request: gr.Request, notice: Notice) -> str:
+        """Return a notice in the visitor's language, without a full stop."""
+        return translated(request.headers, self.without_folders(notice.text).removesuffix("."))
+
+    def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:
+        """Return the components of several options by name, without what this server cannot do.
+
+        Args:
+            names: of the options.
+            by_number: whether there are ``indices`` to choose faces by.
+        """
+        made = controls(*names, without=() if by_number else ("index",), masks=self.engine.masks)
         for name, each in made.items():
             if isinstance(each, gr.Dropdown):
-                self.menus[each] = name, [value for _, value in each.choices]
+                self.menus[each] = partial(choices, name=name, values=[value for _, value in each.choices])
         return made
 
     def options(self, given: dict[str, Any]) -> RestoreOptions:

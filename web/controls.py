@@ -19,19 +19,23 @@ BLEND = tuple(name for name in names(RestoreOptions, PASTE) if name != "strength
 """How restored faces are put back; with the strength, what can be changed without running the network again."""
 
 
-def controls(*names: str, masks: Sequence[str] = ()) -> dict[str, Any]:
+def controls(*names: str, without: Sequence[str] = (), masks: Sequence[str] = ()) -> dict[str, Any]:
     """Return the components of several fields of :class:`RestoreOptions` and :class:`ClipOptions`, by name.
 
-    Of the masks only those named, if any are.
+    Args:
+        names: of the fields.
+        without: choices to leave out.
+        masks: those to offer; all if none is named.
     """
-    return {name: as_given(_control(name, masks)) for name in names}
+    return {name: as_given(_control(name, without, masks)) for name in names}
 
 
-def _control(name: str, masks: Sequence[str]) -> Any:
+def _control(name: str, without: Sequence[str], masks: Sequence[str]) -> Any:
     spec = {**specs(ClipOptions), **specs(RestoreOptions)}[name]
     common: dict[str, Any] = {"label": text(f"option_{name}"), "info": text(f"help_{name}"), "value": spec.default}
     if spec.kind == "choice":
-        choices = [choice for choice in spec.choices if name != "mask" or not masks or choice in masks]
+        offered = [choice for choice in spec.choices if choice not in without]
+        choices = [choice for choice in offered if name != "mask" or not masks or choice in masks]
         return gr.Dropdown(choices, filterable=False, **common)
     if spec.kind == "flag":
         return gr.Checkbox(**common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ from pfr_core.support.choices import Blur
 from . import pictures
 from .components import photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
-from .texts import say, text
+from .texts import choices, say, text
 
 FACE_SIZE = 512
 """The paper's degradation is meant for an aligned face of 512 px."""
@@ -51,7 +52,7 @@ class DegradeTab:
                     "quality": gr.Slider(*_of(paper.quality), value=30, step=1, **_named("quality")),
                     "seed": gr.Number(0, precision=0, minimum=0, **_named("seed")),
                 }
-                context.menus[settings["blur"]] = "blur", kinds
+                context.menus[settings["blur"]] = partial(choices, name="blur", values=kinds)
                 model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
             with gr.Column(scale=8, min_width=320):
                 gallery = gr.Gallery(
@@ -81,7 +82,7 @@ class DegradeTab:
         """Degrade the largest face of the photo and restore it."""
         with self.context.job(request) as job:
             if path is None:
-                raise InputError(say(request, "degrade_none"))
+                raise InputError("Choose a photo with a sharp face first.")
             photo = self.context.read(path)
             found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest", only_bad_faces=False)).faces
             if not found:
@@ -99,16 +100,20 @@ class DegradeTab:
             paths = {name: pictures.save_exact(folder / f"{name}.png", image) for name, image in images.items()}
             table = "\n".join(
                 [
-                    "| against the original | PSNR (dB) | SSIM |",
+                    f"| {say(request, 'against_original')} | PSNR (dB) | SSIM |",
                     "| --- | --- | --- |",
-                    f"| degraded | {_psnr(degraded, original)} | {_ssim(degraded, original)} |",
-                    f"| restored | {_psnr(restored, original)} | {_ssim(restored, original)} |",
+                    f"| {say(request, 'degraded')} | {_psnr(degraded, original)} | {_ssim(degraded, original)} |",
+                    f"| {say(request, 'restored_word')} | {_psnr(restored, original)} | {_ssim(restored, original)} |",
                 ]
             )
-            told = f"blur {blur}, {_pair(drawn.sigma)} px, s {scale:g}, noise {noise:g}, quality {quality:g}"
+            known = dict(choices(request, "blur", [blur]))
+            told = say(
+                request, "degraded_by", size=FACE_SIZE, blur=next(iter(known)), sigma=_pair(drawn.sigma), scale=f"{scale:g}",
+                noise=f"{noise:g}", quality=f"{quality:g}",
+            )  # fmt: skip
             return [
                 [(paths[name], say(request, each)) for name, each in zip(images, CAPTIONS, strict=True)],
-                f"{table}\n\nThe largest face, aligned to {FACE_SIZE} px. Degraded by: {told}.",
+                f"{table}\n\n{told}",
             ]
 
 

@@ -24,7 +24,8 @@ from starlette.responses import JSONResponse, Response
 from pfr_core.errors import InputError
 
 from .limits import Limits
-from .sessions import Sessions
+from .sessions import CALL, Sessions
+from .texts import translated
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -137,6 +138,8 @@ class Door:
             await self._upload(request, receive, answer)
         elif request.method == "POST" and path == "login":
             await self._login(request, receive, answer)
+        elif request.method == "POST" and path.startswith("mcp"):
+            await self._tool(request, receive, answer)
         elif request.method == "POST":
             await self._post(request, path, receive, answer)
         elif listens := self._listens(request, path):
@@ -148,14 +151,14 @@ class Door:
     def _refusal(self, request: Request, path: str) -> Response | None:
         host = request.headers.get("host", "")
         if not self.hosts.know(host):
-            return _refused(421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
+            return _refused(request, 421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return _refused(403, "Requests from other web sites are refused.")
+            return _refused(request, 403, "Requests from other web sites are refused.")
         if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return _refused(403, "Requests from other web sites are refused.")
+            return _refused(request, 403, "Requests from other web sites are refused.")
         if path.startswith(CLOSED):
-            return _refused(404, "Not found.")
+            return _refused(request, 404, "Not found.")
         return None
 
     def _listens(self, request: Request, path: str) -> str | None:
@@ -173,11 +176,11 @@ class Door:
         room = all_of_them - await asyncio.to_thread(self.sessions.bytes_on_disk) - self._uploading
         if announced > one:
             text = f"{announced / 1e6:.0f} MB at once; the limit is {self.limits.max_session_mb:g} MB (max_session_mb)."
-            await _refused(413, text)(request.scope, receive, send)
+            await _refused(request, 413, text)(request.scope, receive, send)
             return
         if announced > room or room <= 0:
             text = f"The server holds all the files it may ({self.limits.max_server_mb:g} MB, max_server_mb). Try again later."
-            await _refused(507, text)(request.scope, receive, send)
+            await _refused(request, 507, text)(request.scope, receive, send)
             return
         taken, answered = 0, False
 
@@ -200,7 +203,7 @@ class Door:
             await self.app(request.scope, counted, answer)
         except ClientDisconnect:
             if not answered:
-                await _refused(413, "More was sent than the server takes.")(request.scope, receive, send)
+                await _refused(request, 413, "More was sent than the server takes.")(request.scope, receive, send)
         finally:
             self._uploading -= taken
 
@@ -211,7 +214,7 @@ class Door:
         pause = wrong.pause(now)
         if pause > 0:
             text = f"Too many wrong logins; try again in {math.ceil(pause)} seconds."
-            await _refused(429, text, {"Retry-After": str(math.ceil(pause))})(request.scope, receive, send)
+            await _refused(request, 429, text, {"Retry-After": str(math.ceil(pause))})(request.scope, receive, send)
             return
         # Counted before it is answered, or many at once would all pass.
         wrong.count, wrong.last = wrong.count + 1, now
@@ -241,7 +244,7 @@ class Door:
                     f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
                     "(max_waiting_each). Wait for one of them."
                 )
-                await _refused(429, text)(request.scope, receive, send)
+                await _refused(request, 429, text)(request.scope, receive, send)
                 return
             paths = [*_paths(content)]
             self.sessions.touch(paths)
@@ -249,6 +252,22 @@ class Door:
                 with suppress(InputError):
                     self.sessions.hold(session, paths)
         await self.app(request.scope, _replay(body, receive), send)
+
+    async def _tool(self, request: Request, receive: Receive, send: Send) -> None:
+        """Let a tool be called over MCP: Gradio's own client then asks for the work, and its request has the caller's headers."""
+        body = await self._limited_body(request, receive, send)
+        if body is None:
+            return
+        with self.sessions.calling() as call:
+
+            async def watched() -> Message:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    self.sessions.hang_up(call)
+                return message
+
+            headers = [*request.scope["headers"], (CALL.encode(), call.encode())]
+            await self.app({**request.scope, "headers": headers}, _replay(body, watched), send)
 
     async def _limited(self, request: Request, receive: Receive, send: Send) -> None:
         body = await self._limited_body(request, receive, send)
@@ -265,7 +284,7 @@ class Door:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > LARGEST_BODY:
-                await _refused(413, f"A request may have {LARGEST_BODY:,} bytes.")(request.scope, receive, send)
+                await _refused(request, 413, f"A request may have {LARGEST_BODY:,} bytes.")(request.scope, receive, send)
                 return None
         return body
 
@@ -293,8 +312,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _refused(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"detail": text, "error": text}, status, headers)
+def _refused(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    told = translated(request.headers, text)
+    return JSONResponse({"detail": told, "error": told}, status, headers)
 
 
 def _address(request: Request) -> str:

@@ -6,14 +6,16 @@ of any exception. Both are settled here for every event there is, so that no tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 
 from pfr_core.errors import InputError
 
 from .context import Context
+from .door import PREFIX
 
 UPLOADS = (gr.File, gr.Image, gr.Video)
 """Components to which a visitor may give a file."""
@@ -36,7 +38,7 @@ class GuardedBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not looked in
                 self._check(function.inputs, inputs, request)
             return await super().process_api(block_fn, inputs, state, request, **settings)
         except Exception as error:
-            raise self.context.page_error(error) from error
+            raise self.context.page_error(error, request) from error
 
     def _check(self, blocks: list[Any], values: list[Any], request: Any) -> None:
         """Refuse file data that is no upload, or where no upload belongs.
@@ -48,6 +50,9 @@ class GuardedBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not looked in
             files = list(_files(value))
             takes = isinstance(block, UPLOADS)
             name = getattr(block, "label", None) or "This input"
+            if takes:
+                _name_by_path(value, getattr(request, "headers", None) or {})
+                files = list(_files(value))
             if files and not takes:
                 raise InputError(f"{name}: a file is given where a value belongs.")
             if takes and not _is_upload(value):
@@ -55,6 +60,17 @@ class GuardedBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not looked in
             if any("://" in file for file in files):
                 raise InputError(f"{name}: upload a file; addresses are not fetched.")
             self.context.sessions.hold(getattr(request, "session_hash", None), files)
+
+
+def _name_by_path(value: Any, headers: Mapping[str, str]) -> None:
+    """Put the path of an upload in place of its address on this server, which is what tools get of it."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict) and isinstance(item.get("path"), str):
+            address = urlsplit(item["path"])
+            _, shown, path = address.path.partition(f"{PREFIX}/file=")
+            if shown and address.scheme in ("http", "https") and address.netloc == headers.get("host"):
+                item["path"] = unquote(path)
+                item.pop("url", None)
 
 
 def _is_upload(value: Any) -> bool:

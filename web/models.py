@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,8 @@ class ModelMenu:
     def __init__(self, context: Context) -> None:
         self.context = context
         models = list(context.engine.models)
-        self.menu = gr.Dropdown(choices(context), value=models[0], label=text("model"), filterable=False)
+        self.menu = gr.Dropdown(models, value=models[0], label=text("model"), filterable=False)
+        context.menus[self.menu] = partial(choices, context)
         self.licence = gr.Markdown("", elem_classes="licence", container=False)
         self.controls = context.controls(*OF_MODELS)
         for component, state in zip(self.controls.values(), self._states(models[0]), strict=True):
@@ -43,19 +45,20 @@ class ModelMenu:
         return [gr.update(visible=name in has, value=specs(RestoreOptions)[name].default) for name in OF_MODELS]
 
 
-def choices(context: Context) -> list[tuple[str, str]]:
+def choices(context: Context, request: gr.Request) -> list[tuple[str, str]]:
     """Return what a menu of the models shows, and their names."""
-    facts = [(model, summary(context, model)) for model in context.engine.models]
+    facts = [(model, summary(context, request, model)) for model in context.engine.models]
     return [(f"{model} ({what})" if what else model, model) for model, what in facts]
 
 
-def summary(context: Context, model: str) -> str:
+def summary(context: Context, request: gr.Request, model: str) -> str:
     """Return size and download of a model in a few words; nothing if it cannot be used."""
     try:
         facts = context.engine.facts(model)
     except PFRError:
         return ""
-    return f"{facts.size} px" + (f", {facts.bytes / 1e6:.0f} MB, downloaded when first used" if facts.bytes else "")
+    size = f"{facts.size} px"
+    return f"{size}, {say(request, 'model_download', size=f'{facts.bytes / 1e6:.0f}')}" if facts.bytes else size
 
 
 def licence(context: Context, request: gr.Request, model: str) -> str:
@@ -63,4 +66,4 @@ def licence(context: Context, request: gr.Request, model: str) -> str:
     try:
         return say(request, "weights", name=model, licence=context.engine.facts(model).licence)
     except PFRError as error:
-        return say(request, "weights_unusable", name=model, why=context.page_error(error).message)
+        return say(request, "weights_unusable", name=model, why=context.page_error(error, request).message)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,13 +11,13 @@ from .batch import BatchTab
 from .compare import CompareTab
 from .context import PRIVATE, Context
 from .degrade import DegradeTab
+from .gallery import FOLDER, Example
 from .guard import GuardedBlocks
 from .models import licence
 from .photo import ASSETS, PhotoTab
 from .texts import say, text, words
 from .video import VideoTab
 
-EXAMPLES = Path(__file__).resolve().parent / "examples"
 # System fonts: the page asks no other server for anything.
 THEME = gr.themes.Soft(
     primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -28,15 +26,15 @@ CSS = (ASSETS / "page.css").read_text("utf-8")
 HEAD = f"<script>{(ASSETS / 'names.js').read_text('utf-8')}</script>"
 
 
-def build_page(context: Context) -> gr.Blocks:
-    """Return the page, not yet served."""
+def build_page(context: Context, shown: list[Example]) -> gr.Blocks:
+    """Return the page, not yet served, with a gallery of these examples."""
     title = words("en")["title"]
     with GuardedBlocks(context, title=title, analytics_enabled=False) as page:
         Api(context)  # first, so that the endpoints get their names, which events of the page would take otherwise
         gr.Markdown(f"# {title}", elem_id="title")
         notice = gr.Markdown(words("en")["notice"], elem_id="notice")
         with gr.Tab(text("tab_photo")):
-            PhotoTab(context, [_served(context, "astronaut_degraded.jpg")])
+            PhotoTab(context, shown)
         with gr.Tab(text("tab_batch")):
             BatchTab(context)
         with gr.Tab(text("tab_clip")):
@@ -44,13 +42,13 @@ def build_page(context: Context) -> gr.Blocks:
         with gr.Tab(text("tab_compare")):
             CompareTab(context)
         with gr.Tab(text("tab_degrade")):
-            DegradeTab(context, EXAMPLES / "astronaut.jpg")
+            DegradeTab(context, FOLDER / "astronaut.jpg")
         small_print = gr.Markdown("", elem_id="small-print")
 
         def opened(request: gr.Request) -> list[Any]:
             context.sessions.page_opened(request.session_hash)
             told = [_notice(context, request), _small_print(context, request)]
-            return [*told, *(gr.Dropdown(choices=choices(request, name, values)) for name, values in context.menus.values())]
+            return [*told, *(gr.update(choices=choices(request)) for choices in context.menus.values())]
 
         def closed(request: gr.Request) -> None:
             context.sessions.page_closed(request.session_hash)
@@ -58,19 +56,6 @@ def build_page(context: Context) -> gr.Blocks:
         page.load(opened, None, [notice, small_print, *context.menus], queue=False, show_progress="hidden", **PRIVATE)
         page.unload(closed)
     return page
-
-
-def choices(request: gr.Request, name: str, values: list[str]) -> list[tuple[str, str]]:
-    """Return what a menu shows in the visitor's language, and what it means."""
-    known = {value: f"choice_{name}_{value}" for value in values}
-    return [(say(request, key) if key in words("en") else value, value) for value, key in known.items()]
-
-
-def _served(context: Context, name: str) -> Path:
-    """Return a copy of an example where the page may serve it."""
-    folder = context.sessions.root / "own"
-    folder.mkdir(exist_ok=True)
-    return Path(shutil.copy(EXAMPLES / name, folder / name))
 
 
 def _notice(context: Context, request: gr.Request) -> str:

@@ -22,14 +22,15 @@ from pfr_core.support.notice import Notice
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
+from .gallery import NAMES, Example
 from .models import ModelMenu
 from .sessions import Session
 from .texts import LANGUAGES, say, text, words
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 STAGE_WORDS = (
-    "drop", "choose", "drop_hint", "example", "before", "after", "photo_before", "photo_after", "border", "face", "faces",
-    "leave_out", "take_in",
+    "drop", "choose", "drop_hint", "examples_hint", *NAMES.values(), "before", "after", "photo_before", "photo_after", "border",
+    "face", "faces", "leave_out", "take_in",
 )  # fmt: skip
 MOST_PAIRS = 24
 """Faces shown one by one below the settings (ours)."""
@@ -111,10 +112,10 @@ class PhotoTab:
 
     Args:
         context: of the page.
-        examples: photos to try, among the files that the page may serve.
+        examples: photos to try.
     """
 
-    def __init__(self, context: Context, examples: list[Path]) -> None:
+    def __init__(self, context: Context, examples: list[Example]) -> None:
         self.context = context
         self._lock, self._recent = threading.Lock(), list[weakref.ref[OpenPhoto]]()
         with gr.Row(equal_height=False):
@@ -122,7 +123,9 @@ class PhotoTab:
                 self.stage = gr.HTML(
                     value={}, html_template='<div class="stage"></div>', js_on_load=(ASSETS / "stage.js").read_text("utf-8"),
                     apply_default_css=False, elem_id="stage",
-                    examples=[{"file": str(each), "label": "example"} for each in examples],
+                    examples=[
+                        {"file": str(each.photo), "result": str(each.result), "label": each.label} for each in examples
+                    ],
                     words={language: {name: words(language)[name] for name in STAGE_WORDS} for language in LANGUAGES},
                 )  # fmt: skip
                 with gr.Row(elem_id="bar", visible=False) as self.bar:
@@ -249,7 +252,7 @@ class PhotoTab:
                 if stage == "restore":
                     progress((done, total), desc=say(request, "restoring"), unit=say(request, "unit_faces"))
 
-            self.context.fetch(model, job, progress)
+            self.context.fetch(request, model, job, progress)
             with self.context.engine.use(model) as restorer:
                 work = state.work_with(model, restorer, photo)
                 included = [state.faces[number] for number in sorted(state.included)]
@@ -288,7 +291,7 @@ class PhotoTab:
         with self.context.job(request) as job, job.session.lock:
             session, state = job.session, self._photo_of(job.session)
             if state.work is None:
-                raise InputError(say(request, "nothing_yet"))
+                raise InputError("Nothing is restored yet.")
             options = self.context.options(blend)
             photo = self._read(state)
             self.context.limits.check_scale(photo, options.scale)

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,8 @@ from .memory import give_back
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
+CALL = "x-pfr-call"
+"""Header of the requests behind a call of a tool: which call it is."""
 LEFT, NEVER_HEARD = 2.0, 60.0
 """Seconds until a job ends to whose result nobody listens any more, and until one to which nobody ever did (ours)."""
 
@@ -88,10 +90,13 @@ class Job:
         session: the visitor's.
         request: the id of the request that asked for it.
         seconds: how long it may take.
+        hung_up: tells whether the caller has left, where the session is that of many.
     """
 
-    def __init__(self, session: Session, request: str | None, seconds: float) -> None:
-        self.session, self.request, self.seconds = session, request, seconds
+    def __init__(
+        self, session: Session, request: str | None, seconds: float, hung_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.session, self.request, self.seconds, self._hung_up = session, request, seconds, hung_up
         self._started = time.monotonic()
 
     @property
@@ -105,6 +110,7 @@ class Job:
             self.session.stop.is_set()
             or self.request in self.session.cancelled
             or self.is_late
+            or self._hung_up()
             or self.session.has_left(self._started)
         )
 
@@ -131,6 +137,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._permanent: set[Path] = set()
+        self._calls: set[str] = set()
         threading.Thread(target=self._sweep_regularly, name="pfr-demo-sweeper", daemon=True).start()
 
     def keep_forever(self, paths: Iterable[Path]) -> None:
@@ -167,6 +174,8 @@ class Sessions:
                 place = self.root / path.relative_to(self.root).parts[0]
                 if place.name.startswith(PREFIX) and place != session.folder:
                     raise InputError(f"{path.name}: this file is not yours; upload a file of your own.")
+                if not session.has_page:  # a program may go on for days: what it sent long ago may go
+                    session.uploads = {each for each in session.uploads if _is_younger(each, time.time() - self.keep)}
                 total = sum(each.stat().st_size for each in {*session.uploads, path} if each.is_file())
                 if total > self.max_mb * 1e6:
                     raise InputError(
@@ -188,6 +197,24 @@ class Sessions:
                 session.listeners -= 1
                 session.heard = time.monotonic()
                 session.last_used = time.time()
+
+    @contextmanager
+    def calling(self) -> Iterator[str]:
+        """Yield a name for the call of a tool, which lasts as long as the block or until :meth:`hang_up`."""
+        call = secrets.token_hex(16)
+        self._calls.add(call)
+        try:
+            yield call
+        finally:
+            self.hang_up(call)
+
+    def hang_up(self, call: str) -> None:
+        """Note that nobody waits for the result of a call any more."""
+        self._calls.discard(call)
+
+    def has_hung_up(self, call: str | None) -> bool:
+        """Tell whether the caller of a tool has left; whoever is none has not."""
+        return call is not None and call not in self._calls
 
     def cancel(self, key: object, request: str) -> None:
         """End one request of a visitor."""
@@ -259,6 +286,13 @@ class Sessions:
                 self.sweep()
             except OSError as error:  # a file that vanished or is in use; the next sweep tries again
                 log.warning("could not delete temporary files: %s", error)
+
+
+def _is_younger(file: Path, limit: float) -> bool:
+    try:
+        return file.lstat().st_ctime >= limit
+    except OSError:  # gone
+        return False
 
 
 def _delete_old(place: Path, held: set[Path], limit: float) -> None:

@@ -25,7 +25,7 @@ from .controls import BLEND, SEARCH
 from .jobs import connect_job
 from .models import ModelMenu
 from .sessions import Job
-from .texts import say, text
+from .texts import say, text, translated
 
 FARTHEST_PREVIEW = 50
 """Frames before the one that is shown first: each must be decoded (ours)."""
@@ -112,8 +112,8 @@ class VideoTab:
     def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
         """Restore one frame, from the middle of a short clip, and show it before and after."""
         with self.context.job(request) as job:
-            source = self._source(request, path)
-            self.context.fetch(model, job)
+            source = self._source(path)
+            self.context.fetch(request, model, job)
             chosen, _ = self._options(options)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
             frame = next(islice(Clip(source).frames(), number, None))
@@ -134,12 +134,12 @@ class VideoTab:
     ) -> list[Any]:
         """Follow the faces through the clip, and show them."""
         with self.context.job(request, armed=True) as job:
-            source = self._source(request, path)
+            source = self._source(path)
             self._accept(source)
             try:
                 followed = self._follow(request, source, *self._options(options), job, progress)
             except Cancelled:
-                return [*_no_people(), f"**{job.why}**"]
+                return [*_no_people(), f"**{translated(request.headers, job.why)}**"]
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)
             folder = job.session.new_folder()
@@ -167,9 +167,9 @@ class VideoTab:
     ) -> list[Any]:
         """Restore the clip."""
         with self.context.job(request, armed=True) as job:
-            source = self._source(request, path)
+            source = self._source(path)
             self._accept(source)
-            self.context.fetch(model, job, progress)
+            self.context.fetch(request, model, job, progress)
             chosen, clip = self._options(options)
             folder = job.session.new_folder()
             try:
@@ -178,7 +178,7 @@ class VideoTab:
                 if followed.shown:
                     found = found.only(int(number) for number in picked)
                     if not found.tracks and followed.tracks.tracks:
-                        raise InputError(say(request, "clip_none_picked"))
+                        raise InputError("Choose at least one face.")
                 with self.context.engine.use(model) as restorer:
                     result = restore_clip(
                         restorer, source, folder / f"{source.stem}_restored.mp4", options=chosen, clip=clip, found=found,
@@ -186,7 +186,7 @@ class VideoTab:
                     )  # fmt: skip
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
-                told = f"**{job.why}** {say(request, 'clip_kept_nothing')}"
+                told = f"**{translated(request.headers, job.why)}** {say(request, 'clip_kept_nothing')}"
                 return [None, told, gr.DownloadButton(value=None, interactive=False)]
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -228,9 +228,9 @@ class VideoTab:
         own = {name: options.pop(name) for name in names(ClipOptions, "") if name in options}
         return self.context.options({**options, "only_bad_faces": False}), ClipOptions(**own)
 
-    def _source(self, request: gr.Request, path: str | None) -> Path:
+    def _source(self, path: str | None) -> Path:
         if path is None:
-            raise InputError(say(request, "clip_none"))
+            raise InputError("Choose a clip first.")
         return Path(path)
 
     def _accept(self, path: Path) -> ClipInfo:

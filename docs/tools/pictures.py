@@ -24,7 +24,7 @@ PICTURES = ROOT / "docs" / "pictures"
 HEAD = (104, 10, 344, 250)  # of the example photograph
 NODES = (42, 80, 1262, 750)  # of the screenshot of a graph
 SIDE, GAP = 320, 10
-VIEW = {"width": 1280, "height": 1160}
+VIEW = {"width": 1280, "height": 900}
 
 
 def front(target: Path) -> None:
@@ -53,11 +53,9 @@ def page(target: Path) -> None:
             view = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
             view.set_default_timeout(180_000)
             view.goto(address)
-            view.set_input_files("#photo input[type=file]", ROOT / "web" / "examples" / "astronaut_degraded.jpg")
-            view.get_by_text("face found").first.wait_for()
-            view.click("#restore")
-            view.wait_for_function("document.querySelector('#told').innerText.includes('restored')")
-            view.wait_for_timeout(2000)  # for the slider's pictures
+            view.set_input_files("#stage .chooser", ROOT / "web" / "examples" / "astronaut_degraded.jpg")
+            view.locator("#download").wait_for()
+            view.wait_for_timeout(2000)  # until the progress has faded
             view.evaluate("window.scrollTo(0, 0)")
             shot = Path(folder) / "page.png"
             view.screenshot(path=shot)

@@ -41,7 +41,8 @@ def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
 def test_the_menu_tells_size_licence_and_download(context: Context) -> None:
     menu = ModelMenu(context)
     assert [value for _, value in menu.menu.choices] == ["tiny", "codeformer", "gfpgan-1.4"]
-    assert summary(context, "tiny") == "16 px" and summary(context, "codeformer") == "512 px, 377 MB, downloaded when first used"
+    assert summary(context, VISITOR, "tiny") == "16 px"
+    assert summary(context, VISITOR, "codeformer") == "512 px, 377 MB, downloaded when first used"
     assert licence(context, VISITOR, "tiny") == "Weights `tiny`: none of note"
     assert REGISTRY["gfpgan-1.4"].licence in licence(context, VISITOR, "gfpgan-1.4")
     assert not menu.controls["fidelity"].visible
@@ -70,7 +71,7 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     progress: Any = lambda done, **more: seen.append((done, more["desc"]))  # noqa: E731
     _, told, *_ = tab.restore(VISITOR, "gfpgan-1.4", progress)
     assert (tmp_path / "cache" / tiny_model.name).is_file() and seen[0][1] == "Downloading gfpgan-1.4"
-    assert summary(Context(Engine({"gfpgan-1.4": "gfpgan-1.4"}), context.sessions, Limits()), "gfpgan-1.4") == "512 px"
+    assert summary(Context(Engine({"gfpgan-1.4": "gfpgan-1.4"}), context.sessions, Limits()), VISITOR, "gfpgan-1.4") == "512 px"
     assert "2 of 2 faces restored" in told
 
 
@@ -88,7 +89,7 @@ def test_a_model_that_cannot_be_read_is_offered_without_facts(tmp_path: Path) ->
     with gr.Blocks():
         context = Context(Engine(models, detector="builtin", device="cpu"), sessions, Limits())
         for menu in (ModelMenu(context).menu, CompareTab(context).models):
-            assert menu.choices == [("default (256 px)", "default"), ("gone", "gone")]
+            assert context.menus[menu](VISITOR) == [("default (256 px)", "default"), ("gone", "gone")]
 
 
 def test_the_comparison(context: Context) -> None:

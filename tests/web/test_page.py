@@ -38,6 +38,7 @@ pytest.importorskip("av")
 from gradio_client import Client, handle_file
 
 from tests.hostile_page import attack
+from web.gallery import NAMES
 
 from ..clip_files import make_clip, pictures
 from .test_parts import make_zip
@@ -537,7 +538,8 @@ def test_degrade_and_restore_in_the_browser(page: Any) -> None:
 def test_no_file_is_left_behind(server: Server) -> None:
     """After all the visitors of the tests above, only the page's own examples are there."""
     deadline = time.monotonic() + 120
-    while left := {path.name for path in server.files()} - {"astronaut.jpg", "astronaut_degraded.jpg"}:
+    own = {"astronaut.jpg", *NAMES, *(f"{Path(name).stem}_result.jpg" for name in NAMES)}
+    while left := {path.name for path in server.files()} - own:
         assert time.monotonic() < deadline, left
         time.sleep(0.5)
     assert not list(server.root.glob("session-*"))

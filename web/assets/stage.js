@@ -55,13 +55,19 @@ document.addEventListener("paste", (event) => {
 });
 
 function empty() {
-    const examples = props.examples.map(({ file, label }) =>
-        make("button", { type: "button", class: "example", onclick: () => trigger("upload", { path: file }) },
-            make("img", { src: address(file), alt: "" }), make("span", {}, words[label])));
+    const examples = props.examples.map(({ file, result, label }) => {
+        const plain = (event) => { // the result is not made yet
+            event.target.removeEventListener("error", plain);
+            event.target.src = address(file);
+        };
+        return make("button", { type: "button", class: "example", onclick: () => trigger("upload", { path: file }) },
+            make("img", { src: address(result), alt: "", onerror: plain }), make("span", {}, words[label]));
+    });
     content.replaceChildren(make("div", { class: "drop" },
         make("p", { class: "large" }, words.drop),
         make("button", { type: "button", class: "primary", id: "choose", onclick: () => chooser.click() }, words.choose),
         make("p", { class: "hint" }, words.drop_hint),
+        make("p", { class: "hint" }, words.examples_hint),
         make("div", { class: "examples" }, ...examples)));
 }
 
