@@ -24,6 +24,7 @@ import ray.data
 from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from ..errors import InputError, PFRError
@@ -127,7 +128,10 @@ def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manif
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     weights, summary, started = ray.put(Weights.gather(recipe)), Summary(Counter(), 0, 0.0), time.monotonic()
-    deaths = Deaths.options(num_cpus=0).remote()  # type: ignore[attr-defined]
+    here = NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )  # no other machine may take it along
+    deaths = Deaths.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     manifest.begin(choices)
     bar = tqdm(total=len(tasks), unit="photo", smoothing=0.05, disable=not sys.stderr.isatty())
     try:
