@@ -122,8 +122,9 @@ class PFRDetectFaces:
         widgets, frames = inputs.options(values), Frames(image)
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
         regions, boxes_given = _masks(region, image), _boxes(given, len(frames))
+        height, width = image.shape[1:3]
         if segs is not None:
-            found_before = boxes_of(segs, image.shape[1:3])
+            found_before = boxes_of(segs, (height, width))
             boxes_given = [[*(each or ()), *found_before] for each in boxes_given]
         chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
         picker: list[dict[str, Any]] = []
@@ -139,11 +140,11 @@ class PFRDetectFaces:
                 previews.append(to_float(annotate(to_uint8(np.nan_to_num(frame[..., :3])), found.faces, found.numbers)))
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
                     picker = [_picker(frame, found, number, len(frames))]
-        every = Faces(chosen, *image.shape[1:3])
+        every = Faces(chosen, height, width)
         boxes = [[_box(face) for face in faces] for faces in chosen]
-        whole = {"x": 0, "y": 0, "width": image.shape[2], "height": image.shape[1]}
+        whole = {"x": 0, "y": 0, "width": width, "height": height}
         first = next((box for each in boxes for box in each), whole)
-        segs = as_segs(frames[0], chosen[0]) if chosen else (image.shape[1:3], [])
+        segs = as_segs(frames[0], chosen[0]) if chosen else ((height, width), [])
         result = (every, previews.result(image[..., :3]), masks, every.count, boxes, first, segs)
         return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": result}
 
