@@ -67,7 +67,7 @@ class RestoreOptions:
     )
     fidelity: float = option(
         0.5,
-        "of models that have it (default, codeformer): 0 gives the most detail, 1 keeps the most of the input",
+        "of models that have it (codeformer, default): 0 gives the most detail, 1 keeps the most of the input",
         0.0,
         1.0,
         group=NETWORK,

@@ -67,6 +67,8 @@ def describe_jpeg(data: bytes) -> str:
     if not frames or not _last_scan(data)[0]:
         return "it ends before any picture data"
     marker, content = frames[0]
+    if len(content) < 6:  # bits, height, width, components
+        return "the segment with its size is cut short"
     if content[1:3] == b"\0\0":
         return "its height is stated as 0"
     if marker not in _READ or content[0] != 8:

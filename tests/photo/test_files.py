@@ -1084,3 +1084,12 @@ def test_sixteen_bit_png_with_a_transparent_colour(tmp_path: Path, gray: bool) -
     photo = read_photo(tmp_path / "b.png")
     np.testing.assert_array_equal(photo.pixels[..., :3], pixels)
     assert photo.pixels[2, 3, 3] == 0 and (photo.pixels[..., 3] == 65535).sum() == 29
+
+
+def test_a_frame_without_content_is_told(tmp_path: Path) -> None:
+    data = bytearray(sample("jpeg"))
+    start = data.index(b"\xff\xc0")
+    data[start + 2 : start + 4] = b"\0\2"  # a length that leaves nothing
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.jpg.*its size is cut short"):
+        read_photo(tmp_path / "a.jpg")

@@ -89,7 +89,7 @@ def test_a_model_that_cannot_be_read_is_offered_without_facts(tmp_path: Path) ->
     with gr.Blocks():
         context = Context(Engine(models, detector="builtin", device="cpu"), sessions, Limits())
         for menu in (ModelMenu(context).menu, CompareTab(context).models):
-            assert context.menus[menu](VISITOR) == [("default (256 px)", "default"), ("gone", "gone")]
+            assert context.menus[menu](VISITOR) == [("default (512 px)", "default"), ("gone", "gone")]
 
 
 def test_the_comparison(context: Context) -> None:
