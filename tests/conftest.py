@@ -45,8 +45,11 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Path:
     """Return the file of a tiny network with random weights."""
+    import torch
+
     from pfr_core import PFR, PFRConfig, save_model
 
+    torch.manual_seed(1)  # how much a random network changes is chance, too
     path = tmp_path / "tiny.safetensors"
     save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance={}, licence="none of note")
     return path

@@ -290,6 +290,7 @@ def test_a_small_face_is_restored_at_its_own_size() -> None:
     assert (result.image - image)[inside] == pytest.approx(0.1, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amplitude", [0.05, 0.15])
 def test_a_large_face_keeps_its_own_detail(amplitude: float) -> None:
     """Five times larger than the crop: checker noise that the crop cannot hold is still there, to the last bit of it."""
@@ -378,6 +379,7 @@ def test_a_gray_photo_on_a_coloured_background_takes_the_network_s_colours() -> 
 # --- strength, overlap, colour ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(strength=st.floats(0.01, 1), kind=st.sampled_from(["float32", "uint16", "uint8"]), faces=FACES)
 def test_strength_is_linear(strength: float, kind: str, faces: list[Face]) -> None:
@@ -629,6 +631,7 @@ def test_an_empty_batch(options: Any) -> None:
     assert result.image.shape == (0, 3, 64, 64) and result.mask.shape == (0, 64, 64) and result.faces == []
 
 
+@pytest.mark.slow
 def test_a_face_alone_is_the_same_face_among_eight() -> None:
     image = photo(200, 400)
     faces = [face_for(40 + 45 * n, 60 + 10 * n, 40 + 3 * n, 12 * n) for n in range(8)]
@@ -657,6 +660,7 @@ def out_of_memory_above(limit: int, error: type[BaseException] = torch.OutOfMemo
     return restorer_of(change, batch_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
 @pytest.mark.parametrize(("limit", "batches"), [(3, [8, 4, 2, 2, 2, 2, 2]), (5, [8, 4, 4, 2]), (1, [8, 4, 2] + [1] * 10)])
 def test_out_of_memory_halves_the_batch(limit: int, batches: list[int], error: type[BaseException]) -> None:

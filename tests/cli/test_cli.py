@@ -196,6 +196,7 @@ def test_restore_names_a_photo_that_has_other_faces_than_asked_for(tmp_path: Pat
     assert (out / "a.png").read_bytes() == faceless.read_bytes() and "no face [9]" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     command = [sys.executable, "-m", "pfr_core", "weights", "list"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -552,6 +553,7 @@ def inside(box: list[float], shape: tuple[int, ...], grow: float) -> np.ndarray:
     return (x >= left - margin) & (x <= right + margin) & (y >= top - margin) & (y <= bottom + margin)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_detect_lists_what_restore_can_be_told(
     tmp_path: Path, model: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -313,6 +313,7 @@ def test_a_model_is_fetched_by_its_name(
         load_face_model(path)
 
 
+@pytest.mark.slow
 def test_evaluate_takes_any_model_and_refuses_to_ablate_it(
     files: Files, shared_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def film(count: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy((0.1 + 0.8 * still + rng.normal(0, 0.02, (count, 64, 96, 3))).clip(0, 1).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_frames_are_restored_where_the_face_is_and_batches_go_on(node: Any) -> None:
     frames = film(12)
     image, mask, faces, count = node("PFRRestoreClip")(image=frames)["result"]

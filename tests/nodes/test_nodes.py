@@ -123,6 +123,7 @@ def test_a_broken_model_is_named(run: Any) -> None:
         run("LoadModel", device="cpu", dtype="fp16")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("detector_weights")
 def test_one_node_the_steps_and_the_command_give_the_same_picture(run: Any, photo: torch.Tensor, tmp_path: Path) -> None:
     model, size = run("LoadModel", dtype="fp32")
@@ -517,6 +518,7 @@ def test_the_loader_shows_the_licence(run: Any) -> None:
     assert run.show("LoadModel", model="small.safetensors", dtype="fp32")["ui"]["text"] == ["Licence of small.safetensors: test"]
 
 
+@pytest.mark.slow
 def test_models_side_by_side(run: Any) -> None:
     with Image.open(ROOT / "examples" / "two_faces.jpg") as picture:
         photo = torch.from_numpy(np.array(picture.convert("RGB"), np.float32) / 255)[None]

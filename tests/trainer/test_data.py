@@ -72,6 +72,7 @@ def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0.68 < seen.count("0") / len(seen) < 0.82
 
 
+@pytest.mark.slow
 def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once both drew from one stream: real faces never met motion blur, and each face had one angle for ever."""
     face = list_faces(faces, "train")[0]
@@ -243,6 +244,7 @@ def photos(shared_dir: Path, folder: Path) -> Path:
 OPTIONS = PrepareOptions(min_native=100, min_sharpness=1.0, max_out_of_photo=1.0, val_share=0.0, licence="test", workers=1)
 
 
+@pytest.mark.slow
 def test_prepare_makes_a_set_that_training_reads(
     shared_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, served: str
 ) -> None:

@@ -25,6 +25,7 @@ VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 PROGRESS: Any = lambda *done, **more: None  # noqa: E731
 
 
+@pytest.mark.slow
 def test_every_way_of_the_page_writes_in_the_quality_asked_for(tmp_path: Path) -> None:
     """Photo tab, batch tab and endpoint; without one as the command does."""
     model = tmp_path / "tiny.safetensors"
