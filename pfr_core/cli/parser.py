@@ -52,15 +52,12 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder; - is standard output"
     )
     parser.add_argument("--format", choices=FORMATS, help="of the results in a folder, or in a pipe; each photo's own without it")
-    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
     parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
     parser.add_argument(
         "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
     )
-    _add_writing(parser)
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
-    _add_setup(parser)
-    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
+    _add_restoring(parser)
     clips = parser.add_argument_group("clips")
     add_options(clips, ClipOptions)
     clips.add_argument("--strengths", nargs="+", metavar="N=S", help="strength of single faces by their numbers, say 0=1 2=0.4")
@@ -88,19 +85,19 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--actors", type=int, metavar="N", help="networks at once (default: as many as there is room for)")
     parser.add_argument("--gpus", type=float, metavar="G", help="GPUs for each network, 0.5 say (default: 1 if there are any)")
     parser.add_argument("--format", choices=PHOTO_FORMATS, help="of the results; each photo's own without it")
-    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
-    _add_writing(parser)
-    _add_setup(parser)
-    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
+    _add_restoring(parser)
     parser.set_defaults(work="bulk.run")
 
 
-def _add_writing(parser: argparse.ArgumentParser) -> None:
-    """Add how results are written."""
+def _add_restoring(parser: argparse.ArgumentParser) -> None:
+    """Add how photographs are restored and results are written."""
+    parser.add_argument("--aligned", action="store_true", help="the inputs are aligned square faces; restore them as a whole")
     parser.add_argument("--quality", type=int, metavar="Q", help="1-100, of JPEG, WebP, AVIF and HEIC; 95 or finer without")
     parser.add_argument(
         "--provenance", action=argparse.BooleanOptionalAction, default=True, help="record in the file that detail is synthesised"
     )
+    _add_setup(parser)
+    add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -48,6 +48,15 @@ def repeated(x: Tensor, times: int) -> Tensor:
     return x if times == 1 else F.interpolate(x, scale_factor=times, mode="nearest")
 
 
+def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how the columns, the rows and the diagonals of each 2x2 pixels of [B,C,H,W] differ, [B,C,H/2,W/2] each.
+
+    Haar's wavelet without its scale; H and W are even.
+    """
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    return a - b + c - d, a + b - c - d, a - b - c + d
+
+
 def normal_parameter(*shape: int, std: float = 1.0) -> nn.Parameter:
     """Return a parameter drawn from a normal distribution around 0.
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import EqualLinear
+from .layers import EqualLinear, haar
 
 SCALES = 4
 """Pixels of 1, 2, 4 and 8 across are compared with their neighbours."""
@@ -38,7 +38,11 @@ class Need(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        logit: Tensor = self.out(self.hidden(detail_statistics(x)))
+        return self.judge(detail_statistics(x))
+
+    def judge(self, statistics: Tensor) -> Tensor:
+        """Return the logit [B,1] of what :func:`detail_statistics` gave."""
+        logit: Tensor = self.out(self.hidden(statistics))
         return logit
 
 
@@ -48,14 +52,15 @@ def detail_statistics(x: Tensor) -> Tensor:
     At each scale, of the mean of the colours: the gradient's length, and the difference along diagonals, which JPEG drops first.
     """
     side = x.shape[-1]
-    y = x.float().mean(1)[:, round(TOP * side) : round(BOTTOM * side), round(LEFT * side) : round(RIGHT * side)]
+    middle = slice(round(TOP * side), round(BOTTOM * side)), slice(round(LEFT * side), round(RIGHT * side))
+    y = x.float().mean(1, keepdim=True)[:, :, middle[0], middle[1]]
     found = []
     for _ in range(SCALES):
-        y = y[:, : y.shape[1] // 2 * 2, : y.shape[2] // 2 * 2]
-        a, b, c, d = y[:, ::2, ::2], y[:, ::2, 1::2], y[:, 1::2, ::2], y[:, 1::2, 1::2]
-        for detail in (torch.hypot(a - b + c - d, a + b - c - d), (a - b - c + d).abs()):
+        y = y[..., : y.shape[-2] // 2 * 2, : y.shape[-1] // 2 * 2]
+        columns, rows, diagonals = haar(y)
+        for detail in (torch.hypot(columns, rows), diagonals.abs()):
             ordered = detail.flatten(1).sort(dim=1).values
             last = ordered.shape[1] - 1
             found.append(ordered[:, [round(q * last) for q in QUANTILES]])
-        y = F.avg_pool2d(y[:, None], 2)[:, 0]
+        y = F.avg_pool2d(y, 2)
     return torch.log(torch.cat(found, 1) + HALF_A_STEP)

@@ -70,7 +70,7 @@ def test_a_fit_tells_what_can_be_told() -> None:
     assert (need(torch.rand(2, 3, 64, 64)) > 0).all()  # until then every face gets the change
     fit(need, statistics[:500], degraded[:500], seed=1)
     with torch.no_grad():
-        said = need.out(need.hidden(statistics))[:, 0] > 0
+        said = need.judge(statistics)[:, 0] > 0
     assert (said[:500] == degraded[:500]).float().mean() > 0.97
     assert (said[500:] == degraded[500:]).float().mean() > 0.8
 

@@ -55,7 +55,7 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
     fit(net.need, statistics, degraded, seed)
     held, truth = _draw(data, "val", net.size, CHECKED, seed + 1)
     with torch.no_grad():
-        said = net.need.out(net.need.hidden(held))[:, 0] > 0
+        said = net.need.judge(held)[:, 0] > 0
     start = read_checkpoint(model)
     told = {**start.provenance, "need": {"faces": faces, "seed": seed}}
     save_model(net, out, provenance=told, licence=start.licence, dtype=torch.float16)

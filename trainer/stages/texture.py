@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from pfr_core.network import layers
 
 SLOPE = 0.2
 WIDTH = 64
@@ -66,8 +67,7 @@ class DetailDiscriminator(nn.Module):
 
 def haar(images: Tensor) -> Tensor:
     """Return the horizontal, vertical and diagonal detail of each 2x2 pixels [B,9,H/2,W/2] in [-8,8] of [B,3,H,W] in [-1,1]."""
-    a, b, c, d = rearrange(images.float(), "b c (h i) (w j) -> (i j) b c h w", i=2, j=2)
-    return 2 * torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], dim=1)
+    return 2 * torch.cat(layers.haar(images.float()), dim=1)
 
 
 def hinge_generator(logits: Sequence[Tensor]) -> Tensor:
