@@ -64,12 +64,12 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
 
 
 def check_borne(name: DTypeName, borne: Collection[DTypeName]) -> None:
-    """Refuse a precision in which a network does not work.
+    """Refuse a precision in which a network does not work, on whatever device; ``auto`` chooses one in which it does.
 
     Raises:
-        InputError: ``name`` is none of ``borne``.
+        InputError: ``name`` is neither ``auto`` nor one of ``borne``.
     """
-    if name not in borne:
+    if name != "auto" and name not in borne:
         raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
 
 
