@@ -57,6 +57,12 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
     )
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="photographs at once, each in a process (default: 1; for many on a CPU up to 4)",
+    )
     _add_restoring(parser)
     clips = parser.add_argument_group("clips")
     add_options(clips, ClipOptions)
