@@ -29,7 +29,7 @@ STAGES = ("read", "detect", "align", "restore", "paste", "write")
 """``restore`` is the network; reading and writing are done in memory."""
 
 SIDE, COPIED = 2048, 1 << 28
-"""Of the matrices and of the block of bytes by which the machine is judged (ours)."""
+"""Of the matrices and of the block of bytes by which the machine is judged."""
 
 
 @dataclass(frozen=True)
