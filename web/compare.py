@@ -31,8 +31,8 @@ class CompareTab:
                     list(context.engine.models), value=first, label=text("model"), elem_id="compare-models"
                 )
                 context.menus[self.models] = partial(choices, context)
-                options = context.controls("strength", "threshold", *OF_MODELS)
                 self.start = gr.Button(text("tab_compare"), variant="primary", size="lg", elem_id="compare-start")
+                options = context.controls("strength", "threshold", *OF_MODELS)
             with gr.Column(scale=7, min_width=320):
                 self.sheet = gr.Image(
                     label=text("compare_sheet"), type="filepath", format="png", interactive=False,
