@@ -177,6 +177,15 @@ def run_benchmark(options: argparse.Namespace) -> str:
     return benchmark(stage_config(build_parser().parse_args([options.stage, *options.options])), options.steps)
 
 
+def run_evaluate(options: argparse.Namespace) -> str:
+    """Run ``evaluate``: one of the paper's tables, or whatever is named."""
+    from .judge.evaluate import evaluate_command
+    from .judge.recipes import table_command
+
+    chosen_ones = EvaluateOptions(**chosen(options, EvaluateOptions))
+    return (table_command if chosen_ones.table else evaluate_command)(options.names, chosen_ones)
+
+
 def run(options: argparse.Namespace) -> str:
     """Run a command and return the text that it prints."""
     command = options.command
@@ -187,9 +196,7 @@ def run(options: argparse.Namespace) -> str:
     values = vars(options)
     values.pop("command")
     if command == "evaluate":
-        from .judge.evaluate import evaluate_command
-
-        return evaluate_command(options.names, EvaluateOptions(**chosen(options, EvaluateOptions)))
+        return run_evaluate(options)
     if command == "evaluate-detector":
         from .judge.detector import evaluate_detector_command
 

@@ -44,6 +44,8 @@ def evaluate_command(names: Sequence[str], options: EvaluateOptions) -> str:
         InputError: there is nothing to evaluate, or the set, the results or the cache do not fit; see each.
     """
     models, source = what_to_evaluate(names, options)
+    if options.write_pairs:
+        write_pairs(source, Path(options.write_pairs))
     found = evaluate(source, models, options)
     if options.grid:
         write_photo(options.grid, grid(found))
@@ -122,6 +124,14 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
         labelled |= optimised_for(method.training or {}, options.perceptual, options.identity)
     notes = notes_on(methods, records, source, judge)
     return Evaluation(source.caption, methods, records, scores, judge.by, labelled, protocol, notes)
+
+
+def write_pairs(source: Source, folder: Path) -> None:
+    """Write ``folder/degraded`` and ``folder/truths``, which ``--pairs`` reads, for programs that PFR does not run."""
+    for case in source.cases(probes=False):
+        write_photo(folder / "degraded" / f"{case.name}.png", case.given)
+        if case.truth is not None:
+            write_photo(folder / "truths" / f"{case.name}.png", case.truth)
 
 
 def refuse_lonely(source: Source, options: EvaluateOptions, paired: bool) -> None:

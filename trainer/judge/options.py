@@ -34,6 +34,7 @@ class EvaluateOptions:
         InputError: a value is out of range, or an option that has no effect beside another.
     """
 
+    table: int = option(0, "one of the paper's tables, with its own figures beside (0: none)", 0, 5)
     out: str = option("", "folder for results.json, results.csv and report.html; an interrupted evaluation in it goes on")
     grid: str = option("", "also write a picture: degraded | restored by each model | truth")
     grid_rows: int = option(8, "faces in it and in the report", 1, 1000)
@@ -44,6 +45,7 @@ class EvaluateOptions:
     unpaired: bool = option(False, "DATA is a folder of photographs without truths")
     align: bool = option(False, "with --unpaired: cut the largest face out of each")
     reference: str = option("", "folder of real faces for KID and FID (without: the truths)")
+    write_pairs: str = option("", "also write the degraded faces and their truths there, for other programs; --pairs reads them")
     results: tuple[str, ...] = option((), "NAME=FOLDER of results made elsewhere, whose files have the names of the pictures")
     fidelities: tuple[float, ...] = option((), "judge each model at each of these fidelities (without: as the product runs it)")
     ablate: bool = option(False, "also with every MMRB, and with the decoder's skips, zeroed")

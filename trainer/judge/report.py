@@ -47,7 +47,7 @@ def write(found: Evaluation, folder: Path, before: str = "") -> Path:
     Args:
         found: the evaluation.
         folder: where.
-        before: a Markdown table that stands first in the report.
+        before: HTML that stands first in the report.
 
     Raises:
         InputError: they cannot be written.
