@@ -142,10 +142,12 @@ def test_training_sets_are_read(name: str, count: int) -> None:
         assert eyes[0, 0] < eyes[1, 0] and (mouth[:, 1] > eyes[:, 1].max()).all() and np.ptp(face.boxes[:, 0]) > 0.05 * face.size
 
 
-def test_a_workflow_finds_its_nodes_inputs_and_outputs(pack: Any) -> None:
+@pytest.mark.parametrize(("name", "nodes"), [("1_restore", 2), ("2_step", 5), ("3_video", 2), ("4_crops", 3)])
+def test_a_workflow_finds_its_nodes_inputs_and_outputs(pack: Any, name: str, nodes: int) -> None:
     """Each node with the widgets of then in the order of then: ComfyUI's page gives values to widgets by their order."""
     seen = 0
-    for node in json.loads((OLDER / "workflow.json").read_text())["nodes"]:
+    (path,) = (OLDER / "workflows").glob(f"{name}*.json")
+    for node in json.loads(path.read_text())["nodes"]:
         if not node["type"].startswith("PFR"):
             continue
         seen += 1
@@ -161,7 +163,7 @@ def test_a_workflow_finds_its_nodes_inputs_and_outputs(pack: Any) -> None:
             kinds, options = declared[name]
             choices = kinds if isinstance(kinds, list) else options.get("options")
             assert value in choices if choices else options.get("min", value) <= value <= options.get("max", value), name
-    assert seen == 5
+    assert seen == nodes
 
 
 WIDGETS = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")

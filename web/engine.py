@@ -17,7 +17,7 @@ from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
 from pfr_core.models.download import obtain
 from pfr_core.models.load import load_face_model
-from pfr_core.models.registry import REGISTRY
+from pfr_core.models.registry import REGISTRY, dtypes_of
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
@@ -88,10 +88,10 @@ class Engine:
         with self._lock:
             yield self._detector
 
-    def find(self, image: Array, options: RestoreOptions) -> Found:
+    def find(self, image: Array, options: RestoreOptions, should_stop: Callable[[], bool]) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
-            return find_faces(self._detector, image, options)
+            return find_faces(self._detector, image, options, should_stop)
 
     def check_options(self, options: RestoreOptions) -> None:
         """Refuse what needs weights that are not here.
@@ -134,13 +134,14 @@ class Engine:
             should_stop: returning true ends the download with :class:`Cancelled`.
 
         Raises:
-            InputError: it would have to be downloaded, and the server was not started so.
+            InputError: it would have to be downloaded, and the server was not started so, or it does not bear the precision.
             WeightsError: it is not to be had.
         """
         source = self.models.get(model, "")
         if source in REGISTRY and on_disk(source) is None:
             if not self.downloads:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
+            resolve_dtype(self.dtype, self.device, dtypes_of(source))
             obtain(source, progress=progress, should_stop=should_stop)
 
     def compare(

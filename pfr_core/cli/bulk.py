@@ -8,9 +8,10 @@ from pathlib import PurePosixPath
 
 from ..bulk import check_packages
 from ..errors import InputError
-from ..models.registry import REGISTRY
+from ..models.registry import REGISTRY, dtypes_of
 from ..options import RestoreOptions, Setup
 from ..support.arguments import chosen
+from ..support.device import check_borne
 from ..support.files import write_text
 from .common import fetch_model
 from .restore import refuse_lacking, refuse_useless
@@ -54,6 +55,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     refuse_useless(arguments, {PurePosixPath(task.output).suffix for task in tasks})
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)
+    check_borne(setup.dtype, dtypes_of(setup.model))  # before it is downloaded; the devices are the cluster's
     fetch_model(setup.model)
     recipe = Recipe(setup, options, arguments.aligned, arguments.quality, arguments.provenance)
     choices = recipe.choices()

@@ -64,16 +64,21 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
 
 
 def check_borne(name: DTypeName, borne: Collection[DTypeName]) -> None:
-    """Refuse a precision in which a network does not work.
+    """Refuse a precision in which a network does not work, on whatever device; ``auto`` chooses one in which it does.
 
     Raises:
-        InputError: ``name`` is none of ``borne``.
+        InputError: ``name`` is neither ``auto`` nor one of ``borne``.
     """
-    if name not in borne:
+    if name != "auto" and name not in borne:
         raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
 
 
 @lru_cache(maxsize=1)
+def faces_at_once(device: torch.device) -> int:
+    """Return how many faces a network is best given together: a CPU is the slower for it, and hears a stop later."""
+    return 1 if device.type == "cpu" else 8
+
+
 def keep_memory() -> None:
     """Let the C library keep what it has freed, up to 2 GiB, where it can be told so (glibc).
 

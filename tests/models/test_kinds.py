@@ -255,10 +255,12 @@ def test_a_precision_that_a_published_model_does_not_bear_is_refused_before_its_
     aligned: Path, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish("codeformer", aligned)
+    (tmp_path / "list.txt").write_text(str(aligned))
     for command in (
         ["restore", str(aligned), "-o", str(tmp_path / "out"), "--model", "codeformer", "--dtype", "bf16"],
         ["compare", str(aligned), "--models", "default", "codeformer", "-o", str(tmp_path / "sheet.png"), "--dtype", "bf16"],
         ["export", "codeformer", "-o", str(tmp_path / "out.onnx"), "--dtype", "fp16"],
+        ["bulk", str(tmp_path / "list.txt"), str(tmp_path / "archive"), "--model", "codeformer", "--dtype", "fp16"],
     ):
         assert main(command) == 2
         assert "this network does not bear it; use fp32" in capsys.readouterr().err

@@ -75,6 +75,16 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     assert "2 of 2 faces restored" in told
 
 
+def test_a_precision_that_a_model_does_not_bear_is_refused_before_its_download(
+    publish: Callable[[str, Path], Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    publish("codeformer", tiny_model)
+    engine = Engine({"codeformer": "codeformer"}, detector="builtin", device="cpu", dtype="bf16", downloads=True)
+    with pytest.raises(InputError, match="this network does not bear it; use fp32"):
+        engine.fetch("codeformer", lambda done, total: None, lambda: False)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
     publish("gfpgan-1.4", tiny_model)
     tiny_model.write_bytes(b"another file by now")
