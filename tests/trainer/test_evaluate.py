@@ -22,8 +22,10 @@ from trainer.judge import evaluate as evaluating
 from trainer.judge import methods
 from trainer.judge.methods import INPUT
 from trainer.judge.options import EvaluateOptions
+from trainer.judge.paper import RECIPES
 from trainer.judge.sources import bicubic4
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = ("--size", "64", "--no-denoiser", "--measures", "psnr", "ssim")
 
 
@@ -202,3 +204,62 @@ def test_bicubic_downscaling_does_not_alias() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.abs(bicubic4(stripes, ())[8:-8, 8:-8].astype(int) - 127).max() < 12
+
+
+def test_the_figures_of_the_paper_are_whole() -> None:
+    for recipe in RECIPES.values():
+        rows, columns = recipe.rows(), len(recipe.sets) * len(recipe.measures)
+        assert len(rows) in (6, 11, 12) and {len(figures) for figures in rows.values()} == {columns}
+        assert all(figure in "∞−" or float(figure) >= 0 for figures in rows.values() for figure in figures)
+    assert RECIPES[1].rows()["Our"] == ["26.034", "0.702", "0.162", "16.080", "4.285"] == RECIPES[5].rows()["All (Our)"]
+
+
+@pytest.mark.usefixtures("calls")
+def test_a_table_of_the_paper_has_ours_beside_it(
+    tiny_model: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("--size", "64", "--limit", "2", "--measures", "psnr", "ssim")
+    for number, row, first in ((1, "| model | *Our* |", "26.034"), (2, "| degraded input | *Bicubic* |", "23.757")):
+        out = tmp_path / str(number)
+        assert main(["evaluate", str(tiny_model), str(faces), "--table", str(number), "--out", str(out), *small]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = (each for each in lines if each.startswith(row))
+        ours, theirs = line.split("|")[3:5]
+        assert theirs.strip() == f"*{first}*" and 5 < float(ours) < 60
+        assert any("must not share a column" in each for each in lines)
+        assert 'class="paper">' in (page := (out / "report.html").read_text()) and first in page
+    six = [str(tmp_path / f"{letter}.safetensors") for letter in "abcdef"]
+    for path in six:
+        shutil.copy(tiny_model, path)
+    assert main(["evaluate", *six, str(faces), "--table", "5", *small]) == 0
+    assert f"| {six[-1]} | *All (Our)* |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("calls")
+def test_photographs_of_the_paper_have_a_column_each(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LFW", "WebFace"):
+        pictures(tmp_path / name, "a", "b", size=250)
+    shutil.copytree(EXAMPLES, tmp_path / "FDDB", ignore=lambda _, names: {*names} - {"astronaut.jpg"})
+    assert main(["evaluate", str(tiny_model), str(tmp_path), "--table", "3", "--size", "192", "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "| *Panini* | " in shown.replace("|  | *Panini*", "| *Panini*") and "WebFace: 1 photographs, 192 px" in shown
+
+
+def test_running_time_is_that_of_bench(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tiny_model), str(EXAMPLES / "astronaut.jpg"), "--table", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "| *0.109* |" in shown and "of matmul" in shown
+    assert main(["evaluate", str(EXAMPLES / "astronaut.jpg"), "--table", "6"]) == 1
+    assert "name models and, last, the data" in capsys.readouterr().err
+
+
+def test_degraded_faces_are_written_for_other_programs(
+    tiny_model: Path, faces: Path, calls: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", str(tiny_model), str(faces), *QUICK, "--write-pairs", str(tmp_path)])
+    before = capsys.readouterr().out.splitlines()
+    main(["evaluate", str(tiny_model), "--pairs", str(tmp_path / "degraded"), str(tmp_path / "truths"), *QUICK])
+    after = capsys.readouterr().out.splitlines()
+    assert after[0].startswith("| 3 pairs, 64 px |") and before[1:4] == after[1:4]

@@ -19,7 +19,8 @@ from pfr_core.models.disk import sha256_of
 from pfr_core.network.config import PRESETS
 
 from ..data.dataset import RGB8
-from .sources import Case, by_stem, match_names, match_sizes, read_square
+from .folders import by_stem, match_names, match_sizes, read_square
+from .sources import Case
 
 INPUT, TRUTH, DENOISER = "degraded input", "truth", "non-local means"
 

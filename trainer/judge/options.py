@@ -34,7 +34,7 @@ class EvaluateOptions:
         InputError: a value is out of range, or an option that has no effect beside another.
     """
 
-    table: int = option(0, "one of the paper's tables, with its own figures beside (0: none)", 0, 5)
+    table: int = option(0, "one of the paper's tables, with its own figures beside (0: none)", 0, 6)
     out: str = option("", "folder for results.json, results.csv and report.html; an interrupted evaluation in it goes on")
     grid: str = option("", "also write a picture: degraded | restored by each model | truth")
     grid_rows: int = option(8, "faces in it and in the report", 1, 1000)

@@ -17,9 +17,10 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.files import write_text
 
 from ..data.dataset import RGB8
+from .folders import read_rgb
 from .methods import Method
 from .metrics import Features, Scores
-from .sources import Case, read_rgb
+from .sources import Case
 
 Key = Mapping[str, Any]
 """All that a record depends on."""
