@@ -225,7 +225,7 @@ def test_a_table_of_the_paper_has_ours_beside_it(
         lines = capsys.readouterr().out.splitlines()
         (line,) = (each for each in lines if each.startswith(row))
         ours, theirs = line.split("|")[3:5]
-        assert theirs.strip() == f"*{first}*" and 5 < float(ours) < 60
+        assert theirs.strip() == f"*{first}*" and 5 < float(ours) <= 60
         assert any("must not share a column" in each for each in lines)
         assert 'class="paper">' in (page := (out / "report.html").read_text()) and first in page
     six = [str(tmp_path / f"{letter}.safetensors") for letter in "abcdef"]
@@ -247,6 +247,7 @@ def test_photographs_of_the_paper_have_a_column_each(
     assert "| *Panini* | " in shown.replace("|  | *Panini*", "| *Panini*") and "WebFace: 1 photographs, 192 px" in shown
 
 
+@pytest.mark.slow
 def test_running_time_is_that_of_bench(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tiny_model), str(EXAMPLES / "astronaut.jpg"), "--table", "6"]) == 0
     shown = capsys.readouterr().out

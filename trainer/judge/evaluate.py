@@ -67,9 +67,8 @@ def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Se
         InputError: there are none.
     """
     if options.pairs:
-        degraded, truths = map(Path, options.pairs)
         models: Sequence[str] = names
-        source: Source = PreparedPairs(degraded, truths, options.limit, options.size)
+        source: Source = prepared(options)
     else:
         if not names:
             raise InputError("There is nothing to evaluate on: name models and, last, the folder of faces; or --pairs.")
@@ -81,6 +80,12 @@ def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Se
     if not models and not options.results:
         raise InputError("There is nothing to evaluate: name a model before the data, or --results NAME=FOLDER.")
     return models, source
+
+
+def prepared(options: EvaluateOptions) -> PreparedPairs:
+    """Return the set of ``--pairs``."""
+    degraded, truths = map(Path, options.pairs)
+    return PreparedPairs(degraded, truths, options.limit, options.size)
 
 
 def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) -> Evaluation:

@@ -12,7 +12,7 @@ from pfr_core.cli.common import fetch_model
 from pfr_core.errors import InputError
 from pfr_core.photo.read import read_bytes
 
-from .evaluate import evaluate
+from .evaluate import evaluate, prepared
 from .evaluation import Evaluation
 from .folders import by_stem
 from .methods import INPUT, TRUTH
@@ -20,7 +20,6 @@ from .metrics import TITLES
 from .options import USUAL, EvaluateOptions, Measure
 from .paper import RECIPES, TIMES, Recipe
 from .report import NOT_COMPARABLE, table_html, write
-from .sources import PreparedPairs
 from .tables import markdown, number
 
 IN_THE_PAPER = {"PFR": "Our", "GPEN": "GPEN", "GFPGAN": "GFPGAN"}
@@ -43,13 +42,17 @@ def table_command(names: Sequence[str], options: EvaluateOptions) -> str:
     if options.table == 6:
         return running_time(models, Path(data), options)
     recipe = RECIPES[options.table]
+    if options.unpaired or (options.pairs and options.table in (3, 4)):
+        raise InputError(
+            f"--table {options.table} says what is prepared how; leave --pairs (but for 1, 2 and 5) and --unpaired out."
+        )
     wanted = recipe.measures if options.measures == USUAL else options.measures
     found = {}
     for heading, (below, make) in recipe.sets.items():
         out = str(Path(options.out) / below) if options.out else ""
         here = replace(options, measures=wanted, denoiser=False, out=out)
-        source = PreparedPairs(*map(Path, options.pairs), options.limit, options.size) if options.pairs else None
-        found[heading] = evaluate(source or make(Path(data) / below, here), models, here)
+        source = prepared(here) if options.pairs else make(Path(data) / below, here)
+        found[heading] = evaluate(source, models, here)
     text = f"{recipe.title}\n\n{laid_out(recipe, found)}"
     captions = "; ".join(f"{heading}: {each.caption}" for heading, each in found.items())
     notes = list(dict.fromkeys(note for each in found.values() for note in each.notes))
