@@ -33,7 +33,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return {name: path for path, name in paths.items()}
 
 
-def match_names(ours: str, names: Sequence[str], theirs: str, other: Sequence[str], *, more: bool = False) -> None:
+def match_names(here: str, names: Sequence[str], there: str, other: Sequence[str], *, more: bool = False) -> None:
     """See to it that two sets have the same names; ``more`` allows that the other one has further ones.
 
     Raises:
@@ -41,12 +41,12 @@ def match_names(ours: str, names: Sequence[str], theirs: str, other: Sequence[st
     """
     missing, extra = sorted({*names} - {*other}), [] if more else sorted({*other} - {*names})
     if missing or extra:
-        counts = f"{ours} has {len(names)} pictures, {theirs} {len(other)}"
-        lacks = [f"{where} has no {_some(which)}" for where, which in ((theirs, missing), (ours, extra)) if which]
+        counts = f"{here} has {len(names)} pictures, {there} {len(other)}"
+        lacks = [f"{where} has no {_some(which)}" for where, which in ((there, missing), (here, extra)) if which]
         raise InputError(f"The names do not match: {counts}; {'; '.join(lacks)}. Endings do not count.")
 
 
-def match_sizes(ours: object, picture: RGB8, theirs: object, other: RGB8) -> None:
+def match_sizes(here: object, picture: RGB8, there: object, other: RGB8) -> None:
     """See to it that two pictures have the same size.
 
     Raises:
@@ -54,7 +54,7 @@ def match_sizes(ours: object, picture: RGB8, theirs: object, other: RGB8) -> Non
     """
     if picture.shape != other.shape:
         (h, w), (h2, w2) = picture.shape[:2], other.shape[:2]
-        raise InputError(f"{ours} is {w}x{h} px and {theirs} {w2}x{h2}. Both must have one size.")
+        raise InputError(f"{here} is {w}x{h} px and {there} {w2}x{h2}. Both must have one size.")
 
 
 def read_rgb(path: Path) -> RGB8:

@@ -43,9 +43,7 @@ def table_command(names: Sequence[str], options: EvaluateOptions) -> str:
         return running_time(models, Path(data), options)
     recipe = RECIPES[options.table]
     if options.unpaired or (options.pairs and options.table in (3, 4)):
-        raise InputError(
-            f"--table {options.table} says what is prepared how; leave --pairs (but for 1, 2 and 5) and --unpaired out."
-        )
+        raise InputError(f"--table {options.table} prepares its pictures. Leave out --unpaired, and --pairs but for 1, 2 and 5.")
     wanted = recipe.measures if options.measures == USUAL else options.measures
     found = {}
     for heading, (below, make) in recipe.sets.items():
@@ -75,18 +73,19 @@ def running_time(models: Sequence[str], photo: Path, options: EvaluateOptions) -
         fetch_model(model)
     restorers = {model: FaceRestorer(model, device=options.device) for model in models}
     found = bench(path, read_bytes(path), restorers)
-    kinds = {IN_THE_PAPER.get(restorer.net.kind, ""): model for model, restorer in reversed(restorers.items())}
-    ours = {model: f"{each.stage('restore') / each.faces:.3f}" for model, each in found.models.items()}
-    rows = [(kinds.get(name, ""), name) for name in TIMES]
-    rows += [(model, "") for model in models if model not in kinds.values()]
+    kinds = {model: restorer.net.kind for model, restorer in reversed(restorers.items())}
+    known = {IN_THE_PAPER[kind]: model for model, kind in kinds.items() if kind in IN_THE_PAPER}
+    seconds = {model: f"{each.stage('restore') / each.faces:.3f}" for model, each in found.models.items()}
+    rows = [(known.get(name, ""), name) for name in TIMES]
+    rows += [(model, "") for model in models if model not in known.values()]
     table = [["method", *(model for model, _ in rows)], ["in the paper", *(f"*{name}*" if name else "" for _, name in rows)]]
-    table.append(["seconds a face", *(ours.get(model, "") for model, _ in rows)])
+    table.append(["seconds a face", *(seconds.get(model, "") for model, _ in rows)])
     table.append(["paper, a V100", *(f"*{TIMES[name]}*" if name else "" for _, name in rows)])
     return f"Table 6: running time\n\n{markdown(table[0], table[1:])}\n\n{NOT_COMPARABLE}\n\n{found.table()}"
 
 
 def laid_out(recipe: Recipe, found: Mapping[str, Evaluation]) -> str:
-    """Return the table: a column of ours and one of the paper's for each measure of each set."""
+    """Return the table: a column of measured figures and one of the paper's for each measure of each set."""
     columns = [(heading, measure) for heading, each in found.items() for measure in _measured(recipe, each)]
     theirs = {
         name: dict(zip([(heading, measure) for heading in recipe.sets for measure in recipe.measures], figures, strict=True))
@@ -97,11 +96,11 @@ def laid_out(recipe: Recipe, found: Mapping[str, Evaluation]) -> str:
         title = f"{heading}: {TITLES[measure]}" if len(found) > 1 else TITLES[measure]
         head += [title, "paper"]
     table = [head]
-    for ours, name in matched(recipe, next(iter(found.values()))):
-        row = [ours, f"*{name}*" if name else ""]
+    for method, name in matched(recipe, next(iter(found.values()))):
+        row = [method, f"*{name}*" if name else ""]
         for heading, measure in columns:
             figure = theirs.get(name, {}).get((heading, measure), "")
-            row += [number(found[heading].scores.get(ours, {}), measure), f"*{figure}*" if figure else ""]
+            row += [number(found[heading].scores.get(method, {}), measure), f"*{figure}*" if figure else ""]
         table.append(row)
     if recipe.across:
         table = [list(column) for column in zip(*table, strict=True)]
@@ -110,7 +109,7 @@ def laid_out(recipe: Recipe, found: Mapping[str, Evaluation]) -> str:
 
 def _measured(recipe: Recipe, found: Evaluation) -> list[Measure]:
     """Return the recipe's measures, then others that were asked for; those that nobody could measure are left out."""
-    return [name for name in (*recipe.measures, *(set(found.by) - {*recipe.measures})) if name in found.by]
+    return [name for name in dict.fromkeys([*recipe.measures, *found.by]) if name in found.by]
 
 
 def matched(recipe: Recipe, found: Evaluation) -> Iterator[tuple[str, str]]:
@@ -125,6 +124,6 @@ def matched(recipe: Recipe, found: Evaluation) -> Iterator[tuple[str, str]]:
     else:
         first = {"Input": INPUT, "Bicubic": INPUT, "GT": TRUTH}
         kinds = {IN_THE_PAPER[m.kind]: m.name for m in reversed(found.methods) if m.kind in IN_THE_PAPER}
-        pairs = {name: ours for name, ours in (first | kinds).items() if ours in left}
+        pairs = {name: method for name, method in (first | kinds).items() if method in left}
     yield from ((pairs.get(name, ""), name) for name in names)
     yield from ((name, "") for name in left if name not in [pairs.get(each) for each in names])

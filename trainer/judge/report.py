@@ -197,7 +197,8 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right
 th:first-child, td:first-child { text-align: left }
 th { cursor: pointer } th[data-order]::after { content: " ▾" } th[data-order="-1"]::after { content: " ▴" }
 .paper { color: #888 } .warning { border-left: 3px solid #c80; padding-left: .8rem }
-.faces { table-layout: fixed; width: 100% } .faces img { width: 100% } svg { margin: 0 1.5rem 1rem 0 } svg text { font: 12px system-ui, sans-serif; fill: #222 }
+.faces { table-layout: fixed; width: 100% }
+.faces img { width: 100% } svg { margin: 0 1.5rem 1rem 0 } svg text { font: 12px system-ui, sans-serif; fill: #222 }
 </style>
 <h1>$title</h1><p class="warning">$warning</p>
 $body

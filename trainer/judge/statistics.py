@@ -87,24 +87,24 @@ def interval(values: Values, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def difference(ours: Sequence[Record], theirs: Sequence[Record], measure: Measure) -> Difference | None:
+def difference(records: Sequence[Record], base: Sequence[Record], measure: Measure) -> Difference | None:
     """Return the paired difference of two methods; None if no face has the measure with both."""
-    one, two = by_face(ours, measure), by_face(theirs, measure)
+    one, two = by_face(records, measure), by_face(base, measure)
     faces = [face for face in one if face in two]
     if not faces:
         return None
     values = np.array([one[face] - two[face] for face in faces])
     low, high = interval(values)
     worse = int((values * _sign(measure) < 0).sum())
-    return Difference(ours[0].method, theirs[0].method, measure, len(faces), float(values.mean()), low, high, worse)
+    return Difference(records[0].method, base[0].method, measure, len(faces), float(values.mean()), low, high, worse)
 
 
-def worst_subgroup(ours: Sequence[Record], inputs: Sequence[Record], measure: Measure) -> Subgroup | None:
+def worst_subgroup(records: Sequence[Record], inputs: Sequence[Record], measure: Measure) -> Subgroup | None:
     """Return the subgroup with the least gain; None if the data state fewer than two groups of enough faces."""
-    one, two = by_face(ours, measure), by_face(inputs, measure)
+    one, two = by_face(records, measure), by_face(inputs, measure)
     gains = {face: (one[face] - two[face]) * _sign(measure) for face in one if face in two}
     groups: dict[str, list[float]] = {}
-    for face, group in {record.face: record.group for record in ours if record.group}.items():
+    for face, group in {record.face: record.group for record in records if record.group}.items():
         if face in gains:
             groups.setdefault(group, []).append(gains[face])
     large = {group: values for group, values in groups.items() if len(values) >= SMALLEST_GROUP}
@@ -112,7 +112,7 @@ def worst_subgroup(ours: Sequence[Record], inputs: Sequence[Record], measure: Me
         return None
     worst = min(large, key=lambda group: float(np.mean(large[group])))
     overall = float(np.mean(list(gains.values())))
-    return Subgroup(ours[0].method, measure, worst, len(large[worst]), float(np.mean(large[worst])), overall)
+    return Subgroup(records[0].method, measure, worst, len(large[worst]), float(np.mean(large[worst])), overall)
 
 
 def _sign(measure: Measure) -> int:

@@ -86,9 +86,9 @@ def harm(found: Evaluation) -> str:
     return markdown(head, rows)
 
 
-def gains(ours: Sequence[Record], inputs: Sequence[Record]) -> np.ndarray:
+def gains(records: Sequence[Record], inputs: Sequence[Record]) -> np.ndarray:
     """Return by how many dB of PSNR each face came nearer to its truth."""
-    after, before = by_face(ours, "psnr"), by_face(inputs, "psnr")
+    after, before = by_face(records, "psnr"), by_face(inputs, "psnr")
     return np.array([after[face] - before[face] for face in after])
 
 
