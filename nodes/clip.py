@@ -91,7 +91,7 @@ class PFRRestoreClip:
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 finite = notices.finite(number, frame)
-                follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])))
+                follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])), runtime.interrupted)
         found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], ()) if widgets.none else found.chosen(widgets.options)
         notices.add(0, noticed)

@@ -178,8 +178,8 @@ def find_in_frame(
     elif region is not None:
         candidates = _within(finder, frame, region, widgets)
     else:
-        candidates = find_candidates(finder, frame, options)
-    found = choose_in(frame, candidates, options, side=side, scale=scale)
+        candidates = find_candidates(finder, frame, options, runtime.interrupted)
+    found = choose_in(frame, candidates, options, side=side, scale=scale, should_stop=runtime.interrupted)
     return replace(found, numbers=[], notices=()) if widgets.none else found
 
 
@@ -190,7 +190,8 @@ def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.
         return []
     top, left = int(rows[0]), int(columns[0])
     part = np.ascontiguousarray(frame[top : rows[-1] + 1, left : columns[-1] + 1])
-    faces = [face.moved(1, (left, top)) for face in find_candidates(finder, part, widgets.options)]
+    found = find_candidates(finder, part, widgets.options, runtime.interrupted)
+    faces = [face.moved(1, (left, top)) for face in found]
     return [face for face in faces if region[round(face.center[1]), round(face.center[0])]]
 
 
@@ -202,7 +203,8 @@ def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chos
     if x1 <= x0 or y1 <= y0 or min(width, height) < 1:
         raise InputError(f"The given box {dict(box)} lies outside the picture of {frame.shape[1]}x{frame.shape[0]} px.")
     options = replace(widgets.options, threshold=min(widgets.options.threshold, GIVEN_THRESHOLD))
-    faces = [face.moved(1, (x0, y0)) for face in find_candidates(finder, np.ascontiguousarray(frame[y0:y1, x0:x1]), options)]
+    found = find_candidates(finder, np.ascontiguousarray(frame[y0:y1, x0:x1]), options, runtime.interrupted)
+    faces = [face.moved(1, (x0, y0)) for face in found]
     inside = [face for face in faces if left <= face.center[0] < left + width and top <= face.center[1] < top + height]
     if inside:
         return inside[0]

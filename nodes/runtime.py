@@ -37,9 +37,6 @@ DETECTOR_FOLDER = "facedetection_models"
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""
 
-GPU_BATCH = 8
-"""Faces at once on a graphics card. A CPU gains nothing from batches, and one by one it notices an interruption sooner."""
-
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -61,7 +58,6 @@ class LoadedModel:
             detector or "auto",
             device=device,
             dtype=self.dtype,
-            batch_size=1 if device.type == "cpu" else GPU_BATCH,
         )
 
 

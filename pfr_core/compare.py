@@ -55,7 +55,7 @@ def compare(
         models: name and, when its turn comes, restorer of each. The first one's detector finds the faces.
         options: for all of them; what a model lacks is left out for it. Faces that are sharp already are compared too.
         progress: called with (name of the model, models done, models in all).
-        should_stop: asked between faces; returning true ends the work with :class:`Cancelled`.
+        should_stop: asked before each run of a network and between faces; true ends the work with :class:`Cancelled`.
 
     Raises:
         InputError: no model, no face, or an option that none of the models has.
@@ -73,7 +73,7 @@ def compare(
             progress(name, number, len(models))
         restorer = load()
         if faces is None:
-            found = find_faces(restorer.detector, image, replace(options, only_bad_faces=False))
+            found = find_faces(restorer.detector, image, replace(options, only_bad_faces=False), should_stop)
             faces, notices = found.faces, found.notices
             if not faces:
                 raise InputError("No face was found to compare the models on. Lower the threshold, or choose another photo.")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .errors import InputError
+from .errors import InputError, check_stop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
@@ -67,28 +67,59 @@ def refuse_missing(found: Found) -> None:
         raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
 
 
-def find_faces(detector: Detector, image: Array, options: RestoreOptions) -> Found:
-    """Find the faces of [H,W,3+] (any depth) and choose among them."""
-    return choose_in(image, find_candidates(detector, image, options), options, scale=options.scale)
+def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: Callable[[], bool] | None = None) -> Found:
+    """Find the faces of [H,W,3+] (any depth) and choose among them; raises as :func:`find_candidates`."""
+    candidates = find_candidates(detector, image, options, should_stop)
+    return choose_in(image, candidates, options, scale=options.scale, should_stop=should_stop)
 
 
-def find_candidates(detector: Detector, image: Array, options: RestoreOptions) -> list[Face]:
-    """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards."""
+def find_candidates(
+    detector: Detector, image: Array, options: RestoreOptions, should_stop: Callable[[], bool] | None = None
+) -> list[Face]:
+    """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards.
+
+    Raises:
+        WeightsError: the detector's weights are not to be had.
+        Cancelled: ``should_stop``, which is asked before each run of the detector's network, returned true.
+    """
     return detector.detect(
         to_uint8(image[..., :3]),
         threshold=options.threshold,
         size=options.detection_size,
         sideways=options.sideways,
         right_way_up=True,
+        should_stop=should_stop,
     )
 
 
 def choose_in(
-    image: Array, faces: Sequence[Face], options: RestoreOptions, *, side: int = JUDGED_SIDE, scale: float = 1.0
+    image: Array,
+    faces: Sequence[Face],
+    options: RestoreOptions,
+    *,
+    side: int = JUDGED_SIDE,
+    scale: float = 1.0,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Found:
-    """Choose among the faces of :func:`find_candidates` in [H,W,3+]; ``side`` and ``scale`` as for :func:`is_sharp`."""
-    size = (image.shape[1], image.shape[0])
-    return choose_faces(faces, size, options, sharp=lambda face: is_sharp(image, face, side=side, scale=scale))
+    """Choose among the faces of :func:`find_candidates` in [H,W,3+].
+
+    Args:
+        image: the photograph.
+        faces: all that were found.
+        options: which are chosen.
+        side: as for :func:`is_sharp`.
+        scale: as for :func:`is_sharp`.
+        should_stop: asked before a face is judged.
+
+    Raises:
+        Cancelled: ``should_stop`` asked for it.
+    """
+
+    def sharp(face: Face) -> bool:
+        check_stop(should_stop)
+        return is_sharp(image, face, side=side, scale=scale)
+
+    return choose_faces(faces, (image.shape[1], image.shape[0]), options, sharp=sharp)
 
 
 def choose_faces(

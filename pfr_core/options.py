@@ -29,7 +29,7 @@ class Setup:
     detector: DetectorName = option("auto", "face detector; auto and builtin download nothing")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
     dtype: DTypeName = option("auto", "precision; auto: what suits the device")
-    batch_size: int = option(8, "faces at once")
+    batch_size: int | None = option(None, "faces at once; without it 8, on a CPU 1")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -31,7 +31,7 @@ from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
-from .support.device import memory_format, resolve_device, resolve_dtype
+from .support.device import faces_at_once, memory_format, resolve_device, resolve_dtype
 from .work import Done, Progress, ShouldStop, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class FaceRestorer:
         detector: which face detector: its name, or one that is already loaded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
         dtype: precision of the network.
-        batch_size: faces restored at once; halved by itself when memory runs out.
+        batch_size: faces restored at once, by default what suits the device; halved by itself when memory runs out.
         options: defaults for every call.
         parser: makes the ``parse`` masks; one of its own if left out.
 
@@ -85,17 +85,17 @@ class FaceRestorer:
         *,
         device: str | torch.device = "auto",
         dtype: DTypeName = "auto",
-        batch_size: int = 8,
+        batch_size: int | None = None,
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
     ) -> None:
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
             raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
         self.device = resolve_device(device)
         resolve_dtype(dtype, self.device, dtypes_of(model))  # before a model is downloaded
-        self.batch_size = batch_size
+        self.batch_size = batch_size or faces_at_once(self.device)
         self.options = options or RestoreOptions()
         self.detector = detector if isinstance(detector, Detector) else Detector(detector, self.device)
         self.parser = parser or FaceParser(self.device)
@@ -208,7 +208,7 @@ class FaceRestorer:
             background: the photograph enlarged by the caller, of the same type; the faces are pasted into it.
             aligned: the image is itself an aligned face (FFHQ frame, square) and is restored as a whole.
             progress: called with (stage, done, total).
-            should_stop: asked between faces; returning true ends the work with :class:`Cancelled`.
+            should_stop: asked before each run of a network and between faces; true ends the work with :class:`Cancelled`.
             **changes: fields of :class:`RestoreOptions` that differ from ``options``.
 
         Raises:

@@ -160,9 +160,20 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         """The faces that the restorer's own options choose; found once."""
         return self.find().faces
 
-    def find(self, options: RestoreOptions | None = None, **changes: Unpack[Changes]) -> Found:
-        """Find the faces and choose among them. The detector runs again only for other options of its own."""
-        return self._work.find(self._options(options, changes))
+    def find(
+        self, options: RestoreOptions | None = None, *, should_stop: ShouldStop | None = None, **changes: Unpack[Changes]
+    ) -> Found:
+        """Find the faces and choose among them. The detector runs again only for other options of its own.
+
+        Args:
+            options: in place of the restorer's own.
+            should_stop: as for :meth:`restore`.
+            **changes: as for :meth:`restore`.
+
+        Raises:
+            InputError, WeightsError, Cancelled: as for :meth:`restore`.
+        """
+        return self._work.find(self._options(options, changes), should_stop=should_stop)
 
     def restore(
         self,
@@ -182,7 +193,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             background: the photograph enlarged by the caller, of the same type; the faces are pasted into it. Like the picture
                 itself it must not be changed while the session lasts.
             progress: called with (stage, done, total).
-            should_stop: asked between batches of faces; returning true ends the work with :class:`Cancelled`.
+            should_stop: asked before each run of a network and between faces; true ends the work with :class:`Cancelled`.
             **changes: fields of :class:`RestoreOptions` that differ from ``options``.
 
         Raises:
@@ -204,6 +215,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         *,
         faces: Sequence[Face] | None = None,
         background: ImageLike | None = None,
+        should_stop: ShouldStop | None = None,
         **changes: Unpack[Changes],
     ) -> Restored[ImageT_co, MaskT_co, list[Face]]:
         """Put the chosen faces back, as far as they are restored: as :meth:`restore`, but the network never runs."""
@@ -211,9 +223,9 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         (large,) = unpack_backgrounds(background, [self.pixels], chosen)
         seconds: dict[str, float] = {}
         with timed(seconds, "paste"):
-            found = self._work.find(chosen, large, faces)
+            found = self._work.find(chosen, large, faces, should_stop)
             layers = self._work.restored(found.faces)
-            pasted = self._work.paste(layers, chosen, large)
+            pasted = self._work.paste(layers, chosen, large, should_stop)
         return self._restored(Done(layers, pasted, (*found.notices, *pasted.notices)), seconds)
 
     def save(

@@ -86,16 +86,24 @@ class Work:
         self._canvas: Last[Canvas] = Last()
         self._aside: tuple[Path, list[tuple[Face | None, object]]] | None = None
 
-    def find(self, options: RestoreOptions, background: Array | None = None, faces: Sequence[Face] | None = None) -> Found:
+    def find(
+        self,
+        options: RestoreOptions,
+        background: Array | None = None,
+        faces: Sequence[Face] | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Found:
         """Find the faces and choose among them.
 
         Args:
             options: how.
             background: what they will be pasted into.
             faces: they are taken instead.
+            should_stop: asked before each run of the detector's network.
 
         Raises:
             InputError: faces are given and the frame is aligned, or they are none.
+            Cancelled: ``should_stop`` asked for it.
         """
         if faces is not None:
             return self._found_by_caller(faces)
@@ -107,9 +115,9 @@ class Work:
         def choose() -> Found:
             pixels = self._pixels()
             how = (options.threshold, options.detection_size, options.sideways)
-            found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options))
+            found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options, should_stop))
             scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
-            return choose_in(pixels, found, options, side=self.models.crop_size, scale=scale)
+            return choose_in(pixels, found, options, side=self.models.crop_size, scale=scale, should_stop=should_stop)
 
         width = None if background is None else background.shape[1]
         key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)
@@ -120,18 +128,25 @@ class Work:
             raise InputError("faces have no effect when the image is aligned; give one or the other.")
         return Found.given(faces)
 
-    def cut(self, faces: Sequence[Face]) -> list[Layer]:
-        """Cut the faces out that have not been yet; the whole frame if it is aligned."""
+    def cut(self, faces: Sequence[Face], should_stop: ShouldStop | None = None) -> list[Layer]:
+        """Cut the faces out that have not been yet; the whole frame if it is aligned.
+
+        Raises:
+            Cancelled: ``should_stop``, which is asked before each face, returned true.
+        """
         self._restore_aside()
         new = [face for face in dict.fromkeys([None] if self.aligned else faces) if face not in self._layers]
-        self._layers.update(zip(new, self._cut(new), strict=True))
+        self._layers.update(zip(new, self._cut(new, should_stop), strict=True))
         return [self._layers[face] for face in ([None] if self.aligned else faces)]
 
-    def _cut(self, faces: Sequence[Face | None]) -> list[Layer]:
+    def _cut(self, faces: Sequence[Face | None], should_stop: ShouldStop | None = None) -> list[Layer]:
         if not faces:
             return []
-        pixels, size = self._pixels(), self.models.crop_size
-        return [cut_whole(pixels, size) if face is None else cut_face(pixels, face, size) for face in faces]
+        pixels, size, layers = self._pixels(), self.models.crop_size, list[Layer]()
+        for face in faces:
+            check_stop(should_stop)
+            layers.append(cut_whole(pixels, size) if face is None else cut_face(pixels, face, size))
+        return layers
 
     def restored(self, faces: Sequence[Face]) -> list[Layer]:
         """Return those of the faces that the network has restored; the whole frame if it is aligned."""
@@ -228,7 +243,7 @@ def restore_all(
         backgrounds: one for each frame.
         seconds: what each stage took is added to it.
         progress: called with (stage, done, total).
-        should_stop: asked between frames and between batches of faces.
+        should_stop: asked before each run of a network and between faces.
 
     Raises:
         Cancelled: ``should_stop`` asked for it.
@@ -238,10 +253,10 @@ def restore_all(
     for number, (work, background) in enumerate(zip(works, backgrounds, strict=True)):
         check_stop(should_stop)
         with timed(seconds, "detect"):
-            found.append(work.find(options, background, faces))
+            found.append(work.find(options, background, faces, should_stop))
         report("detect", number + 1, len(works))
     with timed(seconds, "align"):
-        layers = [work.cut(each.faces) for work, each in zip(works, found, strict=True)]
+        layers = [work.cut(each.faces, should_stop) for work, each in zip(works, found, strict=True)]
     with timed(seconds, "restore"):
         how = tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
         new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored_how != how))

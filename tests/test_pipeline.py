@@ -642,6 +642,7 @@ def test_a_face_alone_is_the_same_face_among_eight() -> None:
 
 
 def test_the_batch_size_is_kept_to() -> None:
+    assert FaceRestorer(identity().net, device="cpu").batch_size == 1, "a CPU gains nothing by more"
     restorer = restorer_of(lambda x: x, batch_size=3)
     image = photo()
     restorer.restore(image, faces=[face_for(40 + x, 40, 50) for x in range(8)])
@@ -703,9 +704,9 @@ def test_a_network_that_gives_no_numbers_is_named(value: float) -> None:
         restorer_of(lambda x: x + value).restore(photo(), faces=[face_for(60, 45, 50)])
 
 
-@pytest.mark.parametrize("after", range(13))
+@pytest.mark.parametrize("after", range(18))
 def test_should_stop(after: int) -> None:
-    """Asked before each frame, each batch of faces, each paste and each face of it; whenever it says so, the work ends."""
+    """Asked before each frame, each cut, batch of faces, paste and face of it; whenever it says so, the work ends."""
     answers = iter([False] * after + [True] * 99)
     asked: list[bool] = []
 
@@ -715,12 +716,12 @@ def test_should_stop(after: int) -> None:
 
     restorer = restorer_of(lambda x: x, batch_size=1)
     arguments: Any = {"faces": [face_for(60 + x, 45, 50) for x in range(5)], "should_stop": should_stop}
-    if after < 12:  # one frame, five faces, one paste of five faces
+    if after < 17:  # one frame, five faces to cut and to restore, one paste of five faces
         with pytest.raises(Cancelled):
             restorer.restore(photo(), **arguments)
         assert len(asked) == after + 1
     else:
-        assert restorer.restore(photo(), **arguments).mask.any() and len(asked) == 12
+        assert restorer.restore(photo(), **arguments).mask.any() and len(asked) == 17
 
 
 def test_progress_never_goes_back_and_ends_at_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -749,8 +750,9 @@ def test_finding_options_reach_the_detector_and_the_choice(monkeypatch: pytest.M
     assert restorer.restore(image, select="index", indices=(0, 2), order="score").faces == [faces[2], faces[1]]
     assert restorer.restore(image, min_face_size=15, max_face_size=20, threshold=0.7).faces == [faces[0]]
     assert restorer.restore(image, count=1, order="size").faces == [faces[1]]
-    assert calls[0] == {"threshold": 0.3, "size": 1280, "sideways": False, "right_way_up": True}
-    assert calls[1] == {"threshold": 0.3, "size": 640, "sideways": True, "right_way_up": True}
+    always = {"threshold": 0.3, "right_way_up": True, "should_stop": None}
+    assert calls[0] == {**always, "size": 1280, "sideways": False}
+    assert calls[1] == {**always, "size": 640, "sideways": True}
     assert calls[3]["threshold"] == 0.7
 
 

@@ -47,10 +47,10 @@ class Api:
 
     def detect(self, request: gr.Request, photo: str, **options: Any) -> dict[str, Any]:
         """Find the faces of a photo: size in px, and box, score and five points of each face, from left to right."""
-        with self.context.job(request):
+        with self.context.job(request) as job:
             chosen = self.context.options({**options, "only_bad_faces": False})
             source = self.context.read(photo)
-            found = self.context.engine.find(source.pixels, chosen)
+            found = self.context.engine.find(source.pixels, chosen, job.should_stop)
             height, width = source.pixels.shape[:2]
             return {
                 "width": width,
@@ -78,8 +78,9 @@ class Api:
             self.context.fetch(request, model, job)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(source)
-                _check_indices(work.find(chosen), chosen)
-                self.context.limits.check_faces(len(work.find(chosen).faces))
+                found = work.find(chosen, should_stop=job.should_stop)
+                _check_indices(found, chosen)
+                self.context.limits.check_faces(len(found.faces))
                 result = work.restore(chosen, should_stop=job.should_stop)
                 file = work.save(result, job.session.new_folder(), quality=quality)
             faces = [face.to_dict() for face in file.restored.faces]

@@ -162,7 +162,7 @@ class BatchTab:
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(photo)
-                found = work.find(options)
+                found = work.find(options, should_stop=job.should_stop)
                 self.context.limits.check_faces(len(found.faces))
                 file = work.save(work.restore(options, should_stop=job.should_stop), folder, quality=quality)
             preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)

@@ -84,7 +84,8 @@ class DegradeTab:
             if path is None:
                 raise InputError("Choose a photo with a sharp face first.")
             photo = self.context.read(path)
-            found = self.context.engine.find(photo.pixels, RestoreOptions(select="largest", only_bad_faces=False)).faces
+            largest = RestoreOptions(select="largest", only_bad_faces=False)
+            found = self.context.engine.find(photo.pixels, largest, job.should_stop).faces
             if not found:
                 raise InputError("No face was found in this photo. Choose another one.")
             original = to_uint8(cut_face(photo.pixels, found[0], FACE_SIZE).crop)

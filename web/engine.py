@@ -88,10 +88,10 @@ class Engine:
         with self._lock:
             yield self._detector
 
-    def find(self, image: Array, options: RestoreOptions) -> Found:
+    def find(self, image: Array, options: RestoreOptions, should_stop: Callable[[], bool]) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
-            return find_faces(self._detector, image, options)
+            return find_faces(self._detector, image, options, should_stop)
 
     def check_options(self, options: RestoreOptions) -> None:
         """Refuse what needs weights that are not here.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
 from .gallery import NAMES, Example
 from .models import ModelMenu
-from .sessions import Session
+from .sessions import Job, Session
 from .texts import LANGUAGES, say, text, words
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -222,7 +224,7 @@ class PhotoTab:
                 return [gr.skip()] * 4
             same = before is not None and before.path == path
             photo = self._read(before) if before is not None and same else self.context.read(path)
-            found = self.context.engine.find(photo.pixels, options)
+            found = self.context.engine.find(photo.pixels, options, job.should_stop)
             if before is not None:
                 before.delete_pictures()
             faces, most = found.candidates, self.context.limits.max_faces
@@ -262,7 +264,7 @@ class PhotoTab:
             state.noticed = result.notices
             self._keep(state)
             pairs = self._pairs(session, request, result)
-            return [*self._compose(request, session, options), gr.Accordion(visible=bool(pairs)), pairs]
+            return [*self._compose(request, job, options), gr.Accordion(visible=bool(pairs)), pairs]
 
     def restore_missing(self, request: gr.Request, model: str, **blend: Any) -> list[Any]:
         """Run the network if a face was included that it has not seen."""
@@ -274,21 +276,21 @@ class PhotoTab:
 
     def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
         """Leave a face that was clicked out, or include it."""
-        with self.context.visit(request) as session, session.lock:
-            state = self._photo_of(session)
+        with self._at_rest(request) as job:
+            state = self._photo_of(job.session)
             state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
-            return self._compose(request, session, self.context.options(blend))
+            return self._compose(request, job, self.context.options(blend))
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:
         """Show the photo with a changed setting that needs no network."""
-        with self.context.visit(request) as session, session.lock:
-            if session.photo is None or session.photo.work is None:
+        with self._at_rest(request) as job:
+            if job.session.photo is None or job.session.photo.work is None:
                 return [gr.skip()] * 2
-            return self._compose(request, session, self.context.options(blend))
+            return self._compose(request, job, self.context.options(blend))
 
     def save(self, request: gr.Request, quality: int | None = None, **blend: Any) -> list[Any]:
         """Write the restored photo in its own format, and let the browser fetch it."""
-        with self.context.job(request) as job, job.session.lock:
+        with self._at_rest(request) as job:
             session, state = job.session, self._photo_of(job.session)
             if state.work is None:
                 raise InputError("Nothing is restored yet.")
@@ -296,19 +298,26 @@ class PhotoTab:
             photo = self._read(state)
             self.context.limits.check_scale(photo, options.scale)
             with self.context.engine.composing(options):
-                result = state.work.compose(options, faces=[state.faces[number] for number in sorted(state.included)])
+                faces = [state.faces[number] for number in sorted(state.included)]
+                result = state.work.compose(options, faces=faces, should_stop=job.should_stop)
             file = state.work.save(result, state.new_folder(session, "saved"), quality=quality)
             self._keep(state)
             state.noticed = file.notices
-            stage, told = self._compose(request, session, options)
+            stage, told = self._compose(request, job, options)
             saved = say(request, "saved", name=file.path.name) if file.changed else say(request, "saved_unchanged")
             return [{**stage, "save": str(file.path), "name": file.path.name}, f"{saved} {told}"]
 
     # --- What it is told ----------------------------------------------------------------------------------------------
 
-    def _compose(self, request: gr.Request, session: Session, options: RestoreOptions) -> list[Any]:
+    @contextmanager
+    def _at_rest(self, request: gr.Request) -> Iterator[Job]:
+        """Yield a job that begins when the visitor's other jobs have ended, so that what stopped them is not meant for it."""
+        with self.context.visit(request) as session, session.lock, self.context.job(request) as job:
+            yield job
+
+    def _compose(self, request: gr.Request, job: Job, options: RestoreOptions) -> list[Any]:
         """Put the restored faces that are included into the photo as large as it is shown, and say what became of it."""
-        state = self._photo_of(session)
+        session, state = job.session, self._photo_of(job.session)
         photo = self._read(state)
         if state.work is None:
             return [self._stage(session, photo), self._told(request, state)]
@@ -316,7 +325,8 @@ class PhotoTab:
         faces = [state.faces[number] for number in sorted(state.included)]
         shown = replace(options, scale=1.0)
         with self.context.engine.composing(options):
-            result = state.work.compose(shown, faces=faces, background=self._small(state, photo))
+            small = self._small(state, photo)
+            result = state.work.compose(shown, faces=faces, background=small, should_stop=job.should_stop)
         after = pictures.save_shown(state.new_folder(session, "after") / "after", result.image, photo)
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)

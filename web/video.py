@@ -119,7 +119,7 @@ class VideoTab:
             frame = next(islice(Clip(source).frames(), number, None))
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(frame)
-                self.context.limits.check_faces(len(work.find(chosen).faces))
+                self.context.limits.check_faces(len(work.find(chosen, should_stop=job.should_stop).faces))
                 result = work.restore(chosen, should_stop=job.should_stop)
             both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
             shown = pictures.save_shown(job.session.new_folder() / "frame", np.concatenate(both, axis=1))

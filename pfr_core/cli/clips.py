@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 def restore_one_clip(
     restorer: FaceRestorer, source: Path, target: Path, options: ClipOptions, arguments: argparse.Namespace
-) -> None:
-    """Restore a clip with a progress bar of frames."""
+) -> str:
+    """Restore a clip with a progress bar of frames; returns a line that tells of it."""
     try:
         with _bar(source) as report:
             clip = restore_clip(
@@ -46,7 +46,7 @@ def restore_one_clip(
         where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"
         log.warning("%s%s", notice.text, where)
     people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in clip.tracks)
-    tqdm.write(f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else ""))
+    return f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else "")
 
 
 def show_faces(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -16,23 +18,32 @@ from ..models.download import obtain
 from ..models.registry import REGISTRY
 from ..network.inference import is_out_of_memory
 from ..support.notice import Notice
+from .processes import Work, outcomes
 
 log = logging.getLogger(__name__)
 
 
-def for_each(plan: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], None], verb: str) -> int:
+def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
     """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status.
 
     Only what is wrong with one photo is reported and passed over. Weights that cannot be had, say, would fail for every
     photo alike: such an error ends the loop.
+
+    Args:
+        plan: pairs of source and target.
+        work: returns a line to show, if there is anything to tell.
+        verb: what has been done then.
+        jobs: how many at once, each in a process; ``work`` can be pickled then.
+        stream: where the lines go; standard output if left out.
     """
     failed = 0
-    with logging_redirect_tqdm():
+    with logging_redirect_tqdm(), closing(outcomes(plan, work, jobs)) as results:
         bar = tqdm(plan, unit="photo", disable=len(plan) == 1 or not sys.stderr.isatty())
-        for source, target in bar:
+        for (source, _), result in zip(bar, results, strict=True):
             bar.set_postfix_str(source.name)
             try:
-                work(source, target)
+                if line := result():
+                    tqdm.write(line, file=stream)
             except Exception as error:
                 failed += 1
                 tqdm.write(f"error: {_describe(source, error)}", file=sys.stderr)

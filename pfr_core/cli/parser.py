@@ -34,7 +34,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_restore, _add_bulk, _add_compare, _add_detect, _add_degrade, _add_models, _add_faces, _add_flicker):
+    for add in (
+        _add_restore,
+        _add_bulk,
+        _add_compare,
+        _add_bench,
+        _add_detect,
+        _add_degrade,
+        _add_models,
+        _add_faces,
+        _add_flicker,
+    ):
         add(commands)
     return parser
 
@@ -57,6 +67,12 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
     )
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="photographs at once, each in a process (default: 1; for many on a CPU up to 4)",
+    )
     _add_restoring(parser)
     clips = parser.add_argument_group("clips")
     add_options(clips, ClipOptions)
@@ -115,6 +131,22 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     options = [name for name in specs(RestoreOptions) if name not in ("scale", "only_bad_faces")]
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions, only=options)
     parser.set_defaults(work="compare.run")
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bench``."""
+    parser = commands.add_parser(
+        "bench",
+        help="time models on a photograph, stage by stage",
+        description="Restore a photograph with several models in turn and print what each stage takes, in seconds, and how near "
+        "the networks come to what this machine can do. Nothing is written but what --json names.",
+    )
+    parser.add_argument("photo", type=Path, metavar="PHOTO", help="of the size and with the faces that matter to you")
+    parser.add_argument("--models", nargs="+", default=["default"], metavar="MODEL", help="names of `weights list`, or files")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="restorations by each that count (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round of every stage there")
+    _add_setup(parser, only=[name for name in specs(Setup) if name != "model"])
+    parser.set_defaults(work="bench.run")
 
 
 def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

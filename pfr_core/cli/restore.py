@@ -8,26 +8,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from ..errors import InputError
-from ..find import refuse_missing
 from ..models.registry import REGISTRY, dtypes_of
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
-from ..photo.arrays import resize, to_uint8
-from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance
-from ..photo.read import read_photo
-from ..photo.restored import check_transparency
-from ..photo.write import write_photo
-from ..restorer import FaceRestorer
-from ..session import RestoredArray
+from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..support.arguments import chosen, flag
-from ..support.device import keep_memory, resolve_device, resolve_dtype
+from ..support.device import resolve_device, resolve_dtype
 from ..video import check_av, is_clip
-from .common import fetch_model, for_each, tell
+from .common import fetch_model, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
+from .photos import RestorePhotos
 from .pipe import standard_input, standard_output
+from .processes import Work, choose_jobs
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,38 +50,23 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
     resolve_dtype(setup.dtype, resolve_device(setup.device), dtypes_of(setup.model))
     fetch_model(setup.model)
+    photos = RestorePhotos(arguments, pictures)
+    restorer = photos.restorer
+    refuse_lacking(arguments, options, setup.model, restorer.model_options)
+    jobs = 1 if clips else choose_jobs(arguments.jobs, len(todo), restorer.device)
+    if jobs > 1:
+        photos = replace(photos)  # without the networks, which each process loads for itself
+        restorer.release()
+    work: Work = photos
     if clips:
         from .clips import restore_one_clip
-    restorer = FaceRestorer(**chosen(arguments, Setup), options=options)
-    refuse_lacking(arguments, options, setup.model, restorer.model_options)
-    if restorer.device.type == "cpu":
-        keep_memory()
 
-    def work(source: Path, target: Path) -> None:
-        if source in clips:
-            restore_one_clip(restorer, source, target, clip_options, arguments)
-            return
-        photo = read_photo(source)
-        if target != output:
-            check_transparency(photo, target)
-        background = None if arguments.background is None else read_photo(arguments.background).pixels
-        session = restorer.open(photo, aligned=arguments.aligned)
-        if options.indices:
-            refuse_missing(session.find())
-        session.destination(target, quality=arguments.quality)
-        restored = session.restore(background=background)
-        file = session.save(restored, target, quality=arguments.quality, provenance=arguments.provenance)
-        tell(file.notices)
-        if source in pictures:
-            mark = restorer.provenance if arguments.provenance and file.changed else None
-            _write_pair(pictures[source], photo, file.restored, mark)
-        count = len(file.restored.faces)
-        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
-        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
-        piped = output != arguments.output
-        tqdm.write(f"{target}: {what}" + (f" ({times})" if arguments.verbose else ""), file=sys.stderr if piped else None)
+        def work(source: Path, target: Path) -> str:
+            if source in clips:
+                return restore_one_clip(restorer, source, target, clip_options, arguments)
+            return photos(source, target)
 
-    return for_each(todo, work, "restored")
+    return for_each(todo, work, "restored", jobs=jobs, stream=None if output == arguments.output else sys.stderr)
 
 
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:
@@ -100,7 +77,7 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
             raise InputError(f"{flag(given[0])} has no effect: no input is a clip.")
     else:
         check_av()
-    for name in ("aligned", "background", "compare"):
+    for name in ("aligned", "background", "compare", "jobs"):
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")
     for source, target in plan:
@@ -131,10 +108,3 @@ def refuse_lacking(arguments: argparse.Namespace, options: RestoreOptions, model
     """Raise InputError for an option that the model lacks."""
     if missing := lacking(vars(arguments), options, has):
         raise InputError(f"{flag(missing[0])}: the model {model} has no such option; leave it out, or choose another model.")
-
-
-def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:
-    """Write before | after."""
-    before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
-    pair = to_uint8(np.concatenate([before, restored.image], axis=1))
-    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..support.choices import DetectorName
@@ -90,6 +90,7 @@ class Detector:
         size: int = 1280,
         sideways: bool = False,
         right_way_up: bool = False,
+        should_stop: Callable[[], bool] | None = None,
     ) -> list[Face]:
         """Return the faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
 
@@ -101,6 +102,11 @@ class Detector:
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
             right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
                 ``upright``.
+            should_stop: asked before each run of the network.
+
+        Raises:
+            WeightsError: the weights cannot be found, downloaded or read.
+            Cancelled: ``should_stop`` asked for it.
         """
         height, width = image.shape[:2]
         scale = min(1.0, size / max(height, width))
@@ -110,7 +116,7 @@ class Detector:
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
         found: list[Face] = []
         for turns in range(4) if sideways else (0,):
-            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold)
+            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold, should_stop)
             if sideways:
                 seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             found += _to_faces(seen, turns, small.shape, image.shape)
@@ -122,23 +128,30 @@ class Detector:
         if not right_way_up:
             return found
         return stand_upright(
-            lambda picture, low: self.detect(picture, threshold=low), image, found, threshold=threshold, size=size
+            lambda picture, low: self.detect(picture, threshold=low, should_stop=should_stop),
+            image,
+            found,
+            threshold=threshold,
+            size=size,
         )
 
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
         self._network = None
 
-    def _run_at_scales(self, image: npt.NDArray[np.uint8], threshold: float) -> Detections:
+    def _run_at_scales(
+        self, image: npt.NDArray[np.uint8], threshold: float, should_stop: Callable[[], bool] | None
+    ) -> Detections:
         """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk."""
         if self._network is None:
             self._network = self._load()
+        check_stop(should_stop)
         found, limit = self._run(image, threshold), self._network.largest_face
         height, width = image.shape[:2]
         if max(height, width) <= limit:
             return found
         target = (max(1, width // SHRINK), max(1, height // SHRINK))
-        small = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold)
+        small = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold, should_stop)
         large = small.rescaled(width / target[0], height / target[1])
         large, found = large[large.widths > AROUND_LIMIT[0] * limit], found[found.widths < AROUND_LIMIT[1] * limit]
         parts = [

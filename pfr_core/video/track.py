@@ -207,8 +207,12 @@ class Follower:
     _small: Gray | None = field(default=None, init=False)
     _changes: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL), init=False)
 
-    def take(self, frame: Array) -> None:
-        """Follow the faces into the next frame [H,W,3+]; look for faces in it if it is time."""
+    def take(self, frame: Array, should_stop: Callable[[], bool] | None = None) -> None:
+        """Follow the faces into the next frame [H,W,3+]; look for faces in it if it is time.
+
+        Raises:
+            Cancelled: ``should_stop``, which is asked before each run of the detector's network, returned true.
+        """
         number, self.frames, self.size = self.frames, self.frames + 1, (frame.shape[1], frame.shape[0])
         pixels = to_uint8(frame[..., :3])
         scale = min(1.0, FLOW_SIDE / max(pixels.shape[:2]))
@@ -224,7 +228,7 @@ class Follower:
                 track.lost = move is None
                 track.moves[number] = (move or Move()).after(track.moves[number - 1])
         if number % self.every == 0 or not self._before or any(track.lost for track in self._growing):
-            self._look(number, pixels, gray, scale)
+            self._look(number, pixels, gray, scale, should_stop)
         self._before.append((number, gray))
         while len(self._before) > self.every:
             self._before.popleft()
@@ -240,8 +244,15 @@ class Follower:
         self._changes.append(change)
         return change > max(CUT, SUDDEN * usual)
 
-    def _look(self, number: int, pixels: npt.NDArray[np.uint8], gray: Gray, scale: float) -> None:
-        found = find_candidates(self.detector, pixels, self.options)
+    def _look(
+        self,
+        number: int,
+        pixels: npt.NDArray[np.uint8],
+        gray: Gray,
+        scale: float,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        found = find_candidates(self.detector, pixels, self.options, should_stop)
         free = list(self._growing)
         for face in found:  # the best score first
             expected = [(track.now(number).iou(face), track) for track in free]
@@ -307,7 +318,7 @@ def find_tracks(
         options: how to find them.
         every: the detector looks at each so many frames, at cuts, and where the flow has lost a face.
         progress: called with the number of frames done.
-        should_stop: asked between frames.
+        should_stop: asked between frames and before each run of the detector's network.
 
     Raises:
         Cancelled: ``should_stop`` asked for it.
@@ -315,7 +326,7 @@ def find_tracks(
     follower = Follower(detector, options, every)
     for frame in frames:
         check_stop(should_stop, f"Stopped after {follower.frames} frames; nothing was written.")
-        follower.take(frame)
+        follower.take(frame, should_stop)
         if progress is not None:
             progress(follower.frames)
     tracks = [replace(track, number=number) for number, track in enumerate(follower.tracks())]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
-from pfr_core.errors import InputError, WeightsError
+from pfr_core.errors import Cancelled, InputError, WeightsError
 from pfr_core.faces.align import resemblance
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.detections import Detections
@@ -219,6 +219,23 @@ def test_a_face_that_stands_is_left_as_it_was_found_and_the_photo_is_not_looked_
     expected = detector_with(Upright(0.9)).detect(image, size=400)
     assert find_candidates(detector_with(network), image, RestoreOptions(detection_size=400)) == expected
     assert network.shapes == [(267, 400, 3), *[(CROP, CROP, 3)] * 4]
+
+
+@pytest.mark.parametrize("options", [RestoreOptions(), RestoreOptions(sideways=True)])
+def test_a_search_that_is_stopped_runs_the_network_no_more(options: RestoreOptions) -> None:
+    """At every size, in every turn, and where faces are looked at again."""
+    image = np.ascontiguousarray(np.rot90(marked(120, 160), 1))
+    whole = Upright(0.5, score=0.94)
+    whole.largest_face = 64
+    find_candidates(detector_with(whole), image, options)
+    assert len(whole.shapes) > 8
+    for runs in (0, 1, len(whole.shapes) // 2, len(whole.shapes) - 1):
+        network = Upright(0.5, score=0.94)
+        network.largest_face = 64
+        answers = iter([False] * runs + [True])
+        with pytest.raises(Cancelled):
+            find_candidates(detector_with(network), image, options, lambda answers=answers: next(answers))
+        assert network.shapes == whole.shapes[:runs]
 
 
 def test_a_turned_photo_must_show_a_face_surely_and_in_doubt_faces_stay() -> None:

@@ -1,0 +1,47 @@
+"""``pfr bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from tqdm import tqdm
+
+from ..bench import bench
+from ..errors import ImageError
+from ..faces.detect import Detector
+from ..models.registry import dtypes_of
+from ..options import RestoreOptions, Setup
+from ..photo.write import write_file
+from ..restorer import FaceRestorer
+from ..support.arguments import chosen
+from ..support.device import keep_memory, resolve_device, resolve_dtype
+from .common import fetch_model
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time every model and print the table; returns the exit status."""
+    options, setup = RestoreOptions(only_bad_faces=False), Setup(**chosen(arguments, Setup))
+    try:
+        data = arguments.photo.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{arguments.photo}: cannot be read ({error.strerror}).") from error
+    device = resolve_device(setup.device)
+    for model in arguments.models:
+        resolve_dtype(setup.dtype, device, dtypes_of(model))
+    for model in arguments.models:
+        fetch_model(model)
+    if device.type == "cpu":
+        keep_memory()
+    detector = Detector(setup.detector, device)
+    restorers = {
+        model: FaceRestorer(model, detector, device=setup.device, dtype=setup.dtype, batch_size=setup.batch_size, options=options)
+        for model in arguments.models
+    }
+    with tqdm(total=len(restorers) * (arguments.rounds + 1), disable=not sys.stderr.isatty()) as bar:
+        found = bench(arguments.photo, data, restorers, rounds=arguments.rounds, progress=bar.update)
+    print(found.table())
+    if arguments.json is not None:
+        write_file(arguments.json, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
+    return 0

@@ -1,0 +1,74 @@
+"""What ``pfr restore`` does with photographs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..find import refuse_missing
+from ..options import RestoreOptions, Setup
+from ..photo.arrays import resize, to_uint8
+from ..photo.photo import Photo, Provenance
+from ..photo.read import read_photo
+from ..photo.restored import check_transparency
+from ..photo.write import write_photo
+from ..restorer import FaceRestorer
+from ..session import RestoredArray
+from ..support.arguments import chosen
+from ..support.device import keep_memory
+from .common import tell
+
+
+@dataclass(frozen=True)
+class RestorePhotos:
+    """Restores one photograph after the other; can be pickled before the first, and then loads the networks where it is used.
+
+    Args:
+        arguments: what was typed.
+        pictures: where a picture before | after is written, by source.
+    """
+
+    arguments: argparse.Namespace
+    pictures: Mapping[Path, Path]
+
+    @cached_property
+    def restorer(self) -> FaceRestorer:
+        """The networks, loaded once in each process."""
+        arguments = self.arguments
+        restorer = FaceRestorer(**chosen(arguments, Setup), options=RestoreOptions(**chosen(arguments, RestoreOptions)))
+        if restorer.device.type == "cpu":
+            keep_memory()
+        return restorer
+
+    def __call__(self, source: Path, target: Path) -> str:
+        """Restore a photograph; returns a line that tells of it."""
+        arguments, photo = self.arguments, read_photo(source)
+        if target != arguments.output:  # a format that was not asked for
+            check_transparency(photo, target)
+        background = None if arguments.background is None else read_photo(arguments.background).pixels
+        session = self.restorer.open(photo, aligned=arguments.aligned)
+        if session.models.options.indices:
+            refuse_missing(session.find())
+        session.destination(target, quality=arguments.quality)
+        restored = session.restore(background=background)
+        file = session.save(restored, target, quality=arguments.quality, provenance=arguments.provenance)
+        tell(file.notices)
+        if source in self.pictures:
+            mark = self.restorer.provenance if arguments.provenance and file.changed else None
+            _write_pair(self.pictures[source], photo, file.restored, mark)
+        count = len(file.restored.faces)
+        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
+        times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
+        return f"{target}: {what}" + (f" ({times})" if arguments.verbose else "")
+
+
+def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:
+    """Write before | after."""
+    before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
+    pair = to_uint8(np.concatenate([before, restored.image], axis=1))
+    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))

@@ -1,0 +1,146 @@
+"""Photographs in processes at once: the same files as one after the other, one failure is one failure, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pfr_core.cli import main
+from pfr_core.cli.processes import Work, choose_jobs, outcomes
+from pfr_core.errors import ImageError, InputError, PFRError
+
+CPU = torch.device("cpu")
+
+
+RECORD = """
+import logging, os, signal
+import torch
+from pfr_core.errors import ImageError
+
+def record(source, target):
+    if source.name == "bad":
+        raise ImageError(f"{source}: bad")
+    if source.name == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    logging.warning("%s was looked at", source)
+    target.write_text(f"{os.getpid()} {torch.get_num_threads()}")
+    return f"{target} written"
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Return what stands for the work on a photograph: it writes the number of its process, in which it can be imported."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "recording.py").write_text(RECORD)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    work: Work = import_module("recording").record
+    return work
+
+
+def plan(folder: Path, *names: str) -> list[tuple[Path, Path]]:
+    """Return pairs of a source, of which only the name counts, and a target."""
+    return [(Path(name), folder / f"{name}.txt") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("asked", "files", "device", "jobs"),
+    [(None, 1, CPU, 1), (None, 400, torch.device("cuda"), 1), (3, 10, torch.device("cuda"), 3), (5, 2, CPU, 2), (5, 0, CPU, 1)],
+)
+def test_how_many_at_once(asked: int | None, files: int, device: torch.device, jobs: int) -> None:
+    assert choose_jobs(asked, files, device) == jobs
+
+
+def test_unasked_there_are_no_more_processes_than_threads_and_each_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert [choose_jobs(None, files, CPU) for files in (15, 16, 400)] == [1, 2, 3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert choose_jobs(None, 400, CPU) == 4
+
+
+def test_less_than_one_job_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="--jobs is 0"):
+        choose_jobs(0, 1, CPU)
+    photo = tmp_path / "a.png"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(photo)
+    assert main(["restore", str(photo), "-o", str(tmp_path / "out"), "--jobs", "-1"]) == 2
+    assert "--jobs is -1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_share_threads_report_in_order_and_fail_one_by_one(
+    tmp_path: Path, record: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a", "b", "bad", "c", "d", "e"]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    told, failed = list[str | None](), list[str]()
+    with closing(outcomes(plan(tmp_path, *names), record, 2)) as results:
+        for result in results:
+            try:
+                told.append(result())
+            except ImageError as error:
+                failed.append(str(error))
+    assert told == [f"{tmp_path / name}.txt written" for name in names if name != "bad"]
+    assert failed == ["bad: bad"]
+    said = [path.read_text().split() for path in tmp_path.glob("*.txt")]
+    assert os.getpid() not in {int(process) for process, _ in said}
+    assert {threads for _, threads in said} == {"2"}
+    assert "a was looked at" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_with_the_remedy(tmp_path: Path, record: Work) -> None:
+    with (
+        closing(outcomes(plan(tmp_path, "a", "deadly", "b"), record, 2)) as results,
+        pytest.raises(PFRError, match="smaller --jobs"),
+    ):
+        for result in results:
+            result()
+
+
+@pytest.mark.slow
+def test_when_it_is_stopped_what_has_begun_is_finished_and_the_rest_not_begun(tmp_path: Path, record: Work) -> None:
+    names = [str(number) for number in range(40)]
+    with closing(outcomes(plan(tmp_path, *names), record, 2)) as results:
+        next(results)()
+    done = {path.stem for path in tmp_path.glob("*.txt")}
+    assert "0" in done
+    assert len(done) <= 8
+    time.sleep(0.3)
+    assert {path.stem for path in tmp_path.glob("*.txt")} == done
+
+
+@pytest.mark.slow
+def test_a_folder_gives_the_same_files_by_one_process_and_by_two(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{seed}.png")
+    (photos / "2b.png").write_bytes(b"broken")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for jobs in (1, 2):
+            command = ["restore", str(photos), "-o", str(tmp_path / str(jobs)), "--aligned", "--model", str(tiny_model)]
+            assert main([*command, "--device", "cpu", "--jobs", str(jobs)]) == 1
+            said = capsys.readouterr()
+            assert "4 of 5 restored, 1 failed" in said.err
+            assert [line.split(":")[0] for line in said.out.splitlines()] == [
+                f"{tmp_path / str(jobs) / str(n)}.png" for n in range(4)
+            ]
+    finally:
+        torch.set_num_threads(threads)
+    results = {path.name: path.read_bytes() for path in (tmp_path / "1").iterdir()}
+    assert results == {path.name: path.read_bytes() for path in (tmp_path / "2").iterdir()}
+    assert all(results[name] != (photos / name).read_bytes() for name in results)
