@@ -365,7 +365,7 @@ def page(server: Server) -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=chromium, headless=True, args=arguments)
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.route(lambda url: not url.startswith((server.url, "blob:", "data:")), lambda route: route.abort())
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(240_000)  # a machine may be busy
         open_page(page, server)
         yield page
         browser.close()
