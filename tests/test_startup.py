@@ -38,6 +38,16 @@ def test_help_waits_for_nothing_heavy(command: tuple[str, ...]) -> None:
     assert done.stdout.startswith(usage)
 
 
+@pytest.mark.slow
+def test_a_restoration_waits_for_torch_and_opencv_only(tmp_path: Path) -> None:
+    command = ["restore", "examples/degraded.jpg", "-o", str(tmp_path), "--detector", "builtin", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pfr_core", *command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = {name.split(".")[0] for name in re.findall(r"^import time:.*\|\s*(\S+)$", done.stderr, re.MULTILINE)}
+    assert imported & HEAVY == {"torch", "cv2", "einops"}
+
+
 @pytest.mark.parametrize(
     ("typed", "name"),
     [

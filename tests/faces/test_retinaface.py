@@ -126,6 +126,18 @@ def test_suppression_keeps_the_best() -> None:
     assert len(Detections.none().suppressed(0.4)) == 0
 
 
+def test_suppression_is_that_of_torchvision() -> None:
+    from torchvision.ops import nms
+
+    rng = np.random.default_rng(0)
+    for count in (1, 5, 60):
+        corners = rng.uniform(0, 100, (count, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(1, 60, (count, 2))], axis=1).astype(np.float32)
+        found = Detections(boxes, rng.uniform(0.01, 1, count).astype(np.float32), np.zeros((count, 5, 2), np.float32))
+        kept = nms(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), 0.4).numpy()
+        assert found.suppressed(0.4).boxes.tolist() == boxes[kept].tolist()
+
+
 def test_detections_in_a_resized_picture() -> None:
     """The corner of the top-left pixel stays where it is; scores are untouched."""
     corner = Detections(*(np.array(part, np.float32) for part in ([[-0.5, -0.5, 9, 9]], [0.5], [[[-0.5, 3]] * 5])))
