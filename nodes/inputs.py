@@ -27,7 +27,7 @@ ADVANCED = frozenset(
         *(name for name in PASTING if name not in ("strength", "mask", "scale")),
     }
 )
-"""Options that few need: newer versions of ComfyUI fold their widgets away."""
+"""Options that few need: the page folds their widgets away (on the canvas ``web/js/advanced.js`` does)."""
 
 IN_A_GRAPH = {
     "with select=index": "if which faces is index",

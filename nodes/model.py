@@ -31,6 +31,7 @@ class PFRLoadModel:
         "Side in px of the faces it works on, for Crop Faces.",
     )
     FUNCTION = "load"
+    HAS_INTERMEDIATE_OUTPUT = True  # newer cores show it again after a reload, though nothing runs
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pfr_core import load_model
+from pfr_core import load_face_model
 from pfr_core.cli import main as pfr
 from pfr_core.faces.detect import Detector
 from pfr_core.models.disk import on_disk
 from tests.models.test_gpen import in_gpen_layout, random_gpen
-from tests.models.test_kinds import Files
+from tests.models.test_kinds import Files, network
 from tests.nodes.comfyui_server import (
     PACK,
     NodeError,
@@ -49,6 +50,7 @@ from tests.nodes.comfyui_server import (
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+OLDER_WORKFLOWS = sorted((ROOT / "tests" / "fixtures" / "older" / "workflows").glob("*.json"))
 DETECTOR = "detection_mobilenet0.25_Final.pth"
 WIDTH, HEIGHT = 1280, 720  # of the long video
 
@@ -104,7 +106,11 @@ def load(name: str) -> dict[str, Any]:
 
 
 def prompt_of(server: Server, workflow: dict[str, Any]) -> Prompt:
-    prompt = to_prompt(workflow, server.get("/object_info"))
+    return on_this_machine(to_prompt(workflow, server.get("/object_info")))
+
+
+def on_this_machine(prompt: Prompt) -> Prompt:
+    """Name the upscaler that is here."""
     for node in prompt.values():
         if node["class_type"] == "UpscaleModelLoader":
             node["inputs"]["model_name"] = "stand-in.safetensors"
@@ -149,7 +155,8 @@ def test_help_and_workflows_are_served_under_a_plain_folder_name(tmp_path: Path)
     """ComfyUI itself cannot serve these from a folder with a space in its name."""
     server = Server(Path(os.environ["COMFYUI_PATH"]), python_with_comfyui(), tmp_path / "comfyui", ROOT, "ComfyUI-PFR")
     try:
-        assert len([each for each in server.get("/extensions") if each.startswith("/extensions/ComfyUI-PFR/")]) == 3
+        scripts = {each for each in server.get("/extensions") if each.startswith("/extensions/ComfyUI-PFR/")}
+        assert scripts == {f"/extensions/ComfyUI-PFR/{path.name}" for path in (ROOT / "web" / "js").glob("*.js")}
         docs = ROOT / "web" / "js" / "docs"
         for page in docs.rglob("*.md"):
             assert server.request(f"/extensions/ComfyUI-PFR/docs/{page.relative_to(docs).as_posix()}") == page.read_bytes()
@@ -212,6 +219,7 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server
     [
         ({"3": {"model": "broken.safetensors"}}, "broken.safetensors"),
         ({"3": {"model": "gone.pth"}}, "not in models/facerestore_models on this machine"),
+        ({"3": {"model": "GFPGANv1.4.pth"}}, "Choose gfpgan-1.4, which is downloaded when it is first used"),
         ({"3": {"device": "cpu", "dtype": "fp16"}}, "fp16 on a CPU"),
         ({"4": {"detector": "retinaface_resnet50"}}, "detection_Resnet50_Final.pth"),
         ({"4": {"select": "index", "indices": "first"}}, "write whole numbers"),
@@ -253,7 +261,7 @@ def free(server: Server) -> None:
 
 def test_the_model_is_loaded_once_and_given_back_even_after_a_stop(server: Server) -> None:
     def loads() -> int:
-        return server.log.read_text().count("Requested to load PFR")
+        return server.log.read_text().count("Requested to load ")
 
     server.run(graph(strength=0.9))
     before = loads()
@@ -284,21 +292,23 @@ def test_models_of_others_restore_switch_and_give_memory_back(server: Server, tm
     """Where an extra is not installed, its node says so."""
     files, folder = Files(tmp_path), server.folder / "models" / "facerestore_models"
     made = {files[kind]: kind for kind in ("gfpgan", "codeformer", "restoreformer", "restoreformer++")}
-    gpen = tmp_path / "my-gpen.pth"
-    torch.save(in_gpen_layout(random_gpen()), gpen)
-    classes = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "gpen": "PFR"}
+    made |= {tmp_path / "my-gpen.pth": "gpen", tmp_path / "my.onnx": "onnx"}
+    torch.save(in_gpen_layout(random_gpen()), tmp_path / "my-gpen.pth")
+    torch.onnx.export(network("restoreformer"), (torch.zeros(1, 3, 64, 64),), tmp_path / "my.onnx", dynamo=False)
+    classes = {"gfpgan": "GFPGAN", "codeformer": "CodeFormer", "gpen": "PFR", "onnx": "OnnxModel"}
+    extras = {"codeformer": "spandrel_extra_arches", "onnx": "onnxruntime"}
     (folder / "damaged.onnx").write_bytes(b"no model")
-    for path in (*made, gpen):
+    for path in made:
         (folder / path.name).symlink_to(path)
     before = probe(server, 1)
-    for path, kind in (*made.items(), (gpen, "gpen"), *list(made.items())[:1]):
+    for path, kind in (*made.items(), *list(made.items())[:1]):
         prompt = graph(source="degraded.jpg", detector="builtin", only_bad_faces=False)
         prompt["3"]["inputs"]["model"] = path.name
         prompt["7"] = {"class_type": "NeighbourProbe", "inputs": {"number": 0, "image": ["4", 0]}}
         try:
             outputs = server.run(prompt)
         except NodeError as error:
-            assert kind == "codeformer" and "pip install spandrel_extra_arches" in str(error)
+            assert f"pip install {extras[kind]}" in str(error)
             continue
         told = json.loads(outputs["7"]["text"][0])
         assert told["networks"] == [classes.get(kind, "RestoreFormer")] and told["held"] == 1, "the one before is gone"
@@ -315,13 +325,18 @@ def test_models_of_others_restore_switch_and_give_memory_back(server: Server, tm
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_a_long_video_takes_the_memory_of_its_outputs_and_no_more(server: Server, out: Path) -> None:
+    """With a small network, whose own memory is the same for any length."""
+    path = server.folder / "models" / "facerestore_models" / "small.pth"
+    torch.save(in_gpen_layout(random_gpen()), path)
     peaks = {}
     for repeat in (20, 200):
         free(server)
         server.peak_memory(reset=True)
-        server.run(graph(repeat=repeat, strength=0.99))
+        prompt = graph(repeat=repeat, detection_size=640, only_bad_faces=False)
+        prompt["3"]["inputs"]["model"] = path.name
+        server.run(prompt)
         peaks[repeat] = server.peak_memory()
-    crop = 2 * 4 * 3 * load_model("default").config.size ** 2  # before and after
+    crop = 2 * 4 * 3 * load_face_model(path).size ** 2  # before and after
     frame = 4 * WIDTH * HEIGHT * (3 + 3 + 1)  # input, result and mask, in float32
     (out / "memory.json").write_text(json.dumps({"peaks": peaks, "outputs_and_input_of_a_frame": frame + crop}))
     assert peaks[200] - peaks[20] < 180 * (frame + crop) * 1.02
@@ -329,6 +344,7 @@ def test_a_long_video_takes_the_memory_of_its_outputs_and_no_more(server: Server
 
 # --- the page, in a real browser ---------------------------------------------------------------------------------------------
 
+KEPT_BY_THE_PAGE = "Comfy.Workflow.Persist"
 SHOWN = "window.app.graph.nodes.find(node => node.type === 'PFRDetectFaces').widgets.map(widget => [widget.name, widget.value])"
 
 
@@ -339,7 +355,9 @@ def page(server: Server) -> Iterator[Any]:
     chromium = os.environ.get("PFR_CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("no Chromium: name it in PFR_CHROMIUM")
-    for name, value in {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}.items():
+    # A page that opens the last graph again, when it comes to it, would replace what a test has opened.
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, KEPT_BY_THE_PAGE: False}
+    for name, value in settings.items():
         server.post(f"/settings/{name}", value)
     with playwright.sync_playwright() as started:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -347,7 +365,7 @@ def page(server: Server) -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=chromium, headless=True, args=arguments)
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.route(lambda url: not url.startswith((server.url, "blob:", "data:")), lambda route: route.abort())
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(240_000)  # a machine may be busy
         open_page(page, server)
         yield page
         browser.close()
@@ -356,7 +374,7 @@ def page(server: Server) -> Iterator[Any]:
 def open_page(page: Any, server: Server) -> None:
     page.goto(server.url)
     page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types.PFRDetectFaces)")
-    # The page opens a graph of its own, the first or the last one; what is opened before that would be lost.
+    # The page opens a graph of its own; what is opened before that would be lost.
     page.wait_for_function("window.app.graph.nodes.length > 0")
     page.wait_for_timeout(1000)
 
@@ -393,9 +411,24 @@ def test_the_page_reads_every_example_workflow_as_we_do(server: Server, page: An
     page.screenshot(path=out / f"{path.stem}_page.png")
 
 
+@pytest.mark.parametrize("path", OLDER_WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_of_an_earlier_version_opens_and_runs_with_its_values(server: Server, page: Any, path: Path) -> None:
+    workflow = json.loads(path.read_text())
+    show(page, workflow, x=0, scale=0.7)
+    prompt = page.evaluate("window.app.graphToPrompt()")["output"]
+    for node in workflow["nodes"]:
+        if node["type"].startswith("PFR"):
+            widgets = [item for item in node["inputs"] if item.get("widget")]
+            values = zip(widgets, node["widgets_values"], strict=True)
+            kept = {item["name"]: value for item, value in values if item["link"] is None}
+            assert kept.items() <= prompt[str(node["id"])]["inputs"].items()
+    assert len(saved(server.run(on_this_machine(prompt)))) == 1
+
+
 def test_our_scripts_run_once(page: Any) -> None:
     names = page.evaluate("window.app.extensions.map(extension => extension.name)")
     assert sorted(name for name in names if name.startswith("PFR")) == [
+        "PFR.Advanced",
         "PFR.BeforeAfter",
         "PFR.FacePicker",
         "PFR.Notices",
@@ -461,6 +494,30 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
     assert (left, right) == ([False, True], [True, False])
 
 
+def test_a_choice_outlives_a_reload_and_can_be_undone(server: Server, page: Any) -> None:
+    widgets = "Object.fromEntries(" + SHOWN + ").indices"
+    workflow = load("2_step_by_step_one_face_picked.json")
+    server.post(f"/settings/{KEPT_BY_THE_PAGE}", True)
+    try:
+        open_page(page, server)
+        show(page, workflow)
+        run_page(page, server)
+        page.locator(".pfr-face-picker [role=checkbox]").first.click(modifiers=["Shift"])
+        page.wait_for_timeout(2000)  # the page keeps what it holds now and then
+        page.reload()
+        page.wait_for_function("window.app?.graph?.nodes.some(node => node.type === 'PFRDetectFaces')")
+        page.wait_for_timeout(2000)
+        assert page.evaluate(widgets) == "0"
+        page.locator(".pfr-face-picker button").last.click()
+        assert page.evaluate(widgets) == ""
+        page.keyboard.press("Control+z")
+        page.wait_for_function(widgets + " === '0'")
+    finally:
+        page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        server.post(f"/settings/{KEPT_BY_THE_PAGE}", False)
+        open_page(page, server)
+
+
 def pixels_changed(server: Server, page: Any) -> bool:
     """Run the graph on the page: whether its result differs from the example photo."""
     (item,) = saved(run_page(page, server))
@@ -468,6 +525,7 @@ def pixels_changed(server: Server, page: Any) -> bool:
 
 
 def test_before_and_after_are_compared_on_the_node(server: Server, page: Any, out: Path) -> None:
+    free(server)  # a core shows a node's texts when the node runs
     show(page, load("1_restore_faces.json"))
     run_page(page, server)
     preview = page.locator(".pfr-before-after")
@@ -486,6 +544,31 @@ def test_before_and_after_are_compared_on_the_node(server: Server, page: Any, ou
     assert page.locator(".pfr-notices", has_text="already sharp").count() == 1
     assert page.locator(".pfr-notices", has_text="Licence of default").count() == 1
     page.screenshot(path=out / "nothing_restored.png")
+
+
+def test_options_that_few_need_are_folded_on_the_canvas(page: Any, out: Path) -> None:
+    node = "window.app.graph.nodes.find(node => node.type === 'PFRRestoreFaces')"
+    shown = (
+        f"{node}.widgets.filter(widget => {node}.isWidgetVisible(widget)).map(each => [each.name, each.y, each.computedHeight])"
+    )
+    show(page, load("1_restore_faces.json"), x=360)
+    fewer, height = page.evaluate(shown), page.evaluate(f"{node}.computeSize()[1]")
+    page.screenshot(path=out / "folded.png")
+    page.evaluate(f"{node}.widgets.find(widget => widget.type === 'button').callback()")
+    page.wait_for_timeout(500)
+    more = page.evaluate(shown)
+    page.screenshot(path=out / "unfolded.png")
+    assert {"strength", "mask"} <= {name for name, *_ in fewer} and "threshold" in {name for name, *_ in more}
+    for widgets in (fewer, more):
+        for (_, top, own), (name, next_top, _) in pairwise(widgets):
+            assert next_top == top + own, f"{name} stands right below"
+    assert page.evaluate(f"{node}.size[1]") - height >= 20 * (len(more) - len(fewer))
+    workflow = load("1_restore_faces.json")
+    restore = next(each for each in workflow["nodes"] if each["type"] == "PFRRestoreFaces")
+    names = [item["name"] for item in restore["inputs"] if item.get("widget")]
+    restore["widgets_values"][names.index("threshold")] = 0.5
+    show(page, workflow, x=360)
+    assert "threshold" in {name for name, *_ in page.evaluate(shown)}, "a workflow has set it"
 
 
 @pytest.mark.parametrize(

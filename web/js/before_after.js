@@ -17,7 +17,7 @@ class BeforeAfter {
     constructor(node) {
         this.element = document.createElement("div");
         this.element.className = "pfr-before-after";
-        this.element.style.cssText = "position:relative;overflow:hidden;width:100%;height:100%;border-radius:4px;touch-action:none";
+        this.element.style.cssText = "position:relative;overflow:hidden;width:100%;height:100%;min-height:200px;border-radius:4px;touch-action:none";
         [this.before, this.after] = [this.add("img"), this.add("img")];
         for (const image of [this.before, this.after]) {
             image.draggable = false;

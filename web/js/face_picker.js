@@ -71,7 +71,7 @@ class FacePicker {
         this.element.className = "pfr-face-picker";
         this.element.style.cssText = "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;overflow:hidden";
         this.svg = create("svg", { preserveAspectRatio: "xMidYMid meet" }, this.element);
-        this.svg.style.cssText = "flex:1 1 0;min-height:0;width:100%;background:#0003;border-radius:4px";
+        this.svg.style.cssText = "flex:1 1 0;min-height:120px;width:100%;background:#0003;border-radius:4px";
         this.status = document.createElement("div");
         this.status.style.cssText = "font:12px sans-serif;color:var(--input-text,#ddd);white-space:normal";
         this.buttons = document.createElement("div");
@@ -142,9 +142,12 @@ class FacePicker {
 
     keep(numbers) {
         const all = numbers.length === this.data.boxes.length && !this.sharp.length; // a sharp face must be asked for by its number
+        // One step for the page, which by itself looks for changes before a click is heard: it can be undone, and a reload has it.
+        app.canvas.emitBeforeChange();
         this.set("count", 0); // it goes with select=all only
         this.set("select", all ? "all" : "index");
         this.set("indices", all ? "" : numbers.sort((a, b) => a - b).join(", "));
+        app.canvas.emitAfterChange();
         this.node.graph?.setDirtyCanvas(true, true);
     }
 
