@@ -194,6 +194,14 @@ def test_a_model_that_gives_no_numbers_is_named(tmp_path: Path, faces: Path, cap
     assert "model, picture 0-0: The model gives NaN" in said
 
 
+def test_a_picture_that_cannot_be_measured_is_named(tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NIQE of a flat picture, and its weights."""
+    Image.new("RGB", (200, 200), "gray").save(tmp_path / "flat.png")
+    command = (tmp_path, "--unpaired", "--results", f"x={tmp_path}", *QUICK, "--size", 200, "--measures", "niqe")
+    assert main(["evaluate", *map(str, command)]) == 1
+    assert "degraded input, picture flat: NIQE: the image is flat" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("wrong", [{"measures": ("beauty",)}, {"size": 32}, {"align": True}, {"pairs": ("a",)}])
 def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -18,7 +18,7 @@ from torch.nn.functional import relu
 from pfr_core.faces.face import Face
 from trainer.judge import libraries
 from trainer.judge.landmarks import Landmarks
-from trainer.judge.metrics import Judge, kid
+from trainer.judge.metrics import Judge, joined, kid
 from trainer.judge.options import Measure
 from trainer.judge.records import Record
 from trainer.judge.statistics import difference, interval, worst_subgroup
@@ -151,6 +151,23 @@ def test_dists_is_no_distance_of_a_picture_to_itself(monkeypatch: pytest.MonkeyP
     a = torch.rand(1, 3, 64, 64) * 2 - 1
     near, far = a + 0.05 * torch.randn_like(a), torch.rand_like(a) * 2 - 1
     assert dists(a, a) == pytest.approx(0, abs=1e-4) and dists(a, a) < dists(a, near) < dists(a, far)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("found")
+def test_inception_gives_what_fid_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.save({}, tmp_path / "trunk.pth")
+    monkeypatch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+    judge = Judge(None, None, CPU, measures=("fid", "kid_inception"))
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    features = joined([judge.embed(picture) for picture in pictures])
+    assert features["inception"].shape == (3, 2048)
+    scores = judge.apart(features, features)
+    assert set(scores) == {"fid", "kid_inception"} and scores["fid"] == pytest.approx(0, abs=1e-6)
+    assert judge.apart(joined([judge.embed(pictures[0])]), features) == {}  # of one picture there is none
+    assert "SHA-256 6726825d" in judge.by["fid"]
 
 
 def test_torchvision_finds_the_checked_file(tmp_path: Path) -> None:

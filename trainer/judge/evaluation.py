@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from pfr_core.errors import CheckpointError
+from pfr_core.errors import CheckpointError, InputError
 
+from ..data.dataset import RGB8
 from .methods import INPUT, TRUTH, Method
 from .metrics import Features, Judge, Scores, fidelity_scores, joined, means
 from .options import Measure
@@ -82,7 +83,8 @@ def measure_all(
 
     Raises:
         CheckpointError: a model gives numbers that are not finite; the message names it and the picture.
-        InputError: as :class:`~trainer.judge.records.Cache`, or a picture of the set or of results that does not fit.
+        InputError: as :class:`~trainer.judge.records.Cache`, or a picture of the set or of results that does not fit or cannot be
+            measured (NIQE of a flat one).
     """
     records: dict[str, list[Record]] = {method.name: [] for method in methods}
     faces: set[str] = set()
@@ -120,16 +122,22 @@ def _measured(method: Method, case: Case, judge: Judge, *, again: bool) -> Recor
         twice = method.run(replace(case, given=picture)) if again else None
     except CheckpointError as error:
         raise CheckpointError(f"{method.name}, picture {case.name}: {error}") from error
-    scores, features = Scores(), Features()
-    if case.probe:
-        assert case.truth is not None
-        scores = fidelity_scores(picture, case.truth)
-    else:
-        scores, features = judge.alone(picture), judge.embed(picture)
-        if case.truth is not None and case.points is not None and method.name != TRUTH:
-            scores = judge.pair(picture, case.truth, case.points) | scores
+    try:
+        scores, features = _judged(method, case, picture, judge)
+    except InputError as error:
+        raise InputError(f"{method.name}, picture {case.name}: {error}") from error
     moved = None if twice is None else float(np.abs(twice.astype(np.int16) - picture).mean())
     return Record(method.name, case.name, case.face, case.probe, case.group, scores, features, moved, picture)
+
+
+def _judged(method: Method, case: Case, picture: RGB8, judge: Judge) -> tuple[Scores, Features]:
+    if case.probe:
+        assert case.truth is not None
+        return fidelity_scores(picture, case.truth), {}
+    scores = judge.alone(picture)
+    if case.truth is not None and case.points is not None and method.name != TRUTH:
+        scores = judge.pair(picture, case.truth, case.points) | scores
+    return scores, judge.embed(picture)
 
 
 def set_scores(records: dict[str, list[Record]], judge: Judge, real: Features) -> dict[str, Scores]:

@@ -149,7 +149,7 @@ def subgroups_table(found: Evaluation) -> str:
 
 NO_GROUPS = (
     "Subgroups: left out, for the data state no two groups of enough faces. A column `group` of the index (age, skin tone, pose, "
-    "...) is what is used."
+    "...) is used, else its `source`."
 )
 
 
