@@ -103,8 +103,9 @@ class OpenPhoto:
         self.folders[what] = [*old[-1:], last]
         return last
 
-    def delete_pictures(self) -> None:
-        """Delete the pictures: another photo takes this one's place."""
+    def close(self) -> None:
+        """Give back the memory and delete the pictures: another photo takes this one's place."""
+        self.photo = self.small = self.work = None
         for folder in [self.folder, *(folder for folders in self.folders.values() for folder in folders)]:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -226,7 +227,7 @@ class PhotoTab:
             photo = self._read(before) if before is not None and same else self.context.read(path)
             found = self.context.engine.find(photo.pixels, options, job.should_stop)
             if before is not None:
-                before.delete_pictures()
+                before.close()
             faces, most = found.candidates, self.context.limits.max_faces
             largest = sorted(found.numbers, key=lambda number: -faces[number].size)[:most]
             height, width = photo.pixels.shape[:2]

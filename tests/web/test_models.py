@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,3 +113,18 @@ def test_the_comparison(context: Context) -> None:
         tab.run_comparison(VISITOR, str(PHOTO), [], ignored)
     with pytest.raises(InputError, match="fidelity: none of these models has such an option"):
         tab.run_comparison(VISITOR, str(PHOTO), ["tiny"], ignored, fidelity=0.9)
+
+
+def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> None:
+    """While memory is short, too: what it was before is given up, and not put aside once more."""
+    tab = PhotoTab(replace(context, limits=Limits(max_memory_mb=1)), [])
+    progress: Any = lambda done, **more: None  # noqa: E731
+    for visitor in (VISITOR, SimpleNamespace(session_hash="other", headers={})):
+        with context.sessions.use(visitor.session_hash) as session, context.sessions.listening(visitor.session_hash):
+            session.wanted = PHOTO
+            tab.open(visitor)
+            tab.restore(visitor, "tiny", progress)
+    with context.sessions.use("visitor") as session:
+        assert session.photo.nbytes == 0, "it is still in memory"
+    tab.open(VISITOR, threshold=0.7)
+    assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
