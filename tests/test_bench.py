@@ -89,4 +89,4 @@ def test_the_command_prints_a_table_and_writes_every_round(
     (timing,) = json.loads(out.read_text())["models"].values()
     assert timing["seconds"].keys() == set(STAGES)
     assert main(["bench", str(tmp_path / "none.jpg"), "--models", str(tiny_model)]) == 1
-    assert "none.jpg: cannot be read" in capsys.readouterr().err
+    assert "none.jpg" in capsys.readouterr().err

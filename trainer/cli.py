@@ -18,7 +18,8 @@ from pfr_core.support.files import remedy
 
 from . import program
 from .data.options import PrepareOptions
-from .run.config import STAGES, IdentityName, PerceptualName, RunConfig, load_config, read_config
+from .judge.options import EvaluateOptions
+from .run.config import STAGES, RunConfig, load_config, read_config
 from .run.presets import TRAINING_PRESETS
 from .run.resume import resumed
 
@@ -98,21 +99,11 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     judge = commands.add_parser("evaluate", help="compare models on held-out faces, degraded with fixed seeds")
-    judge.add_argument("models", nargs="+", metavar="MODEL", help="model files, or names of `pfr weights list`")
-    judge.add_argument("data", help="training set with a val split")
-    judge.add_argument("--grid", type=Path, help="also write a picture: degraded | restored by each model | truth")
-    judge.add_argument("--grid-rows", type=int, default=8, help="faces in it (default: %(default)s)")
-    judge.add_argument("--limit", type=int, default=0, help="evaluate only the first N faces (0: all)")
-    size_help = "judge at this size in px, that of a network trained small (default: %(default)s)"
-    judge.add_argument("--size", type=int, default=512, help=size_help)
-    fidelity_help = "judge each model at each of these fidelities (default: as the product runs it)"
-    judge.add_argument("--fidelities", type=float, nargs="+", default=(), metavar="F", help=fidelity_help)
-    judge.add_argument("--ablate", action="store_true", help="also with every MMRB, and with the decoder's skips, zeroed")
-    denoiser_help = "leave out the row of a classical denoiser, which takes longer than the models"
-    judge.add_argument("--no-denoiser", dest="denoiser", action="store_false", help=denoiser_help)
-    judge.add_argument("--perceptual", choices=get_args(PerceptualName), default="squeezenet", help="(default: %(default)s)")
-    judge.add_argument("--identity", choices=get_args(IdentityName), default="mobilefacenet", help="(default: %(default)s)")
-    judge.add_argument("--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)")
+    names_help = (
+        "model files or names of `pfr weights list`; last, the data: a training set with a val split, or as an option says"
+    )
+    judge.add_argument("names", nargs="*", metavar="MODEL ... DATA", help=names_help)
+    add_options(judge, EvaluateOptions)
 
 
 def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -186,6 +177,15 @@ def run_benchmark(options: argparse.Namespace) -> str:
     return benchmark(stage_config(build_parser().parse_args([options.stage, *options.options])), options.steps)
 
 
+def run_evaluate(options: argparse.Namespace) -> str:
+    """Run ``evaluate``: one of the paper's tables, or whatever is named."""
+    from .judge.evaluate import evaluate_command
+    from .judge.recipes import table_command
+
+    chosen_ones = EvaluateOptions(**chosen(options, EvaluateOptions))
+    return (table_command if chosen_ones.table else evaluate_command)(options.names, chosen_ones)
+
+
 def run(options: argparse.Namespace) -> str:
     """Run a command and return the text that it prints."""
     command = options.command
@@ -196,9 +196,7 @@ def run(options: argparse.Namespace) -> str:
     values = vars(options)
     values.pop("command")
     if command == "evaluate":
-        from .judge.evaluate import evaluate_command
-
-        return evaluate_command(**values)
+        return run_evaluate(options)
     if command == "evaluate-detector":
         from .judge.detector import evaluate_detector_command
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from pfr_core.options import ClipOptions, RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.options import PrepareOptions  # noqa: E402
+from trainer.judge.options import EvaluateOptions  # noqa: E402
 from trainer.run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
 from trainer.run.presets import TRAINING_PRESETS  # noqa: E402
 from web.limits import Limits  # noqa: E402
@@ -78,6 +79,9 @@ def training() -> str:
         table(PrepareOptions),
         "## `detector`",
         table(DetectorConfig),
+        "## `evaluate`",
+        "What they mean: [evaluation.md](../evaluation.md).",
+        table(EvaluateOptions),
         "",
     ])  # fmt: skip
 

@@ -9,10 +9,10 @@ import sys
 from tqdm import tqdm
 
 from ..bench import bench
-from ..errors import ImageError
 from ..faces.detect import Detector
 from ..models.registry import dtypes_of
 from ..options import RestoreOptions, Setup
+from ..photo.read import read_bytes
 from ..photo.write import write_file
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
@@ -23,10 +23,7 @@ from .common import fetch_model
 def run(arguments: argparse.Namespace) -> int:
     """Time every model and print the table; returns the exit status."""
     options, setup = RestoreOptions(only_bad_faces=False), Setup(**chosen(arguments, Setup))
-    try:
-        data = arguments.photo.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{arguments.photo}: cannot be read ({error.strerror}).") from error
+    data = read_bytes(arguments.photo)
     device = resolve_device(setup.device)
     for model in arguments.models:
         resolve_dtype(setup.dtype, device, dtypes_of(model))

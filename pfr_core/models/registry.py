@@ -233,6 +233,36 @@ REGISTRY: dict[str, Weights] = {
             source="InsightFace_Pytorch (TreB1eN), published by facexlib",
             purpose="training: face-preserving loss",
         ),
+        Weights(
+            name="alexnet",
+            file="alexnet-owt-7be5be79.pth",
+            urls=("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
+            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            bytes=244408911,
+            licence="BSD-3-Clause",
+            source="torchvision",
+            purpose="evaluation: trunk of LPIPS",
+        ),
+        Weights(
+            name="vgg16",
+            file="vgg16-397923af.pth",
+            urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+            sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+            bytes=553433881,
+            licence="BSD-3-Clause",
+            source="torchvision",
+            purpose="evaluation: trunk of DISTS and, if asked for, of LPIPS",
+        ),
+        Weights(
+            name="inception",
+            file="weights-inception-2015-12-05-6726825d.pth",
+            urls=("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",),
+            sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            bytes=95628359,
+            licence="Apache-2.0",
+            source="TensorFlow's Inception of 2015, converted by torch-fidelity",
+            purpose="evaluation: features of FID",
+        ),
     )
 }
 

@@ -193,7 +193,7 @@ def test_the_answer_is_the_network_s_own(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("remembered")
 def test_evaluate_judges_what_the_pipeline_gives(kind: str, file_of: Callable[[str], Path]) -> None:
-    from trainer.judge.evaluate import restore_with
+    from trainer.judge.methods import restore_with
 
     image = face(size_of(kind))
     judged = restore_with(load_face_model(file_of(kind)), torch.device("cpu"))(image)

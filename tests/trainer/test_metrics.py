@@ -22,9 +22,10 @@ from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
 from trainer.data.dataset import RGB8, list_faces, read_face, to_signed
-from trainer.judge.evaluate import degraded_pairs
 from trainer.judge.features import IdentityNetwork, PerceptualNetwork
-from trainer.judge.metrics import HIGHER_IS_BETTER, TITLES, Judge, kid, optimised_for
+from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
+from trainer.judge.options import USUAL
+from trainer.judge.sources import DegradedFaces, truths_of
 from trainer.judge.validate import Validation
 from trainer.losses import unit_distance
 from trainer.run.config import PriorConfig, RestoreConfig
@@ -95,11 +96,11 @@ def test_kid_by_hand() -> None:
 
 
 def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
-    pairs = degraded_pairs(list_faces(shared_dir / "data" / "faces", "val")[:4], draws=1)
-    truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
+    faces = list_faces(shared_dir / "data" / "faces", "val")[:4]
+    truths, points = truths_of(list(DegradedFaces(faces, draws=1).cases(probes=False)))
     mild = judge([blurred(truth, 2) for truth in truths], truths, points)
     bad = judge([blurred(truth, 8) for truth in truths], truths, points)
-    for name in TITLES:
+    for name in USUAL:
         assert (mild[name] > bad[name]) == (name in HIGHER_IS_BETTER), name
     perfect = judge.unpaired(truths, truths)
     assert perfect["niqe"] < mild["niqe"] and 3 < perfect["niqe"] < 7
@@ -107,13 +108,14 @@ def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:
 
 def test_faces_judged_small_are_the_large_ones_shrunk(shared_dir: Path, judge: Judge) -> None:
     face = list_faces(shared_dir / "data" / "faces", "val")[:1]
-    (large,), (small,) = degraded_pairs(face, draws=1), degraded_pairs(face, draws=1, size=64)
-    for name in ("degraded", "truth"):
+    (large,), (small,) = (DegradedFaces(face, 1, size).cases(probes=False) for size in (512, 64))
+    for name in ("given", "truth"):
         wanted = getattr(large, name).reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
         assert np.abs(getattr(small, name) - wanted).max() <= 1
+    assert small.truth is not None and small.points is not None and large.points is not None
     assert np.allclose((small.points + 0.5) * 8, large.points + 0.5)
-    scores = judge([small.degraded] * 2, [small.truth] * 2, [small.points] * 2)
-    assert set(TITLES) - set(scores) == {"niqe"}  # 64 px have none
+    scores = judge([small.given] * 2, [small.truth] * 2, [small.points] * 2)
+    assert set(USUAL) - set(scores) == {"niqe"}  # 64 px have none
 
 
 def test_psnr_by_hand(judge: Judge) -> None:

@@ -33,15 +33,13 @@ from .. import program
 from ..run.randomness import sample_seed
 from .components import Boxes, component_boxes, flip_boxes
 from .loader import TrainingSet
+from .options import FULL_SIZE
 from .shards import Stored, fetch, is_url, scan_tar
 
 if TYPE_CHECKING:
     from typing import NotRequired  # Python 3.11
 
 log = logging.getLogger(__name__)
-
-FULL_SIZE = 512
-"""Faces are degraded at this size, for which the ranges of Eq. 17 are stated, and then resized to the network's."""
 
 MILD = (
     Degradation(blur=("isotropic",), sigma=(0.1, 2.0), scale=(1.5, 5.0), noise=(0.0, 5.0), quality=(60, 95)),
@@ -102,6 +100,7 @@ class FaceFile:
         points: the five landmarks [5,2].
         boxes: left eye, right eye, mouth [3,4].
         photo: the photograph's four corners in the crop [4,2]; None if unknown or if the crop lies within the photograph.
+        group: what the index says that it belongs to (column ``group``, else ``source``).
     """
 
     stored: Stored
@@ -113,6 +112,7 @@ class FaceFile:
     points: npt.NDArray[np.float64]
     boxes: Boxes
     photo: npt.NDArray[np.float64] | None = None
+    group: str = ""
 
 
 def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0) -> list[FaceFile]:
@@ -203,6 +203,7 @@ def _face(row: dict[str, Any], root: str) -> FaceFile:
         points,
         boxes,
         np.asarray(row["photo"], dtype=np.float64) if row.get("photo") else None,
+        str(row.get("group") or row.get("source") or ""),
     )
 
 

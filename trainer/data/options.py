@@ -11,6 +11,9 @@ from pfr_core.support.schema import check_fields, option
 
 Kind = Literal["real", "synthetic", "unknown"]
 
+FULL_SIZE = 512
+"""Faces are degraded at this size, for which the ranges of Eq. 17 are stated, and then resized to the network's."""
+
 
 @dataclass(frozen=True)
 class PrepareOptions:

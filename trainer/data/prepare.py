@@ -35,8 +35,8 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.files import write_text
 
 from .components import component_boxes
-from .dataset import CSV_INDEX, FULL_SIZE, INDEX, RGB8, resize_square
-from .options import PrepareOptions
+from .dataset import CSV_INDEX, INDEX, RGB8, resize_square
+from .options import FULL_SIZE, PrepareOptions
 
 log = logging.getLogger(__name__)
 

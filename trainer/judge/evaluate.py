@@ -3,203 +3,171 @@
 Degradation is drawn uniformly from the full ranges of Eq. 17 with fixed seeds. The crop goes through the product's own
 path: shrunk to the network's size, restored, and the resized difference added to it. A network trained at a smaller size leaves
 most of such a crop as it is; to see what it makes itself, faces can be judged at its own size.
-
-The baseline is OpenCV's non-local means, a classical denoiser: what can be gained without knowing faces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-import torch
-from tqdm import tqdm
-
-from pfr_core import PFR, Degradation, FaceModel, FaceRestorer, RestoreOptions, load_face_model, load_model
-from pfr_core.cli.common import fetch_model
 from pfr_core.errors import InputError
-from pfr_core.faces.geometry import rescale
-from pfr_core.models.checkpoint import model_file, read_checkpoint
-from pfr_core.network.config import PRESETS
 from pfr_core.photo.write import write_photo
 from pfr_core.support.device import resolve_device
 
-from ..data.dataset import FULL_SIZE, RGB8, FaceFile, list_faces, read_face, resize_square
-from ..run.config import IdentityName, PerceptualName
-from .metrics import Judge, Points, optimised_for, psnr, sharpness, table
+from ..data.dataset import list_faces
+from . import methods as ways
+from .evaluation import Evaluation, measure_all, set_scores
+from .methods import TRUTH, Method
+from .metrics import Features, Judge, joined, optimised_for
+from .options import DRAWS, EvaluateOptions, Measure
+from .pictures import grid
+from .records import Cache, Record
+from .report import write
+from .sources import DegradedFaces, Photographs, PreparedPairs, Source
+from .tables import differences_table, harm, networks, subgroups_table, table, twice_table
 
-SEED, DRAWS = 2023, 3
-"""Face number i is degraded with the seeds (SEED, i, 0), (SEED, i, 1), ...: one draw a face would leave the mean severity to
-chance, it spreads over 2 dB."""
+log = logging.getLogger(__name__)
 
-SMALLEST_SIZE = 64
-"""Of faces to judge: SqueezeNet and the detector's body need something to look at (ours)."""
-
-UNSEEN = 60.0
-"""PSNR in dB of a quarter of an 8-bit level; what differs less counts as this, for a mean of infinities tells nothing (ours)."""
-
-UNBLURRED = {
-    "noise": Degradation(blur=None, scale=None, noise=(15.0, 15.0), quality=None),
-    "JPEG": Degradation(blur=None, scale=None, noise=None, quality=(15, 15)),
-    "shrunk": Degradation(blur=None, scale=(3.0, 3.0), noise=None, quality=None),
-}
-"""Faults one by one, each of a strength that anybody sees (ours): Eq. 17 blurs every face, most photographs are not blurred."""
-
-Method = Callable[[RGB8], RGB8]
+FID_FACES = 2048
+"""Pictures below which FID's covariance has not full rank, so that it is far too high."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A degraded held-out face, its truth (both [S,S,3] uint8, S is 512 unless told otherwise) and its landmarks [5,2] in px."""
-
-    degraded: RGB8
-    truth: RGB8
-    points: Points
-
-
-def evaluate_command(
-    models: Sequence[str],
-    data: str,
-    *,
-    grid: Path | None = None,
-    grid_rows: int = 8,
-    limit: int = 0,
-    size: int = FULL_SIZE,
-    fidelities: Sequence[float] = (),
-    ablate: bool = False,
-    denoiser: bool = True,
-    perceptual: PerceptualName = "squeezenet",
-    identity: IdentityName = "mobilefacenet",
-    device: str = "cpu",
-) -> str:
-    """Return a Markdown table for ``python -m trainer evaluate``; with ``grid`` also a picture, degraded | models | truth.
-
-    Raises:
-        InputError: ``size`` is out of range, there are no held-out faces, ``ablate`` for a network that is no PFR, or
-            ``fidelities`` for one that has no such option.
-    """
-    if not SMALLEST_SIZE <= size <= FULL_SIZE:
-        raise InputError(f"--size {size}: faces can be judged at {SMALLEST_SIZE} to {FULL_SIZE} px.")
-    place = resolve_device(device)
-    pairs = degraded_pairs(list_faces(data, "val")[: limit or None], DRAWS, size)
-    for model in models:
-        fetch_model(model)  # its licence is told first
-    methods: dict[str, Method] = {"degraded input": lambda image: image}
-    if denoiser:
-        methods["non-local means"] = denoise
-    labelled, names = set(), []
-    for model in models:
-        net, name = load_face_model(model), model if len(models) > 1 else "model"
-        ways = {f"{name}, fidelity {value:g}": restore_with(net, place, RestoreOptions(fidelity=value)) for value in fidelities}
-        methods |= ways or {name: restore_with(net, place)}
-        names += [*ways] or [name]
-        if ablate:
-            if not isinstance(net, PFR):
-                raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
-            ablated = ablations(model).items()
-            methods |= {what if len(models) == 1 else f"{name}, {what}": restore_with(net, place) for what, net in ablated}
-        training: dict[str, Any] = {}
-        if isinstance(net, PFR) and model not in PRESETS:
-            training = read_checkpoint(model_file(model)).provenance.get("config") or {}
-        labelled |= optimised_for(training, perceptual, identity)
-    outputs = {name: [method(pair.degraded) for pair in tqdm(pairs, desc=name)] for name, method in methods.items()}
-    truths, points = [pair.truth for pair in pairs], [pair.points for pair in pairs]
-    judge = Judge(perceptual, identity, place)
-    scores = {name: judge(images, truths, points) for name, images in outputs.items()}
-    if alone := judge.unpaired(truths, truths):
-        scores["truth"] = alone
-    if grid is not None:
-        rows = [
-            np.concatenate([pairs[i].degraded, *(outputs[name][i] for name in names), pairs[i].truth], axis=1)
-            for i in range(0, len(pairs), DRAWS)[:grid_rows]
-        ]
-        write_photo(grid, np.concatenate(rows))
-    caption = f"{len(pairs) // DRAWS} faces, {DRAWS} degradations each, {size} px"
-    networks = {
-        "perceptual": f"perceptual distance: {perceptual}",
-        "identity": f"identity: {identity}",
-        "kid": "KID: pooled features of RetinaFace's MobileNet body",
-    }
-    used = "; ".join(text for name, text in networks.items() if name in scores["degraded input"])
-    harmed = harm({name: (methods[name], outputs[name]) for name in names}, pairs)
-    return f"{table(scores, caption, labelled)}\n\n{used}".rstrip() + f"\n\n{harmed}"
-
-
-def harm(restored: Mapping[str, tuple[Method, list[RGB8]]], pairs: Sequence[Pair]) -> str:
-    """Return a Markdown table of what models do to good faces and to :data:`UNBLURRED`, and which faces they make worse.
+def evaluate_command(names: Sequence[str], options: EvaluateOptions) -> str:
+    """Return Markdown tables for ``python -m trainer evaluate``, and write what the options ask for.
 
     Args:
-        restored: for each model its method and what it made of ``pairs``.
-        pairs: ``DRAWS`` of each face in a row; a face counts by its mean over them.
+        names: models, and last the data, unless that is in the options.
+        options: everything else.
+
+    Raises:
+        InputError: there is nothing to evaluate, or the set, the results or the cache do not fit; see each.
     """
-    whole = [pair.truth for pair in pairs[::DRAWS]]
-    alone = {what: [degrade(face, (SEED, i))[0] for i, face in enumerate(whole)] for what, degrade in UNBLURRED.items()}
-    head = [
-        f"{len(whole)} faces",
-        "undegraded: PSNR ↑",
-        "undegraded: sharpness → 1",
-        "worse than its input ↓",
-        "largest loss (dB) ↓",
-        *(f"{what} alone: PSNR gain (dB) ↑" for what in alone),
+    models, source = what_to_evaluate(names, options)
+    if options.write_pairs:
+        write_pairs(source, Path(options.write_pairs))
+    found = evaluate(source, models, options)
+    if options.grid:
+        write_photo(options.grid, grid(found))
+    parts = [
+        table(found.scores, found.caption, found.labelled),
+        networks(found, options.perceptual, options.identity),
+        harm(found),
     ]
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for name, (method, outputs) in restored.items():
-        again = [method(face) for face in whole]
-        kept = np.mean([min(psnr(a, b), UNSEEN) for a, b in zip(whole, again, strict=True)])
-        sharp = np.mean([sharpness(b) / sharpness(a) for a, b in zip(whole, again, strict=True)])
-        gain = _gains([pair.truth for pair in pairs], [pair.degraded for pair in pairs], outputs).reshape(-1, DRAWS).mean(axis=1)
-        gains = [f"{_gains(whole, faces, [method(face) for face in faces]).mean():+.2f}" for faces in alone.values()]
-        cells = [name, f"{kept:.2f}", f"{sharp:.2f}", str((gain < 0).sum()), f"{max(0.0, -gain.min()):.2f}", *gains]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    if options.out:
+        parts += [differences_table(found), subgroups_table(found), twice_table(found)]
+        parts.append(f"written to {write(found, Path(options.out))}")
+    return "\n\n".join(part for part in parts if part)
 
 
-def _gains(truths: Sequence[RGB8], before: Sequence[RGB8], after: Sequence[RGB8]) -> npt.NDArray[np.float64]:
-    """Return by how many dB of PSNR each face came nearer to its truth."""
-    return np.array([psnr(t, b) - psnr(t, a) for t, a, b in zip(truths, before, after, strict=True)])
+def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Sequence[str], Source]:
+    """Return the models and the set of a command line.
 
-
-def degraded_pairs(faces: Sequence[FaceFile], draws: int, size: int = FULL_SIZE) -> list[Pair]:
-    """Return each of ``faces`` degraded ``draws`` times at 512 px, then shrunk to ``size``."""
-    found = []
-    for i, face in enumerate(faces):
-        truth = read_face(face.stored)
-        points = rescale(face.points, size / face.size)
-        degraded = [Degradation()(truth, (SEED, i, k))[0] for k in range(draws)]
-        found += [Pair(resize_square(image, size), resize_square(truth, size), points) for image in degraded]
-    return found
-
-
-def denoise(image: RGB8) -> RGB8:
-    """Return the baseline: non-local means with OpenCV's customary strengths."""
-    return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, 10, 10, 7, 21), np.uint8)
-
-
-def restore_with(net: FaceModel, device: torch.device, options: RestoreOptions | None = None) -> Method:
-    """Return the product's own way from an aligned crop to a restored one."""
-    restorer = FaceRestorer(net, device=device, dtype="fp32", options=options)
-    return lambda image: restorer.restore(image, aligned=True).image
-
-
-def ablations(model: str) -> dict[str, PFR]:
-    """Return the model with a part switched off, to show that the part works.
-
-    Every MMRB is the identity; or no encoder feature is added in the decoder.
+    Raises:
+        InputError: there are none.
     """
-    no_mmrb, no_skips = load_model(model), load_model(model)
-    for block in no_mmrb.encoder.mmrb.values():
-        torch.nn.init.zeros_(block.conv1.weight)  # type: ignore[union-attr, arg-type]  # an MMRB's parameters
-        torch.nn.init.zeros_(block.conv1.bias)  # type: ignore[union-attr, arg-type]
-    found = {"MMRB zeroed": no_mmrb}
-    if no_skips.decoder is not None:
-        decoder = no_skips.decoder
-        decoder.register_forward_pre_hook(
-            lambda _, inputs: ({r: e if r == min(inputs[0]) else torch.zeros_like(e) for r, e in inputs[0].items()},)
-        )
-        found["decoder's skips zeroed"] = no_skips
-    return found
+    if options.pairs:
+        models: Sequence[str] = names
+        source: Source = prepared(options)
+    else:
+        if not names:
+            raise InputError("There is nothing to evaluate on: name models and, last, the folder of faces; or --pairs.")
+        *models, data = names
+        if options.unpaired:
+            source = Photographs(Path(data), options.limit, options.size, aligned=not options.align)
+        else:
+            source = DegradedFaces(list_faces(data, "val")[: options.limit or None], DRAWS, options.size, options.seed)
+    if not models and not options.results:
+        raise InputError("There is nothing to evaluate: name a model before the data, or --results NAME=FOLDER.")
+    return models, source
+
+
+def prepared(options: EvaluateOptions) -> PreparedPairs:
+    """Return the set of ``--pairs``."""
+    degraded, truths = map(Path, options.pairs)
+    return PreparedPairs(degraded, truths, options.limit, options.size)
+
+
+def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) -> Evaluation:
+    """Restore and measure the set with every method.
+
+    Raises:
+        InputError: two methods of one name, FID of a single picture or against nothing, or as the set, the results or the
+            cache say.
+        CheckpointError: a model cannot be used, or gives numbers that are not finite.
+    """
+    paired = not isinstance(source, Photographs)
+    refuse_lonely(source, options, paired)
+    device = resolve_device(options.device)
+    methods = [ways.given(), *([ways.denoiser()] if options.denoiser else [])]
+    methods += ways.models(models, options.fidelities, options.ablate, device)
+    methods += [ways.results(each, source.names, whole=not options.limit) for each in options.results]
+    if paired:
+        methods.append(ways.truth())
+    if len({method.name for method in methods}) < len(methods):
+        raise InputError(f"Two methods have one name: {', '.join(method.name for method in methods)}. Rename one.")
+    wanted = options.wanted
+    judge = Judge(options.perceptual, options.identity, device, measures=wanted, trunk=options.lpips, download=options.download)
+    protocol = {"seed": options.seed, "size": options.size, "measures": judge.by}
+    records = measure_all(
+        source,
+        methods,
+        judge,
+        probes=paired and bool(models) and "psnr" in wanted,
+        again=bool(options.out),
+        shown=options.grid_rows if options.grid or options.out else 0,
+        cache=Cache(Path(options.out)) if options.out else None,
+        protocol=protocol,
+    )
+    real = joined([record.features for record in records[TRUTH]]) if paired else Features()
+    if options.reference:
+        reference = Photographs(Path(options.reference), size=options.size)
+        real = joined([judge.embed(case.given) for case in reference.cases(probes=False)])
+    scores = set_scores(records, judge, real)
+    labelled: set[Measure] = set()
+    for method in methods:
+        labelled |= optimised_for(method.training or {}, options.perceptual, options.identity)
+    notes = notes_on(methods, records, source, judge)
+    return Evaluation(source.caption, methods, records, scores, judge.by, labelled, protocol, notes)
+
+
+def write_pairs(source: Source, folder: Path) -> None:
+    """Write ``folder/degraded`` and ``folder/truths``, which ``--pairs`` reads, for programs that PFR does not run."""
+    for case in source.cases(probes=False):
+        write_photo(folder / "degraded" / f"{case.name}.png", case.given)
+        if case.truth is not None:
+            write_photo(folder / "truths" / f"{case.name}.png", case.truth)
+
+
+def refuse_lonely(source: Source, options: EvaluateOptions, paired: bool) -> None:
+    """See to it that FID has two sets of at least two pictures.
+
+    Raises:
+        InputError: it has not.
+    """
+    if not {"fid", "kid_inception"} & {*options.measures}:
+        return
+    if not paired and not options.reference:
+        raise InputError("FID of photographs without truths needs real faces to compare with: --reference FOLDER.")
+    sets = {"the set": len(source.names)}
+    if options.reference:
+        sets[options.reference] = len(Photographs(Path(options.reference)).names)
+    for name, count in sets.items():
+        if count < 2:
+            raise InputError(
+                f"FID compares distributions: {name} has only {count} picture. Add more, or leave fid out of --measures."
+            )
+
+
+def notes_on(methods: Sequence[Method], records: Mapping[str, list[Record]], source: Source, judge: Judge) -> list[str]:
+    """Return what a reader of the figures should know, and tell it in the log."""
+    notes = []
+    if "fid" in judge.by and len(source.names) < FID_FACES:
+        notes.append(f"FID of {len(source.names)} pictures is biased upwards (it needs {FID_FACES} and more); compare by KID.")
+    for method in methods if "lmd" in judge.by else ():
+        lost = sum("lmd" not in record.scores and "psnr" in record.scores and not record.probe for record in records[method.name])
+        if lost:
+            notes.append(f"LMD of {method.name} is without {lost} pictures in which, or in whose truth, no face was found.")
+    for note in notes:
+        log.warning("%s", note)
+    return [*(f"{what} is left out: {why}" for what, why in judge.missing.items()), *notes]

@@ -1,35 +1,40 @@
-"""How good images are, by several measures. One function judges for validation and for ``evaluate``.
+"""How good images are, by several measures. One object judges for validation and for ``evaluate``.
 
 PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Sharpness as a share
 of the truth's. Perceptual distance, identity similarity and KID by the networks of :mod:`trainer.judge.features`; NIQE of its
-own. A network whose features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
+own. LPIPS, DISTS and FID by :mod:`trainer.judge.libraries`. LMD: mean distance of five points that our own detector finds in
+result and truth. A network whose features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
 from typing import Any, TypeVar, get_args
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from pfr_core.errors import WeightsError
-from pfr_core.models.disk import supplied
+from pfr_core.models.disk import sha256_of, supplied
 
 from ..data.dataset import RGB8, to_signed
 from ..losses import unit_distance
-from ..run.config import IdentityName, Metric, PerceptualName
+from ..run.config import IdentityName, PerceptualName
 from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork
+from .landmarks import Landmarks, Points
+from .libraries import Dists, Inception, Lpips, fid
 from .niqe import FILE, SMALLEST, niqe, read_pristine
+from .options import USUAL, Measure, Trunk
 
 log = logging.getLogger(__name__)
 
-TITLES: dict[Metric, str] = {
+TITLES: dict[Measure, str] = {
     "psnr": "PSNR (dB) ↑",
     "ssim": "SSIM ↑",
     "sharpness": "sharpness → 1",
@@ -37,79 +42,182 @@ TITLES: dict[Metric, str] = {
     "identity": "identity ↑",
     "kid": "KID × 1000 ↓",
     "niqe": "NIQE ↓",
+    "lpips": "LPIPS ↓",
+    "dists": "DISTS ↓",
+    "lmd": "LMD (px) ↓",
+    "fid": "FID ↓",
+    "kid_inception": "KID (Inception) × 1000 ↓",
 }
-HIGHER_IS_BETTER: tuple[Metric, ...] = ("psnr", "ssim", "sharpness", "identity")
-assert tuple(TITLES) == get_args(Metric)
+HIGHER_IS_BETTER: tuple[Measure, ...] = ("psnr", "ssim", "sharpness", "identity")
+OF_SETS: tuple[Measure, ...] = ("kid", "fid", "kid_inception")
+"""Measures of a whole set of pictures, which a single one does not have."""
+assert tuple(TITLES) == get_args(Measure)
 
-Scores = dict[Metric, float]
+UNSEEN = 60.0
+"""PSNR in dB of a quarter of an 8-bit level; what differs less counts as this, for a mean of infinities tells nothing (ours)."""
+
+Scores = dict[Measure, float]
+Features = dict[str, Tensor]
+"""By the network, ``kid`` (RetinaFace's body) and ``inception``: what pictures look like to it, [N,D]."""
 T = TypeVar("T")
-Points = npt.NDArray[np.float64]
 
 
 class Judge:
-    """The networks that metrics need, loaded once. What cannot be had is named in the log and left out.
+    """The networks that measures need, loaded once. What cannot be had is named in the log and left out.
 
     Args:
         perceptual: network of the perceptual distance; None does without.
         identity: network of the identity similarity; None does without.
         device: where they run.
+        measures: those wanted.
+        trunk: of LPIPS.
+        download: fetch weights of LPIPS, DISTS and FID that are not on this machine.
+
+    Attributes:
+        by: what each measure is computed with, of those that can be had.
+        missing: why the others cannot.
     """
 
-    def __init__(self, perceptual: PerceptualName | None, identity: IdentityName | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        perceptual: PerceptualName | None,
+        identity: IdentityName | None,
+        device: torch.device,
+        *,
+        measures: Collection[Measure] = USUAL,
+        trunk: Trunk = "alexnet",
+        download: bool = False,
+    ) -> None:
         self.device = device
+        self.missing: dict[str, str] = {}
+
+        def had(wanted: bool, load: Callable[[], T], what: str) -> T | None:
+            try:
+                return load() if wanted else None
+            except WeightsError as error:
+                log.warning("%s is left out: %s", what, error)
+                self.missing[what] = str(error)
+                return None
+
         self.perceptual = self.identity = None
         if perceptual is not None:
-            self.perceptual = _had(lambda: PerceptualNetwork(perceptual).to(device), "perceptual distance")
+            load_perceptual = partial(PerceptualNetwork, perceptual)
+            self.perceptual = had("perceptual" in measures, lambda: load_perceptual().to(device), "perceptual distance")
         if identity is not None:
-            self.identity = _had(lambda: IdentityNetwork(identity).to(device), "identity similarity")
-        self.features = _had(lambda: DetectorFeatures().to(device), "KID")
-        self.pristine = _had(lambda: read_pristine(supplied(FILE)), "NIQE")
+            load_identity = partial(IdentityNetwork, identity)
+            self.identity = had("identity" in measures, lambda: load_identity().to(device), "identity similarity")
+        self.features = had("kid" in measures, lambda: DetectorFeatures().to(device), "KID")
+        self.pristine = had("niqe" in measures, lambda: read_pristine(supplied(FILE)), "NIQE")
+        self.lpips = had("lpips" in measures, lambda: Lpips(trunk, device, download), "LPIPS")
+        self.dists = had("dists" in measures, lambda: Dists(device, download), "DISTS")
+        self.inception = had("fid" in measures or "kid_inception" in measures, lambda: Inception(device, download), "FID")
+        self.landmarks = Landmarks(device) if "lmd" in measures else None
+        scikit, inception = f"scikit-image {version('scikit-image')}", self.inception.by if self.inception else ""
+        by: dict[Measure, str] = {
+            "psnr": scikit,
+            "ssim": scikit,
+            "sharpness": "mean absolute Laplacian, share of the truth's",
+            "perceptual": f"unit-normalised features of {perceptual}" if self.perceptual else "",
+            "identity": f"cosine of {identity}" if self.identity else "",
+            "kid": "pooled features of RetinaFace's MobileNet body" if self.features else "",
+            "niqe": f"{FILE} (SHA-256 {sha256_of(supplied(FILE))})" if self.pristine else "",
+            "lpips": self.lpips.by if self.lpips else "",
+            "dists": self.dists.by if self.dists else "",
+            "lmd": "five points of PFR's built-in detector in result and truth",
+            "fid": inception,
+            "kid_inception": inception,
+        }
+        self.by: dict[Measure, str] = {name: how for name, how in by.items() if how and name in measures}
 
-    @torch.no_grad()
     def __call__(self, images: Sequence[RGB8], truths: Sequence[RGB8], points: Sequence[Points]) -> Scores:
         """Return means over restored images [S,S,3] with their truths and the truths' landmarks [5,2]."""
-        found: Scores = {
-            "psnr": _mean(psnr(t, i) for i, t in zip(images, truths, strict=True)),
-            "ssim": _mean(
-                structural_similarity(t, i, channel_axis=2, data_range=255) for i, t in zip(images, truths, strict=True)
-            ),
-            "sharpness": _mean(sharpness(i) / sharpness(t) for i, t in zip(images, truths, strict=True)),
-        }
-        pairs = [(self._tensor(i), self._tensor(t)) for i, t in zip(images, truths, strict=True)]
-        if self.perceptual is not None:
-            found["perceptual"] = _mean(unit_distance(self.perceptual(i), self.perceptual(t)).item() for i, t in pairs)
-        if self.identity is not None:
-            places = [torch.from_numpy(p)[None].float().to(self.device) for p in points]
-            cosines = [(self.identity(i, p) * self.identity(t, p)).sum().item() for (i, t), p in zip(pairs, places, strict=True)]
-            found["identity"] = _mean(cosines)
-        return found | self.unpaired(images, truths)
+        pairs = [self.pair(i, t, p) for i, t, p in zip(images, truths, points, strict=True)]
+        return means(pairs) | self.unpaired(images, truths)
 
-    @torch.no_grad()
     def unpaired(self, images: Sequence[RGB8], real: Sequence[RGB8]) -> Scores:
         """Return what needs no pairs: KID of the images against the real ones, and NIQE if they are large enough for it."""
-        found: Scores = {}
+        fake, true = (joined([self.embed(i) for i in each]) for each in (images, real))
+        return self.apart(fake, true) | means([self.alone(image) for image in images])
+
+    @torch.no_grad()
+    def pair(self, image: RGB8, truth: RGB8, points: Points) -> Scores:
+        """Return the scores of one image that need its truth; without a face in it it has no LMD."""
+        measured: dict[Measure, Callable[[], float | None]] = {
+            "ssim": lambda: float(structural_similarity(truth, image, channel_axis=2, data_range=255)),
+        }
+        a, b = self._tensor(image), self._tensor(truth)
+        if (perceptual := self.perceptual) is not None:
+            measured["perceptual"] = lambda: unit_distance(perceptual(a), perceptual(b)).item()
+        if (identity := self.identity) is not None:
+            place = torch.from_numpy(points)[None].float().to(self.device)
+            measured["identity"] = lambda: (identity(a, place) * identity(b, place)).sum().item()
+        if (lpips := self.lpips) is not None:
+            measured["lpips"] = lambda: lpips(a, b)
+        if (dists := self.dists) is not None:
+            measured["dists"] = lambda: dists(a, b)
+        if (landmarks := self.landmarks) is not None:
+            measured["lmd"] = lambda: landmarks.distance(image, truth)
+        scores = {name: measure() for name, measure in measured.items() if name in self.by}
+        plain = {name: score for name, score in fidelity_scores(image, truth).items() if name in self.by}
+        return plain | {name: score for name, score in scores.items() if score is not None}
+
+    def alone(self, image: RGB8) -> Scores:
+        """Return the scores of one image that need no truth: NIQE, if it is large enough for it."""
+        if self.pristine is None or min(image.shape[:2]) < SMALLEST:
+            return {}
+        return {"niqe": niqe(image, self.pristine)}
+
+    @torch.no_grad()
+    def embed(self, image: RGB8) -> Features:
+        """Return what measures of sets need of one image."""
+        found: Features = {}
         if self.features is not None:
-            fake, true = (torch.cat([self.features(self._tensor(i)) for i in each]) for each in (images, real))
-            found["kid"] = 1000 * kid(fake, true)
-        if self.pristine is not None and min(images[0].shape[:2]) >= SMALLEST:
-            found["niqe"] = _mean(niqe(image, self.pristine) for image in images)
+            found["kid"] = self.features(self._tensor(image)).cpu()
+        if self.inception is not None:
+            found["inception"] = self.inception(torch.tensor(image, device=self.device).permute(2, 0, 1)[None]).cpu()
         return found
+
+    def apart(self, fake: Features, real: Features) -> Scores:
+        """Return how far two sets are apart; a set of a single image has no such measure."""
+        few = min([len(each) for features in (fake, real) for each in features.values()], default=0) < 2
+        if few or not fake or not real:
+            return {}
+        scores: Scores = {}
+        if "kid" in self.by:
+            scores["kid"] = 1000 * kid(fake["kid"], real["kid"])
+        if "fid" in self.by:
+            scores["fid"] = fid(fake["inception"], real["inception"])
+        if "kid_inception" in self.by:
+            scores["kid_inception"] = 1000 * kid(fake["inception"], real["inception"])
+        return scores
 
     def _tensor(self, image: RGB8) -> Tensor:
         return to_signed(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
 
 
-def _had(load: Callable[[], T], what: str) -> T | None:
-    try:
-        return load()
-    except WeightsError as error:
-        log.warning("%s is left out: %s", what, error)
-        return None
+def means(scores: Iterable[Scores]) -> Scores:
+    """Return the mean of each measure over the images that have it."""
+    found: dict[Measure, list[float]] = {}
+    for each in scores:
+        for name, score in each.items():
+            found.setdefault(name, []).append(score)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def joined(features: Sequence[Features]) -> Features:
+    """Return the features of several images as those of one set."""
+    return {name: torch.cat([each[name] for each in features]) for name in (features[0] if features else {})}
+
+
+def fidelity_scores(image: RGB8, truth: RGB8) -> Scores:
+    """Return what costs nothing to measure: PSNR, at most :data:`UNSEEN`, and sharpness as a share of the truth's."""
+    return {"psnr": min(psnr(truth, image), UNSEEN), "sharpness": sharpness(image) / sharpness(truth)}
 
 
 def psnr(truth: RGB8, image: RGB8) -> float:
     """Return the peak signal-to-noise ratio in dB."""
-    return float(peak_signal_noise_ratio(truth, image, data_range=255))
+    with np.errstate(divide="ignore"):  # infinite if nothing differs
+        return float(peak_signal_noise_ratio(truth, image, data_range=255))
 
 
 def sharpness(face: RGB8) -> float:
@@ -118,10 +226,6 @@ def sharpness(face: RGB8) -> float:
     height, width = grey.shape
     inside = grey[height // 4 : height * 7 // 8, width // 4 : width * 3 // 4]
     return float(np.abs(cv2.Laplacian(inside, cv2.CV_64F)).mean()) + 1e-6
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def kid(a: Tensor, b: Tensor) -> float:
@@ -140,13 +244,13 @@ def kid(a: Tensor, b: Tensor) -> float:
     return float(within - 2 * kernel(a, b).mean())
 
 
-def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Metric]:
+def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Measure]:
     """Return the metrics that a loss of this training optimised; ``training`` is the configuration in a model's provenance."""
 
     def used(weight: str) -> bool:
         return float(training.get(weight) or 0) > 0
 
-    found: set[Metric] = set()
+    found: set[Measure] = set()
     if used("l1_weight"):
         found.add("psnr")
     if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
@@ -154,16 +258,3 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
     if used("fp_weight") and training.get("identity") == identity:
         found.add("identity")
     return found
-
-
-def table(rows: Mapping[str, Scores], caption: str, labelled: set[Metric]) -> str:
-    """Return a Markdown table; the columns in ``labelled`` carry a star that is explained below it."""
-    columns = [name for name in TITLES if any(name in scores for scores in rows.values())]
-    head = [TITLES[name] + (" *" if name in labelled else "") for name in columns]
-    digits = {"psnr": 2, "ssim": 4, "sharpness": 2, "perceptual": 4, "identity": 3, "kid": 2, "niqe": 2}
-    lines = [f"| {caption} | {' | '.join(head)} |", "| --- " * (len(columns) + 1) + "|"]
-    for name, scores in rows.items():
-        lines.append(f"| {name} | {' | '.join(f'{scores[c]:.{digits[c]}f}' if c in scores else '' for c in columns)} |")
-    if labelled:
-        lines += ["", "\\* optimised for: a loss of the model's training uses this measure or its network; judge by the others."]
-    return "\n".join(lines)

@@ -14,13 +14,16 @@ import torch
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from ..data.dataset import FULL_SIZE, FaceDataset, FaceFile, list_faces, read_face, resize_square, to_bytes
+from ..data.dataset import FaceDataset, FaceFile, list_faces, read_face, resize_square, to_bytes
 from ..data.loader import TrainingSet
+from ..data.options import FULL_SIZE
 from ..run.config import FaceConfig, RunConfig
 from ..stages import PriorStage, Stage
-from .evaluate import SMALLEST_SIZE, degraded_pairs, restore_with
+from .methods import restore_with
 from .metrics import HIGHER_IS_BETTER, Judge, Scores
 from .niqe import SMALLEST
+from .options import SMALLEST_SIZE
+from .sources import DegradedFaces, truths_of
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,8 @@ class Validation:
             if prior:
                 self.real = [resize_square(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
             else:
-                self.pairs = degraded_pairs(held_out[: config.validate_faces], draws=1, size=self.size)
+                faces = DegradedFaces(held_out[: config.validate_faces], draws=1, size=self.size)
+                self.cases = list(faces.cases(probes=False))
             train = {face.stored for face in trained_on}
             if any(face.stored in train for face in held_out):
                 log.warning("%s: has no held-out faces; validation is on training faces and flatters.", config.data)
@@ -94,8 +98,8 @@ class Validation:
             return self.judge.unpaired(faces, self.real)
         assert isinstance(stage.ema, PFR)
         restore = restore_with(stage.ema, stage.device)
-        images = [restore(pair.degraded) for pair in self.pairs]
-        return self.judge(images, [pair.truth for pair in self.pairs], [pair.points for pair in self.pairs])
+        images = [restore(case.given) for case in self.cases]
+        return self.judge(images, *truths_of(self.cases))
 
     def rank(self, scores: Scores) -> float:
         """Return the deciding score, turned so that more is better."""
