@@ -74,6 +74,11 @@ class Canvas:
         self.factors = self.base.shape[1] / image.shape[1], self.base.shape[0] / image.shape[0]
         self._crops: dict[Layer, FloatImage] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was made for it; the pictures it was given are not its own."""
+        return (0 if self.base is self._colours else self.base.nbytes) + sum(crop.nbytes for crop in [*self._crops.values()])
+
     @cached_property
     def gray(self) -> bool:
         """Whether what the result looks like has no colours."""

@@ -279,7 +279,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 
     @property
     def nbytes(self) -> int:
-        """Memory that the photograph, if it was read from a file, and the crops of its faces take; not what is made of them."""
+        """Memory that the photograph, if it was read from a file, and what is kept of its faces take; not the results."""
         return self._work.nbytes + (self._photo.pixels.nbytes if self._path is not None and self._photo is not None else 0)
 
     def put_aside(self, file: str | os.PathLike[str]) -> None:

@@ -175,8 +175,9 @@ class Work:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the faces' crops."""
-        return sum(layer.nbytes for layer in [*self._layers.values()])
+        """Memory of the faces' crops and of what they are pasted into."""
+        canvas = self._canvas.value
+        return sum(layer.nbytes for layer in [*self._layers.values()]) + (0 if canvas is None else canvas.nbytes)
 
     def put_aside(self, file: Path) -> None:
         """Write the restored crops to a file and forget all crops; they come back when they are asked for.

@@ -187,6 +187,16 @@ def test_crops_that_were_put_aside_come_back_to_the_bit(counts: Counts, path: Pa
     assert counts.net.faces == len(FACES)
 
 
+def test_what_faces_are_pasted_into_is_counted_and_given_back(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore()
+    crops, photo = session.nbytes - session.pixels.nbytes, session.pixels.nbytes
+    session.compose(scale=2)
+    assert session.nbytes == crops + photo + 4 * photo + len(FACES) * SIZE * SIZE * 3 * 4, "enlarged, and cut out of that"
+    session.release()
+    assert session.nbytes == crops
+
+
 def test_crops_that_cannot_be_put_aside_or_come_back_are_named(counts: Counts, path: Path, tmp_path: Path) -> None:
     """Whatever the file is called, and nothing is lost where it cannot be written."""
     session = counts.restorer.open(path)

@@ -31,11 +31,11 @@ class CompareTab:
                     list(context.engine.models), value=first, label=text("model"), elem_id="compare-models"
                 )
                 context.menus[self.models] = partial(choices, context)
-                options = context.controls("strength", "threshold", *OF_MODELS)
                 self.start = gr.Button(text("tab_compare"), variant="primary", size="lg", elem_id="compare-start")
+                options = context.controls("strength", "threshold", *OF_MODELS)
             with gr.Column(scale=7, min_width=320):
                 self.sheet = gr.Image(
-                    label=text("compare_sheet"), type="filepath", format="png", interactive=False,
+                    label=text("compare_sheet"), show_label=False, type="filepath", format="png", interactive=False,
                     buttons=["fullscreen", "download"], elem_id="compare-sheet",
                 )  # fmt: skip
                 self.told = gr.Markdown("", elem_id="compare-told")
@@ -67,5 +67,7 @@ class CompareTab:
                 job.should_stop,
             )
             sheet = pictures.save_exact(job.session.new_folder() / "comparison.png", found.sheet)
-            told = say(request, "compared", count=len(found.faces))
+            told = (
+                f"{say(request, 'compared', count=len(found.faces))} {say(request, 'compare_sheet')}{say(request, 'full_stop')}"
+            )
             return [sheet, told + self.context.told(request, (*photo.notices, *found.notices))]

@@ -39,7 +39,7 @@ def words(language: str) -> dict[str, str]:
     if language == "en":
         known = {**specs(ClipOptions), **specs(RestoreOptions)}
         named = {f"option_{name}": spec.label for name, spec in known.items()}
-        return {**named, **{f"help_{name}": spec.help for name, spec in known.items()}, **own}
+        return {**named, **{f"help_{name}": spec.help[:1].upper() + spec.help[1:] for name, spec in known.items()}, **own}
     nodes = LOCALES / language / "nodeDefs.json"
     kept = json.loads(nodes.read_text(encoding="utf-8")) if nodes.is_file() else {}
     options = {name: each for node in NODES if node in kept for name, each in kept[node]["inputs"].items()}

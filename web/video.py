@@ -51,7 +51,6 @@ class VideoTab:
                     label=text("clip"), sources=["upload", "webcam"], include_audio=True, height=320, elem_id="clip"
                 )
                 self.facts = gr.Markdown("", elem_id="clip-facts")
-                options = self.context.controls("strength", "select", "steady")
                 self.start = gr.Button(text("clip_start"), variant="primary", size="lg", elem_id="clip-start")
                 self.stop = gr.Button(text("stop"), variant="stop", size="lg", visible=False, elem_id="clip-stop")
                 with gr.Row():
@@ -65,6 +64,7 @@ class VideoTab:
                 self.picked = gr.CheckboxGroup(
                     [], label=text("clip_picked"), info=text("clip_picked_info"), visible=False, elem_id="clip-picked"
                 )
+                options = self.context.controls("strength", "select", "steady")
                 with gr.Accordion(text("settings"), open=False):
                     model = ModelMenu(context)
                     options |= model.controls

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import csv
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,9 +233,8 @@ def test_a_search_that_is_stopped_runs_the_network_no_more(options: RestoreOptio
     for runs in (0, 1, len(whole.shapes) // 2, len(whole.shapes) - 1):
         network = Upright(0.5, score=0.94)
         network.largest_face = 64
-        answers = iter([False] * runs + [True])
         with pytest.raises(Cancelled):
-            find_candidates(detector_with(network), image, options, lambda answers=answers: next(answers))
+            find_candidates(detector_with(network), image, options, partial(next, iter([False] * runs + [True])))
         assert network.shapes == whole.shapes[:runs]
 
 

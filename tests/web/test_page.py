@@ -425,7 +425,7 @@ if AXE.is_file():
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> None:
-        """axe-core finds no violation, in any tab and with a result."""
+        """axe-core finds no violation, in any tab, with a result and on a phone, where it can judge the tabs' contrast."""
         page.goto(f"{server.url}?__theme={theme}")
         page.locator("#choose").wait_for()
         page.evaluate(AXE.read_text())
@@ -438,6 +438,10 @@ if AXE.is_file():
             page.get_by_role("tab", name=tab).click()
             page.wait_for_timeout(500)
             found[tab] = violations(page)
+        page.get_by_role("tab", name="Photo").click()
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_timeout(500)
+        found["phone"] = violations(page)
         assert {tab: each for tab, each in found.items() if each} == {}
 
 
