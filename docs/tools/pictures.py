@@ -22,7 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 HEAD = (104, 10, 344, 250)  # of the example photograph
-NODES = (42, 80, 1262, 750)  # of the screenshot of a graph
+NODES = (42, 80, 1272, 816)  # of the screenshot of a graph
 SIDE, GAP = 320, 10
 VIEW = {"width": 1280, "height": 900}
 

@@ -344,7 +344,6 @@ def test_a_long_video_takes_the_memory_of_its_outputs_and_no_more(server: Server
 
 # --- the page, in a real browser ---------------------------------------------------------------------------------------------
 
-KEPT_BY_THE_PAGE = "Comfy.Workflow.Persist"
 SHOWN = "window.app.graph.nodes.find(node => node.type === 'PFRDetectFaces').widgets.map(widget => [widget.name, widget.value])"
 
 
@@ -355,9 +354,8 @@ def page(server: Server) -> Iterator[Any]:
     chromium = os.environ.get("PFR_CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("no Chromium: name it in PFR_CHROMIUM")
-    # A page that opens the last graph again, when it comes to it, would replace what a test has opened.
-    settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, KEPT_BY_THE_PAGE: False}
-    for name, value in settings.items():
+    shown = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.Minimap.Visible": False}
+    for name, value in shown.items():
         server.post(f"/settings/{name}", value)
     with playwright.sync_playwright() as started:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -372,6 +370,9 @@ def page(server: Server) -> Iterator[Any]:
 
 
 def open_page(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/system_stats")  # of the same origin
+    # A page that opens the graphs of before again, when it comes to it, would replace what a test has opened.
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
     page.goto(server.url)
     page.wait_for_function("!!(window.app?.graph && window.LiteGraph?.registered_node_types.PFRDetectFaces)")
     # The page opens a graph of its own; what is opened before that would be lost.
@@ -496,26 +497,19 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
 
 def test_a_choice_outlives_a_reload_and_can_be_undone(server: Server, page: Any) -> None:
     widgets = "Object.fromEntries(" + SHOWN + ").indices"
-    workflow = load("2_step_by_step_one_face_picked.json")
-    server.post(f"/settings/{KEPT_BY_THE_PAGE}", True)
-    try:
-        open_page(page, server)
-        show(page, workflow)
-        run_page(page, server)
-        page.locator(".pfr-face-picker [role=checkbox]").first.click(modifiers=["Shift"])
-        page.wait_for_timeout(2000)  # the page keeps what it holds now and then
-        page.reload()
-        page.wait_for_function("window.app?.graph?.nodes.some(node => node.type === 'PFRDetectFaces')")
-        page.wait_for_timeout(2000)
-        assert page.evaluate(widgets) == "0"
-        page.locator(".pfr-face-picker button").last.click()
-        assert page.evaluate(widgets) == ""
-        page.keyboard.press("Control+z")
-        page.wait_for_function(widgets + " === '0'")
-    finally:
-        page.evaluate("localStorage.clear(); sessionStorage.clear()")
-        server.post(f"/settings/{KEPT_BY_THE_PAGE}", False)
-        open_page(page, server)
+    open_page(page, server)
+    show(page, load("2_step_by_step_one_face_picked.json"))
+    run_page(page, server)
+    page.locator(".pfr-face-picker [role=checkbox]").first.click(modifiers=["Shift"])
+    page.wait_for_timeout(2000)  # the page keeps what it holds now and then
+    page.reload()
+    page.wait_for_function("window.app?.graph?.nodes.some(node => node.type === 'PFRDetectFaces')")
+    page.wait_for_timeout(2000)
+    assert page.evaluate(widgets) == "0"
+    page.locator(".pfr-face-picker button").last.click()
+    assert page.evaluate(widgets) == ""
+    page.keyboard.press("Control+z")
+    page.wait_for_function(widgets + " === '0'")
 
 
 def pixels_changed(server: Server, page: Any) -> bool:

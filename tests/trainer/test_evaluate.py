@@ -252,7 +252,11 @@ def test_photographs_of_the_paper_have_a_column_each(
     shutil.copytree(EXAMPLES, tmp_path / "FDDB", ignore=lambda _, names: {*names} - {"astronaut.jpg"})
     assert main(["evaluate", str(tiny_model), str(tmp_path), "--table", "3", "--size", "192", "--limit", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "| *Panini* | " in shown.replace("|  | *Panini*", "| *Panini*") and "WebFace: 1 photographs, 192 px" in shown
+    assert (
+        "| *Panini* | " in shown.replace("|  | *Panini*", "| *Panini*")
+        and "WebFace: 1 photographs, 192 px" in shown
+        and "| WebFace: NIQE ↓ | paper |" in shown
+    )
 
 
 @pytest.mark.slow

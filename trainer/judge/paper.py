@@ -55,7 +55,7 @@ RESTORATION: tuple[Measure, ...] = ("psnr", "ssim", "lpips", "fid", "niqe")
 RECIPES: dict[int, Recipe] = {
     1: Recipe(
         "Table 1: blind restoration, Eq. 17",
-        {"CelebA": ("", faces(eq17))},
+        {"faces": ("", faces(eq17))},
         RESTORATION,
         """
         HiFaceGAN 24.506 0.612 0.196 31.545 4.427
@@ -73,7 +73,7 @@ RECIPES: dict[int, Recipe] = {
     ),
     2: Recipe(
         "Table 2: super-resolution by 4, bicubic",
-        {"CelebA": ("", faces(bicubic4, first=1500))},
+        {"faces": ("", faces(bicubic4, first=1500))},
         RESTORATION,
         """
         Bicubic 23.757 0.641 0.297 148.468 10.460
@@ -133,7 +133,7 @@ RECIPES: dict[int, Recipe] = {
     ),
     5: Recipe(
         "Table 5: ablations, trained apart",
-        {"CelebA": ("", faces(eq17))},
+        {"faces": ("", faces(eq17))},
         RESTORATION,
         """
         a) w/o MMRB 25.977 0.699 0.163 17.027 4.682

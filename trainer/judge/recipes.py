@@ -52,7 +52,8 @@ def table_command(names: Sequence[str], options: EvaluateOptions) -> str:
         source = prepared(here) if options.pairs else make(Path(data) / below, here)
         found[heading] = evaluate(source, models, here)
     text = f"{recipe.title}\n\n{laid_out(recipe, found)}"
-    captions = "; ".join(f"{heading}: {each.caption}" for heading, each in found.items())
+    places = {heading: " and ".join(options.pairs) or str(Path(data) / below) for heading, (below, _) in recipe.sets.items()}
+    captions = "; ".join(f"{places[heading]}: {each.caption}" for heading, each in found.items())
     notes = list(dict.fromkeys(note for each in found.values() for note in each.notes))
     parts = [text, f"{captions}. In italics what the paper reports. {NOT_COMPARABLE}", *notes]
     if options.out:
