@@ -7,6 +7,7 @@ ones only. Made by :meth:`pfr_core.FaceRestorer.open`; the stages are in ``work.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         self._frame = frame if self._path is None else None  # a file's pixels are the photo's, which can be given back
         self._device = image.device if isinstance(image, torch.Tensor) else None
         self._given = faces is not None
-        self._work = Work(models, lambda: self.pixels, faces=faces, aligned=aligned)
+        own = weakref.proxy(self)  # or the two would hold each other, and the photograph, until Python looks for such pairs
+        self._work = Work(models, lambda: own.pixels, faces=faces, aligned=aligned)
 
     @property
     def pixels(self) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,18 @@ def test_what_faces_are_pasted_into_is_counted_and_given_back(counts: Counts, pa
     assert session.nbytes == crops + photo + 4 * photo + len(FACES) * SIZE * SIZE * 3 * 4, "enlarged, and cut out of that"
     session.release()
     assert session.nbytes == crops
+
+
+def test_a_session_is_freed_as_soon_as_nobody_has_it(counts: Counts, path: Path) -> None:
+    session = counts.restorer.open(path)
+    session.restore()
+    pixels = weakref.ref(session.pixels)
+    gc.disable()  # it would come in time, which may be long
+    try:
+        del session
+        assert pixels() is None
+    finally:
+        gc.enable()
 
 
 def test_crops_that_cannot_be_put_aside_or_come_back_are_named(counts: Counts, path: Path, tmp_path: Path) -> None:
