@@ -63,7 +63,7 @@ def make_photos(folder: Path, count: int) -> None:
 
 def restore(photos: Path, out: Path, jobs: int) -> None:
     """Run the command as a user would."""
-    command = [sys.executable, "-m", "pfr_core", "restore", photos, "-o", out, "--jobs", str(jobs), "--device", "cpu"]
+    command = [sys.executable, "-m", "pfr_core", "restore", str(photos), "-o", str(out), "--jobs", str(jobs), "--device", "cpu"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
