@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import weakref
@@ -14,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from pfr_core import Face, FaceRestorer, PhotoSession
-from pfr_core.errors import InputError
+from pfr_core.errors import InputError, PFRError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
@@ -28,6 +29,8 @@ from .gallery import NAMES, Example
 from .models import ModelMenu
 from .sessions import Job, Session
 from .texts import LANGUAGES, say, text, words
+
+log = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 STAGE_WORDS = (
@@ -406,6 +409,8 @@ class PhotoTab:
                 if budget < 0 and each.nbytes and each.lock.acquire(blocking=False):  # one that is worked on stays
                     try:
                         each.put_aside()
+                    except PFRError as error:  # a full disk, say, which is not for the visitor of now to know
+                        log.warning("A photo stays in memory: %s", error)
                     finally:
                         each.lock.release()
 

@@ -128,3 +128,20 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
         assert session.photo.nbytes == 0, "it is still in memory"
     tab.open(VISITOR, threshold=0.7)
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
+
+
+def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another's photo cannot be put aside then: it stays in memory, and the log says so."""
+    tab = PhotoTab(replace(context, limits=Limits(max_memory_mb=1)), [])
+    progress: Any = lambda done, **more: None  # noqa: E731
+    visitors = (VISITOR, SimpleNamespace(session_hash="other", headers={}))
+    (tmp_path / "file").touch()
+    with context.sessions.use("visitor") as first, context.sessions.use("other") as second:
+        with context.sessions.listening("visitor"), context.sessions.listening("other"):
+            for visitor, session in zip(visitors, (first, second), strict=True):
+                session.wanted = PHOTO
+                tab.open(visitor)
+                assert "2 of 2 faces restored" in tab.restore(visitor, "tiny", progress)[1]
+                session.photo.folder = tmp_path / "file"  # no folder: nothing can be written into it
+        assert first.photo.nbytes > 0
+    assert "A photo stays in memory" in caplog.text
