@@ -26,7 +26,7 @@ from .photo.pillow import notices_of
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
-from .support.files import overwritten
+from .support.files import checked, overwritten
 from .support.notice import Notice
 from .work import Done, Models, Progress, ShouldStop, Work, restore_all, timed, unpack_backgrounds
 
@@ -263,10 +263,10 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             quality: as for :meth:`save`.
 
         Raises:
-            InputError: the session was not opened with a file, or a quality that is not as said.
+            InputError: the session was not opened with a file, a name that no file can have, or a quality that is not as said.
             ImageError: the ending is no format that can be written here, or the file is the photograph itself.
         """
-        photo, path = self.photo, Path(target)
+        photo, path = self.photo, checked(target)
         if path.is_dir():
             path = path / f"{photo.path.stem}_restored{own_suffix(photo)}"
         writable_format(path, quality)

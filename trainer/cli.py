@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from pfr_core.errors import InputError, PFRError
-from pfr_core.support.arguments import add_options, chosen
+from pfr_core.support.arguments import add_options, chosen, file_path
 from pfr_core.support.choices import ExportType
 from pfr_core.support.files import remedy
 
@@ -49,30 +49,30 @@ def build_parser() -> argparse.ArgumentParser:
         "pack", help="a training set as tar shards", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     pack.add_argument("data", help="training set")
-    pack.add_argument("out", type=Path, help="folder for the shards")
+    pack.add_argument("out", type=file_path, help="folder for the shards")
     pack.add_argument("--shard-size", type=float, default=1000, metavar="MB", help="size of a shard")
     pack.add_argument("--size", type=int, default=512, help="side of the packed faces in px")
     pack.add_argument("--quality", type=int, default=95, help="WebP quality")
     pack.add_argument("--min-native", type=int, default=1, help="leave out faces with fewer source pixels across")
     _add_evaluate(commands)
     export = commands.add_parser("export", help="the averaged weights of a run as safetensors")
-    export.add_argument("run", type=Path, help="folder of the run")
-    export.add_argument("out", type=Path, metavar="OUT.safetensors")
+    export.add_argument("run", type=file_path, help="folder of the run")
+    export.add_argument("out", type=file_path, metavar="OUT.safetensors")
     export.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     export.add_argument("--licence", default="", help="licence of the weights, if not the one the run was started with")
     training_help = "one file to go on from elsewhere (--init-from): the average and all discriminators, float16"
     export.add_argument("--training", action="store_true", help=training_help)
     blend = commands.add_parser("blend", help="two models of one training as one, with the option fidelity")
-    blend.add_argument("faithful", type=Path, help="model at fidelity 1")
-    blend.add_argument("textured", type=Path, help="model towards which fidelity 0 lies")
-    blend.add_argument("out", type=Path, metavar="OUT.safetensors")
+    blend.add_argument("faithful", type=file_path, help="model at fidelity 1")
+    blend.add_argument("textured", type=file_path, help="model towards which fidelity 0 lies")
+    blend.add_argument("out", type=file_path, metavar="OUT.safetensors")
     blend.add_argument("--share", type=float, default=1.0, help="how far on the way there it lies (default: %(default)s)")
     blend.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     blend.add_argument("--licence", required=True, help="licence of the weights")
     need = commands.add_parser("need", help="fit what tells whether a face needs a change, of networks with a patch")
-    need.add_argument("model", type=Path, help="model file")
+    need.add_argument("model", type=file_path, help="model file")
     need.add_argument("data", help="training set with a val split")
-    need.add_argument("out", type=Path, metavar="OUT.safetensors")
+    need.add_argument("out", type=file_path, metavar="OUT.safetensors")
     need.add_argument("--faces", type=int, default=4000, help="faces to fit it on (default: %(default)s)")
     need.add_argument("--seed", type=int, default=0, help="of the faces' draw (default: %(default)s)")
     speed = commands.add_parser("benchmark", help="faces a second of a stage, and where the time goes")
@@ -87,13 +87,13 @@ def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
     if stage in TRAINING_PRESETS:
         names = list(TRAINING_PRESETS[stage])
         parser.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="take the defaults from a saved config.json instead")
+    parser.add_argument("--config", type=file_path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prepare = commands.add_parser("prepare", help="photographs in, training set out")
-    prepare.add_argument("photos", type=Path, help="folder with photographs, or with aligned faces (--aligned)")
-    prepare.add_argument("out", type=Path, help="folder of the training set; an interrupted run goes on")
+    prepare.add_argument("photos", type=file_path, help="folder with photographs, or with aligned faces (--aligned)")
+    prepare.add_argument("out", type=file_path, help="folder of the training set; an interrupted run goes on")
     add_options(prepare, PrepareOptions)
 
 
@@ -109,7 +109,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     judge = commands.add_parser("evaluate-detector", help="recall, false positives and point errors on test photographs")
     judge.add_argument(
-        "photos", type=Path, help="folder of photographs; those for testing are taken (see data/detector/split.py)"
+        "photos", type=file_path, help="folder of photographs; those for testing are taken (see data/detector/split.py)"
     )
     judge.add_argument("--everything", action="store_true", help="take all photographs in the folder, not only those for testing")
     judge.add_argument(
@@ -118,9 +118,11 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     judge.add_argument("--threshold", type=float, default=0.8, help="lowest score that counts as a face")
     judge.add_argument("--size", type=int, default=1280, help="longer side in px at which faces are looked for")
     judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
-    judge.add_argument("--curve", type=Path, metavar="PNG", help="also draw precision over recall")
-    judge.add_argument("--extras", type=Path, metavar="FOLDER", help="also write what the first finds beyond the reference")
-    judge.add_argument("--crops", type=Path, metavar="PNG", help="also write aligned crops: reference above, the first below")
+    judge.add_argument("--curve", type=file_path, metavar="PNG", help="also draw precision over recall")
+    judge.add_argument("--extras", type=file_path, metavar="FOLDER", help="also write what the first finds beyond the reference")
+    judge.add_argument(
+        "--crops", type=file_path, metavar="PNG", help="also write aligned crops: reference above, the first below"
+    )
 
 
 def stage_defaults(stage: str, preset: str, config: Path | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
-from pfr_core.support.arguments import add_options, chosen, program
+from pfr_core.support.arguments import add_options, chosen, file_path, program
 
 from .limits import Limits
 from .memory import share_pools
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_options(parser, Setup, only=("detector", "device", "dtype"))
     parser.add_argument("--share", action="store_true", help="also publish the page through Gradio's tunnel (default: off)")
-    parser.add_argument("--auth", type=Path, metavar="FILE", help="ask for a login; a line of FILE is user:password")
+    parser.add_argument("--auth", type=file_path, metavar="FILE", help="ask for a login; a line of FILE is user:password")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME",
         help="a name under which visitors reach the server, such as a reverse proxy's; may be repeated",
@@ -80,6 +80,9 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         raise PFRError(f"The web page needs more packages: python -m pip install '.[demo]' ({error})") from error
     from starlette.middleware import Middleware
 
+    from pfr_core.models.checkpoint import model_file
+    from pfr_core.network.config import PRESETS
+
     from .context import Context
     from .door import Door, Hosts, places_of
     from .engine import Engine
@@ -95,6 +98,9 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         raise InputError(
             f"None of the models {', '.join(arguments.models)} is on this machine; --downloads fetches them when used."
         )
+    for source in here:
+        if source not in REGISTRY and source not in PRESETS:
+            model_file(source)  # that there is none would show at the first photo only
     models = {_model_name(source): source for source in here}
     engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
@@ -113,7 +119,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
             _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise InputError(f"--port {arguments.port} cannot be used ({error}); choose another one.") from error
     if arguments.host not in ("127.0.0.1", "localhost", "::1") and auth is None:
         print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The ``pfr`` command: restore, bulk, compare, bench, detect, degrade, faces, flicker, weights, import-gpen, info.
+"""The ``pfr`` command: restore, bulk, compare, bench, detect, degrade, faces, flicker, weights, info, export, import-gpen.
 
 Exit status: 0 all done, 1 something failed (each failure is named), 2 wrong usage, 130 interrupted, 141 nobody
 reads its output any more.

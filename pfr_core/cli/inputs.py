@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ImageError, InputError
 from ..photo.photo import IMAGE_SUFFIXES, files_below, writable_name
-from ..support.files import overwritten
+from ..support.files import checked, overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
 log = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         clips: whether clips in folders are inputs too.
 
     Raises:
-        InputError: standard input.
+        InputError: standard input, or a name that no file can have.
         ImageError: a folder or glob without any image.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
         if argument == "-":
             raise InputError("-: only 'pfr restore' reads standard input; name a file.")
-        path = Path(argument)
+        path = checked(argument)
         if path.is_dir():
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
             below, others = files_below(path, skip=within)

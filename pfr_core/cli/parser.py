@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
-from ..support.arguments import add_options, program
+from ..support.arguments import add_options, file_path, program
 from ..support.choices import Blur, ExportType
 from ..support.schema import names, specs
 
@@ -59,12 +58,20 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns; - is standard input")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder; - is standard output"
+        "-o",
+        "--output",
+        type=file_path,
+        required=True,
+        metavar="OUT",
+        help="file (for one input) or folder; - is standard output",
     )
     parser.add_argument("--format", choices=FORMATS, help="of the results in a folder, or in a pipe; each photo's own without it")
-    parser.add_argument("--background", type=Path, metavar="FILE", help="one input only: the photo enlarged by other means")
+    parser.add_argument("--background", type=file_path, metavar="FILE", help="one input only: the photo enlarged by other means")
     parser.add_argument(
-        "--compare", type=Path, metavar="PATH", help="also write before | after: a file (for one input), or PNG files in a folder"
+        "--compare",
+        type=file_path,
+        metavar="PATH",
+        help="also write before | after: a file (for one input), or PNG files in a folder",
     )
     parser.add_argument("--overwrite", action="store_true", help="do outputs that exist again")
     parser.add_argument(
@@ -91,7 +98,9 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("input", metavar="INPUT", help="folder, address (s3://, gs://, https://) or list (.txt, .csv, .parquet)")
     parser.add_argument("output", metavar="OUTPUT", help="folder or address")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="with `report`: write a page with pairs before | after, too")
+    parser.add_argument(
+        "--html", type=file_path, metavar="FILE", help="with `report`: write a page with pairs before | after, too"
+    )
     parser.add_argument("--manifest", metavar="PLACE", help="where is written what was done (default: pfr-manifest in OUTPUT)")
     parser.add_argument(
         "--again", action="store_true", help="do all again, the model or options being others than in the last run"
@@ -124,9 +133,9 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Restore the faces of a photograph with several models and write one picture: a row for each face, a column "
         "for each model, the input first.",
     )
-    parser.add_argument("photo", type=Path, metavar="PHOTO")
+    parser.add_argument("photo", type=file_path, metavar="PHOTO")
     parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="names of `weights list`, or model files")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="the picture to write")
+    parser.add_argument("-o", "--output", type=file_path, required=True, metavar="SHEET", help="the picture to write")
     _add_setup(parser, only=[name for name in specs(Setup) if name != "model"])
     options = [name for name in specs(RestoreOptions) if name not in ("scale", "only_bad_faces")]
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions, only=options)
@@ -141,10 +150,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Restore a photograph with several models in turn and print what each stage takes, in seconds, and how near "
         "the networks come to what this machine can do. Nothing is written but what --json names.",
     )
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="of the size and with the faces that matter to you")
+    parser.add_argument("photo", type=file_path, metavar="PHOTO", help="of the size and with the faces that matter to you")
     parser.add_argument("--models", nargs="+", default=["default"], metavar="MODEL", help="names of `weights list`, or files")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="restorations by each that count (default: 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round of every stage there")
+    parser.add_argument("--json", type=file_path, metavar="FILE", help="also write every round of every stage there")
     _add_setup(parser, only=[name for name in specs(Setup) if name != "model"])
     parser.set_defaults(work="bench.run")
 
@@ -153,8 +162,10 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add ``detect``."""
     parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list there instead of to the terminal")
-    parser.add_argument("--annotate", type=Path, metavar="FILE", help="picture with the faces drawn, or a folder for several")
+    parser.add_argument("--json", type=file_path, metavar="FILE", help="write the list there instead of to the terminal")
+    parser.add_argument(
+        "--annotate", type=file_path, metavar="FILE", help="picture with the faces drawn, or a folder for several"
+    )
     _add_setup(parser, only=("detector", "device"))
     which = [name for name in names(RestoreOptions, FIND, CHOOSE) if name != "only_bad_faces"]
     add_options(parser.add_argument_group("which faces"), RestoreOptions, only=which)
@@ -170,7 +181,7 @@ def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "numbers, a fixed value is one, 'off' leaves the stage out. The drawn parameters are printed as JSON.",
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="file (for one input) or folder")
+    parser.add_argument("-o", "--output", type=file_path, required=True, metavar="OUT", help="file (for one input) or folder")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same result (default: 0)")
     parser.add_argument("--bicubic", action="store_true", help="only the 4x bicubic task: shrink four times, enlarge back")
     parser.add_argument("--blur", nargs="+", metavar="KIND", help=f"{', '.join(get_args(Blur))} or {OFF}")
@@ -193,8 +204,8 @@ def _add_faces(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Find the faces of a clip and follow them, and write one picture of them with their numbers: those that "
         "`restore --select index --indices` and `--strengths` take. Also printed as JSON, with the frames that each is in.",
     )
-    parser.add_argument("clip", type=Path, metavar="CLIP")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET", help="the picture to write")
+    parser.add_argument("clip", type=file_path, metavar="CLIP")
+    parser.add_argument("-o", "--output", type=file_path, required=True, metavar="SHEET", help="the picture to write")
     _add_setup(parser, only=("detector", "device"))
     add_options(parser.add_argument_group("which faces"), RestoreOptions, only=("threshold", "detection_size", "sideways"))
     add_options(parser.add_argument_group("which part"), ClipOptions, only=("detect_every", "start", "end", "fps"))
@@ -209,8 +220,10 @@ def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Measure how much the faces flicker in results of one clip, and in the clip itself: the warping error inside "
         "the faces, the trembling of their points, and their sharpness. Printed as JSON.",
     )
-    parser.add_argument("source", type=Path, metavar="CLIP", help="the clip before restoration, whose motion is taken for true")
-    parser.add_argument("clips", nargs="*", type=Path, metavar="RESULT", help="results to compare with it and each other")
+    parser.add_argument(
+        "source", type=file_path, metavar="CLIP", help="the clip before restoration, whose motion is taken for true"
+    )
+    parser.add_argument("clips", nargs="*", type=file_path, metavar="RESULT", help="results to compare with it and each other")
     _add_setup(parser, only=("detector", "device"))
     parser.set_defaults(work="clips.show_flicker")
 
@@ -234,9 +247,9 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Convert a GPEN generator to safetensors. With a discriminator: make a PFR for training to start from, "
         "which returns GPEN's own output until it is trained, and write the discriminator beside it. " + GPEN_LICENCE,
     )
-    gpen.add_argument("generator", type=Path, metavar="G.pth")
-    gpen.add_argument("--discriminator", type=Path, metavar="D.pth")
-    gpen.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.safetensors")
+    gpen.add_argument("generator", type=file_path, metavar="G.pth")
+    gpen.add_argument("--discriminator", type=file_path, metavar="D.pth")
+    gpen.add_argument("-o", "--output", type=file_path, required=True, metavar="OUT.safetensors")
     gpen.set_defaults(work="models.import_gpen")
 
     export = commands.add_parser(
@@ -246,7 +259,7 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "The file is compared with torch before it is kept.",
     )
     export.add_argument("model", metavar="MODEL", help="model file, or a name of `weights list`")
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.onnx")
+    export.add_argument("-o", "--output", type=file_path, required=True, metavar="OUT.onnx")
     export.add_argument("--dtype", choices=get_args(ExportType), default="fp32", help="precision (default: fp32)")
     add_options(export, RestoreOptions, only=names(RestoreOptions, NETWORK))
     export.set_defaults(work="models.export")

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..support.files import checked
 from ..support.notice import Notice
 from .codecs import bits_of, container_of, need_codec
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, tiff_tag, turned
@@ -106,8 +107,10 @@ def read_bytes(path: Path, *, magic: bool = False) -> bytes:
     """Return the whole file; with ``magic`` only if it begins like a picture, so that a video is not pulled into memory.
 
     Raises:
+        InputError: no file can have such a name.
         ImageError: it cannot be read, or does not begin like a picture.
     """
+    checked(path)
     try:
         if path.is_dir():
             raise ImageError(f"{path}: this is a folder; name the picture files in it.")

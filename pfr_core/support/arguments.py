@@ -12,6 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+from .files import checked
 from .schema import Spec, specs
 
 _TYPES = {"integer": int, "number": float, "text": str}
@@ -42,6 +44,18 @@ def chosen(namespace: argparse.Namespace, options: type) -> dict[str, Any]:
     """Return the fields of the dataclass ``options`` that were typed, with their values; lists become tuples."""
     values = {name: getattr(namespace, name) for name in specs(options) if hasattr(namespace, name)}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def file_path(text: str) -> Path:
+    """Return a path that was typed.
+
+    Raises:
+        ArgumentTypeError: no file can have this name.
+    """
+    try:
+        return checked(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def flag(name: str) -> str:

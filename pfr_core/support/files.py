@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Names of files, and writing files so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import PFRError
+from ..errors import InputError, PFRError
+
+
+def checked(name: str | os.PathLike[str]) -> Path:
+    """Return ``name`` as a path, whether or not there is such a file.
+
+    Raises:
+        InputError: no file can have this name.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"{name!r} is a {type(name).__name__}; pass the path of a file.")
+    if not os.fspath(name):
+        raise InputError("The name of a file is empty; say which, or look whether a variable is set.")
+    try:
+        os.stat(name)
+    except ValueError as error:
+        raise InputError(f"{os.fspath(name)!r}: no file can have such a name ({error}); choose another.") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{name}: no file can have such a name ({error.strerror}); choose a shorter one.") from error
+    return Path(name)
 
 
 @contextmanager

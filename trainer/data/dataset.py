@@ -141,9 +141,9 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
     else:
         folder = Path(source)
         if folder.is_file():
-            raise InputError(f"{folder}: is a file. Pass --data the folder that it lies in.")
+            raise InputError(f"{folder}: is a file. Name the folder that it lies in.")
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder. Pass --data the folder with the aligned faces.")
+            raise InputError(f"{folder}: no such folder. Name the folder with the aligned faces.")
         root = str(folder)
         if (folder / INDEX).is_file():
             rows = _json_lines((folder / INDEX).read_text(), folder)
