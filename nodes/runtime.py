@@ -231,7 +231,11 @@ class Steps:
 
     @contextmanager
     def frame(self, number: int) -> Iterator[None]:
-        """Name the frame in errors of the block, the work on it."""
+        """Name the frame in errors of the block, the work on it.
+
+        Raises:
+            PFRError, RuntimeError: the block did; with the frame's number, if there are several.
+        """
         interrupted()
         try:
             yield

@@ -27,6 +27,25 @@ def test_no_conditional_inside_another() -> None:
     assert found == []
 
 
+def raises(node: ast.AST) -> bool:
+    """Return whether a function raises something itself, functions inside it aside."""
+    inner = [each for each in ast.iter_child_nodes(node) if not isinstance(each, ast.FunctionDef | ast.Lambda | ast.ClassDef)]
+    return any((isinstance(each, ast.Raise) and each.exc is not None) or raises(each) for each in inner)
+
+
+def test_a_public_function_that_raises_says_so() -> None:
+    """Where it has a docstring; private ones and tests may do without."""
+    found = [
+        f"{name}:{node.lineno} {node.name}"
+        for name, tree in trees()
+        if not name.startswith(("tests/", "benchmarks/", "examples/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and raises(node)
+        if (text := ast.get_docstring(node)) and not re.search(r"\bRaises:|\braises as\b", text)
+    ]
+    assert found == []
+
+
 def test_what_is_raised_stands_under_a_heading() -> None:
     """Ask for Google's heading with a line for each exception, not for a sentence."""
     found = [

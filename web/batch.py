@@ -93,7 +93,11 @@ class BatchTab:
         quality: int | None = None,
         **options: Any,
     ) -> list[Any]:
-        """Restore every photo; what is wrong with one does not stop the others."""
+        """Restore every photo; what is wrong with one does not stop the others.
+
+        Raises:
+            InputError: there are no photos.
+        """
         with self.context.job(request, armed=True) as job:
             if not uploads:
                 raise InputError("Choose some photos or a zip file first.")

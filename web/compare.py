@@ -52,7 +52,11 @@ class CompareTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **options: Any,
     ) -> list[Any]:
-        """Restore the faces with every model, and show the sheet."""
+        """Restore the faces with every model, and show the sheet.
+
+        Raises:
+            InputError: no model is chosen; else as :func:`pfr_core.compare.compare`.
+        """
         with self.context.job(request) as job:
             if not models:
                 raise InputError("Choose at least one model.")

@@ -98,7 +98,11 @@ class Context:
         return gr.Error(translated(getattr(request, "headers", None), text), duration=SHOWN_SECONDS, print_exception=False)
 
     def fetch(self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None) -> None:
-        """Download a published model when it is first used, with the page's progress bar."""
+        """Download a published model when it is first used, with the page's progress bar.
+
+        Raises:
+            InputError: it cannot be had.
+        """
 
         def report(done: int, total: int) -> None:
             if progress is not None:
@@ -160,7 +164,11 @@ class Context:
         return options
 
     def read(self, path: str | Path | None) -> Photo:
-        """Read a photo within the limits of the page; programs may send no photo at all."""
+        """Read a photo within the limits of the page; programs may send no photo at all.
+
+        Raises:
+            InputError: there is no photo, or it is larger than the limits allow.
+        """
         if path is None:
             raise InputError("photo is missing; upload one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)

@@ -79,7 +79,11 @@ class DegradeTab:
         quality: float,
         seed: int,
     ) -> list[Any]:
-        """Degrade the largest face of the photo and restore it."""
+        """Degrade the largest face of the photo and restore it.
+
+        Raises:
+            InputError: no photo, or no face in it.
+        """
         with self.context.job(request) as job:
             if path is None:
                 raise InputError("Choose a photo with a sharp face first.")

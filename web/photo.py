@@ -293,7 +293,11 @@ class PhotoTab:
             return self._compose(request, job, self.context.options(blend))
 
     def save(self, request: gr.Request, quality: int | None = None, **blend: Any) -> list[Any]:
-        """Write the restored photo in its own format, and let the browser fetch it."""
+        """Write the restored photo in its own format, and let the browser fetch it.
+
+        Raises:
+            InputError: there is nothing to write yet.
+        """
         with self._at_rest(request) as job:
             session, state = job.session, self._photo_of(job.session)
             if state.work is None:

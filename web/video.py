@@ -165,7 +165,11 @@ class VideoTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **options: Any,
     ) -> list[Any]:
-        """Restore the clip."""
+        """Restore the clip.
+
+        Raises:
+            InputError: no face is chosen.
+        """
         with self.context.job(request, armed=True) as job:
             source = self._source(path)
             self._accept(source)

@@ -50,7 +50,11 @@ def restore_one_clip(
 
 
 def show_faces(arguments: argparse.Namespace) -> int:
-    """Write a picture of the faces of a clip, and print them as JSON; returns the exit status."""
+    """Write a picture of the faces of a clip, and print them as JSON; returns the exit status.
+
+    Raises:
+        InputError: there is no face in the clip.
+    """
     check_av()
     setup, options = Setup(**chosen(arguments, Setup)), ClipOptions(**chosen(arguments, ClipOptions))
     detector = Detector(setup.detector, resolve_device(setup.device))

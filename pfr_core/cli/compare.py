@@ -21,7 +21,12 @@ from .common import fetch_model, tell
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore the faces of a photograph with every model and write the sheet; returns the exit status."""
+    """Restore the faces of a photograph with every model and write the sheet; returns the exit status.
+
+    Raises:
+        ImageError: the sheet would replace the photograph, or a file cannot be read or written.
+        InputError: an option that none of the models has, or a precision that one does not bear.
+    """
     if arguments.output.resolve() == arguments.photo.resolve():
         raise ImageError(overwritten(arguments.photo))
     writable_format(arguments.output)

@@ -23,7 +23,11 @@ from .parser import OFF
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Degrade every input; returns the exit status."""
+    """Degrade every input; returns the exit status.
+
+    Raises:
+        InputError: an option that is out of range or would have no effect.
+    """
     stages = {
         name: getattr(arguments, name)
         for name in ("blur", "sigma", "motion_length", "scale", "noise", "quality")

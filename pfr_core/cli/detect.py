@@ -23,7 +23,11 @@ from .inputs import list_inputs, plan_outputs
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Detect in every input; returns the exit status."""
+    """Detect in every input; returns the exit status.
+
+    Raises:
+        InputError: ``--json`` names a folder or a picture.
+    """
     inputs = list_inputs(arguments.input, [arguments.annotate])
     pictures = {} if arguments.annotate is None else dict(plan_outputs(inputs, arguments.annotate, "_faces.png"))
     if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):

@@ -56,7 +56,11 @@ def describe_weights(weights: Weights) -> str:
 
 
 def show_path(arguments: argparse.Namespace) -> int:
-    """Print where a file is."""
+    """Print where a file is.
+
+    Raises:
+        WeightsError: it is not on this machine.
+    """
     path = on_disk(arguments.name)
     if path is None:
         raise WeightsError(f"{arguments.name} is not on disk. Get it with: {_download(arguments.name)}")
@@ -75,7 +79,11 @@ def download_weights(arguments: argparse.Namespace) -> int:
 
 
 def import_gpen(arguments: argparse.Namespace) -> int:
-    """Convert GPEN's files."""
+    """Convert GPEN's files.
+
+    Raises:
+        CheckpointError: no GPEN files, or the result would replace one of them.
+    """
     beside = discriminator_file(arguments.output)
     for source in (arguments.generator, arguments.discriminator):
         if source is not None and source.resolve() in (arguments.output.resolve(), beside.resolve()):

@@ -93,7 +93,11 @@ def _refuse_useless(arguments: argparse.Namespace, plan: Pairs) -> None:
 
 
 def refuse_useless(arguments: argparse.Namespace, suffixes: Collection[str]) -> None:
-    """Raise InputError for an option that would have no effect with photographs; ``suffixes`` are those of the results."""
+    """Raise InputError for an option that would have no effect with photographs; ``suffixes`` are those of the results.
+
+    Raises:
+        InputError: there is one, or the quality is out of range.
+    """
     if arguments.quality is not None:
         if not 1 <= arguments.quality <= 100:
             raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
@@ -105,6 +109,10 @@ def refuse_useless(arguments: argparse.Namespace, suffixes: Collection[str]) -> 
 
 
 def refuse_lacking(arguments: argparse.Namespace, options: RestoreOptions, model: str, has: Collection[str]) -> None:
-    """Raise InputError for an option that the model lacks."""
+    """Raise InputError for an option that the model lacks.
+
+    Raises:
+        InputError: there is one.
+    """
     if missing := lacking(vars(arguments), options, has):
         raise InputError(f"{flag(missing[0])}: the model {model} has no such option; leave it out, or choose another model.")

@@ -73,6 +73,9 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
     """Return RGB or RGBA pixels, and whether the file is gray.
 
     ``image`` has been loaded, 16 bits or not: Pillow notices files that are cut short, OpenCV does not always.
+
+    Raises:
+        ValueError: a TIFF that its library misreads.
     """
     if image.mode == "CMYK":
         if max(tiff_tag(image, Tag.BITS_PER_SAMPLE, (8,))) > 8:

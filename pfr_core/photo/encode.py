@@ -77,7 +77,11 @@ def _tables(count: int) -> list[list[int]]:
 
 
 def encode_png(pixels: np.ndarray, metadata: Metadata, fast: bool) -> bytes:
-    """Return a PNG file of 8 or 16 bits, of one, three or four channels."""
+    """Return a PNG file of 8 or 16 bits, of one, three or four channels.
+
+    Raises:
+        OSError: the library could not do it.
+    """
     if pixels.dtype == np.uint8:
         return with_png_chunks(_pillow(pixels, "PNG", **({"compress_level": 1} if fast else {})), metadata)
     to_bgr = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(pixels.shape[2])
@@ -120,6 +124,9 @@ def encode_tiff(pixels: np.ndarray, metadata: Metadata, pages: Sequence[TiffPage
     """Return a TIFF file: deflate, horizontal differencing, and further pages as they are.
 
     Its byte order is that of the EXIF data, which is copied field by field, and of the pages.
+
+    Raises:
+        OverflowError: the file would be larger than its format allows.
     """
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}

@@ -144,6 +144,9 @@ class TiffReader:
         """Return the fields of the directory at ``offset`` and the position of its pointer to the next one.
 
         Fields that lie beyond the end are left out, in a directory that is cut short too.
+
+        Raises:
+            struct.error: there is none at this place.
         """
         if offset < self.first_position:
             raise struct.error("a directory inside the header")
