@@ -163,7 +163,8 @@ def choose_faces(
         notices.append(Notice("no_face", text, numbers={"detection_size": options.detection_size, "picture_px": longer}))
     missing = [index for index in options.indices if index >= len(candidates)]
     if missing:
-        text = f"there is no face {missing}: {len(candidates)} faces were found, counted from 0"
+        which = ", ".join(map(str, missing))
+        text = f"there is no face {which} among the {len(candidates)} found, numbered from 0; choose another"
         notices.append(Notice("missing_face", text, numbers={"missing": len(missing), "found": len(candidates)}))
     numbers, those_left = ([candidates.index(face) for face in which] for which in (chosen, left))
     return Found(candidates, numbers, tuple(notices), tuple(those_left))

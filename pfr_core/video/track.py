@@ -151,7 +151,8 @@ class Tracks:
         if options.select == "index":
             chosen = [track for track in self.tracks if track.number in options.indices]
             missing = sorted(set(options.indices) - {track.number for track in chosen})
-            text = f"there is no face {missing}: {len(self.tracks)} faces were followed, counted from 0"
+            which = ", ".join(map(str, missing))
+            text = f"there is no face {which} among the {len(self.tracks)} followed, numbered from 0; choose another"
             numbers = {"missing": len(missing), "found": len(self.tracks)}
             return chosen, (Notice("missing_face", text, numbers=numbers),) if missing else ()
         by_face = {track.middle: track for track in self.tracks}
