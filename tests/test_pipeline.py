@@ -691,7 +691,7 @@ def test_errors_are_not_swallowed() -> None:
     def boom(x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("boom")
 
-    restorer = restorer_of(boom)
+    restorer = restorer_of(boom, batch_size=8)
     with pytest.raises(RuntimeError, match="boom"):
         restorer.restore(photo(), faces=[face_for(60 + x, 45, 50) for x in range(3)])
     assert restorer.net.batches == [3], "tried once"
