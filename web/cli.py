@@ -98,9 +98,8 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         raise InputError(
             f"None of the models {', '.join(arguments.models)} is on this machine; --downloads fetches them when used."
         )
-    for source in here:
-        if source not in REGISTRY and source not in PRESETS:
-            model_file(source)  # that there is none would show at the first photo only
+    if all(source not in REGISTRY and source not in PRESETS and not os.path.isfile(source) for source in here):
+        model_file(here[0])  # says that there is none; one missing among others shows when it is used
     models = {_model_name(source): source for source in here}
     engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
