@@ -333,12 +333,10 @@ def test_results_keep_the_photos_own_format(tmp_path: Path) -> None:
     [
         (["--auth", "missing.txt"], "missing.txt: cannot be read"),
         (["--max-files", "0"], "max_files is 0; it must be"),
-        (["--model", "nosuch"], "nosuch: no such model file"),
-        (["--port", "99999"], "--port 99999 cannot be used"),
     ],
 )
 def test_wrong_options_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) in (1, 2)
+    assert main(arguments) == 2
     assert words in capsys.readouterr().err
 
 
