@@ -10,25 +10,20 @@ from tqdm import tqdm
 
 from ..bench import bench
 from ..faces.detect import Detector
-from ..models.registry import dtypes_of
 from ..options import RestoreOptions, Setup
 from ..photo.read import read_bytes
 from ..photo.write import write_file
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
-from ..support.device import keep_memory, resolve_device, resolve_dtype
-from .common import fetch_model
+from ..support.device import keep_memory
+from .common import fetch_models
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Time every model and print the table; returns the exit status."""
     options, setup = RestoreOptions(only_bad_faces=False), Setup(**chosen(arguments, Setup))
     data = read_bytes(arguments.photo)
-    device = resolve_device(setup.device)
-    for model in arguments.models:
-        resolve_dtype(setup.dtype, device, dtypes_of(model))
-    for model in arguments.models:
-        fetch_model(model)
+    device = fetch_models(arguments.models, setup)
     if device.type == "cpu":
         keep_memory()
     detector = Detector(setup.detector, device)

@@ -9,14 +9,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
+import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError
 from ..models.disk import on_disk
 from ..models.download import obtain
-from ..models.registry import REGISTRY
+from ..models.registry import REGISTRY, dtypes_of
 from ..network.inference import is_out_of_memory
+from ..options import Setup
+from ..support.device import resolve_device, resolve_dtype
 from ..support.notice import Notice
 from .processes import Work, outcomes
 
@@ -85,6 +88,25 @@ def fetch(name: str) -> Path:
             bar.update(done - bar.n)
 
         return obtain(name, progress=progress)
+
+
+def fetch_models(models: Sequence[str], setup: Setup) -> torch.device:
+    """Download models that are not on this machine yet, once it is known that each bears the precision; returns the device.
+
+    Args:
+        models: files, or names of the registry or of presets.
+        setup: its device and precision.
+
+    Raises:
+        InputError: no such device, or a precision that one of the models does not bear there.
+        WeightsError: a model is not to be had.
+    """
+    device = resolve_device(setup.device)
+    for model in models:
+        resolve_dtype(setup.dtype, device, dtypes_of(model))
+    for model in models:
+        fetch_model(model)
+    return device
 
 
 def fetch_model(model: str) -> None:

@@ -9,15 +9,14 @@ from pathlib import Path
 from ..compare import compare, refuse_lacking
 from ..errors import ImageError
 from ..faces.detect import Detector
-from ..models.registry import REGISTRY, dtypes_of
+from ..models.registry import REGISTRY
 from ..options import RestoreOptions, Setup
 from ..photo.read import read_photo
 from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
-from ..support.device import resolve_device, resolve_dtype
 from ..support.files import overwritten
-from .common import fetch_model, tell
+from .common import fetch_models, tell
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,11 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     photo = read_photo(arguments.photo)
     if all(model in REGISTRY for model in arguments.models):  # before any is downloaded
         refuse_lacking(options, {name for model in arguments.models for name in REGISTRY[model].options})
-    device = resolve_device(setup.device)
-    for model in arguments.models:
-        resolve_dtype(setup.dtype, device, dtypes_of(model))
-    for model in arguments.models:
-        fetch_model(model)
+    device = fetch_models(arguments.models, setup)
     detector = Detector(setup.detector, device)
     load = partial(FaceRestorer, detector=detector, device=setup.device, dtype=setup.dtype, batch_size=setup.batch_size)
     models = [(_short(model), partial(load, model)) for model in arguments.models]

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..models.registry import REGISTRY, dtypes_of
+from ..models.registry import REGISTRY
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..support.arguments import chosen, flag
-from ..support.device import resolve_device, resolve_dtype
 from ..video import check_av, is_clip
-from .common import fetch_model, for_each
+from .common import fetch_models, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 from .photos import RestorePhotos
 from .pipe import standard_input, standard_output
@@ -48,8 +47,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     setup = Setup(**chosen(arguments, Setup))
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
-    resolve_dtype(setup.dtype, resolve_device(setup.device), dtypes_of(setup.model))
-    fetch_model(setup.model)
+    fetch_models([setup.model], setup)
     photos = RestorePhotos(arguments, pictures)
     restorer = photos.restorer
     refuse_lacking(arguments, options, setup.model, restorer.model_options)
