@@ -84,7 +84,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
     from pfr_core.network.config import PRESETS
 
     from .context import Context
-    from .door import Door, Hosts, places_of
+    from .door import LOOPBACK, Door, Hosts, places_of
     from .engine import Engine
     from .gallery import examples, make_results
     from .page import CSS, HEAD, THEME, build_page
@@ -120,7 +120,7 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
         )  # fmt: skip
     except (OSError, OverflowError) as error:
         raise InputError(f"--port {arguments.port} cannot be used ({error}); choose another one.") from error
-    if arguments.host not in ("127.0.0.1", "localhost", "::1") and auth is None:
+    if arguments.host not in LOOPBACK and auth is None:
         print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
     threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()
     print(f"Open {address} (Ctrl+C ends it)", flush=True)
