@@ -382,7 +382,8 @@ class PhotoTab:
         else:
             width, height = (round(side * options.scale) for side in state.size)
             done = len(state.included & state.restored)
-            parts = [say(request, "restored", done=done, count=count, width=width, height=height)]
+            said = "restored" if done else "restored_none"
+            parts = [say(request, said, done=done, count=count, width=width, height=height)]
             if options.strength == 0:
                 parts.append(say(request, "no_strength"))
             elif not changed:

@@ -128,7 +128,10 @@ class connect:
     """A client of the page, closed at the end."""
 
     def __init__(self, server: Server) -> None:
-        self.client = Client(server.url, verbose=False, download_files=tempfile.mkdtemp(dir=server.model.parent))
+        own = tempfile.mkdtemp(dir=server.model.parent)
+        self.client = Client(
+            server.url, verbose=False, download_files=own, httpx_kwargs={"timeout": 120}
+        )  # 5 s are few for a crowd
 
     def __enter__(self) -> Client:
         return self.client
