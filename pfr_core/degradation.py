@@ -96,6 +96,8 @@ class Degradation:
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value[0] <= value[1] <= high:
                 raise InputError(f"Degradation.{name} is {value}; it must be (low, high) within {low:g} to {high:g}.")
+        if self.quality is not None and any(bound != int(bound) for bound in self.quality):
+            raise InputError(f"Degradation.quality is {self.quality}; JPEG knows whole numbers only.")
 
     def draw(self, seed: int | tuple[int, ...]) -> DegradationParameters:
         """Draw one set of parameters; the same seed gives the same set in every process.
@@ -122,7 +124,7 @@ class Degradation:
 
         quality = None
         if self.quality is not None:  # whole numbers, both ends as likely as the rest
-            low, high = round(self.quality[0]), round(self.quality[1])
+            low, high = int(self.quality[0]), int(self.quality[1])
             quality = low + int(unit_quality * (high - low + 1))
         return DegradationParameters(
             blur=kind,

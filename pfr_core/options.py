@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from .errors import InputError
-from .support.choices import ClipCodec, ColorMatch, DetectorName, DTypeName, MaskKind, Order, Select
+from .support.choices import (
+    DETECTION_SIZE,
+    DETECTION_THRESHOLD,
+    ClipCodec,
+    ColorMatch,
+    DetectorName,
+    DTypeName,
+    MaskKind,
+    Order,
+    Select,
+)
 from .support.schema import check_fields, names, option, specs
 
 FIND, CHOOSE, NETWORK, PASTE = "find", "choose", "network", "paste"
@@ -48,10 +58,21 @@ class RestoreOptions:
     """
 
     threshold: float = option(
-        0.8, "lowest detection score that counts as a face", 0.0, 1.0, group=FIND, label="Detection threshold", step=0.01
+        DETECTION_THRESHOLD,
+        "lowest detection score that counts as a face",
+        0.0,
+        1.0,
+        group=FIND,
+        label="Detection threshold",
+        step=0.01,
     )
     detection_size: int = option(
-        1280, "longer side in px at which faces are looked for; photos are never enlarged", 64, 8192, group=FIND, step=64
+        DETECTION_SIZE,
+        "longer side in px at which faces are looked for; photos are never enlarged",
+        64,
+        8192,
+        group=FIND,
+        step=64,
     )
     sideways: bool = option(False, "look for faces turned by 90, 180 and 270 degrees too", group=FIND, label="Sideways faces")
     min_face_size: int = option(0, "leave faces smaller than this alone (longer side of the box in px)", 0, 100000, group=FIND)
@@ -95,7 +116,7 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.max_face_size is not None and self.max_face_size < self.min_face_size:
-            raise InputError(f"max_face_size {self.max_face_size} is below min_face_size {self.min_face_size}.")
+            raise InputError(f"the largest face, {self.max_face_size} px, is below the smallest, {self.min_face_size} px.")
         if bool(self.indices) != (self.select == "index"):
             raise InputError("indices and select='index' go together: give both or neither.")
         if any(index < 0 for index in self.indices):

@@ -13,7 +13,7 @@ from typing import get_args
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.support.arguments import add_options, chosen, file_path
-from pfr_core.support.choices import ExportType
+from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, ExportType
 from pfr_core.support.files import remedy
 
 from . import program
@@ -115,8 +115,8 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     judge.add_argument(
         "--detectors", nargs="+", default=["builtin"], metavar="NAME", help="their names, or files that training wrote"
     )
-    judge.add_argument("--threshold", type=float, default=0.8, help="lowest score that counts as a face")
-    judge.add_argument("--size", type=int, default=1280, help="longer side in px at which faces are looked for")
+    judge.add_argument("--threshold", type=float, default=DETECTION_THRESHOLD, help="lowest score that counts as a face")
+    judge.add_argument("--size", type=int, default=DETECTION_SIZE, help="longer side in px at which faces are looked for")
     judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
     judge.add_argument("--curve", type=file_path, metavar="PNG", help="also draw precision over recall")
     judge.add_argument("--extras", type=file_path, metavar="FOLDER", help="also write what the first finds beyond the reference")

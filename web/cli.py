@@ -103,7 +103,7 @@ def _serve(
     from starlette.middleware import Middleware
 
     from .context import Context
-    from .door import Door, Hosts, places_of
+    from .door import LOOPBACK, Door, Hosts, places_of
     from .engine import Engine
     from .gallery import examples, make_results
     from .page import CSS, HEAD, THEME, build_page
@@ -138,7 +138,7 @@ def _serve(
             f"{arguments.host}, port {arguments.port}, cannot be listened on: another program does, or this machine has no such "
             "address. Choose another --port or --host."
         ) from error
-    if arguments.host not in ("127.0.0.1", "localhost", "::1") and auth is None:
+    if arguments.host not in LOOPBACK and auth is None:
         print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
     threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()
     print(f"Open {address} (Ctrl+C ends it)", flush=True)

@@ -44,6 +44,8 @@ LARGEST_BODY = 1_000_000
 """Bytes of a request that is no upload: settings and names of files (ours)."""
 FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
 """Wrong passwords without a pause, the longest pause in seconds, and seconds until an address begins anew (ours)."""
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names of this machine that only it can reach."""
 
 
 class Hosts:
@@ -58,8 +60,8 @@ class Hosts:
     """
 
     def __init__(self, host: str, others: Iterable[str] = ()) -> None:
-        self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in others)}
-        self._open = host not in ("localhost", "127.0.0.1", "::1")
+        self._names = {*LOOPBACK, host.lower(), *(name.lower() for name in others)}
+        self._open = host not in LOOPBACK
         if self._open:
             own = socket.gethostname().lower()
             self._names |= {own, f"{own.split('.')[0]}.local", socket.getfqdn().lower()}

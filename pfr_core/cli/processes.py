@@ -25,7 +25,7 @@ from ..errors import InputError, PFRError
 Work = Callable[[Path, Path], str | None]
 """What is done with a source and a target; returns a line that tells of it."""
 
-MOST, WORTH = 4, 8
+MOST, WORTH = 4, 25
 """Processes that are started unasked, and files for each that make up for its start: each takes a second or two to start and
 about a gigabyte."""
 

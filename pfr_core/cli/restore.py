@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..models.registry import REGISTRY
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
+from ..photo.write import check_quality
 from ..support.arguments import chosen, flag
 from ..video import check_av, is_clip
 from .common import fetch_models, for_each
@@ -97,8 +98,7 @@ def refuse_useless(arguments: argparse.Namespace, suffixes: Collection[str]) -> 
         InputError: there is one, or the quality is out of range.
     """
     if arguments.quality is not None:
-        if not 1 <= arguments.quality <= 100:
-            raise InputError(f"--quality is {arguments.quality}; it must be from 1 to 100.")
+        check_quality(arguments.quality, "--quality")
         if not {FORMAT_OF_SUFFIX.get(suffix.lower()) for suffix in suffixes} & LOSSY:
             raise InputError("--quality has no effect: no output is a JPEG, WebP, AVIF or HEIC file.")
     useless = without_effect(vars(arguments), aligned=arguments.aligned)

@@ -15,7 +15,7 @@ import torch
 from ..errors import InputError, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
-from ..support.choices import DetectorName
+from ..support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
@@ -86,8 +86,8 @@ class Detector:
         self,
         image: npt.NDArray[np.uint8],
         *,
-        threshold: float = 0.8,
-        size: int = 1280,
+        threshold: float = DETECTION_THRESHOLD,
+        size: int = DETECTION_SIZE,
         sideways: bool = False,
         right_way_up: bool = False,
         should_stop: Callable[[], bool] | None = None,

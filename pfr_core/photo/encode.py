@@ -21,7 +21,7 @@ from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .pages import TiffPage, pack_pages
 from .photo import JpegCoding
-from .tiff import Directory, Kind, Tag, TiffField, descriptive_fields, pack_directory
+from .tiff import BYTE_ORDERS, Directory, Kind, Tag, TiffField, classic_header, descriptive_fields, pack_directory
 
 JPEG_QUALITY = 95
 """Quality of a JPEG, AVIF, HEIF or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly
@@ -130,7 +130,7 @@ def encode_tiff(pixels: np.ndarray, metadata: Metadata, pages: Sequence[TiffPage
     """
     height, width, channels = pixels.shape
     fields: dict[int, TiffField | Directory] = descriptive_fields(metadata.exif) if metadata.exif else {}
-    order = ">" if metadata.exif and metadata.exif[:2] == b"MM" else "<"
+    order = BYTE_ORDERS.get(metadata.exif[:2], "<") if metadata.exif else "<"
     order = pages[0].order if pages else order
 
     def shorts(*values: int) -> TiffField:
@@ -175,7 +175,7 @@ def encode_tiff(pixels: np.ndarray, metadata: Metadata, pages: Sequence[TiffPage
     if start >= 1 << 32:
         raise OverflowError("more than 4 GB, the limit of TIFF")
     fields[Tag.STRIP_OFFSETS] = longs(*offsets)
-    head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+    head = classic_header(order, 8)
     strips.append(b"\0" * (start % 2))
     start += start % 2
     directory = pack_directory(fields, order, 8, start if pages else 0)

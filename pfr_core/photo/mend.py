@@ -12,7 +12,7 @@ from .jpeg import describe_jpeg
 from .pages import photograph_alone
 from .planes import side_by_side
 from .png import SIGNATURE, describe_png, mend_png
-from .tiff import describe_tiff
+from .tiff import BYTE_ORDERS, describe_tiff
 
 Mended = tuple[bytes, list[str]]
 """The bytes, and a sentence for each thing mended."""
@@ -22,7 +22,7 @@ def mend(data: bytes, max_pixels: int) -> Mended:
     """Mend what can be told from the structure of a file alone; a JPEG's end, for which it is decoded, is in ``jpeg``."""
     if data.startswith(SIGNATURE):
         return mend_png(data)
-    if data.startswith((b"II", b"MM")):
+    if data.startswith(tuple(BYTE_ORDERS)):
         try:
             alone, said = photograph_alone(data)
             return side_by_side(alone, max_pixels), said
@@ -37,4 +37,4 @@ def describe_damage(data: bytes) -> str:
         return describe_png(data)
     if data.startswith(b"\xff\xd8"):
         return describe_jpeg(data)
-    return describe_tiff(data) if data.startswith((b"II", b"MM")) else ""
+    return describe_tiff(data) if data.startswith(tuple(BYTE_ORDERS)) else ""

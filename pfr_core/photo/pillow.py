@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..support.notice import Notice
 from .decode import turned
 from .metadata import XMP_JPEG_HEADER, XMP_PNG_KEYWORD
-from .tiff import Tag, cut_directories, exif_of_tiff, upright, with_right_header, without_thumbnail
+from .tiff import BYTE_ORDERS, Tag, cut_directories, exif_of_tiff, upright, with_right_header, without_thumbnail
 from .xmp import upright_xmp
 
 _GRAY = frozenset({"1", "L", "LA"})
@@ -43,7 +43,7 @@ def _in_segments(segments: list[bytes]) -> list[bytes]:
     """Put the parts of long blocks together: only the first of them begins with a byte order."""
     blocks = list[bytes]()
     for segment in segments:
-        if not blocks or segment.lstrip(b"Exif\0").startswith((b"II", b"MM")):
+        if not blocks or segment.lstrip(b"Exif\0").startswith(tuple(BYTE_ORDERS)):
             blocks.append(segment)
         else:
             blocks[-1] += segment

@@ -27,6 +27,7 @@ from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras
 from .pages import channels_of
 from .photo import LOSSY, Photo
 from .pillow import exif_of, lost_profile, upright_exif, xmp_of
+from .tiff import MAGIC as TIFF_MAGIC
 from .tiff import Tag, cut_directories, exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
@@ -38,7 +39,7 @@ _READ_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
 _MAGIC = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG\r\n\x1a\n": ".png",
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), ".tif"),
+    **dict.fromkeys(TIFF_MAGIC, ".tif"),
     b"RIFF": ".webp",
     b"BM": ".bmp",
     b"GIF8": ".gif",

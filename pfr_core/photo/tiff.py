@@ -67,6 +67,12 @@ class Tag(IntEnum):
     INTEROP_IFD = 40965
 
 
+BYTE_ORDERS = {b"II": "<", b"MM": ">"}
+"""How an EXIF block or a TIFF file begins (Intel, Motorola), and that byte order as ``struct`` calls it."""
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF file begins: classic, then BigTIFF."""
+
+
 class Kind(IntEnum):
     """Types of the values that are written here."""
 
@@ -113,9 +119,9 @@ class TiffReader:
 
     @property
     def order(self) -> str:
-        if self.data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if self.data[:4] not in MAGIC:
             raise struct.error("not a TIFF structure")
-        return "<" if self.data[:2] == b"II" else ">"
+        return BYTE_ORDERS[self.data[:2]]
 
     @property
     def big(self) -> bool:
@@ -296,15 +302,20 @@ def describe_tiff(data: bytes) -> str:
     return text + (", a big-endian BigTIFF" if reader.big and reader.order == ">" else "")
 
 
+def classic_header(order: str, offset: int) -> bytes:
+    """Return the beginning of a classic TIFF file whose first directory lies at ``offset``."""
+    return MAGIC[list(BYTE_ORDERS.values()).index(order)] + struct.pack(f"{order}I", offset)
+
+
 def with_right_header(exif: bytes) -> bytes:
     """Return an EXIF block whose header fits its first directory: some programs state another byte order, or no such place.
 
     It comes back as it is if no other header fits better.
     """
-    orders = "<>" if exif[:2] == b"II" else "><"
-    for order in orders:
+    stated = BYTE_ORDERS.get(exif[:2], ">")
+    for order in sorted(BYTE_ORDERS.values(), key=lambda each: each != stated):
         for offset in (*struct.unpack_from(f"{order}I", exif, 4), 8):
-            fixed = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset) + exif[8:]
+            fixed = classic_header(order, offset) + exif[8:]
             if TiffReader(fixed).holds(offset) and struct.unpack_from(f"{order}HHH", fixed, offset)[2] in _SIZES:
                 return fixed
     return exif

@@ -139,9 +139,18 @@ def writable_format(target: Path, quality: int | None = None) -> str:
         known = ", ".join(sorted(FORMAT_OF_SUFFIX))
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
     need_codec(kind, target)
-    if quality is not None and (isinstance(quality, bool) or not (isinstance(quality, int) and 1 <= quality <= 100)):
-        raise InputError(f"quality: expected a whole number from 1 to 100, got {quality!r}.")
+    check_quality(quality)
     return kind
+
+
+def check_quality(quality: object, name: str = "quality") -> None:
+    """Refuse what is no quality of a lossy format; None, the format's own, is one.
+
+    Raises:
+        InputError: it is not; ``name`` is what the message calls it.
+    """
+    if quality is not None and (isinstance(quality, bool) or not (isinstance(quality, int) and 1 <= quality <= 100)):
+        raise InputError(f"{name} is {quality!r}; it must be a whole number from 1 to 100.")
 
 
 def is_transparent(pixels: np.ndarray) -> bool:

@@ -20,6 +20,12 @@ DetectorName = Literal["auto", "builtin", "retinaface_mobile0.25", "retinaface_r
 """Face detectors. ``auto`` is the published RetinaFace mobile0.25 if its file is on this machine, else the one that ships with
 PFR."""
 
+DETECTION_THRESHOLD = 0.8
+"""Lowest score that counts as a face, if nobody says otherwise."""
+
+DETECTION_SIZE = 1280
+"""Longer side in px at which faces are looked for, if nobody says otherwise: docs/detector.md says why."""
+
 Select = Literal["all", "largest", "center", "index"]
 """Which of the faces are restored."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -120,12 +121,24 @@ def test_a_list_names_each_once_and_misses_become_rows(kind: str, model: Path, p
     assert [row.status for row in rows] == ["done", "done", "failed"] and "no such file" in rows[2].error
 
 
+def parquet(**columns: list[str]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("a.csv", "name\nb.jpg\n", "no column 'path'"), ("a.txt", "\n", "no path"), ("a.parquet", "no", "no Parquet file")],
+    [
+        ("a.csv", b"name\nb.jpg\n", "no column 'path'"),
+        ("a.csv", "path\nMüller.jpg\n".encode("latin-1"), "not in UTF-8"),
+        ("a.txt", b"\n", "no path"),
+        ("a.parquet", b"no", "no Parquet file"),
+        ("a.parquet", parquet(name=["b.jpg"]), "no column 'path'; there are name"),
+    ],
 )
-def test_a_list_that_is_none_is_refused(name: str, content: str, words: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(content)
+def test_a_list_that_is_none_is_refused(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises((InputError, ImageError), match=words):
         list_inputs(str(tmp_path / name))
 
@@ -171,6 +184,21 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
     assert already_done(Manifest(str(tmp_path)), other, True) == set()
 
 
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    manifest = Manifest(str(tmp_path))
+    manifest.begin(choices())
+    manifest.add(Row("a", "out/a", "done"))
+    manifest.flush()
+    (part,) = tmp_path.glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(ImageError, match=f"{part.name}: no part of a manifest"):
+        Manifest(str(tmp_path)).rows()
+    (run,) = tmp_path.glob("*.json")
+    run.write_text("{")
+    with pytest.raises(ImageError, match=f"{run.name}: not written by pfr bulk"):
+        already_done(Manifest(str(tmp_path)), choices(), False)
+
+
 class Sometimes(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A store that answers 503 some times, then does its work."""
 
@@ -203,6 +231,28 @@ def test_a_store_is_asked_again_but_not_for_what_it_will_never_give(monkeypatch:
     store.failures = [type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")]
     with pytest.raises(ImageError, match="no credentials"):
         places.write("s3://b/a.jpg", b"picture")
+
+
+@pytest.mark.parametrize("one_put", [True, False])
+def test_a_store_gives_back_what_it_was_given_and_holds_nothing_else(one_put: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ONE_PUT", places.ONE_PUT if one_put else frozenset[str]())
+    folder = f"memory://archive-{one_put}"
+    places.write(f"{folder}/1931/a.jpg", b"picture")
+    places.write(f"{folder}/1931/a.jpg", b"another")
+    assert list(places.files_in(folder)) == [("1931/a.jpg", f"{folder}/1931/a.jpg")]
+    assert places.read(f"{folder}/1931/a.jpg") == b"another"
+    assert places.exists(f"{folder}/1931/a.jpg") and not places.exists(f"{folder}/1931")
+    with pytest.raises(ImageError, match=r"b\.jpg: there is no such file"):
+        places.read(f"{folder}/b.jpg")
+
+
+def test_one_photograph_is_an_input_too(photos: Path) -> None:
+    assert list_inputs(str(photos / "a.jpg")) == [(str(photos / "a.jpg"), "a.jpg")]
+
+
+def test_html_goes_with_a_report(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bulk", str(photos), str(tmp_path / "out"), "--html", str(tmp_path / "a.html")]) == 2
+    assert "pfr bulk report" in capsys.readouterr().err
 
 
 def test_unknown_places_are_named() -> None:

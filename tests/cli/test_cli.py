@@ -669,6 +669,7 @@ def test_degrade_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("--scale", ["--scale", "1", "2", "3"]),
         ("scale", ["--scale", "4", "2"]),
         ("noise", ["--noise", "nan"]),
+        ("whole numbers", ["--quality", "5.5"]),
         ("smooth", ["--blur", "smooth"]),
     ],
 )
@@ -738,6 +739,11 @@ def test_info(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said["file"] == str(model) and said["layout"] == "pfr" and said["dtypes"] == ["float32"]
     assert said["config"]["size"] == SIZE and said["licence"] == "none" and said["provenance"] == {"test": True}
     assert said["parameters"] == sum(value.numel() for value in net.state_dict().values())
+
+
+def test_info_of_the_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pfr("info", "builtin") == 0
+    assert "licence" in json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture

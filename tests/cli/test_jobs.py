@@ -61,7 +61,7 @@ def test_how_many_at_once(asked: int | None, files: int, device: torch.device, j
 
 def test_unasked_there_are_no_more_processes_than_threads_and_each_has_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert [choose_jobs(None, files, CPU) for files in (15, 16, 400)] == [1, 2, 3]
+    assert [choose_jobs(None, files, CPU) for files in (49, 50, 400)] == [1, 2, 3]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     assert choose_jobs(None, 400, CPU) == 4
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pfr_core.errors import InputError
 from pfr_core.faces.geometry import rescale
+from pfr_core.photo.write import check_quality
 from pfr_core.support.files import write_text
 
 from .dataset import INDEX, FaceFile, list_faces, read_face, resize_square
@@ -37,8 +38,9 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
     Raises:
         InputError: ``out`` is not empty, a value is out of range, or no image can be read.
     """
-    if not 16 <= size <= 512 or not 1 <= quality <= 100 or shard_size <= 0:
-        raise InputError("size must be from 16 to 512, quality from 1 to 100, and shard_size above 0.")
+    check_quality(quality)
+    if not 16 <= size <= 512 or shard_size <= 0:
+        raise InputError("size must be from 16 to 512, and shard_size above 0.")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty. Choose another folder.")
     found = {face.stored: ("train", face) for face in list_faces(data, "train", min_native=min_native)}

@@ -27,13 +27,13 @@ from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
-from pfr_core.support.choices import DetectorName
+from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 
 from ..data.dataset import RGB8
 from ..data.detector.split import is_test
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
-THRESHOLD, FULL = 0.8, 8192
+FULL = 8192
 LOW = 0.05
 """Threshold for curves."""
 
@@ -41,7 +41,7 @@ IOU = 0.5
 CLASSES = ((48.0, math.inf), (24.0, 48.0))
 """Widths in px of the photograph; narrower faces are neither asked for nor counted as false."""
 
-CROWD_FACE, CROWD_SIDE, LARGE = 30, 1280, 3000
+CROWD_FACE, CROWD_SIDE, LARGE = 30, DETECTION_SIZE, 3000
 """For the table of detection sizes: small faces in a group, and a portrait from a good camera."""
 
 
@@ -76,8 +76,8 @@ def evaluate_detector_command(
     *,
     everything: bool = False,
     detectors: Sequence[str] = ("builtin",),
-    threshold: float = THRESHOLD,
-    size: int = 1280,
+    threshold: float = DETECTION_THRESHOLD,
+    size: int = DETECTION_SIZE,
     sizes: Sequence[int] = (),
     curve: Path | None = None,
     extras: Path | None = None,
@@ -132,7 +132,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
     photos = []
     for path in tqdm(paths, desc="reference"):
         image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
-        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=THRESHOLD, size=FULL)))
+        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=DETECTION_THRESHOLD, size=FULL)))
     return photos
 
 
@@ -186,7 +186,7 @@ def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequenc
         "| --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        small, big = (judge(detector, some, threshold=THRESHOLD, size=size) for some in (group, large))
+        small, big = (judge(detector, some, threshold=DETECTION_THRESHOLD, size=size) for some in (group, large))
         cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in (small, big)]
         lines.append(f"| {size} | {' | '.join(cells)} | {len(small.extras) + len(big.extras)} | {small.seconds:.2f} |")
     return "\n".join(lines)
@@ -249,7 +249,7 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
 
 
 def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
-    """Draw precision over recall of each detector into one PNG; a dot marks :data:`THRESHOLD`.
+    """Draw precision over recall of each detector into one PNG; a dot marks :data:`DETECTION_THRESHOLD`.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -261,7 +261,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: 
     total = sum(len(photo.faces) for photo in photos)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot(
-        xlabel=f"recall of the {total} faces that {REFERENCE} finds at {THRESHOLD}",
+        xlabel=f"recall of the {total} faces that {REFERENCE} finds at {DETECTION_THRESHOLD}",
         ylabel="precision",
         title=f"{len(photos)} test photographs",
         xlim=(0.5, 1.005),
@@ -271,7 +271,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: 
         reach, precision = precision_recall(result, total)
         (line,) = axes.plot(reach, precision, label=name)
         scores = sorted([s for s in result.scores if s is not None] + [face.score for _, face in result.extras], reverse=True)
-        at = sum(score >= THRESHOLD for score in scores) - 1
+        at = sum(score >= DETECTION_THRESHOLD for score in scores) - 1
         if 0 <= at < len(reach):
             axes.plot(reach[at], precision[at], "o", color=line.get_color())
     axes.legend(loc="lower left")
@@ -296,7 +296,7 @@ def write_crops(
     """Write aligned crops side by side, the reference's above the detector's: do they look the same?"""
     columns: list[RGB8] = []
     for photo in photos:
-        found = detector.detect(photo.image, threshold=THRESHOLD, size=size)
+        found = detector.detect(photo.image, threshold=DETECTION_THRESHOLD, size=size)
         for face in photo.faces:
             match = max(found, key=face.iou, default=None)
             if match is not None and face.iou(match) >= IOU and len(columns) < most:

@@ -236,7 +236,8 @@ class DetectorConfig(RunConfig):
         160, "px; wider faces are looked for in the photograph shrunk; may be set at the end, of a finished run", 32, 4096
     )
     score_shift: float = option(
-        0.0, "added to the logit of a face in the exported file, so that its scores suit the threshold 0.8; may be set at the end"
+        0.0,
+        "added to the logit of a face in the exported file, so that its scores suit the usual threshold; may be set at the end",
     )
     device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(0, "data worker processes, each with the pictures in its memory", 0, 1024)
