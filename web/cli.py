@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         auth = _read_auth(arguments.auth) if arguments.auth else None
         limits = Limits(**chosen(arguments, Limits))
-        if not 0 < arguments.port < 65536:
-            raise InputError(f"--port is {arguments.port}; it must be from 1 to 65535.")
+        _check_port(arguments.port)
         sources = _available(arguments.models, arguments.downloads)
         with _private_folder() as folder:
             return _serve(arguments, sources, limits, auth, folder)
@@ -74,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 0
+
+
+def _check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise InputError(f"--port is {port}; it must be from 1 to 65535.")
 
 
 def _available(sources: Sequence[str], downloads: bool) -> list[str]:
