@@ -250,7 +250,7 @@ def test_a_turned_photo_must_show_a_face_surely_and_in_doubt_faces_stay() -> Non
 def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
     """Unless one of them lies: then all are."""
     image, looks = marked(120, 160), list[int]()
-    seen = Face((20, 20, 172, 172), 0.99, tuple(map(tuple, POINTS - POINTS.mean(axis=0) + CROP / 2)))
+    seen = Face((20, 20, 172, 172), 0.99, tuple(map(tuple, POINTS - POINTS.mean(axis=0) + CROP / 2)))  # type: ignore[arg-type]
     for lies in (False, True):
         looks.clear()
 
