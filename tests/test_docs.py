@@ -10,8 +10,8 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType
-from typing import Any, get_origin
+from types import FunctionType, SimpleNamespace
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 
@@ -152,7 +152,10 @@ def kind_of(called: ast.expr, names: dict[str, Any]) -> Any:
         found = names.get(called.id)
     elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         found = getattr(names.get(called.value.id), called.attr, None)
-    given = eval(found.__annotations__["return"], found.__globals__) if isinstance(found, FunctionType) else found
+    given = found
+    if isinstance(found, FunctionType):
+        result = SimpleNamespace(__annotations__={"return": found.__annotations__["return"]})  # names of the others may not exist
+        given = get_type_hints(result, found.__globals__)["return"]
     return get_origin(given) or given
 
 

@@ -25,7 +25,7 @@ from ..network.prior import StyleGAN2Prior
 from . import gpen
 from .disk import verify
 from .download import obtain
-from .registry import GPEN_LICENCE, published, restorers
+from .registry import GPEN_LICENCE, obtainable, published, restorers
 from .tensors import assigned, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ PARTS = {
     TRAINING_FORMAT: "a run to be gone on from, for the trainer's --init-from",
 }
 FORMAT_VERSION = 1
-_NAMED = "`pfr weights list` names the models that restore faces."
+TO_BE_HAD = f"Models to be had by their names: {', '.join(obtainable())}."
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     weights = published(path.name)
     if weights is not None:
         if not weights.size:
-            raise CheckpointError(f"{path}: the weights {weights.name} ({weights.purpose}), no restoration network. {_NAMED}")
+            raise CheckpointError(f"{path}: the weights {weights.name} ({weights.purpose}), no restoration network. {TO_BE_HAD}")
         verify(path, weights)
     return path
 
@@ -263,7 +263,7 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):
             hint = gpen.DISCRIMINATOR
-        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). {_NAMED}")
+        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). {TO_BE_HAD}")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")

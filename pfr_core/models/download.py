@@ -253,6 +253,6 @@ def _not_to_be_had(weights: Weights, failures: list[str]) -> WeightsError:
     lines += [f"  {failure}" for failure in failures]
     lines.append(
         f"Download {weights.urls[0]} by hand and put it into {cache_folder()} as {weights.file} "
-        "(or into a folder that PFR_WEIGHTS_DIR names)."
+        "(or into another of the folders above; PFR_WEIGHTS_DIR adds some)."
     )
     return WeightsError("\n".join(lines))

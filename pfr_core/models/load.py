@@ -9,7 +9,7 @@ from ..errors import CheckpointError
 from ..network.config import PRESETS
 from ..network.face_model import FaceModel
 from . import gpen
-from .checkpoint import FORMAT, PARTS, build, load_model, model_file, parse_checkpoint
+from .checkpoint import FORMAT, PARTS, TO_BE_HAD, build, load_model, model_file, parse_checkpoint
 from .kinds import described, recognise
 from .kinds.onnx import OnnxModel
 from .registry import published
@@ -58,7 +58,7 @@ def read_face_model(path: Path) -> FaceModel:
     if kind is None:
         what = described(state)
         reason = f"it is {what}" if what else "its tensors are of no kind that is known here"
-        raise CheckpointError(f"{path}: no face restoration network: {reason}. `pfr weights list` names those that can be had.")
+        raise CheckpointError(f"{path}: no face restoration network: {reason}. {TO_BE_HAD}")
     try:
         net = kind(state)
     except CheckpointError as error:

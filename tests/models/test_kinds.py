@@ -357,7 +357,7 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
         ({"final_linear.1.weight": torch.ones(1), "convs.0.0.weight": torch.ones(1)}, "it is a GPEN discriminator; pass it as"),
         ({"some.weight": torch.ones(1)}, "of no kind that is known here"),
         ({"conv_body_first.0.weight": torch.ones(1), "stylegan_decoder.constant_input.weight": torch.ones(1),
-          "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*download gfpgan-1.4"),
+          "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*Use gfpgan-1.3 or gfpgan-1.4"),
     ):  # fmt: skip
         torch.save(state, tmp_path / "mine.pth")
         refused(tmp_path / "mine.pth", says)
@@ -367,7 +367,10 @@ def test_an_upscaler(tmp_path: Path) -> None:
     from spandrel.architectures.ESRGAN import ESRGAN
 
     torch.save({"params_ema": ESRGAN(num_filters=8, num_blocks=1).state_dict()}, tmp_path / "up.pth")
-    refused(tmp_path / "up.pth", "it is ESRGAN, which enlarges or cleans whole pictures.*pfr weights list")
+    refused(
+        tmp_path / "up.pth",
+        "it is ESRGAN, which enlarges or cleans whole pictures. Models to be had.*: default, gfpgan",
+    )
 
 
 def test_shapes_of_which_no_network_can_be_built(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class Server:
         except urllib.error.HTTPError as error:
             raise NodeError(error.read().decode()) from error
 
-    def wait(self, number: str, seconds: float = 600) -> dict[str, Any]:
+    def wait(self, number: str, seconds: float = 1800) -> dict[str, Any]:
         """Return the history entry of a run that is over, well or not."""
         deadline = time.monotonic() + seconds
         while number not in (history := self.get(f"/history/{number}")):

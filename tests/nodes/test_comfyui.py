@@ -571,8 +571,12 @@ def test_options_that_few_need_are_folded_on_the_canvas(page: Any, out: Path) ->
 )
 def test_the_page_speaks_the_user_s_language(server: Server, page: Any, out: Path, language: str, title: str) -> None:
     server.post("/settings/Comfy.Locale", language)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
     try:
         open_page(page, server)
+        if any(f'Locale "{language}" not shipped' in text for text in said):
+            pytest.skip(f"this version of ComfyUI's page has no {language}")
         show(page, load("1_restore_faces.json"), x=360)
         assert title in page.evaluate("window.LiteGraph.registered_node_types.PFRRestoreFaces.title")
         page.screenshot(path=out / f"page_{language}.png")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
@@ -121,6 +122,20 @@ def test_a_broken_model_is_named(run: Any) -> None:
         run("LoadModel", model="codeformer", dtype="bf16")
     with pytest.raises(Exception, match="fp16 on a CPU"):
         run("LoadModel", device="cpu", dtype="fp16")
+
+
+@pytest.mark.parametrize("names", [["ClassHead.0.conv1x1.weight"], ["final_linear.weight", "conv_body_first.0.weight"], ["x"]])
+def test_a_file_of_something_else_is_told_in_words_of_the_graph(names: list[str], run: Any) -> None:
+    """Not in those of the command; names of the widget's list are the remedy."""
+    import folder_paths
+
+    state = {name: torch.ones(1) for name in (*names, "stylegan_decoder.constant_input.weight")}
+    path = Path(folder_paths.models_dir) / "facerestore_models" / "other.safetensors"
+    save_file(state, path)
+    with pytest.raises(Exception, match=r"other\.safetensors.*gfpgan-1\.4") as caught:
+        run("LoadModel", model=path.name)
+    path.unlink()
+    assert "pfr " not in str(caught.value) and "--" not in str(caught.value)
 
 
 @pytest.mark.slow

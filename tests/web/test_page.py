@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -205,8 +206,9 @@ def test_the_lines_of_the_documentation_work(server: Server, monkeypatch: pytest
     (code,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "docs" / "web.md").read_text(), re.DOTALL)
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    names: dict[str, Any] = {}
-    exec(code.replace("http://127.0.0.1:7860/", server.url), names)
+    script = tmp_path / "lines.py"
+    script.write_text(code.replace("http://127.0.0.1:7860/", server.url))
+    names = runpy.run_path(str(script))
     assert len(names["found"]["faces"]) == 1 and names["facts"]["changed"] and Path(names["file"]).is_file()
 
 

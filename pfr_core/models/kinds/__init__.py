@@ -45,7 +45,7 @@ def recognise(state: Mapping[str, Tensor]) -> Kind | None:
 def described(state: Mapping[str, Tensor]) -> str:
     """Return what tensors that restore no faces are, as far as it can be told; empty if it cannot."""
     if any(name.endswith("ClassHead.0.conv1x1.weight") for name in state):
-        return "a face detector (RetinaFace), for the folder of detectors and --detector"
+        return "a face detector (RetinaFace)"
     if "out_mask_conv.conv2d.weight" in state:
         return "a face parser (ParseNet), for masks"
     if gpen.is_gpen_discriminator(state):

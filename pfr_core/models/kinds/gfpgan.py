@@ -28,8 +28,8 @@ class GFPGAN(FaceModel):
         super().__init__()
         if "conv_body_first.0.weight" in state:
             raise CheckpointError(
-                "This is GFPGAN 1.0, whose layers need CUDA code of its own. Use GFPGAN 1.3 or 1.4: "
-                "`pfr weights download gfpgan-1.4`."
+                "This is GFPGAN 1.0, whose layers need CUDA code of its own. Use gfpgan-1.3 or gfpgan-1.4, which are "
+                "downloaded by these names."
             )
         from spandrel.architectures.GFPGAN import GFPGAN as Network
 
