@@ -276,15 +276,17 @@ def clip_of_many_frames(visitor: Visitor, photo: bytes) -> str:
 
 
 def passwords(visitor: Visitor, photo: bytes) -> str:
-    answers = [
-        visitor.http.post(
-            "/login", data={"username": "admin", "password": secrets.token_hex(4)}, follow_redirects=False
-        ).status_code
-        for _ in range(20)
-    ]
+    """Guess 60 times in a row, then as if from ever new addresses."""
+
+    def guess(**headers: str) -> int:
+        wrong = {"username": "admin", "password": secrets.token_hex(4)}
+        return visitor.http.post("/login", data=wrong, headers=headers, follow_redirects=False).status_code
+
+    answers = [guess() for _ in range(60)] + [guess(**{"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(60)]
     if set(answers) <= {302, 303, 307, 405}:
         return _fine("this server asks for none")
-    return _fine(str(answers)) if 429 in answers else f"20 wrong logins without a pause: {answers}"
+    looked_at = sum(answer != 429 for answer in answers)
+    return _fine(f"{looked_at} of 120 were looked at") if looked_at < 20 else f"{looked_at} of 120 wrong logins were looked at"
 
 
 def parameters_out_of_range(visitor: Visitor, photo: bytes) -> str:

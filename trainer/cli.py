@@ -30,6 +30,7 @@ STAGE_HELP = {
     "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
     "restore": "train the restoration network (presets: the paper's objective, or reconstruction only)",
     "detector": "train the face detector",
+    "points": "train the second look at found faces, which places their points",
 }
 
 
@@ -118,6 +119,11 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     judge.add_argument("--threshold", type=float, default=DETECTION_THRESHOLD, help="lowest score that counts as a face")
     judge.add_argument("--size", type=int, default=DETECTION_SIZE, help="longer side in px at which faces are looked for")
     judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
+    judge.add_argument(
+        "--points", action="store_true", help="instead: how far points are off and crops move, without and with the second look"
+    )
+    judge.add_argument("--faces", type=file_path, metavar="FOLDER", help="with --points: also on the val split of aligned faces")
+    judge.add_argument("--second-look", type=file_path, metavar="FILE", help="weights that `points` wrote, not those that ship")
     judge.add_argument("--curve", type=file_path, metavar="PNG", help="also draw precision over recall")
     judge.add_argument("--extras", type=file_path, metavar="FOLDER", help="also write what the first finds beyond the reference")
     judge.add_argument(

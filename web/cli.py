@@ -64,8 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         auth = _read_auth(arguments.auth) if arguments.auth else None
         limits = Limits(**chosen(arguments, Limits))
+        _check_port(arguments.port)
+        sources = _available(arguments.models, arguments.downloads)
         with _private_folder() as folder:
-            return _serve(arguments, limits, auth, folder)
+            return _serve(arguments, sources, limits, auth, folder)
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -73,15 +75,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, str]] | None, folder: Path) -> int:
+def _check_port(port: int) -> None:
+    if not 0 < port < 65536:
+        raise InputError(f"--port is {port}; it must be from 1 to 65535.")
+
+
+def _available(sources: Sequence[str], downloads: bool) -> list[str]:
+    """Return those of the models that are on this machine or may be downloaded.
+
+    Raises:
+        InputError: there is none.
+    """
+    from pfr_core.models.checkpoint import model_file
+    from pfr_core.network.config import PRESETS
+
+    here = [source for source in sources if downloads or source not in REGISTRY or on_disk(source)]
+    if not here:
+        raise InputError(f"None of the models {', '.join(sources)} is on this machine; --downloads fetches them when used.")
+    if all(source not in REGISTRY and source not in PRESETS and not os.path.isfile(source) for source in here):
+        model_file(here[0])  # says that there is none; one missing among others shows when it is used
+    return here
+
+
+def _serve(
+    arguments: argparse.Namespace, sources: list[str], limits: Limits, auth: list[tuple[str, str]] | None, folder: Path
+) -> int:
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise PFRError(f"The web page needs more packages: python -m pip install '.[demo]' ({error})") from error
     from starlette.middleware import Middleware
-
-    from pfr_core.models.checkpoint import model_file
-    from pfr_core.network.config import PRESETS
 
     from .context import Context
     from .door import LOOPBACK, Door, Hosts, places_of
@@ -93,14 +116,10 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
 
     if not arguments.downloads:
         os.environ["PFR_OFFLINE"] = "1"
-    here = [source for source in arguments.models if arguments.downloads or source not in REGISTRY or on_disk(source)]
-    if not here:
-        raise InputError(
-            f"None of the models {', '.join(arguments.models)} is on this machine; --downloads fetches them when used."
-        )
-    if all(source not in REGISTRY and source not in PRESETS and not os.path.isfile(source) for source in here):
-        model_file(here[0])  # says that there is none; one missing among others shows when it is used
-    models = {_model_name(source): source for source in here}
+    if not arguments.allow_host and not arguments.share:
+        # What a request says of the address that it came from is a proxy's word, to be believed only where there is one.
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    models = {_model_name(source): source for source in sources}
     engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
     shown = examples(folder / "own")
@@ -118,8 +137,11 @@ def _serve(arguments: argparse.Namespace, limits: Limits, auth: list[tuple[str, 
             _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
         )  # fmt: skip
-    except (OSError, OverflowError) as error:
-        raise InputError(f"--port {arguments.port} cannot be used ({error}); choose another one.") from error
+    except OSError as error:
+        raise InputError(
+            f"{arguments.host}, port {arguments.port}, cannot be listened on: another program does, or this machine has no such "
+            "address. Choose another --port or --host."
+        ) from error
     if arguments.host not in LOOPBACK and auth is None:
         print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
     threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()

@@ -320,7 +320,10 @@ def _refused(request: Request, status: int, text: str, headers: dict[str, str] |
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    """Return who asks: of IPv6 the network of 64 bits, which one visitor has for himself."""
+    host = request.client.host if request.client else ""
+    known = ipaddress.ip_address(host) if _is_address(host) else None
+    return str(ipaddress.ip_network((int(known), 64), strict=False)) if isinstance(known, ipaddress.IPv6Address) else host
 
 
 def _json(body: bytes) -> dict[str, Any]:

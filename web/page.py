@@ -14,7 +14,7 @@ from .degrade import DegradeTab
 from .gallery import FOLDER, Example
 from .guard import GuardedBlocks
 from .models import licence
-from .photo import ASSETS, PhotoTab
+from .photo import ASSETS, AT_ONCE, PhotoTab
 from .texts import say, text, words
 from .video import VideoTab
 
@@ -34,7 +34,7 @@ def build_page(context: Context, shown: list[Example]) -> gr.Blocks:
         gr.Markdown(f"# {title}", elem_id="title")
         notice = gr.Markdown(words("en")["notice"], elem_id="notice")
         with gr.Tab(text("tab_photo")):
-            PhotoTab(context, shown)
+            photo = PhotoTab(context, shown)
         with gr.Tab(text("tab_batch")):
             BatchTab(context)
         with gr.Tab(text("tab_clip")):
@@ -54,6 +54,7 @@ def build_page(context: Context, shown: list[Example]) -> gr.Blocks:
             context.sessions.page_closed(request.session_hash)
 
         page.load(opened, None, [notice, small_print, *context.menus], queue=False, show_progress="hidden", **PRIVATE)
+        page.load(None, None, photo.at_once, js=f"() => localStorage.getItem('{AT_ONCE}') === 'yes'", **PRIVATE)
         page.unload(closed)
     return page
 

@@ -37,6 +37,8 @@ STAGE_WORDS = (
     "drop", "choose", "drop_hint", "examples_hint", *NAMES.values(), "before", "after", "photo_before", "photo_after", "border",
     "face", "faces", "leave_out", "take_in",
 )  # fmt: skip
+AT_ONCE = "pfr-save-at-once"
+"""Where the browser remembers whether photos are to be saved as soon as they are restored."""
 MOST_PAIRS = 24
 """Faces shown one by one below the settings (ours)."""
 
@@ -143,6 +145,7 @@ class PhotoTab:
                 strength = context.controls("strength")
                 self.model = ModelMenu(context)
                 main = context.controls(*(name for name in BLEND if name not in ("feather", "keep_gray")))
+                self.at_once = gr.Checkbox(label=text("save_at_once"), info=text("help_save_at_once"), elem_id="at-once")
                 with gr.Accordion(text("advanced"), open=False):
                     more = context.controls("feather", "keep_gray")
                     self.quality = quality_control()
@@ -170,9 +173,12 @@ class PhotoTab:
             return after(self.restore, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, **long)
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
-        for armed in (self.stage.upload(self.take, None, buttons, **quick), gr.on(changed, self.arm, None, buttons, **quick)):
+        dropped, again = self.stage.upload(self.take, None, buttons, **quick), gr.on(changed, self.arm, None, buttons, **quick)
+        restored = []
+        for armed in (dropped, again):
             opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, **long)
-            ended(restoring(opened.success))
+            restored.append(restoring(opened.success))
+            ended(restored[-1])
             opened.failure(self.disarm, None, buttons, **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
         ended(restoring(gr.on(asked, self.arm, None, buttons, **quick).success))
@@ -186,7 +192,10 @@ class PhotoTab:
             **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
-        self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
+        saving: dict[str, Any] = {**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}}
+        self.download.click(self.save, None, shown, **saving)
+        restored[0].success(self.save_at_once, [self.at_once], shown, **saving)
+        self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
         self.another.click(None, js="() => document.querySelector('#stage .chooser').click()", queue=False, **PRIVATE)
 
@@ -315,6 +324,13 @@ class PhotoTab:
             saved = say(request, "saved", name=file.path.name) if file.changed else say(request, "saved_unchanged")
             return [{**stage, "save": str(file.path), "name": file.path.name}, f"{saved} {told}"]
 
+    def save_at_once(self, request: gr.Request, wanted: bool, quality: int | None = None, **blend: Any) -> list[Any]:
+        """Save a photo that was dropped and restored, if that is wanted; one without a face is not worth it."""
+        with self.context.visit(request) as session:
+            if not wanted or session.photo is None or session.photo.work is None:
+                return [gr.skip()] * 2
+        return self.save(request, quality, **blend)
+
     # --- What it is told ----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -366,7 +382,8 @@ class PhotoTab:
         else:
             width, height = (round(side * options.scale) for side in state.size)
             done = len(state.included & state.restored)
-            parts = [say(request, "restored", done=done, count=count, width=width, height=height)]
+            said = "restored" if done else "restored_none"
+            parts = [say(request, said, done=done, count=count, width=width, height=height)]
             if options.strength == 0:
                 parts.append(say(request, "no_strength"))
             elif not changed:

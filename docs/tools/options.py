@@ -17,7 +17,7 @@ from pfr_core.options import ClipOptions, RestoreOptions, Setup  # noqa: E402
 from pfr_core.support.schema import Spec, specs  # noqa: E402
 from trainer.data.options import PrepareOptions  # noqa: E402
 from trainer.judge.options import EvaluateOptions  # noqa: E402
-from trainer.run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig  # noqa: E402
+from trainer.run.config import DetectorConfig, FaceConfig, PointsConfig, PriorConfig, RestoreConfig  # noqa: E402
 from trainer.run.presets import TRAINING_PRESETS  # noqa: E402
 from web.limits import Limits  # noqa: E402
 
@@ -79,6 +79,8 @@ def training() -> str:
         table(PrepareOptions),
         "## `detector`",
         table(DetectorConfig),
+        "## `points`",
+        table(PointsConfig),
         "## `evaluate`",
         "What they mean: [evaluation.md](../evaluation.md).",
         table(EvaluateOptions),

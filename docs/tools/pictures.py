@@ -24,7 +24,12 @@ PICTURES = ROOT / "docs" / "pictures"
 HEAD = (104, 10, 344, 250)  # of the example photograph
 NODES = (42, 80, 1272, 816)  # of the screenshot of a graph
 SIDE, GAP = 320, 10
-VIEW = {"width": 1280, "height": 900}
+VIEWS = {"page_start": (1440, 900, "light"), "page": (1280, 900, "light"), "page_phone": (390, 844, "dark")}
+"""Screenshots of the page: width, height, theme."""
+SHOWN = "() => [...document.querySelectorAll('.example img')].filter(i => i.naturalWidth > i.naturalHeight).length > 2"
+"""Whether the examples' results, each before and after side by side, have been made and have come."""
+SETTLES = 3000
+"""Milliseconds until nothing on the page moves any more."""
 
 
 def front(target: Path) -> None:
@@ -39,8 +44,8 @@ def front(target: Path) -> None:
     whole.save(target, quality=88)
 
 
-def page(target: Path) -> None:
-    """Write a screenshot of the web page with the degraded example photograph restored."""
+def pages(folder: Path) -> None:
+    """Write screenshots of the web page into a folder: as it starts, and with the degraded example photograph restored."""
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-m", "web", "--port", "7861", "--device", "cpu"]
@@ -48,19 +53,25 @@ def page(target: Path) -> None:
     try:
         assert server.stdout is not None
         address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            view = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
-            view.set_default_timeout(180_000)
-            view.goto(address)
-            view.set_input_files("#stage .chooser", ROOT / "web" / "examples" / "astronaut_degraded.jpg")
-            view.locator("#download").wait_for()
-            view.wait_for_timeout(2000)  # until the progress has faded
-            view.evaluate("window.scrollTo(0, 0)")
-            shot = Path(folder) / "page.png"
-            view.screenshot(path=shot)
+            for name, (width, height, theme) in VIEWS.items():
+                view = browser.new_page(viewport={"width": width, "height": height})
+                view.set_default_timeout(180_000)
+                view.goto(f"{address}?__theme={theme}")
+                view.wait_for_timeout(SETTLES)
+                while not view.evaluate(SHOWN):
+                    view.reload()
+                    view.wait_for_timeout(SETTLES)
+                if name != "page_start":
+                    view.set_input_files("#stage .chooser", ROOT / "web" / "examples" / "astronaut_degraded.jpg")
+                    view.locator("#download").wait_for()
+                view.wait_for_timeout(SETTLES)  # until the progress has faded
+                view.evaluate("window.scrollTo(0, 0)")
+                shot = Path(temporary) / f"{name}.png"
+                view.screenshot(path=shot)
+                store(shot, folder / f"{name}.jpg")
             browser.close()
-            store(shot, target)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -78,7 +89,7 @@ def main() -> None:
     parser.add_argument("--graph", type=Path, metavar="SCREENSHOT", help="also store this screenshot of ComfyUI")
     screenshot: Path | None = parser.parse_args().graph
     front(PICTURES / "front.jpg")
-    page(PICTURES / "page.jpg")
+    pages(PICTURES)
     if screenshot is not None:
         store(screenshot, PICTURES / "graph.jpg", NODES)
     for path in sorted(PICTURES.iterdir()):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, WeightsError
-from ..faces.retinaface import describe
+from ..faces import points, retinaface
 from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
 from ..models.disk import cache_folder, on_disk
 from ..models.download import obtain
@@ -27,6 +27,9 @@ from ..support.arguments import chosen, flag, program
 from ..support.device import check_borne
 from ..support.files import overwritten
 from .common import fetch, fetch_model
+
+DESCRIBED = {"builtin": retinaface.describe, "points": points.describe}
+"""What ships with PFR beside the model, and what reads such a file's own words."""
 
 
 def list_weights(_: argparse.Namespace) -> int:
@@ -145,8 +148,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def show_info(arguments: argparse.Namespace) -> int:
     """Print a checkpoint's metadata as JSON."""
-    if arguments.file == "builtin":
-        print(json.dumps(describe(obtain("builtin")), indent=2))
+    if arguments.file in DESCRIBED:
+        print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
         return 0
     fetch_model(arguments.file)
     path = model_file(arguments.file)

@@ -266,7 +266,9 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
     info = commands.add_parser("info", help="what is in a model file")
     info.add_argument(
-        "file", metavar="FILE", help="model file, a name of `weights list`, or 'builtin' for the embedded face detector"
+        "file",
+        metavar="FILE",
+        help="model file, a name of `weights list`, or 'builtin' and 'points' for the embedded face detector and its second look",
     )
     info.set_defaults(work="models.show_info")
 

@@ -19,6 +19,7 @@ from ..support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
+from .points import SecondLook
 from .retinaface import RetinaFace
 from .retinaface_network import Backbone
 from .upright import OVERLAP, is_upright, overlap, stand_upright
@@ -57,6 +58,8 @@ class Detector:
         name: which network. Only those named with ``retinaface`` and ``yunet`` are ever downloaded, when first used.
         device: where it runs; YuNet runs on the CPU whatever is said here.
         weights: a file to use instead of the one that the registry knows under ``name``.
+        second_look: place the points of what was found anew (see ``points``), with weights of one's own if that is a file;
+            without it they are the network's own.
 
     Raises:
         InputError: unknown name.
@@ -74,13 +77,16 @@ class Detector:
         device: str | torch.device = "cpu",
         *,
         weights: Path | None = None,
+        second_look: bool | Path = True,
     ) -> None:
         if name not in get_args(DetectorName):
             raise InputError(f"Unknown detector {name!r}; choose from {', '.join(get_args(DetectorName))}.")
         self.name = name
         self.device = torch.device(device)
         self.weights = weights
+        self.second_look = second_look
         self._network: RetinaFace | YuNet | None = None
+        self._again: SecondLook | None = None
 
     def detect(
         self,
@@ -108,6 +114,36 @@ class Detector:
             WeightsError: the weights cannot be found, downloaded or read.
             Cancelled: ``should_stop`` asked for it.
         """
+        found = self._find(image, threshold, size, sideways, should_stop)
+        if right_way_up and not sideways:
+            found = stand_upright(
+                lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
+                image,
+                found,
+                threshold=threshold,
+                size=size,
+            )
+        if not (self.second_look and found):
+            return found
+        check_stop(should_stop)
+        if self._again is None:
+            given = self.second_look
+            self._again = SecondLook(given, self.device) if isinstance(given, Path) else SecondLook.load(self.device)
+        return self._again(image, found)
+
+    def release(self) -> None:
+        """Forget the network and its memory; the next use loads it again."""
+        self._network = self._again = None
+
+    def _find(
+        self,
+        image: npt.NDArray[np.uint8],
+        threshold: float,
+        size: int,
+        sideways: bool,
+        should_stop: Callable[[], bool] | None,
+    ) -> list[Face]:
+        """Do as :meth:`detect`, with the network's own points, whichever way the faces stand."""
         height, width = image.shape[:2]
         scale = min(1.0, size / max(height, width))
         small = image
@@ -123,21 +159,7 @@ class Detector:
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
-        if sideways:
-            return _suppress(found)
-        if not right_way_up:
-            return found
-        return stand_upright(
-            lambda picture, low: self.detect(picture, threshold=low, should_stop=should_stop),
-            image,
-            found,
-            threshold=threshold,
-            size=size,
-        )
-
-    def release(self) -> None:
-        """Forget the network and its memory; the next use loads it again."""
-        self._network = None
+        return _suppress(found) if sideways else found
 
     def _run_at_scales(
         self, image: npt.NDArray[np.uint8], threshold: float, should_stop: Callable[[], bool] | None

@@ -39,6 +39,10 @@ LOOK = 640
 SURE = 0.95
 """A face with this score surely stands upright; in a turned photograph one must have it for its faces to be taken."""
 
+CROWD = 48
+"""If so many of a photograph's surest faces all stand upright, the others are taken as they were found: to look at each of a
+crowd would take far longer than to find it."""
+
 WEAK = 0.3
 """Lowest score that counts when a face's turns are compared."""
 
@@ -49,14 +53,19 @@ def stand_upright(see: See, image: Pixels, faces: Sequence[Face], *, threshold: 
     Args:
         see: the detector.
         image: the photograph, [H,W,3] RGB uint8.
-        faces: what was found in it as it stands. One that stands upright, or in doubt, comes back as it is.
+        faces: what was found in it as it stands, best score first. One that stands upright, or in doubt, comes back as it is.
         threshold: lowest score that counts as a face.
         size: longer side in px at which the faces were looked for.
     """
-    righted, sure = list[Face](), False
-    for face in faces:
+    righted, sure, lying = list[Face](), False, False
+    for number, face in enumerate(faces):
+        if number >= CROWD and sure and not lying:
+            righted.append(face)
+            continue
         turns, best = _best_turn(see, image, face)
-        righted.append(best if best is not None and turns and best.score >= threshold else face)
+        turned = best if turns and best is not None and best.score >= threshold else None
+        righted.append(turned or face)
+        lying |= turned is not None
         sure |= best is not None and not turns and best.score >= SURE
     if not sure:
         for face in _look_around(see, image, min(size, LOOK), threshold):

@@ -167,6 +167,17 @@ REGISTRY: dict[str, Weights] = {
             embedded=True,
         ),
         Weights(
+            name="points",
+            file="pfr-points.safetensors",
+            urls=(),
+            sha256="",
+            bytes=0,
+            licence="non-commercial research only (LICENSE-WEIGHTS.md)",
+            source="trained by this project",
+            purpose="five points of found faces, ships with PFR",
+            embedded=True,
+        ),
+        Weights(
             name="retinaface_mobile0.25",
             file="detection_mobilenet0.25_Final.pth",
             urls=(

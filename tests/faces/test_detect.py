@@ -24,7 +24,7 @@ from pfr_core.faces.geometry import unturned
 from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.faces.retinaface_network import ResNet
 from pfr_core.faces.retinaface_network import RetinaFace as Network
-from pfr_core.faces.upright import CROP, is_upright, stand_upright
+from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
 from pfr_core.find import find_candidates
 from pfr_core.models.download import obtain
 from pfr_core.options import RestoreOptions
@@ -82,7 +82,7 @@ def marked(height: int, width: int, points: Array = POINTS, dot: int = 3) -> npt
 
 
 def detector_with(network: Any) -> Detector:
-    detector = Detector()
+    detector = Detector(second_look=False)
     detector._network = network
     return detector
 
@@ -245,6 +245,21 @@ def test_a_turned_photo_must_show_a_face_surely_and_in_doubt_faces_stay() -> Non
     (face,) = detector_with(Marks()).detect(image)
     (same_face,) = stand_upright(lambda picture, low: [], image, [face], threshold=0.8, size=1280)
     assert same_face == face
+
+
+def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
+    """Unless one of them lies: then all are."""
+    image, looks = marked(120, 160), list[int]()
+    seen = Face((20, 20, 172, 172), 0.99, tuple(map(tuple, POINTS - POINTS.mean(axis=0) + CROP / 2)))  # type: ignore[arg-type]
+    for lies in (False, True):
+        looks.clear()
+
+        def see(picture: Array, low: float, lies: bool = lies) -> list[Face]:
+            looks.append(1)
+            return [seen] if len(looks) % 4 == (2 if lies and len(looks) > 4 else 1) else []
+
+        righted = stand_upright(see, image, [Face((10, 10, 60, 60), 0.9, seen.points)] * 100, threshold=0.8, size=1280)
+        assert len(righted) == 100 and len(looks) == 4 * (100 if lies else CROWD)
 
 
 def test_auto_takes_the_published_network_only_if_it_is_there(

@@ -451,6 +451,7 @@ def test_a_click_picks_a_face_and_the_workflow_keeps_it(server: Server, page: An
     before = pixels(server.file(saved(run_page(page, server))[0]))
     assert state() == (["false", "true"], ["index", "1", 0])
     page.screenshot(path=out / "picker_1_second_face.png")
+    assert page.locator(".pfr-face-picker svg").bounding_box()["height"] >= 200, "its numbers can be read"
     faces.nth(0).click()
     assert state() == (["true", "true"], ["all", "", 0])
     faces.nth(1).click()

@@ -129,7 +129,10 @@ class connect:
     """A client of the page, closed at the end."""
 
     def __init__(self, server: Server) -> None:
-        self.client = Client(server.url, verbose=False, download_files=tempfile.mkdtemp(dir=server.model.parent))
+        own = tempfile.mkdtemp(dir=server.model.parent)
+        self.client = Client(
+            server.url, verbose=False, download_files=own, httpx_kwargs={"timeout": 120}
+        )  # 5 s are few for a crowd
 
     def __enter__(self) -> Client:
         return self.client
@@ -389,6 +392,12 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     page.get_by_label("number input for Strength").first.fill("0")
     text_of(page, "#told", "Nothing is changed: the strength is 0")
     assert download(page, "#download", tmp_path / "got.png").read_bytes() == twins.read_bytes()
+    page.get_by_label("number input for Strength").first.fill("1")
+    page.locator("#at-once input").check()  # from now on a photo that is dropped needs no click
+    with page.expect_download() as saved:
+        page.set_input_files("#stage .chooser", twins)
+    saved.value.save_as(tmp_path / "got.png")
+    assert looks_like(tmp_path / "got.png", both)
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "wider than a phone"
     assert in_view(page, "#stage .picture", "#download"), "one has to scroll on a phone"

@@ -216,7 +216,9 @@ class Served:
         known = Limits(**limits)  # type: ignore[arg-type]
         self.door = Door(app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places)
 
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str]]:
+    def ask(
+        self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", **headers: str
+    ) -> tuple[int, dict[str, str]]:
         """Status and headers of an answer."""
         given = {
             "host": "127.0.0.1:7860",
@@ -224,7 +226,7 @@ class Served:
             **{k.replace("_", "-"): v for k, v in headers.items()},
         }
         scope = {
-            "type": "http", "method": method, "path": path, "query_string": b"", "client": ("10.0.0.1", 1),
+            "type": "http", "method": method, "path": path, "query_string": b"", "client": (client, 1),
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         pieces = [{"type": "http.request", "body": body, "more_body": False}]
@@ -284,6 +286,8 @@ def test_wrong_passwords_are_tried_ever_more_slowly(sessions: Sessions, monkeypa
     assert status == 429 and headers["retry-after"] == "1", "the pause doubles"
     now[0] += 5000
     assert served.ask("POST", "/login", b"x")[0] == 400, "forgotten"
+    same_network = [served.ask("POST", "/login", b"x", client=f"2001:db8::{number}")[0] for number in range(1, 6)]
+    assert same_network == [400] * 3 + [429] * 2 and served.ask("POST", "/login", b"x", client="2001:db8:0:1::1")[0] == 400
 
 
 def test_young_uploads_and_the_pages_own_files_stay(sessions: Sessions) -> None:
@@ -333,11 +337,16 @@ def test_results_keep_the_photos_own_format(tmp_path: Path) -> None:
     [
         (["--auth", "missing.txt"], "missing.txt: cannot be read"),
         (["--max-files", "0"], "max_files is 0; it must be"),
+        (["--port", "99999"], "--port is 99999; it must be from 1 to 65535"),
+        (["--model", "nosuch"], "nosuch: no such model file"),
     ],
 )
-def test_wrong_options_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    assert words in capsys.readouterr().err
+def test_wrong_options_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.cli._serve", lambda *_: 0)
+    assert main(arguments) > 0
+    assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
 
 
 def test_limits_say_what_to_do(tmp_path: Path) -> None:

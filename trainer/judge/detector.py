@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -30,7 +30,9 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 
 from ..data.dataset import RGB8
+from ..data.detector.photographs import index_points, read_index, read_picture
 from ..data.detector.split import is_test
+from .crops import CHANGES, movements
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 FULL = 8192
@@ -38,6 +40,12 @@ LOW = 0.05
 """Threshold for curves."""
 
 IOU = 0.5
+ALIGNED_SIDE = 192
+"""Size in px at which aligned faces are looked at; the face is half as wide."""
+
+STILL = 0.01
+"""Of its width: a crop that moves less does not tremble."""
+
 CLASSES = ((48.0, math.inf), (24.0, 48.0))
 """Widths in px of the photograph; narrower faces are neither asked for nor counted as false."""
 
@@ -79,6 +87,9 @@ def evaluate_detector_command(
     threshold: float = DETECTION_THRESHOLD,
     size: int = DETECTION_SIZE,
     sizes: Sequence[int] = (),
+    points: bool = False,
+    faces: Path | None = None,
+    second_look: Path | None = None,
     curve: Path | None = None,
     extras: Path | None = None,
     crops: Path | None = None,
@@ -89,9 +100,13 @@ def evaluate_detector_command(
         InputError: a name that is no detector, or no photographs.
         WeightsError: a detector's weights are not to be had.
     """
-    opened = {name: open_detector(name) for name in detectors}
+    opened = {name: open_detector(name, second_look or True) for name in detectors}
     first = next(iter(opened.values()))
     labelled = load_photos(photos, everything=everything)
+    if points:
+        own = {name: open_detector(name, False) for name in detectors}
+        pairs = {name: (own[name], opened[name]) for name in detectors}
+        return points_table(pairs, labelled, faces, threshold=threshold, size=size)
     if sizes:
         return size_table(first, labelled, sizes)
     results = {name: judge(detector, labelled, threshold=threshold, size=size) for name, detector in opened.items()}
@@ -105,17 +120,21 @@ def evaluate_detector_command(
     return table(results.items(), labelled)
 
 
-def open_detector(name: str) -> Detector:
+def open_detector(name: str, second_look: bool | Path = True) -> Detector:
     """Return a detector by name, or the built-in one with the weights of a file that training wrote.
+
+    Args:
+        name: the name or the file.
+        second_look: as for :class:`Detector`.
 
     Raises:
         InputError: neither a known name nor a file.
     """
     if name in get_args(DetectorName):
-        return Detector(cast("DetectorName", name))
+        return Detector(cast("DetectorName", name), second_look=second_look)
     if not Path(name).is_file():
         raise InputError(f"{name}: neither a file nor one of {', '.join(get_args(DetectorName))}.")
-    return Detector("builtin", weights=Path(name))
+    return Detector("builtin", weights=Path(name), second_look=second_look)
 
 
 def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedPhoto]:
@@ -128,7 +147,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
     paths = [path for path in images_below(Path(folder)) if everything or is_test(path)]
     if not paths:
         raise InputError(f"{folder}: no such folder, or no photographs for testing in it.")
-    reference = Detector(REFERENCE)
+    reference = Detector(REFERENCE, second_look=False)  # as it was published
     photos = []
     for path in tqdm(paths, desc="reference"):
         image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
@@ -175,6 +194,60 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) 
             f"| {len(photos) / result.seconds:.1f} |"
         )
     return "\n".join(lines)
+
+
+def points_table(
+    detectors: Mapping[str, tuple[Detector, Detector]],
+    photos: Sequence[JudgedPhoto],
+    faces: Path | None,
+    *,
+    threshold: float,
+    size: int,
+) -> str:
+    """Return Markdown: how far points are off and how far crops move, of pairs of detectors: own points, second look.
+
+    Args:
+        detectors: the pairs, by name.
+        photos: the test photographs.
+        faces: aligned faces, on the held-out ones of which points are compared with those of the index; None: they are not.
+        threshold: lowest score that counts as a face.
+        size: longer side in px at which faces are looked for.
+
+    Raises:
+        InputError: no such aligned faces.
+    """
+    heads = [
+        "off the reference",
+        *(["off the index"] if faces else ()),
+        *(f"moved, {name}" for name in CHANGES),
+        "moved by at most 1 %",
+    ]
+    lines = [f"| {len(photos)} test photographs | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    for name, pair in detectors.items():
+        for detector, which in zip(pair, ("own points", "second look"), strict=True):
+            off = [judge(detector, photos, threshold=threshold, size=size).points]
+            if faces:
+                off.append(aligned_errors(detector, faces))
+            moved = list(movements(detector, [photo.image for photo in photos], threshold=threshold, size=size).values())
+            still = np.array([each <= STILL for some in moved for each in some], bool)
+            lines.append(f"| {name}, {which} | {' | '.join([*map(_percent, off + moved), recall(still)])} |")
+    return "\n".join(lines)
+
+
+def aligned_errors(detector: Detector, folder: Path) -> list[float]:
+    """Return how far the points of held-out aligned faces are from those of their index, in distances of the eyes.
+
+    Raises:
+        InputError: no such faces.
+    """
+    errors = []
+    for row in read_index(folder, "val"):
+        image = read_picture(folder / "val" / row["file"], ALIGNED_SIDE)
+        found = max(detector.detect(image), key=lambda face: face.size, default=None)
+        if found is not None:
+            truth = index_points(row, image.shape[1])
+            errors.append(_off(np.array(found.points), truth))
+    return errors
 
 
 def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
@@ -309,8 +382,16 @@ def write_crops(
 
 
 def _distance(face: Face, reference: Face) -> float:
-    points, truth = np.array(face.points), np.array(reference.points)
+    return _off(np.array(face.points), np.array(reference.points))
+
+
+def _off(points: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:
     return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[0] - truth[1]))
+
+
+def _percent(values: Sequence[float]) -> str:
+    """Return median and 90th percentile of shares, as text."""
+    return "{:.1f} % ({:.1f} %)".format(*(100 * np.percentile(values, [50, 90]))) if values else "none found"
 
 
 def _words(low: float, high: float) -> str:

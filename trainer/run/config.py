@@ -257,7 +257,55 @@ class DetectorConfig(RunConfig):
         return self.pictures
 
 
-STAGES: dict[str, type[RunConfig]] = {"prior": PriorConfig, "restore": RestoreConfig, "detector": DetectorConfig}
+@dataclass(frozen=True)
+class PointsConfig(RunConfig):
+    """The second look at found faces that ships inside ``pfr_core``. All values are ours.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "labels")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
+    STARTS: ClassVar[tuple[str, ...]] = ()
+    EXPORTED: ClassVar[str] = "points.safetensors"
+
+    faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
+    wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
+    labels: str = option(
+        "", "file (.npz) for the points that the published RetinaFace gave the aligned faces, read if it is there"
+    )
+    most_faces: int = option(
+        1600, "aligned faces taken, the first real ones of the index: labelling them takes minutes", 1, 10**9
+    )
+    iterations: int = option(5000, "optimiser steps", 1, 10**9)
+    crops: int = option(32, "crops in a forward pass of one process", 2, 4096)
+    learning_rate: float = option(4e-3, "AdamW's, after the warm-up", 1e-9, 1)
+    warmup: int = option(100, "steps of linear warm-up", 0, 10**9)
+    schedule: Schedule = option("cosine", "how the learning rate falls")
+    final_rate: float = option(0.01, "cosine: share of the rate left at the end", 0, 1)
+    weight_decay: float = option(1e-3, "AdamW's", 0, 1e6)
+    grad_clip: float = option(1.0, "largest norm of the gradient (0: no limit)", 0, 1e9)
+    ema: float = option(0.998, "decay of the moving average of the weights, which is what gets exported", 0, 0.999999)
+    device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
+    workers: int = option(0, "data worker processes, each with the faces in its memory", 0, 1024)
+    seed: int = option(0, "seed of initialisation and crops", 0, 2**31)
+    checkpoint_every: int = option(250, "steps between checkpoints", 1, 10**9)
+    log_every: int = option(25, "steps between log entries", 1, 10**9)
+    image_every: int = option(0, "steps between image grids (0: none)", 0, 10**9)
+
+    @property
+    def samples(self) -> int:
+        """Return how many crops a process sees in a forward pass."""
+        return self.crops
+
+
+STAGES: dict[str, type[RunConfig]] = {
+    "prior": PriorConfig,
+    "restore": RestoreConfig,
+    "detector": DetectorConfig,
+    "points": PointsConfig,
+}
 
 
 def network_options(config: PFRConfig) -> str:

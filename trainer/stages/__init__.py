@@ -1,4 +1,4 @@
-"""The stages of training: the prior from scratch, the restoration around it, and the face detector."""
+"""The stages of training: the prior from scratch, the restoration around it, the face detector and its second look."""
 
 from __future__ import annotations
 
@@ -10,19 +10,37 @@ from ..data.dataset import FaceDataset, list_faces
 from ..data.detector.dataset import PictureDataset
 from ..data.detector.photographs import load_teacher
 from ..data.loader import TrainingSet
-from ..run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig, RunConfig
+from ..data.points.dataset import CropDataset
+from ..run.config import DetectorConfig, FaceConfig, PointsConfig, PriorConfig, RestoreConfig, RunConfig
 from .base import Phase, Stage, Terms
 from .detector import DetectorStage
 from .faces import FaceStage
+from .points import PointsStage
 from .prior import PriorStage
 from .restore import RestoreStage
 
-__all__ = ["DetectorStage", "FaceStage", "Phase", "PriorStage", "RestoreStage", "Stage", "Terms", "build", "open_data"]
+__all__ = [
+    "DetectorStage",
+    "FaceStage",
+    "Phase",
+    "PointsStage",
+    "PriorStage",
+    "RestoreStage",
+    "Stage",
+    "Terms",
+    "build",
+    "open_data",
+]
 
 
 def build(config: RunConfig) -> Stage[Any]:
     """Return the networks, optimisers and losses for ``config``, on the CPU."""
-    kinds: dict[type[RunConfig], Any] = {PriorConfig: PriorStage, RestoreConfig: RestoreStage, DetectorConfig: DetectorStage}
+    kinds: dict[type[RunConfig], Any] = {
+        PriorConfig: PriorStage,
+        RestoreConfig: RestoreStage,
+        DetectorConfig: DetectorStage,
+        PointsConfig: PointsStage,
+    }
     return kinds[type(config)](config)
 
 
@@ -35,6 +53,8 @@ def open_data(config: RunConfig, device: torch.device) -> TrainingSet:
     """
     if isinstance(config, DetectorConfig):
         return PictureDataset(config, load_teacher(device))
+    if isinstance(config, PointsConfig):
+        return CropDataset(config, load_teacher(device))
     assert isinstance(config, FaceConfig)
     faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
     return FaceDataset(

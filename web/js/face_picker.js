@@ -12,7 +12,8 @@ const PROPERTY = "pfr_picker";
 const SVG = "http://www.w3.org/2000/svg";
 const KEPT = "#22c55e";
 const DROPPED = "#a1a1aa";
-const HEIGHT = 240; // px of the picture on a node of ordinary width
+const PICTURE = 200; // px at least, so that the numbers can be read
+const HEIGHT = PICTURE + 90; // px, with the buttons and two lines
 
 const TEXTS = {
     en: {
@@ -71,7 +72,7 @@ class FacePicker {
         this.element.className = "pfr-face-picker";
         this.element.style.cssText = "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;overflow:hidden";
         this.svg = create("svg", { preserveAspectRatio: "xMidYMid meet" }, this.element);
-        this.svg.style.cssText = "flex:1 1 0;min-height:120px;width:100%;background:#0003;border-radius:4px";
+        this.svg.style.cssText = `flex:1 1 0;min-height:${PICTURE}px;width:100%;background:#0003;border-radius:4px`;
         this.status = document.createElement("div");
         this.status.style.cssText = "font:12px sans-serif;color:var(--input-text,#ddd);white-space:normal";
         this.buttons = document.createElement("div");

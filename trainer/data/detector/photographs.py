@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,9 +93,9 @@ def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tup
     Raises:
         InputError: a folder is missing or holds nothing that can be used, or a file cannot be read; the message names it.
     """
-    rows = _index(Path(faces))
+    rows = read_index(Path(faces))
     aligned = [_aligned(Path(faces) / "train" / row["file"], row, teacher) for row in tqdm(rows, desc="faces")]
-    paths = [path for path in (_images(Path(wild)) if wild else []) if not is_test(path)]
+    paths = training_photographs(wild)
     paths += [path for folder in photos for path in _images(Path(folder))]
     labelled = [_labelled(path, teacher, LONGEST_SIDE) for path in tqdm(paths, desc="photographs")]
     others = [path for folder in negatives for path in _images(Path(folder))]
@@ -116,16 +117,30 @@ def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tup
     return Material([face for _, face in found], real, labelled, empty, facts)
 
 
-def _index(folder: Path) -> list[dict[str, str]]:
+def read_index(folder: Path, split: str = "train") -> list[dict[str, str]]:
+    """Return the rows of one split in the index of aligned faces.
+
+    Raises:
+        InputError: no index, no faces of that split in it, or columns are missing.
+    """
     try:
         with (folder / "index.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+            rows = [row for row in csv.DictReader(file) if row["split"] == split]
         missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
     except OSError as error:
         raise InputError(f"{folder}: no index.csv of aligned faces ({error}). Pass --faces the folder that has it.") from error
     if missing:
-        raise InputError(f"{folder / 'index.csv'}: no training faces, or columns are missing: {', '.join(sorted(missing))}.")
+        raise InputError(f"{folder / 'index.csv'}: no {split} faces, or columns are missing: {', '.join(sorted(missing))}.")
     return rows
+
+
+def training_photographs(wild: str) -> list[Path]:
+    """Return the photographs below ``wild`` (none if that is empty) that are not for testing.
+
+    Raises:
+        InputError: no such folder, or no pictures in it.
+    """
+    return [path for path in (_images(Path(wild)) if wild else []) if not is_test(path)]
 
 
 def _images(folder: Path) -> list[Path]:
@@ -135,7 +150,12 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, longest: int) -> RGB8:
+def read_picture(path: Path, longest: int) -> RGB8:
+    """Return a picture [H,W,3] RGB, shrunk until its longer side is at most ``longest`` px.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)  # alpha is dropped, gray becomes three channels
     if bgr is None:
         raise InputError(f"{path}: cannot be read. Remove it from the training folder.")
@@ -154,16 +174,21 @@ def _halves(image: RGB8) -> list[RGB8]:
 
 
 def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = SURE) -> Picture:
-    image = _read(path, longest)
+    image = read_picture(path, longest)
     seen = teacher.detect_faces(image, threshold, NMS_IOU)
     return Picture(_halves(image), seen.boxes, seen.points)
 
 
+def index_points(row: Mapping[str, str], side: int) -> npt.NDArray[np.float32]:
+    """Return the five points [5,2] that an index's row gives a face, in px of its picture resized to ``side``."""
+    points = np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(5, 2)
+    return rescale(points, side / float(row["size"])).astype(np.float32)
+
+
 def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
     """Return the face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
-    image = _read(path, FACE_SIDE)
-    scale = image.shape[0] / float(row["size"])
-    points = rescale(np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(1, 5, 2), scale)
+    image = read_picture(path, FACE_SIDE)
+    points = index_points(row, image.shape[0])[None]
     boxes, middle = teacher.detect_faces(image, SURE, NMS_IOU).boxes, points.mean(axis=(0, 1))
     around = (boxes[:, :2] < middle).all(axis=1) & (middle < boxes[:, 2:]).all(axis=1)
     return Picture(_halves(image), boxes[around][:1], points)

@@ -1,0 +1,1 @@
+"""Training data of the network that looks at found faces once more for their five points."""
