@@ -69,5 +69,5 @@ def _degradation(level: float, quality: int) -> Degradation:
         motion_length=part(1.0, paper.motion_length[1]) if level < 1 else paper.motion_length,
         scale=(1 - level * (1 - paper.scale[0]), 1 + level * (paper.scale[1] - 1)),
         noise=part(*paper.noise),
-        quality=(quality, quality) if quality else (best - level * (best - worst), best),
+        quality=(quality, quality) if quality else (round(best - level * (best - worst)), best),
     )
