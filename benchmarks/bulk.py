@@ -30,7 +30,7 @@ from ray.cluster_utils import Cluster
 from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.bulk.manifest import Manifest
 from pfr_core.degradation import Degradation
-from pfr_core.photo.arrays import resize
+from pfr_core.photo.arrays import resize, to_uint8
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 
@@ -131,7 +131,7 @@ def times(folder: Path, model: str, photos: int, side: int) -> None:
 
 def make(folder: Path, count: int, side: int) -> None:
     """Write degraded example photographs, ten folders of them."""
-    originals = [resize(read_photo(ROOT / "examples" / name).pixels, side, side) for name in EXAMPLES]
+    originals = [to_uint8(resize(read_photo(ROOT / "examples" / name).pixels, side, side)) for name in EXAMPLES]
     for number in range(count):
         degraded, _ = Degradation()(originals[number % len(originals)], seed=number)
         write_photo(folder / f"{number % 10}" / f"{number:05d}.jpg", degraded)
