@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import cv2
@@ -13,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfr_core import Face
-from pfr_core.errors import InputError
+from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.align import TEMPLATE, align, alignment_matrix, resemblance, template
 from pfr_core.faces.color import is_gray, match_color, to_gray
 from pfr_core.faces.geometry import Matrix, invert, region, rescale, rescaling, scale_of, scaled, similarity, warp
-from pfr_core.faces.mask import make_mask
+from pfr_core.faces.mask import FaceParser, make_mask
 from pfr_core.photo.arrays import from_float, to_float, to_uint8
 from trainer.judge import features
 
@@ -272,6 +273,14 @@ def test_a_wider_feather_pastes_less() -> None:
         assert sums == sorted(sums, reverse=True) and len(set(sums)) == 5
     assert make_mask("box", 64, 0).min() == 1
     assert make_mask("oval", 64, 0)[0, 0] == 0 == make_mask("oval", 64, 0)[-1, 0]
+
+
+def test_a_parsed_mask_needs_the_picture_and_facexlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="FaceParser"):
+        make_mask("parse", 64, 0.1)
+    monkeypatch.setitem(sys.modules, "facexlib.parsing.parsenet", None)
+    with pytest.raises(WeightsError, match="pip install --no-deps facexlib"):
+        FaceParser().mask(np.zeros((64, 64, 3), np.float32), 0.1)
 
 
 # --- colours -----------------------------------------------------------------------------------------------------------------
