@@ -59,6 +59,20 @@ def each(pages: list[Path]) -> pytest.MarkDecorator:
 
 
 @each(PAGES)
+def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.strip().splitlines()
+        if len(lines) > 1 and re.fullmatch(r"\|(?: *:?-+:? *\|)+", lines[1].strip()):
+            for line in lines:
+                assert len(cells(line)) == len(cells(lines[0])), line
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", CODE.sub("", line))
+
+
+@each(PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     for pair in LINK.findall(words(page)):
         link = pair[0] or pair[1]
