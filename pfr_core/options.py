@@ -116,7 +116,10 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.max_face_size is not None and self.max_face_size < self.min_face_size:
-            raise InputError(f"the largest face, {self.max_face_size} px, is below the smallest, {self.min_face_size} px.")
+            raise InputError(
+                f"the largest face (max_face_size), {self.max_face_size} px, is below the smallest (min_face_size), "
+                f"{self.min_face_size} px."
+            )
         if bool(self.indices) != (self.select == "index"):
             raise InputError("indices and select='index' go together: give both or neither.")
         if any(index < 0 for index in self.indices):
