@@ -5,6 +5,7 @@ What the core refuses because it would have no effect, a graph ignores and says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,16 +96,15 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collectio
         InputError: a value is out of range, or not a list of numbers.
     """
     chosen = {name: values[name] for name in specs(RestoreOptions) if name in values}
+    select, ignored = chosen.get("select", "all"), []
+    if select != "index" and str(chosen.pop("indices", None) or "").strip():
+        ignored.append(f"The face numbers were ignored: which faces is {select}, not index.")
     for name, value in chosen.items():
         spec = specs(RestoreOptions)[name]
         if spec.many and isinstance(value, str):
             chosen[name] = _numbers(value)
         elif spec.optional and value == 0:
             chosen[name] = None
-    select, ignored = chosen.get("select", "all"), []
-    if chosen.get("indices") and select != "index":
-        ignored.append(f"The face numbers were ignored: which faces is {select}, not index.")
-        del chosen["indices"]
     if chosen.get("count") and select != "all":
         ignored.append(f"At most was ignored: which faces is {select}, not all.")
         del chosen["count"]
@@ -123,6 +123,6 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collectio
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
+        return tuple(int(part) for part in re.split(r"[\s,\uff0c\u3001]+", text) if part)
     except ValueError as error:
         raise InputError(f"The face numbers are {text!r}; write whole numbers separated by commas, like 0, 2.") from error

@@ -119,8 +119,7 @@ def _serve(
     if not arguments.allow_host and not arguments.share:
         # What a request says of the address that it came from is a proxy's word, to be believed only where there is one.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
-    models = {_model_name(source): source for source in sources}
-    engine = Engine(models, downloads=arguments.downloads, **chosen(arguments, Setup))
+    engine = Engine(named(sources), downloads=arguments.downloads, **chosen(arguments, Setup))
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
     shown = examples(folder / "own")
     page = build_page(Context(engine, sessions, limits), shown)
@@ -171,9 +170,18 @@ def _private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _model_name(source: str) -> str:
-    """Return what visitors see: not the folder."""
-    return Path(source).stem if Path(source).suffix else source
+def named(sources: Sequence[str]) -> dict[str, str]:
+    """Return models by what visitors see: known names as they are, of files neither folder nor ending.
+
+    Raises:
+        InputError: two of them have one name.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        name = source if source in REGISTRY else Path(source).stem
+        if found.setdefault(name, source) != source:
+            raise InputError(f"{found[name]} and {source} would both be called {name}; rename one of the files.")
+    return found
 
 
 def _read_auth(path: Path) -> list[tuple[str, str]]:

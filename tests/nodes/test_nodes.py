@@ -369,6 +369,7 @@ def pair(photo: torch.Tensor) -> torch.Tensor:
     ("values", "count", "words"),
     [
         ({"select": "largest", "indices": "0"}, 1, "face numbers were ignored: which faces is largest"),
+        ({"select": "largest", "indices": "a, b"}, 1, "face numbers were ignored: which faces is largest"),
         ({"select": "center", "count": 1}, 1, "At most was ignored"),
         ({"select": "index", "indices": "1, 7"}, 1, "there is no face"),
         ({"select": "index", "indices": ""}, 0, None),

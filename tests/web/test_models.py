@@ -17,7 +17,7 @@ from pfr_core.models.registry import REGISTRY, restorers
 
 gr = pytest.importorskip("gradio")
 
-from web.cli import build_parser  # noqa: E402
+from web.cli import build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
 from web.engine import Engine  # noqa: E402
@@ -55,6 +55,16 @@ def test_the_menu_tells_size_licence_and_download(context: Context) -> None:
 def test_without_an_argument_the_page_offers_all_that_can_be_had() -> None:
     offered = build_parser().parse_args([]).models
     assert offered == [weights.name for weights in restorers() if weights.embedded or weights.urls] and offered[0] == "default"
+
+
+def test_models_keep_their_names_and_files_lose_folder_and_ending() -> None:
+    known = [weights.name for weights in restorers()]
+    assert named([*known, "models/mine.v2.safetensors"]) == {
+        **{name: name for name in known},
+        "mine.v2": "models/mine.v2.safetensors",
+    }
+    with pytest.raises(InputError, match=r"a/mine\.pth and b/mine\.pth would both be called mine"):
+        named(["a/mine.pth", "b/mine.pth"])
 
 
 def test_a_model_is_downloaded_when_it_is_first_used(
