@@ -96,19 +96,30 @@ def _gpen(size: int, bytes: int = 0, sha256: str = "") -> Weights:
     )
 
 
+def _ours(name: str, file: str, purpose: str, *, size: int = 0, options: tuple[str, ...] = ()) -> Weights:
+    """Return weights that ship with PFR."""
+    return Weights(
+        name=name,
+        file=file,
+        urls=(),
+        sha256="",
+        bytes=0,
+        licence="non-commercial research only (LICENSE-WEIGHTS.md)",
+        source="trained by this project",
+        purpose=purpose,
+        embedded=True,
+        size=size,
+        options=options,
+    )
+
+
 REGISTRY: dict[str, Weights] = {
     weights.name: weights
     for weights in (
-        Weights(
-            name="default",
-            file="pfr-default.safetensors",
-            urls=(),
-            sha256="",
-            bytes=0,
-            licence="non-commercial research only (LICENSE-WEIGHTS.md)",
-            source="trained by this project",
-            purpose="face restoration, the model used unless another is named",
-            embedded=True,
+        _ours(
+            "default",
+            "pfr-default.safetensors",
+            "face restoration, the model used unless another is named",
             size=512,
             options=("fidelity",),
         ),
@@ -155,28 +166,8 @@ REGISTRY: dict[str, Weights] = {
         _gpen(512, 284085738, "f1002c41add95b0decad69604d80455576f7187dd99ca16bd611bcfd44c10b51"),
         _gpen(1024),
         _gpen(2048),
-        Weights(
-            name="builtin",
-            file="pfr-detector.safetensors",
-            urls=(),
-            sha256="",
-            bytes=0,
-            licence="non-commercial research only (LICENSE-WEIGHTS.md)",
-            source="trained by this project",
-            purpose="face detection, ships with PFR",
-            embedded=True,
-        ),
-        Weights(
-            name="points",
-            file="pfr-points.safetensors",
-            urls=(),
-            sha256="",
-            bytes=0,
-            licence="non-commercial research only (LICENSE-WEIGHTS.md)",
-            source="trained by this project",
-            purpose="five points of found faces, ships with PFR",
-            embedded=True,
-        ),
+        _ours("builtin", "pfr-detector.safetensors", "face detection, ships with PFR"),
+        _ours("points", "pfr-points.safetensors", "five points of found faces, ships with PFR"),
         Weights(
             name="retinaface_mobile0.25",
             file="detection_mobilenet0.25_Final.pth",

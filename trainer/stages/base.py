@@ -82,9 +82,8 @@ class Stage(ABC, Generic[Batch]):
     def loss(self, phase: str, batch: Batch) -> tuple[Tensor, Terms]:
         """Return the loss of ``phase`` on one batch, and what to report of it."""
 
-    @abstractmethod
     def update(self, terms: Mapping[str, float], samples: int) -> None:
-        """Adapt what is steered by the reported terms; they are means over the step and all processes.
+        """Adapt what is steered, if anything is, by the reported terms; they are means over the step and all processes.
 
         Args:
             terms: the means.
@@ -115,11 +114,10 @@ class Stage(ABC, Generic[Batch]):
         decay = min(self.config.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(_averaged(self.ema), _averaged(self.generator), 1 - decay)
 
-    @abstractmethod
     def steered(self) -> dict[str, float]:
         """Return what :meth:`update` has set, for the checkpoint."""
+        return {}
 
-    @abstractmethod
     def steer(self, values: Mapping[str, float]) -> None:
         """Take over what :meth:`steered` gave."""
 

@@ -8,7 +8,7 @@ anchor is the target of the cross entropy (ours), and its boxes and points those
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -153,15 +153,6 @@ class DetectorStage(Stage[PictureBatch]):
             targets.score[asked] = probability[..., 1].float()
             targets.offsets[asked], targets.points[asked] = offsets.float(), points.float()
         return targets
-
-    def update(self, terms: Mapping[str, float], samples: int) -> None:
-        """Adapt nothing: nothing is steered."""
-
-    def steered(self) -> dict[str, float]:
-        return {}
-
-    def steer(self, values: Mapping[str, float]) -> None:
-        """Take over nothing."""
 
     @torch.no_grad()
     def look(self, batch: PictureBatch) -> dict[str, Tensor]:

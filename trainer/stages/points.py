@@ -6,7 +6,6 @@ network says; and the cross entropy of whether the crop shows an upright face at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +81,6 @@ class PointsStage(Stage[CropBatch]):
             output = self.net(to_input(batch["crop"]))
         losses = points_loss(output, batch["points"], batch["seen"])
         return losses["loss"], {name: value.detach() for name, value in losses.items()}
-
-    def update(self, terms: Mapping[str, float], samples: int) -> None:
-        """Adapt nothing: nothing is steered."""
-
-    def steered(self) -> dict[str, float]:
-        return {}
-
-    def steer(self, values: Mapping[str, float]) -> None:
-        """Take over nothing."""
 
     @torch.no_grad()
     def look(self, batch: CropBatch) -> dict[str, Tensor]:
