@@ -168,6 +168,8 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     if str(name) in models:
         return obtain(str(name))
     path = Path(name)
+    if os.path.isdir(path):
+        raise CheckpointError(f"{name}: a folder. Name the model file in it.")
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
         raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
