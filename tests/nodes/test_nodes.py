@@ -118,7 +118,7 @@ def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:
 def test_a_broken_model_is_named(run: Any) -> None:
     with pytest.raises(Exception, match=r"broken\.safetensors"):
         run("LoadModel", model="broken.safetensors")
-    with pytest.raises(Exception, match="dtype bf16: this network does not bear it"):  # before it is downloaded
+    with pytest.raises(Exception, match="bf16: this network does not bear it"):  # before it is downloaded
         run("LoadModel", model="codeformer", dtype="bf16")
     with pytest.raises(Exception, match="fp16 on a CPU"):
         run("LoadModel", device="cpu", dtype="fp16")
@@ -287,7 +287,7 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
 
     found = run.show("DetectFaces", image=frames)
     faces, preview, _, count, *_ = found["result"]
-    assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
+    assert count == 1 and bool(preview.isfinite().all()) and ["No face" in text for text in found["ui"]["text"]] == [True, False]
     (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
     (restored,) = run("RestoreCrops", model=model, crops=crops)
     pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
