@@ -168,11 +168,10 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     if str(name) in models:
         return obtain(str(name))
     path = Path(name)
-    if os.path.isdir(path):
-        raise CheckpointError(f"{name}: a folder. Name the model file in it.")
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
-        raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
+        folder = "a folder; " if str(name) and os.path.isdir(path) else ""
+        raise CheckpointError(f"{name}: {folder}no such model file, and no known name either. Known names: {known}.")
     weights = published(path.name)
     if weights is not None:
         if not weights.size:
