@@ -115,8 +115,8 @@ def _check_models(engine: Engine) -> None:
             wrong.append(error)
     if len(wrong) == len(engine.models):
         raise wrong[0]
-    for error in wrong:
-        print(f"A model cannot be used: {error}", file=sys.stderr)
+    for each in wrong:
+        print(f"A model cannot be used: {each}", file=sys.stderr)
 
 
 def _serve(
