@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command's own work, which takes torch half a minute."""
+    """Return what the command writes, once: it takes torch half a minute."""
     out = tmp_path_factory.mktemp("exported") / "mine.onnx"
     assert main(["export", str(model), "-o", str(out)]) == 0
     return out
