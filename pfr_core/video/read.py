@@ -353,7 +353,7 @@ def side_data(raw: Any) -> Mapping[str, Any]:
 
     The picture's own ``side_data`` is a circle of references: hundreds of pictures wait for the garbage collector.
     """
-    return SideDataContainer(raw)
+    return SideDataContainer(raw)  # type: ignore[call-arg]  # PyAV's stub leaves it out
 
 
 def seconds(text: str) -> float:

@@ -128,12 +128,12 @@ def restore_clip(
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
     except BaseException as error:
-        refused = isinstance(error, av.FFmpegError) and error.errno not in OF_THE_DISK
-        if isinstance(error, Cancelled) or refused or not unfinished.pieces():
+        if isinstance(error, av.FFmpegError) and error.errno not in OF_THE_DISK:
             unfinished.remove()
-        if refused:
-            reason = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
-            raise ImageError(f"{reason}; export the clip again, with a usual frame rate.") from error
+            what = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
+            raise ImageError(f"{what}; export the clip again, with a usual frame rate.") from error
+        if isinstance(error, Cancelled) or not unfinished.pieces():
+            unfinished.remove()
         if isinstance(error, (av.FFmpegError, OSError)) and not isinstance(error, ImageError):
             reason = error if isinstance(error, OSError) else OSError(error.errno, error.strerror)
             raise ImageError(unwritable(target, reason)) from error
