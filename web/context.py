@@ -136,6 +136,8 @@ class Context:
 
     def noticed(self, request: gr.Request, notice: Notice) -> str:
         """Return a notice in the visitor's language, without a full stop."""
+        if notice.kind == "sharp_faces":  # how many were restored is said beside it
+            return say(request, "left_sharp", count=int(notice.numbers["left"])).rstrip(".。")
         return translated(request.headers, self.without_folders(notice.text).removesuffix("."))
 
     def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:

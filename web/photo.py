@@ -55,6 +55,7 @@ class OpenPhoto:
         size: width and height of the photo in px.
         faces: as found, left to right.
         included: numbers of the faces to restore.
+        sharp: numbers of those that are sharp already.
         small: the photo as large as it is shown, of its own depth; made anew when it is needed.
         found: what was noticed in reading and finding.
         noticed: what was noticed when the faces were last put back in full.
@@ -63,6 +64,7 @@ class OpenPhoto:
         work: reads, cuts and runs the network only once.
         before: the picture for the left of the border.
         folders: of the pictures on the page, by what they show; the last two stay, the browser may still be loading the older.
+        told: what was said of it last.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class OpenPhoto:
     size: tuple[int, int]
     faces: list[Face]
     included: set[int]
+    sharp: set[int]
     small: Array | None = None
     found: tuple[Notice, ...] = ()
     noticed: tuple[Notice, ...] = ()
@@ -80,6 +83,12 @@ class OpenPhoto:
     work: PhotoSession[Array, FloatImage] | None = None
     before: str | None = None
     folders: dict[str, list[Path]] = field(default_factory=dict)
+    told: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the network has seen every face that is included."""
+        return self.included <= self.restored
 
     def work_with(self, model: str, restorer: FaceRestorer, photo: Photo) -> PhotoSession[Array, FloatImage]:
         """Return the session of the photo with this model; another model begins anew."""
@@ -165,38 +174,38 @@ class PhotoTab:
         network = {**self.blend, **self.model.controls}
         long: dict[str, Any] = {"show_progress_on": [self.stage], **GPU_QUEUE, **PRIVATE}
 
-        def ended(job: Any) -> None:
-            job.then(self.disarm, None, buttons, **quick)
-            job.failure(self.give_up, None, [self.told, *buttons], **quick)  # Gradio leaves out `then` if the job failed
+        state = [self.told, *buttons]
 
-        def restoring(after: Any) -> Any:
-            return after(self.restore, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, **long)
+        def ended(job: Any) -> None:
+            job.then(self.disarm, None, state, **quick)
+            job.failure(self.give_up, None, state, **quick)  # Gradio leaves out `then` if the job failed
+
+        def restoring(after: Any, restore: Any, *more: Any, **kept: Any) -> None:
+            ended(after(restore, [self.model.menu, *more], [*shown, *pairs], inputs_kwargs={**network, **kept}, **long))
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
         # "multiple": Gradio drops an event while one of its kind is on its way, and of two photos the second is the wanted one.
-        dropped = self.stage.upload(self.take, None, buttons, trigger_mode="multiple", **quick)
-        again = gr.on(changed, self.arm, None, buttons, **quick)
-        restored = []
-        for armed in (dropped, again):
-            opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
-            restored.append(restoring(opened.success))
-            ended(restored[-1])
-            opened.failure(self.give_up, None, [self.told, *buttons], **quick)
+        dropped = self.stage.upload(self.take, None, state, trigger_mode="multiple", **quick)
+        again = gr.on(changed, self.look, None, state, **quick)
+        opened = [
+            armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
+            for armed in (dropped, again)
+        ]
+        restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality)
+        restoring(opened[1].success, self.restore)
+        for each in opened:
+            each.failure(self.give_up, None, state, **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
-        ended(restoring(gr.on(asked, self.arm, None, buttons, **quick).success))
+        restoring(gr.on(asked, self.arm, None, buttons, **quick).success, self.restore)
         settings: dict[str, Any] = {
             "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_id": "compose", "concurrency_limit": 2,
             **PRIVATE,
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, **settings)
-        toggled.success(
-            self.restore_missing, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, show_progress="hidden",
-            **GPU_QUEUE, **PRIVATE,
-        )  # fmt: skip
+        restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
         saving: dict[str, Any] = {**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}}
         self.download.click(self.save, None, shown, **saving)
-        restored[0].success(self.save_at_once, [self.at_once], shown, **saving)
         self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
         self.another.click(None, js="() => document.querySelector('#stage .chooser').click()", queue=False, **PRIVATE)
@@ -209,7 +218,11 @@ class PhotoTab:
             path = str(event._data["path"])
             self.context.sessions.hold(request.session_hash, [path])
             session.wanted = Path(path)
-        return self.arm(request)
+        return self.look(request)
+
+    def look(self, request: gr.Request) -> list[Any]:
+        """Show that faces are looked for, and how to stop it."""
+        return [say(request, "looking"), *self.arm(request)]
 
     def arm(self, request: gr.Request) -> list[Any]:
         """Show that work goes on, and how to stop it."""
@@ -218,18 +231,29 @@ class PhotoTab:
             there = session.wanted is not None
         return [gr.Row(visible=there), gr.Button(visible=False), gr.Button(text("stop"), visible=there, interactive=True)]
 
-    def disarm(self, request: gr.Request) -> list[Any]:
-        """Show what can be done now."""
+    def arm_missing(self, request: gr.Request) -> list[Any]:
+        """Show that work goes on if a face was included that the network has not seen."""
         with self.context.visit(request) as session:
-            done = session.photo is not None and session.photo.work is not None
-            return [gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
+            if session.photo is None or session.photo.complete:
+                return [gr.skip()] * 4
+        return [f"{say(request, 'restoring')} ...", *self.arm(request)]
+
+    def disarm(self, request: gr.Request) -> list[Any]:
+        """Show what can be done now; while another photo waits, that work goes on."""
+        with self.context.visit(request) as session:
+            state: OpenPhoto | None = session.photo
+            if state is not None and session.wanted != state.path:
+                return [say(request, "looking"), gr.skip(), gr.Button(visible=False), gr.Button(visible=True)]
+            done = state is not None and state.work is not None
+            return [gr.skip(), gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
 
     def give_up(self, request: gr.Request) -> list[Any]:
         """Show what can be done after a job that failed or was stopped; a message has said why."""
         with self.context.visit(request) as session:
             state: OpenPhoto | None = session.photo
-            told = say(request, "not_restored") if state is not None and not state.restored else gr.skip()
-        return [told, *self.disarm(request)]
+            told = "" if state is None else state.told if state.restored else say(request, "not_restored")
+            waiting, *buttons = self.disarm(request)
+            return [waiting if isinstance(waiting, str) else told, *buttons]
 
     def ask_to_stop(self, request: gr.Request) -> Any:
         """End the job of this page."""
@@ -257,10 +281,12 @@ class PhotoTab:
             faces, most = found.candidates, self.context.limits.max_faces
             largest = sorted(found.numbers, key=lambda number: -faces[number].size)[:most]
             height, width = photo.pixels.shape[:2]
-            noticed = (*photo.notices, *found.notices)
+            # How many are left as sharp changes with each click: it is said by itself.
+            noticed = [notice for notice in (*photo.notices, *found.notices) if notice.kind != "sharp_faces"]
             state = OpenPhoto(
-                path, session.lock, session.new_folder(), photo, (width, height), faces, set(largest), found=noticed
-            )
+                path, session.lock, session.new_folder(), photo, (width, height), faces,
+                included=set(largest), sharp=set(found.sharp), found=tuple(noticed),
+            )  # fmt: skip
             session.photo = state
             self._keep(state)
             told = self._told(request, state) + self.context.told(request, state.found)
@@ -293,13 +319,35 @@ class PhotoTab:
             pairs = self._pairs(session, request, result)
             return [*self._compose(request, job, options), gr.Accordion(visible=bool(pairs)), pairs]
 
-    def restore_missing(self, request: gr.Request, model: str, **blend: Any) -> list[Any]:
-        """Run the network if a face was included that it has not seen."""
+    def restore_dropped(
+        self,
+        request: gr.Request,
+        model: str,
+        save: bool,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        quality: int | None = None,
+        **blend: Any,
+    ) -> list[Any]:
+        """Restore a photo that was dropped, and save it if that is wanted, before the next one takes its place."""
+        *shown, box, pairs = self.restore(request, model, progress, **blend)
         with self.context.visit(request) as session:
             state: OpenPhoto | None = session.photo
-            if state is None or state.included <= state.restored:
+            if save and state is not None and state.work is not None:  # one without a face is not worth it
+                shown = self.save(request, quality, **blend)
+        return [*shown, box, pairs]
+
+    def restore_missing(
+        self,
+        request: gr.Request,
+        model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        **blend: Any,
+    ) -> list[Any]:
+        """Run the network if a face was included that it has not seen."""
+        with self.context.visit(request) as session:
+            if session.photo is None or session.photo.complete:
                 return [gr.skip()] * 4
-        return self.restore(request, model, **blend)
+        return self.restore(request, model, progress, **blend)
 
     def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
         """Leave a face that was clicked out, or include it."""
@@ -338,13 +386,6 @@ class PhotoTab:
             saved = say(request, "saved", name=file.path.name) if file.changed else say(request, "saved_unchanged")
             return [{**stage, "save": str(file.path), "name": file.path.name}, f"{saved} {told}"]
 
-    def save_at_once(self, request: gr.Request, wanted: bool, quality: int | None = None, **blend: Any) -> list[Any]:
-        """Save a photo that was dropped and restored, if that is wanted; one without a face is not worth it."""
-        with self.context.visit(request) as session:
-            if not wanted or session.photo is None or session.photo.work is None:
-                return [gr.skip()] * 2
-        return self.save(request, quality, **blend)
-
     # --- What it is told ----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -368,8 +409,8 @@ class PhotoTab:
         after = pictures.save_shown(state.new_folder(session, "after") / "after", result.image, photo)
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)
-        notes = self.context.told(request, dict.fromkeys((*state.found, *state.noticed)))
-        return [{**self._stage(session, photo), "after": after}, told + notes]
+        state.told = told + self.context.told(request, dict.fromkeys((*state.found, *state.noticed)))
+        return [{**self._stage(session, photo), "after": after}, state.told]
 
     def _stage(self, session: Session, photo: Photo) -> dict[str, Any]:
         """Return what the stage shows: the photo, and where its faces are."""
@@ -402,6 +443,8 @@ class PhotoTab:
                 parts.append(say(request, "no_strength"))
             elif not changed:
                 parts.append(say(request, "no_change"))
+        if left := len(state.sharp - state.included):
+            parts.append(say(request, "left_sharp", count=left))
         if count > most:
             parts.append(say(request, "too_many", most=most))
         return " ".join(parts)
