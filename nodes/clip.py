@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..pfr_core.errors import InputError
 from ..pfr_core.options import ClipOptions
 from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
@@ -19,7 +18,7 @@ from ..pfr_core.video import check_av
 from ..pfr_core.video.track import Follower, Tracks
 from ..pfr_core.video.tracked import TrackRestorer
 from . import inputs, runtime
-from .detect import Faces
+from .detect import NONE_CHOSEN, NOTHING_FOUND, Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after
 from .model import CATEGORY
 
@@ -93,8 +92,8 @@ class PFRRestoreClip:
                 finite = notices.finite(number, frame)
                 follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])), runtime.interrupted)
         found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
-        chosen, noticed = ([], ()) if widgets.none else found.chosen(widgets.options)
-        notices.add(0, noticed)
+        chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
+        notices.add(0, noticed if found.tracks or noticed else [NOTHING_FOUND])
         work = TrackRestorer(restorer, chosen, widgets.options, clip.steady)
         work.steady = {} if past is None else past[2]
         images, masks, every, ui = Batch(len(frames)), Batch(len(frames)), [], NOTHING_RESTORED
@@ -150,7 +149,8 @@ class PFRRestoreVideo:
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, widgets.ignored)
         if widgets.none:
-            raise InputError("Which faces is index, and no face numbers are given; write some, like 0, 2.")
+            notices.add(0, [NONE_CHOSEN])
+            return {"ui": notices.ui(), "result": (video, 0)}
         bars: dict[str, Any] = {}
 
         def progress(stage: str, done: int, total: int, left: float) -> None:
@@ -172,5 +172,6 @@ class PFRRestoreVideo:
         finally:
             if own is not None:
                 own.unlink()
-        notices.add(0, [notice for notice, _ in result.notices])
+        noticed = [notice for notice, _ in result.notices]
+        notices.add(0, noticed if result.tracks or noticed else [NOTHING_FOUND])
         return {"ui": notices.ui(), "result": (VideoFromFile(str(result.path)), len(result.tracks))}

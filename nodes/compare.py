@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..pfr_core.compare import compare
+from ..pfr_core.errors import InputError
 from ..pfr_core.photo.arrays import to_float
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
@@ -46,6 +47,8 @@ class PFRCompareModels:
         }
 
     def compare(self, image: Tensor, model: runtime.LoadedModel, detector: DetectorName, **values: Any) -> dict[str, Any]:
+        if not len(image):
+            raise InputError("The IMAGE holds no picture; connect one with a face.")
         models = [model, *(values[name] for name in MORE if values.get(name) is not None)]
         has = {name for each in models for name in each.patcher.model.options}
         widgets, finder = inputs.options(values, has=has), runtime.detector(detector)

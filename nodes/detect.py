@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,11 +62,13 @@ GIVEN = "Boxes of your own, one around each face: for faces that the detector mi
 GIVEN_THRESHOLD = 0.2
 """In a given box a face is expected, so the detector need not be sure."""
 
+NO_BOXES = "The given boxes are no BOUNDING_BOX: each needs x, y, width and height, numbers of px."
+
 IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
 """Left, top, right and bottom of a face's box where its points are those of the template."""
 
-NONE_CHOSEN = "No face is chosen: which faces is index, and there are no face numbers."
-NOTHING_FOUND = "No face was found (detection threshold, smallest face and largest face decide what counts)."
+NONE_CHOSEN = Notice("missing_face", "No face is chosen: which faces is index, and there are no face numbers.")
+NOTHING_FOUND = Notice("no_face", "No face was found (detection threshold, smallest face and largest face decide what counts).")
 
 IN_SEGS = "Finds of the Impact Pack's detectors, taken as boxes of your own."
 
@@ -180,9 +183,9 @@ def find_in_frame(
         candidates = find_candidates(finder, frame, options, runtime.interrupted)
     found = choose_in(frame, candidates, options, side=side, scale=scale, should_stop=runtime.interrupted)
     if widgets.none:
-        return replace(found, numbers=[], notices=(Notice("missing_face", NONE_CHOSEN),))
+        return replace(found, numbers=[], notices=(NONE_CHOSEN,))
     if not found.candidates and not found.notices:
-        return replace(found, notices=(Notice("no_face", NOTHING_FOUND),))
+        return replace(found, notices=(NOTHING_FOUND,))
     return found
 
 
@@ -237,15 +240,27 @@ def _boxes(given: Boxes | None, frames: int) -> list[Sequence[Box] | None]:
     """Return the given boxes of each frame: one box, those of a picture, or a list for each frame.
 
     Raises:
-        InputError: lists for another number of frames.
+        InputError: lists for another number of frames, or what are no boxes.
     """
-    if given is None or isinstance(given, dict):
-        return [given if given is None else [given]] * frames
+    if given is None:
+        return [None] * frames
+    each_frame = [given] if isinstance(given, dict) else given
+    several = isinstance(each_frame, (list, tuple))
+    boxes = [box for each in each_frame for box in (each if isinstance(each, list) else [each])] if several else [each_frame]
+    if not all(map(_is_box, boxes)):
+        raise InputError(NO_BOXES)
+    if isinstance(given, dict):
+        return [[given]] * frames
     if all(isinstance(each, dict) for each in given):
         return [given] * frames  # type: ignore[list-item]
     if len(given) != frames:
         raise InputError(f"Boxes for {len(given)} frames, and {frames} images. Give a list for each.")
     return list(given)  # type: ignore[arg-type]
+
+
+def _is_box(box: object) -> bool:
+    sides = [box.get(name) for name in ("x", "y", "width", "height")] if isinstance(box, dict) else [None]
+    return all(isinstance(side, (int, float)) and math.isfinite(side) for side in sides)
 
 
 def _picker(frame: Array, found: Found, number: int, total: int) -> dict[str, Any]:

@@ -144,6 +144,9 @@ def _title(name: str) -> str:
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in re.split(r"[\s,\uff0c\u3001]+", text) if part)
+        numbers = tuple(int(part) for part in re.split(r"[\s,\uff0c\u3001]+", text) if part)
+        if any(number < 0 for number in numbers):
+            raise ValueError("they count from 0")
+        return numbers
     except ValueError as error:
-        raise InputError(f"The face numbers are {text!r}; write whole numbers separated by commas, like 0, 2.") from error
+        raise InputError(f"The face numbers are {text!r}; write numbers from 0 on, separated by commas, like 0, 2.") from error

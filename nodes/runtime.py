@@ -181,7 +181,7 @@ IN_A_GRAPH = {
     "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
     "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
     "fine detail, and only the coarser part is restored (largest face leaves such faces alone).",
-    "sharp_faces": "{restored} restored, {left} left: already sharp (switch only bad faces off to restore all).",
+    "sharp_faces": "{restored} chosen, {left} left: already sharp (switch only bad faces off to restore all).",
 }
 """What notices of the core say in a graph, where a node has other words for it."""
 

@@ -13,6 +13,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const KEPT = "#22c55e";
 const DROPPED = "#a1a1aa";
 const PICTURE = 200; // px at least, so that the numbers can be read
+const SETTLED = 100; // ms after which the page has the elements of a node in place
 const HEIGHT = PICTURE + 90; // px, with the buttons and two lines
 
 const TEXTS = {
@@ -65,6 +66,10 @@ function create(name, attributes, parent) {
     return element;
 }
 
+// What the page shows of each node's picker, by the node's id. With Vue nodes an undo makes the node anew, but the page keeps the
+// element of the one before.
+const mounted = new Map();
+
 class FacePicker {
     constructor(node) {
         this.node = node;
@@ -85,12 +90,21 @@ class FacePicker {
             button.addEventListener("click", () => this.keep(choice()));
             this.buttons.append(button);
         });
-        this.element.append(this.buttons, this.status);
+        this.content = [this.svg, this.buttons, this.status];
+        this.element.append(...this.content);
         const options = { serialize: false, hideOnZoom: false, getMinHeight: () => (this.data?.boxes ? HEIGHT : 40) };
         const widget = node.addDOMWidget("face_picker", "PFR_FACE_PICKER", this.element, options);
         widget.serialize = false; // nothing of its own to save: the choice is in the other widgets
         for (const name of ["select", "indices", "count", "only_bad_faces"]) this.watch(this.widget(name));
         this.show();
+    }
+
+    // Put the picker where the page shows it.
+    settle() {
+        const before = mounted.get(this.node.id);
+        const home = !this.element.isConnected && before?.isConnected ? before : this.element;
+        mounted.set(this.node.id, home);
+        if (this.svg.parentElement !== home) home.replaceChildren(...this.content);
     }
 
     get data() {
@@ -226,8 +240,10 @@ app.registerExtension({
         });
         after(nodeType.prototype, "onConfigure", function () {
             this.pfrPicker?.show();
+            setTimeout(() => this.pfrPicker?.settle(), SETTLED);
         });
         after(nodeType.prototype, "onExecuted", function (output) {
+            this.pfrPicker?.settle();
             if (output?.pfr_picker) this.pfrPicker?.update(output.pfr_picker[0]);
         });
     },
