@@ -115,25 +115,38 @@ class Detector:
             Cancelled: ``should_stop`` asked for it.
         """
         found = self._find(image, threshold, size, sideways, should_stop)
-        if right_way_up and not sideways:
-            found = stand_upright(
-                lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
-                image,
-                found,
-                threshold=threshold,
-                size=size,
-            )
-        if not (self.second_look and found):
-            return found
-        check_stop(should_stop)
-        if self._again is None:
-            given = self.second_look
-            self._again = SecondLook(given, self.device) if isinstance(given, Path) else SecondLook.load(self.device)
-        return self._again(image, found)
+        placed, clear = self._look_again(image, found, should_stop)
+        if sideways or not right_way_up:
+            return placed
+        assert self._network is not None
+        righted = stand_upright(
+            lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
+            image,
+            placed,
+            clear,
+            threshold=threshold,
+            sure=self._network.sure,
+            size=size,
+        )
+        turned = [face for face in righted if face not in placed]
+        anew = dict(zip(turned, self._look_again(image, turned, should_stop)[0], strict=True))
+        return [anew.get(face, face) for face in righted]
 
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
         self._network = self._again = None
+
+    def _look_again(
+        self, image: npt.NDArray[np.uint8], faces: list[Face], should_stop: Callable[[], bool] | None
+    ) -> tuple[list[Face], list[bool]]:
+        """Return the faces with the points of the second look, if there is to be one, and which it sees clearly."""
+        if not (self.second_look and faces):
+            return faces, [False] * len(faces)
+        check_stop(should_stop)
+        if self._again is None:
+            given = self.second_look
+            self._again = SecondLook(given, self.device) if isinstance(given, Path) else SecondLook.load(self.device)
+        return self._again.judge(image, faces)
 
     def _find(
         self,
