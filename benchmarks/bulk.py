@@ -121,7 +121,7 @@ def times(folder: Path, model: str, photos: int, side: int) -> None:
     print(f"| {photos} photographs | seconds | beside pfr restore |\n| --- | --- | --- |\n| pfr restore | {alone:.1f} | 1.00 |")
     with cluster(2) as running:
         for actors in (1, 2):
-            run("bulk", folder / "photos", folder / f"warm{actors}", "--address", running.address, model=model)
+            run("bulk", folder / "photos" / "0", folder / f"warm{actors}", "--address", running.address, model=model)
             began = time.perf_counter()
             out = folder / f"bulk{actors}"
             run("bulk", folder / "photos", out, "--address", running.address, "--actors", actors, model=model)

@@ -19,7 +19,7 @@ from ..pfr_core.video import check_av
 from ..pfr_core.video.track import Follower, Tracks
 from ..pfr_core.video.tracked import TrackRestorer
 from . import inputs, runtime
-from .detect import DETECTOR, Faces
+from .detect import Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after
 from .model import CATEGORY
 
@@ -32,7 +32,7 @@ FOUND = tuple(name for name in inputs.FINDING if name != "order")
 def _widgets() -> dict[str, Any]:
     own = {name: inputs.widget(specs(ClipOptions)[name]) for name in HOLDING}
     pasting = [name for name in inputs.PASTING if name != "strength"]
-    return {**inputs.widgets(("strength",)), **own, "detector": DETECTOR, **inputs.widgets((*FOUND, *pasting))}
+    return {**inputs.widgets(("strength",)), **own, "detector": inputs.DETECTOR, **inputs.widgets((*FOUND, *pasting))}
 
 
 def _clip_options(values: dict[str, Any]) -> ClipOptions:

@@ -11,7 +11,6 @@ from ..pfr_core.compare import compare
 from ..pfr_core.photo.arrays import to_float
 from ..pfr_core.support.choices import DetectorName
 from . import inputs, runtime
-from .detect import DETECTOR
 from .images import Batch, Frames
 from .model import CATEGORY
 
@@ -40,7 +39,7 @@ class PFRCompareModels:
                 "image": ("IMAGE", {"tooltip": "Photograph; of a batch the first."}),
                 "model": model,
                 **inputs.widgets(("strength",)),
-                "detector": DETECTOR,
+                "detector": inputs.DETECTOR,
                 **inputs.widgets(("threshold",)),
             },
             "optional": {**dict.fromkeys(MORE, model), **inputs.widgets(inputs.OF_MODELS)},

@@ -17,17 +17,13 @@ from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
 from ..pfr_core.faces.sharpness import JUDGED_SIDE
 from ..pfr_core.find import Found, choose_in, find_candidates
-from ..pfr_core.options import Setup
 from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.notice import Notice
-from ..pfr_core.support.schema import specs
 from . import inputs, runtime
 from .images import Batch, Frames, preview
 from .model import CATEGORY
 from .segs import Segs, as_segs, boxes_of
-
-DETECTOR = inputs.widget(specs(Setup)["detector"])
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,9 @@ GIVEN_THRESHOLD = 0.2
 IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
 """Left, top, right and bottom of a face's box where its points are those of the template."""
 
+NONE_CHOSEN = "No face is chosen: which faces is index, and there are no face numbers."
+NOTHING_FOUND = "No face was found (detection threshold, smallest face and largest face decide what counts)."
+
 IN_SEGS = "Finds of the Impact Pack's detectors, taken as boxes of your own."
 
 
@@ -99,7 +98,7 @@ class PFRDetectFaces:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
-                "detector": DETECTOR,
+                "detector": inputs.DETECTOR,
                 **inputs.widgets(inputs.FINDING),
             },
             "optional": {
@@ -180,7 +179,11 @@ def find_in_frame(
     else:
         candidates = find_candidates(finder, frame, options, runtime.interrupted)
     found = choose_in(frame, candidates, options, side=side, scale=scale, should_stop=runtime.interrupted)
-    return replace(found, numbers=[], notices=()) if widgets.none else found
+    if widgets.none:
+        return replace(found, numbers=[], notices=(Notice("missing_face", NONE_CHOSEN),))
+    if not found.candidates and not found.notices:
+        return replace(found, notices=(Notice("no_face", NOTHING_FOUND),))
+    return found
 
 
 def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.Chosen) -> list[Face]:

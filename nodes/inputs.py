@@ -5,13 +5,16 @@ What the core refuses because it would have no effect, a graph ignores and says 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions
+from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions, Setup
 from ..pfr_core.support.schema import Spec, names, specs
 
 LATER = ("only_bad_faces", "fidelity")
@@ -84,19 +87,30 @@ def widget(spec: Spec) -> Widget:
     return "INT", {**common, **limits}  # without the step, to which ComfyUI would round
 
 
-def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collection[str] = ()) -> Chosen:
+DETECTOR = widget(specs(Setup)["detector"])
+FOR_FINDING = {"detector": DETECTOR, **widgets(names(RestoreOptions, FIND, CHOOSE))}
+"""Without effect where faces are connected."""
+
+
+def options(values: Mapping[str, Any], *, found: bool = False, upscaled: bool = False, has: Collection[str] = ()) -> Chosen:
     """Return what the widgets' values say; other names are passed over.
 
     Args:
         values: by name.
+        found: faces are connected, so nothing is looked for and chosen.
         upscaled: an enlarged picture is connected, so ``scale`` has no effect.
         has: the options of :data:`OF_MODELS` that the model has.
 
     Raises:
         InputError: a value is out of range, or not a list of numbers.
     """
-    chosen = {name: values[name] for name in specs(RestoreOptions) if name in values}
-    select, ignored = chosen.get("select", "all"), []
+    chosen = {name: values[name] for name in specs(RestoreOptions) if name in values and not (found and name in FOR_FINDING)}
+    ignored = []
+    if found:
+        moved = [name for name, (_, own) in FOR_FINDING.items() if values.get(name, own["default"]) != own["default"]]
+        if moved:
+            ignored.append(f"Ignored, for faces are connected: {', '.join(map(_title, moved))}.")
+    select = chosen.get("select", "all")
     if select != "index" and str(chosen.pop("indices", None) or "").strip():
         ignored.append(f"The face numbers were ignored: which faces is {select}, not index.")
     for name, value in chosen.items():
@@ -119,6 +133,13 @@ def options(values: Mapping[str, Any], *, upscaled: bool = False, has: Collectio
     if none:
         chosen = {**chosen, "select": "all"}
     return Chosen(RestoreOptions(**chosen), none, tuple(ignored))
+
+
+@cache
+def _title(name: str) -> str:
+    """Return what a widget is called in a graph."""
+    nodes = json.loads((Path(__file__).resolve().parents[1] / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
+    return str(nodes["PFRRestoreFaces"]["inputs"][name]["name"])
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.work import Work, restore_all
 from . import inputs, runtime
 from .crops import UPSCALED, with_background
-from .detect import DETECTOR, Faces, find_in_frame
+from .detect import Faces, find_in_frame
 from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
@@ -46,7 +46,7 @@ class PFRRestoreFaces:
                 "model": ("PFR_MODEL", {"tooltip": "From Load Face Restoration Model."}),
                 "image": ("IMAGE", {"tooltip": "Photograph, or the frames of a video."}),
                 **inputs.widgets(("strength",)),
-                "detector": DETECTOR,
+                "detector": inputs.DETECTOR,
                 **inputs.widgets((*inputs.FINDING, *(name for name in inputs.PASTING if name != "strength"))),
             },
             "optional": {
@@ -67,7 +67,9 @@ class PFRRestoreFaces:
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
         restorer = model.restorer(runtime.detector(detector))
-        widgets = inputs.options(values, upscaled=upscaled is not None, has=restorer.model_options)
+        widgets = inputs.options(
+            {**values, "detector": detector}, found=faces is not None, upscaled=upscaled is not None, has=restorer.model_options
+        )
         options = widgets.options
         if faces is not None:
             faces.check(image)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from ..pfr_core import FaceRestorer, load_face_model
-from ..pfr_core.errors import PFRError
+from ..pfr_core.errors import PFRError, WeightsError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.checkpoint import DEFAULT
@@ -136,14 +136,23 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
 
 
 def _fetch(name: str) -> None:
-    """Download a published model that is not on this machine; the log tells its licence, ComfyUI's bar how far it is."""
+    """Download a published model that is not on this machine; the log tells its licence, ComfyUI's bar how far it is.
+
+    Raises:
+        WeightsError: it is not to be had.
+    """
     from comfy.utils import ProgressBar
 
     weights = REGISTRY[name]
     if on_disk(name) is None:
         log.warning("%s: %s, %.0f MB, is downloaded. Licence: %s.", name, weights.file, weights.bytes / 1e6, weights.licence)
         bar = ProgressBar(weights.bytes)
-        obtain(name, progress=lambda done, total: bar.update_absolute(done, total), should_stop=interrupted)
+        try:
+            obtain(name, progress=lambda done, total: bar.update_absolute(done, total), should_stop=interrupted)
+        except WeightsError as error:
+            raise WeightsError(
+                f"{name} could not be downloaded. Put {weights.file} into models/{MODEL_FOLDER}, or choose another model. {error}"
+            ) from error
 
 
 def interrupted() -> bool:
@@ -197,7 +206,8 @@ class Notices:
     def add(self, number: int, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``."""
         for notice in self._tally.add(notices):
-            text = IN_A_GRAPH.get(notice.kind, "{text}").format(text=notice.text, **notice.numbers)
+            known = notice.numbers and notice.kind in IN_A_GRAPH
+            text = IN_A_GRAPH[notice.kind].format(**notice.numbers) if known else notice.text
             text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
             log.warning("%s", text)
             self._texts[notice.kind] = text

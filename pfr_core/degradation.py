@@ -85,7 +85,7 @@ class Degradation:
     def __post_init__(self) -> None:
         for kind in self.blur or ():
             if kind not in get_args(Blur):
-                raise InputError(f"Degradation.blur: {kind!r} is unknown; choose from {', '.join(get_args(Blur))}.")
+                raise InputError(f"blur: {kind!r} is unknown; choose from {', '.join(get_args(Blur))}.")
         limits: dict[str, tuple[Range | None, float, float]] = {
             "sigma": (self.sigma, 0.01, 100.0),
             "motion_length": (self.motion_length, 1.0, KERNEL_SIZE),
@@ -95,9 +95,9 @@ class Degradation:
         }
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value[0] <= value[1] <= high:
-                raise InputError(f"Degradation.{name} is {value}; it must be (low, high) within {low:g} to {high:g}.")
+                raise InputError(f"{name} is {value}; it must be (low, high) within {low:g} to {high:g}.")
         if self.quality is not None and any(bound != int(bound) for bound in self.quality):
-            raise InputError(f"Degradation.quality is {self.quality}; JPEG knows whole numbers only.")
+            raise InputError(f"quality is {self.quality}; JPEG knows whole numbers only.")
 
     def draw(self, seed: int | tuple[int, ...]) -> DegradationParameters:
         """Draw one set of parameters; the same seed gives the same set in every process.

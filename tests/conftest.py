@@ -97,7 +97,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("custom_nodes") / "ComfyUI-PFR.v1 copy"
     folder.mkdir()
     shutil.copy(ROOT / "__init__.py", folder)
-    for name in ("nodes", "pfr_core"):
+    for name in ("nodes", "pfr_core", "locales"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     models = folder.parent / "models"
     (models / "facerestore_models").mkdir(parents=True)

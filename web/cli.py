@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pfr_core.errors import InputError, PFRError
 from pfr_core.models.disk import on_disk
@@ -22,6 +23,9 @@ from pfr_core.support.arguments import add_options, chosen, file_path, program
 
 from .limits import Limits
 from .memory import share_pools
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -97,6 +101,24 @@ def _available(sources: Sequence[str], downloads: bool) -> list[str]:
     return here
 
 
+def _check_models(engine: Engine) -> None:
+    """Tell which models cannot be used, before a visitor finds out.
+
+    Raises:
+        PFRError: none can.
+    """
+    wrong = []
+    for model in engine.models:
+        try:
+            engine.facts(model)
+        except PFRError as error:
+            wrong.append(error)
+    if len(wrong) == len(engine.models):
+        raise wrong[0]
+    for each in wrong:
+        print(f"A model cannot be used: {each}", file=sys.stderr)
+
+
 def _serve(
     arguments: argparse.Namespace, sources: list[str], limits: Limits, auth: list[tuple[str, str]] | None, folder: Path
 ) -> int:
@@ -120,6 +142,7 @@ def _serve(
         # What a request says of the address that it came from is a proxy's word, to be believed only where there is one.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     engine = Engine(named(sources), downloads=arguments.downloads, **chosen(arguments, Setup))
+    _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
     shown = examples(folder / "own")
     page = build_page(Context(engine, sessions, limits), shown)

@@ -215,7 +215,7 @@ class Door:
         now = time.monotonic()
         pause = wrong.pause(now)
         if pause > 0:
-            text = f"Too many wrong logins; try again in {math.ceil(pause)} seconds."
+            text = f"Too many wrong logins; try again in {math.ceil(pause)} s."
             await _refused(request, 429, text, {"Retry-After": str(math.ceil(pause))})(request.scope, receive, send)
             return
         # Counted before it is answered, or many at once would all pass.

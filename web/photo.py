@@ -166,20 +166,22 @@ class PhotoTab:
         long: dict[str, Any] = {"show_progress_on": [self.stage], **GPU_QUEUE, **PRIVATE}
 
         def ended(job: Any) -> None:
-            for after in (job.then, job.failure):  # Gradio's page leaves out what follows with `then` if the job failed
-                after(self.disarm, None, buttons, **quick)
+            job.then(self.disarm, None, buttons, **quick)
+            job.failure(self.give_up, None, [self.told, *buttons], **quick)  # Gradio leaves out `then` if the job failed
 
         def restoring(after: Any) -> Any:
             return after(self.restore, [self.model.menu], [*shown, *pairs], inputs_kwargs=network, **long)
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
-        dropped, again = self.stage.upload(self.take, None, buttons, **quick), gr.on(changed, self.arm, None, buttons, **quick)
+        # "multiple": Gradio drops an event while one of its kind is on its way, and of two photos the second is the wanted one.
+        dropped = self.stage.upload(self.take, None, buttons, trigger_mode="multiple", **quick)
+        again = gr.on(changed, self.arm, None, buttons, **quick)
         restored = []
         for armed in (dropped, again):
-            opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, **long)
+            opened = armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
             restored.append(restoring(opened.success))
             ended(restored[-1])
-            opened.failure(self.disarm, None, buttons, **quick)
+            opened.failure(self.give_up, None, [self.told, *buttons], **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
         ended(restoring(gr.on(asked, self.arm, None, buttons, **quick).success))
         settings: dict[str, Any] = {
@@ -222,6 +224,13 @@ class PhotoTab:
             done = session.photo is not None and session.photo.work is not None
             return [gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
 
+    def give_up(self, request: gr.Request) -> list[Any]:
+        """Show what can be done after a job that failed or was stopped; a message has said why."""
+        with self.context.visit(request) as session:
+            state: OpenPhoto | None = session.photo
+            told = say(request, "not_restored") if state is not None and not state.restored else gr.skip()
+        return [told, *self.disarm(request)]
+
     def ask_to_stop(self, request: gr.Request) -> Any:
         """End the job of this page."""
         with self.context.visit(request) as session:
@@ -236,7 +245,12 @@ class PhotoTab:
             if path is None:
                 return [gr.skip()] * 4
             same = before is not None and before.path == path
-            photo = self._read(before) if before is not None and same else self.context.read(path)
+            try:
+                photo = self._read(before) if before is not None and same else self.context.read(path)
+            except PFRError:
+                if session.wanted == path:  # what is on the page is what later clicks mean
+                    session.wanted = None if before is None else before.path
+                raise
             found = self.context.engine.find(photo.pixels, options, job.should_stop)
             if before is not None:
                 before.close()

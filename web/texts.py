@@ -4,7 +4,7 @@ They are in the folder of the nodes' words: ``locales/LANGUAGE/page.json`` and, 
 What stands on the page is translated in the browser, by Gradio, which has words of its own in the same languages; what is said of
 a visitor's work is put together here, in the language that his browser asks for. Errors and notices are made in
 English, by a core that knows no visitor: ``locales/LANGUAGE/messages.json`` has their translations by the English sentence, with
-blanks for what differs.
+blanks for what differs; that of English has those which name an option as programs do.
 """
 
 from __future__ import annotations
@@ -78,9 +78,11 @@ def translated(headers: Mapping[str, str] | None, message: str) -> str:
     One that has no translation comes in English, and it is said that it does.
     """
     language = language_of(headers)
-    if language == "en" or not message:
+    if not message:
         return message
     found = _translated(message, language)
+    if language == "en":
+        return found or message
     return found if found is not None else words(language)["in_english"].format(text=message)
 
 

@@ -12,15 +12,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..faces.detect import Detector
+from ..models.identity import MOBILEFACENET, IdentityNetwork, identity_here
 from ..options import ClipOptions, RestoreOptions, Setup
 from ..photo.write import write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
+from ..support.files import write_text
 from ..video import check_av
 from ..video.measure import flicker
+from ..video.plot import plot
 from ..video.restore import Progress, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.unfinished import Unfinished
@@ -72,12 +75,32 @@ def show_faces(arguments: argparse.Namespace) -> int:
 
 
 def show_flicker(arguments: argparse.Namespace) -> int:
-    """Print how much the faces of clips flicker, as JSON; returns the exit status."""
+    """Print how much the faces of clips flicker, as JSON, and draw it frame by frame; returns the exit status.
+
+    Raises:
+        InputError: the drawing has another ending than .svg.
+        ImageError: a clip cannot be read, or the drawing not be written.
+    """
     check_av()
-    setup = Setup(**chosen(arguments, Setup))
-    detector = Detector(setup.detector, resolve_device(setup.device))
-    measured = flicker(arguments.source, arguments.clips, detector)
-    print(json.dumps({str(clip): figures.to_dict() for clip, figures in measured.items()}, indent=2))
+    if arguments.plot is not None and arguments.plot.suffix.lower() != ".svg":
+        raise InputError(f"{arguments.plot}: the plot is an SVG drawing; give it the ending .svg.")
+    setup, network = Setup(**chosen(arguments, Setup)), identity_here()
+    device = resolve_device(setup.device)
+    if network is None:
+        log.warning(
+            "identity is left out: %s is in no folder of PFR_WEIGHTS_DIR, and arcface not on this machine.", MOBILEFACENET
+        )
+    recognise = None if network is None else IdentityNetwork(network).to(device)
+    with tqdm(unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        measured = flicker(arguments.source, arguments.clips, Detector(setup.detector, device), recognise, report)
+    if arguments.plot is not None:
+        write_text(arguments.plot, plot({str(clip): each for clip, each in measured.items()}), ImageError)
+    print(json.dumps({str(clip): {**each.to_dict(), "identity_by": network} for clip, each in measured.items()}, indent=2))
     return 0
 
 

@@ -17,6 +17,7 @@ from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
 from ..photo.write import write_photo
 from ..support.arguments import flag
+from ..support.notice import Notice
 from .common import for_each, tell
 from .inputs import list_inputs, plan_outputs
 from .parser import OFF
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
         tell(photo.notices)
+        if photo.pixels.dtype == np.uint16:
+            tell([Notice("sixteen_bits", f"{source}: its 16 bits a channel are reduced to 8; the degradation ends in a JPEG.")])
         rgb = to_uint8(photo.pixels[..., :3])
         if arguments.bicubic:
             degraded, drawn = bicubic_downsample(rgb), {"bicubic": 4}

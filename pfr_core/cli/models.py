@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -147,11 +148,15 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def show_info(arguments: argparse.Namespace) -> int:
-    """Print a checkpoint's metadata as JSON."""
+    """Print a checkpoint's metadata as JSON; of a published model that is not on this machine what is known of it."""
     if arguments.file in DESCRIBED:
         print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
         return 0
-    fetch_model(arguments.file)
+    weights = REGISTRY.get(arguments.file)
+    if weights is not None and weights.size and weights.urls and on_disk(weights.name) is None:  # to tell of it costs no download
+        known = {"file": None, "size": weights.size, "options": weights.options, "bytes": weights.bytes}
+        print(json.dumps(known | {"licence": weights.licence} | _origin(weights), indent=2))
+        return 0
     path = model_file(arguments.file)
     net = read_face_model(path)
     tensors = net.state_dict().values()
@@ -168,6 +173,10 @@ def show_info(arguments: argparse.Namespace) -> int:
         checkpoint = read_checkpoint(path)
         content |= {"layout": checkpoint.source, "config": net.config.to_dict(), "provenance": checkpoint.provenance}
     elif (weights := published(path.name)) is not None:
-        content |= {"source": weights.source, "sha256": weights.sha256, "addresses": weights.urls}
+        content |= _origin(weights)
     print(json.dumps(content, indent=2))
     return 0
+
+
+def _origin(weights: Weights) -> dict[str, Any]:
+    return {"source": weights.source, "sha256": weights.sha256, "addresses": weights.urls}

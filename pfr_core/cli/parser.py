@@ -218,12 +218,13 @@ def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "flicker",
         help="measure how much the faces of clips flicker",
         description="Measure how much the faces flicker in results of one clip, and in the clip itself: the warping error inside "
-        "the faces, the trembling of their points, and their sharpness. Printed as JSON.",
+        "the faces, the trembling of their points, how alike a face stays, and their sharpness. Printed as JSON.",
     )
     parser.add_argument(
         "source", type=file_path, metavar="CLIP", help="the clip before restoration, whose motion is taken for true"
     )
     parser.add_argument("clips", nargs="*", type=file_path, metavar="RESULT", help="results to compare with it and each other")
+    parser.add_argument("--plot", type=file_path, metavar="FILE.svg", help="also draw the figures frame by frame there")
     _add_setup(parser, only=("detector", "device"))
     parser.set_defaults(work="clips.show_flicker")
 

@@ -170,7 +170,8 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
-        raise CheckpointError(f"{name}: no such model file, and no known name either. Known names: {known}.")
+        folder = "a folder; " if str(name) and os.path.isdir(path) else ""
+        raise CheckpointError(f"{name}: {folder}no such model file, and no known name either. Known names: {known}.")
     weights = published(path.name)
     if weights is not None:
         if not weights.size:

@@ -86,7 +86,8 @@ def load_pickled(path: Path, advice: str) -> object:
             f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. {advice}"
         ) from error
     except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
-        reason = str(error).partition(". ")[0] or type(error).__name__  # what follows is advice for other programs
+        told = str(error).partition(". ")[0]  # what follows is advice for other programs
+        reason = told if " " in told else type(error).__name__
         raise CheckpointError(f"{path}: damaged or no file of tensors ({reason}). {advice}") from error
 
 

@@ -61,7 +61,8 @@ def restore_crops(
             with torch.inference_mode():
                 y = net.restore(batch, **(options or {}))
                 if not y.isfinite().all():
-                    raise CheckpointError(f"The model gives NaN or infinity in {dtype}. Use dtype fp32, or another model file.")
+                    remedy = "another model file" if dtype == torch.float32 else "dtype fp32, or another model file"
+                    raise CheckpointError(f"The model gives NaN or infinity in {dtype}. Use {remedy}.")
                 restored[done : done + len(batch)] = rearrange(y.clamp(0, 1), "n c h w -> n h w c").cpu().numpy()
         except Exception as error:
             if not is_out_of_memory(error) or len(batch) == 1:

@@ -94,7 +94,7 @@ def _refuse_cut(body: bytes, scan: int, shown: np.ndarray, noises: Sequence[byte
             lost |= (_pixels(body + before + noise) != shown).reshape(*lost.shape, -1).any(axis=2)
     if lost[:-LOST_ROWS].any() or lost.mean() > LOST_SHARE:
         missing = 1 - float(lost.any(axis=1).argmax()) / len(lost)
-        raise ValueError(f"cut short: of the lower {missing:.0%} of the picture data is missing")
+        raise ValueError(f"cut short: data of the lower {missing:.0%} of the picture is missing")
 
 
 def _pixels(body: bytes) -> np.ndarray:

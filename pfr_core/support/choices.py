@@ -41,5 +41,8 @@ ColorMatch = Literal["none", "adain", "wavelet"]
 ClipCodec = Literal["auto", "h264", "h265", "ffv1"]
 """How the pictures of a clip are encoded. ``auto`` is H.264, or H.265 where there are more than 8 bits; ffv1 loses nothing."""
 
+IdentityName = Literal["arcface", "mobilefacenet"]
+"""Networks that recognise faces."""
+
 Blur = Literal["isotropic", "anisotropic", "motion"]
 """Kinds of kernel k in Eq. 17."""

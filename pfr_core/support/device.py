@@ -58,7 +58,7 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
     if name not in get_args(DTypeName):
         raise InputError(f"Unknown dtype {name!r}; choose from {', '.join(get_args(DTypeName))}.")
     if name == "fp16" and device.type == "cpu":
-        raise InputError("dtype fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
+        raise InputError("precision (dtype) fp16 on a CPU takes minutes a face; use bf16 or fp32 there.")
     check_borne(name, borne)
     return DTYPES[name]
 
@@ -70,7 +70,7 @@ def check_borne(name: DTypeName, borne: Collection[DTypeName]) -> None:
         InputError: ``name`` is neither ``auto`` nor one of ``borne``.
     """
     if name != "auto" and name not in borne:
-        raise InputError(f"dtype {name}: this network does not bear it; use {' or '.join(borne)}.")
+        raise InputError(f"precision (dtype) {name}: this network does not bear it; use {' or '.join(borne)}.")
 
 
 @lru_cache(maxsize=1)

@@ -746,6 +746,17 @@ def test_info_of_the_detector(capsys: pytest.CaptureFixture[str]) -> None:
     assert "licence" in json.loads(capsys.readouterr().out)
 
 
+def test_info_of_a_published_model_downloads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("PFR_OFFLINE", "1")
+    assert pfr("info", "gfpgan-1.4") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["file"] is None and said["size"] == 512 and said["addresses"] and "NVIDIA" in said["licence"]
+
+
 @pytest.fixture
 def gpen(shared_dir: Path) -> tuple[Path, Path]:
     """Return a GPEN generator and its discriminator, random weights."""

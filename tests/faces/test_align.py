@@ -19,8 +19,8 @@ from pfr_core.faces.align import TEMPLATE, align, alignment_matrix, resemblance,
 from pfr_core.faces.color import is_gray, match_color, to_gray
 from pfr_core.faces.geometry import Matrix, invert, region, rescale, rescaling, scale_of, scaled, similarity, warp
 from pfr_core.faces.mask import FaceParser, make_mask
+from pfr_core.models import identity
 from pfr_core.photo.arrays import from_float, to_float, to_uint8
-from trainer.judge import features
 
 Array = npt.NDArray[Any]
 
@@ -102,10 +102,10 @@ def test_rescaling_is_one_equation(x: float, first: float, second: float) -> Non
 
 
 def test_the_batch_on_a_device_is_aligned_by_the_same_similarity() -> None:
-    """The trainer's networks look at faces through the same equation as the pipeline."""
+    """Networks that recognise faces look at them through the same equation as the pipeline."""
     rng = np.random.default_rng(2)
     source, target = rng.normal(size=(2, 4, 5, 2)) * 30 + 50
-    matrices, offsets = features.similarity(torch.from_numpy(source), torch.from_numpy(target))
+    matrices, offsets = identity.similarity(torch.from_numpy(source), torch.from_numpy(target))
     for number in range(4):
         expected = similarity(source[number], target[number])
         assert matrices[number].numpy() == pytest.approx(expected[:, :2])

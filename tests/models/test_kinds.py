@@ -443,7 +443,7 @@ def test_an_option_that_the_model_lacks() -> None:
 
 @pytest.mark.slow
 def test_a_precision_that_the_network_does_not_bear(files: Files) -> None:
-    with pytest.raises(InputError, match="dtype bf16: this network does not bear it; use fp32"):
+    with pytest.raises(InputError, match="bf16: this network does not bear it; use fp32"):
         FaceRestorer(files["restoreformer"], device="cpu", dtype="bf16")
     assert FaceRestorer(files["restoreformer"], device="cpu", dtype="auto").net.place[1] == torch.float32
 

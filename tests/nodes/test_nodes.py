@@ -118,7 +118,7 @@ def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:
 def test_a_broken_model_is_named(run: Any) -> None:
     with pytest.raises(Exception, match=r"broken\.safetensors"):
         run("LoadModel", model="broken.safetensors")
-    with pytest.raises(Exception, match="dtype bf16: this network does not bear it"):  # before it is downloaded
+    with pytest.raises(Exception, match="bf16: this network does not bear it"):  # before it is downloaded
         run("LoadModel", model="codeformer", dtype="bf16")
     with pytest.raises(Exception, match="fp16 on a CPU"):
         run("LoadModel", device="cpu", dtype="fp16")
@@ -287,7 +287,7 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
 
     found = run.show("DetectFaces", image=frames)
     faces, preview, _, count, *_ = found["result"]
-    assert count == 1 and bool(preview.isfinite().all()) and len(found["ui"]["text"]) == 1
+    assert count == 1 and bool(preview.isfinite().all()) and ["No face" in text for text in found["ui"]["text"]] == [True, False]
     (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
     (restored,) = run("RestoreCrops", model=model, crops=crops)
     pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
@@ -372,16 +372,28 @@ def pair(photo: torch.Tensor) -> torch.Tensor:
         ({"select": "largest", "indices": "a, b"}, 1, "face numbers were ignored: which faces is largest"),
         ({"select": "center", "count": 1}, 1, "At most was ignored"),
         ({"select": "index", "indices": "1, 7"}, 1, "there is no face"),
-        ({"select": "index", "indices": ""}, 0, None),
+        ({"select": "index", "indices": ""}, 0, "No face is chosen"),
+        ({"min_face_size": 5000}, 0, "No face was found"),
     ],
 )
 def test_a_widget_without_effect_is_said_and_stops_no_queue(
-    run: Any, pair: torch.Tensor, values: dict[str, Any], count: int, words: str | None
+    run: Any, pair: torch.Tensor, values: dict[str, Any], count: int, words: str
 ) -> None:
     shown = run.show("DetectFaces", image=pair, **values)
-    assert shown["result"][3] == count and len(shown["ui"]["pfr_picker"][0]["boxes"]) == 2
-    texts = shown["ui"]["text"]
-    assert texts == [] if words is None else words in texts[0]
+    assert shown["result"][3] == count and words in shown["ui"]["text"][0]
+    assert [len(each["boxes"]) for each in shown["ui"]["pfr_picker"]] == ([] if "min_face_size" in values else [2])
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_what_finds_faces_is_without_effect_where_they_are_connected(run: Any, pair: torch.Tensor) -> None:
+    """Were they looked for, the sizes would be refused."""
+    model, _ = run("LoadModel", model="small.safetensors")
+    faces = run("DetectFaces", image=pair, select="index", indices="1")[0]
+    values = {"detector": "builtin", "min_face_size": 500, "max_face_size": 9, "select": "largest", "indices": "a"}
+    shown = run.show("RestoreFaces", model=model, image=pair, faces=faces, only_bad_faces=False, **values)
+    assert shown["result"][5] == 1
+    told = "Ignored, for faces are connected: detector, smallest face, largest face, which faces, face numbers, only bad faces."
+    assert shown["ui"]["text"][0] == told
 
 
 @pytest.mark.usefixtures("detector_weights")

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig
 from pfr_core.faces.align import TEMPLATE, template
+from pfr_core.models.identity import ARCFACE_TEMPLATE, arcface_crop
 from trainer import losses
 from trainer.data.augment import augment, steer
 from trainer.data.components import component_boxes, cut, flip_boxes, patch_size, places, squares
-from trainer.judge.features import ARCFACE_TEMPLATE, arcface_crop
 from trainer.run.config import RestoreConfig
 from trainer.run.optim import adam, generator_groups, rate_factor, set_rates
 from trainer.run.randomness import SampleRandom, counters_of

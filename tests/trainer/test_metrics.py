@@ -19,10 +19,11 @@ from torchvision.models import vgg19
 from pfr_core import PFR, Degradation, PFRConfig, save_model
 from pfr_core.errors import InputError, WeightsError
 from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.identity import IdentityNetwork
 from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
 from trainer.data.dataset import RGB8, list_faces, read_face, to_signed
-from trainer.judge.features import IdentityNetwork, PerceptualNetwork
+from trainer.judge.features import PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
 from trainer.judge.options import USUAL
 from trainer.judge.sources import DegradedFaces, truths_of

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -23,7 +24,8 @@ from pfr_core.video.track import find_tracks
 
 av = pytest.importorskip("av")
 
-from pfr_core.video.measure import flicker  # noqa: E402
+from pfr_core.video.measure import Flicker, Sight, flicker  # noqa: E402
+from pfr_core.video.plot import plot  # noqa: E402
 from pfr_core.video.read import Clip  # noqa: E402
 from pfr_core.video.restore import restore_clip  # noqa: E402
 from pfr_core.video.tracked import TrackRestorer  # noqa: E402
@@ -276,7 +278,8 @@ def write_clip(path: Path, film: Sequence[Picture]) -> Path:
     """Write an almost lossless clip, its frames at uneven times."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25, options={"crf": "4"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.height, stream.width = film[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 50)
         for number, picture in enumerate(film):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
@@ -384,11 +387,54 @@ def test_flicker_is_nothing_for_a_still_and_grows_with_noise(tmp_path: Path) -> 
     noisy = [np.clip(frame + rng.normal(0, 12, frame.shape), 0, 255).astype(np.uint8) for frame in still]
     paths = [write_clip(tmp_path / f"{name}.mp4", film) for name, film in {"still": still, "noisy": noisy}.items()]
     camera.frame = 0
-    figures = flicker(paths[0], paths[1:], camera)  # type: ignore[arg-type]
-    assert figures[paths[0]].warping_error < 1 and figures[paths[0]].jitter < 1e-6 and figures[paths[0]].faces == 5
-    assert figures[paths[1]].warping_error == pytest.approx(12 * 2**0.5 * blurring(), rel=0.35)
+    measured = flicker(paths[0], paths[1:], camera, Brightness())  # type: ignore[arg-type]
+    one, other = (measured[path].to_dict() for path in paths)
+    assert one["warping_error"] < 1 and one["jitter"] < 1e-6 and one["identity"] > 0.9999 and one["faces"] == 5  # type: ignore[operator]
+    assert other["warping_error"] == pytest.approx(12 * 2**0.5 * blurring(), rel=0.35)
+    assert other["identity"] < one["identity"]  # type: ignore[operator]
+    for each in measured.values():
+        frames = each.frames()
+        assert list(frames) == [1, 2, 3, 4, 5], "the first frame has none before it"
+        squares = [figures.warping_error**2 for figures in frames.values()]  # type: ignore[operator]
+        assert each.to_dict()["warping_error"] == pytest.approx(np.mean(squares) ** 0.5)
+    assert flicker(paths[0], [], camera)[paths[0]].to_dict()["identity"] is None  # type: ignore[arg-type]
     with pytest.raises(InputError, match="2 frames"):
         flicker(paths[0], [write_clip(tmp_path / "short.mp4", still[:2])], camera)  # type: ignore[arg-type]
+    narrow = write_clip(tmp_path / "narrow.mp4", [frame[:, :120] for frame in still])
+    with pytest.raises(InputError, match="other proportions"):
+        flicker(paths[0], [narrow], camera)  # type: ignore[arg-type]
+
+
+def test_a_plot_has_a_line_for_each_clip_that_breaks_where_there_is_no_face() -> None:
+    def sights(frames: Sequence[int], identity: float | None) -> Flicker:
+        return Flicker([Sight(frame, 4.0 * frame, 0.01, identity, 100.0 + frame) for frame in frames])
+
+    drawing = plot({"a <before>.mp4": sights([3, 4, 5, 8, 9], None), "b.mp4": sights([3, 4, 5, 8, 9], None)})
+    root = ElementTree.fromstring(drawing)
+    lines = [each for each in root.iter() if each.tag.endswith("polyline")]
+    said = [each.text or "" for each in root.iter() if each.tag.endswith("text")]
+    assert len(lines) == 3 * 2 * 2, "three figures, two clips, two runs each; identity was not measured"
+    assert "a <before>.mp4" in said and not any("identity" in each for each in said) and {"frame 3", "frame 9"} <= {*said}
+    first = [tuple(map(float, place.split(","))) for place in lines[0].attrib["points"].split()]
+    assert len(first) == 3 and first[0][1] > first[1][1] > first[2][1], "a larger error is drawn higher"
+    assert "identity" in plot({"a.mp4": sights([1], 0.9)}), "one frame is a dot"
+
+
+def test_a_plot_that_is_no_svg_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["flicker", str(tmp_path / "none.mp4"), "--plot", "plot.png", "--detector", "builtin", "--device", "cpu"]) != 0
+    assert "give it the ending .svg" in capsys.readouterr().err
+
+
+class Brightness(torch.nn.Module):
+    """A network that knows faces by the brightness of each place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        assert x.shape == (2, 3, 256, 256) and points.shape == (2, 5, 2) and points.min() > 0 and points.max() < 256
+        return torch.nn.functional.normalize(self.scale * x.mean(dim=1).flatten(1), dim=1)
 
 
 def blurring() -> float:

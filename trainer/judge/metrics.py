@@ -1,9 +1,10 @@
 """How good images are, by several measures. One object judges for validation and for ``evaluate``.
 
 PSNR and SSIM: scikit-image on 8-bit RGB (SSIM with its defaults: 7 px uniform window, channels averaged). Sharpness as a share
-of the truth's. Perceptual distance, identity similarity and KID by the networks of :mod:`trainer.judge.features`; NIQE of its
-own. LPIPS, DISTS and FID by :mod:`trainer.judge.libraries`. LMD: mean distance of five points that our own detector finds in
-result and truth. A network whose features a loss uses flatters the model that was trained on it: see :func:`optimised_for`.
+of the truth's. Perceptual distance and KID by the networks of :mod:`trainer.judge.features`, identity similarity by those of
+:mod:`pfr_core.models.identity`; NIQE of its own. LPIPS, DISTS and FID by :mod:`trainer.judge.libraries`. LMD: mean distance of
+five points that our own detector finds in result and truth. A network whose features a loss uses flatters the model that was
+trained on it: see :func:`optimised_for`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from torch import Tensor
 
 from pfr_core.errors import WeightsError
 from pfr_core.models.disk import sha256_of, supplied
+from pfr_core.models.identity import IdentityNetwork
+from pfr_core.support.choices import IdentityName
 
 from ..data.dataset import RGB8, to_signed
 from ..losses import unit_distance
-from ..run.config import IdentityName, PerceptualName
-from .features import DetectorFeatures, IdentityNetwork, PerceptualNetwork
+from ..run.config import PerceptualName
+from .features import DetectorFeatures, PerceptualNetwork
 from .landmarks import Landmarks, Points
 from .libraries import Dists, Inception, Lpips, fid
 from .niqe import FILE, SMALLEST, niqe, read_pristine

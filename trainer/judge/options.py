@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from pfr_core.errors import InputError
+from pfr_core.support.choices import IdentityName
 from pfr_core.support.schema import check_fields, option
 
 from ..data.options import FULL_SIZE
-from ..run.config import IdentityName, Metric, PerceptualName
+from ..run.config import Metric, PerceptualName
 
 Measure = Literal[Metric, "lpips", "dists", "lmd", "fid", "kid_inception"]
 """What training validates by, and what only ``evaluate`` measures."""

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pfr_core.errors import InputError
 from pfr_core.network.config import PRESETS, PFRConfig, Preset
+from pfr_core.support.choices import IdentityName
 from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
 
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
-IdentityName = Literal["arcface", "mobilefacenet"]
 Metric = Literal["psnr", "ssim", "sharpness", "perceptual", "identity", "kid", "niqe"]
 Config = TypeVar("Config", bound="RunConfig")
 

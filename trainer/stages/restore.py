@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_model
+from pfr_core.models.identity import IdentityNetwork
 from pfr_core.network.discriminator import LocalDiscriminator
 from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
@@ -22,7 +23,7 @@ from pfr_core.support.device import memory_format
 from .. import losses
 from ..data.components import COMPONENTS, cut, places, squares
 from ..data.dataset import FaceBatch, to_signed
-from ..judge.features import IdentityNetwork, PerceptualNetwork
+from ..judge.features import PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import origin, pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable

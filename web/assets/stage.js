@@ -6,6 +6,7 @@ const ROUND = 1; // decimals of a percentage
 const EDGE = 0.06; // share of the picture's height that a number above a face needs
 let split = 50;
 let shownId = null;
+let chosen = 0; // photos so far: of several that are still being sent, the last one chosen counts
 
 function make(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -23,12 +24,13 @@ function address(file) {
 
 async function take(file) {
     if (!file) return;
+    const number = ++chosen;
     root.classList.add("busy");
     try {
         const { path } = await upload(file);
-        trigger("upload", { path });
+        if (number === chosen) trigger("upload", { path });
     } finally {
-        root.classList.remove("busy");
+        if (number === chosen) root.classList.remove("busy");
     }
 }
 
@@ -60,7 +62,10 @@ function empty() {
             event.target.removeEventListener("error", plain);
             event.target.src = address(file);
         };
-        return make("button", { type: "button", class: "example", onclick: () => trigger("upload", { path: file }) },
+        return make("button", { type: "button", class: "example", onclick: () => {
+            chosen += 1;
+            trigger("upload", { path: file });
+        } },
             make("img", { src: address(result), alt: "", onerror: plain }), make("span", {}, words[label]));
     });
     content.replaceChildren(make("div", { class: "drop" },
