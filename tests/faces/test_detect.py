@@ -25,7 +25,7 @@ from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.faces.retinaface_network import ResNet
 from pfr_core.faces.retinaface_network import RetinaFace as Network
 from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
-from pfr_core.find import find_candidates
+from pfr_core.find import Found, advised, find_candidates
 from pfr_core.models.download import obtain
 from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import DetectorName
@@ -297,6 +297,14 @@ def test_auto_takes_the_published_network_only_if_it_is_there(
         detector = Detector("auto")
         assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
         assert detector._network is not None and detector._network.largest_face == expected
+        # What a better one takes is said once, and only if there is a better one and nothing was found.
+        face = Face((0, 0, 9, 9), 0.9, ((1, 1), (8, 1), (4, 4), (2, 8), (7, 8)))
+        assert not advised(Found([face], [0]), [face], detector).notices
+        for time in range(2):
+            kinds = [notice.kind for notice in advised(Found([], []), [], detector).notices]
+            assert kinds == ([] if folder or time else ["better_detector"])
+            detector.release()
+            detector.detect(np.zeros((70, 70, 3), np.uint8))
 
 
 def test_unknown_detector() -> None:
