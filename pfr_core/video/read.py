@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -14,6 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
 from ..errors import ImageError, InputError
@@ -33,7 +34,11 @@ EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_
 DEINTERLACE = "mode=send_frame:parity=auto:deint=interlaced"
 """Of FFmpeg's bwdif: one picture for one, those that are not interlaced as they are."""
 SHORT = 2.0
-"""Seconds that a clip's pictures may end before the clip does."""
+"""Seconds that a clip's pictures may end before the clip does, whose sound may go on."""
+OWN_SHORT = 0.5
+"""Seconds that pictures may end before their track does."""
+LONGEST_STEP = 3600
+"""Seconds between two ticks of a clip's clock from which on it is taken for broken."""
 LARGEST = 35_651_584
 """Pixels of the largest frame of H.264 and H.265, at level 6.2."""
 
@@ -64,7 +69,7 @@ class Shot:
     @cached_property
     def turn(self) -> npt.NDArray[np.int64]:
         """Display matrix [2,2] of -1, 0 and 1: (x, y) times it is where a stored pixel is seen."""
-        data = self.raw.side_data.get("DISPLAYMATRIX")
+        data = side_data(self.raw).get("DISPLAYMATRIX")
         matrix = np.eye(2) if data is None else np.frombuffer(bytes(data), "<i4").reshape(3, 3)[:2, :2] / 65536
         turn = np.rint(matrix).astype(np.int64)
         # Anything but quarter turns and mirrors is shown as it is stored.
@@ -128,6 +133,8 @@ class Clip:
         Raises:
             ImageError: it cannot be read, or holds no video.
         """
+        if self.path.exists() and not (self.path.is_file() or is_sequence(self.path)):
+            raise ImageError(f"{self.path}: not a file; name a video file.")
         options, kind = INPUT_OPTIONS, None
         if is_sequence(self.path):
             options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self._first_number())}, "image2"
@@ -137,8 +144,10 @@ class Clip:
             raise self._damaged(error) from error
         video = video_of(source)
         if video is None:
+            heard = bool(source.streams.audio)
             source.close()
-            raise ImageError(f"{self.path}: there is sound in this file, but no video.")
+            what = "there is sound in this file, but no video" if heard else "there is no video in this file"
+            raise ImageError(f"{self.path}: {what}.")
         if video.codec_context is None:
             source.close()
             raise ImageError(f"{self.path}: no decoder for its pictures is here; export it as MP4 with H.264.")
@@ -146,6 +155,10 @@ class Clip:
             size = f"{video.width} x {video.height}"
             source.close()
             raise ImageError(f"{self.path}: frames of {size} px; video holds at most {LARGEST:,} px. Export it smaller.")
+        if not video.time_base or not 0 < video.time_base < LONGEST_STEP:
+            clock = "none" if video.time_base is None else f"steps of {float(video.time_base):g} s"
+            source.close()
+            raise ImageError(f"{self.path}: its clock is broken ({clock}); export it again, with a usual frame rate.")
         video.thread_type = "AUTO"
         return source
 
@@ -183,12 +196,14 @@ class Clip:
                 if last is not None and pts <= last:  # a broken clock
                     pts = last + 1
                 last = pts
+                end = last * base + (raw.duration or 0) * raw.time_base
                 yield Shot(raw, pts, base)
             if last is None:
                 raise ImageError(self._nothing(source))
-            length = (source.duration or 0) / av.time_base
-            if self.whole and length - last * base > SHORT and not self.notices:
-                text = f"{self.path}: its pictures end at {float(last * base):.1f} s of {length:.1f} s; it may be cut off"
+            length, own = (source.duration or 0) / av.time_base, _own_length(video)
+            short = length - last * base > SHORT if own is None else own - end > OWN_SHORT
+            if self.whole and short and not self.notices:
+                text = f"{self.path}: its pictures end at {float(end):.1f} s of {own or length:.1f} s; it may be cut off"
                 self.notices.append(Notice("lost_frames", text))
 
     def frames(self) -> Iterator[Frame]:
@@ -325,6 +340,20 @@ def video_of(source: Any) -> Any:
     """Return the stream of the pictures: the first that is no picture of a cover; None if there is none."""
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in source.streams.video if not stream.disposition & cover), None)
+
+
+def _own_length(video: Any) -> float | None:
+    """Return how long the track of the pictures is in seconds, where MKV says so."""
+    told = video.metadata.get("DURATION", "")
+    return seconds(told) if re.fullmatch(r"\d+:\d+:\d+\.\d+", told) else None
+
+
+def side_data(raw: Any) -> Mapping[str, Any]:
+    """Return what comes along with a picture, by its name.
+
+    The picture's own ``side_data`` is a circle of references: hundreds of pictures wait for the garbage collector.
+    """
+    return SideDataContainer(raw)  # type: ignore[call-arg]  # PyAV's stub leaves it out
 
 
 def seconds(text: str) -> float:

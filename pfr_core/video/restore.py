@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from ..restorer import FaceRestorer
 from ..support.files import overwritten, replacing, unwritable
 from ..support.notice import Notice, Tally
 from ..work import ShouldStop
-from . import RESULT_SUFFIXES, is_sequence
+from . import RESULT_SUFFIXES, SEQUENCE, is_sequence
 from .mux import assemble
 from .read import Clip, seconds, video_of
 from .steady import Steady
@@ -33,6 +34,8 @@ from .write import PICTURES, Piece, codec_for
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
 
+OF_THE_DISK = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, getattr(errno, "EDQUOT", None)}
+"""Errors after which another try may succeed; all others lie in the clip."""
 PIECE = 125
 """Frames of a clip that are encoded together: what an interrupted run loses at most."""
 
@@ -95,7 +98,7 @@ def restore_clip(
     """
     options, clip = options or restorer.options, clip or ClipOptions()
     footage, target = footage_of(source, clip), Path(target)
-    if target.exists() and footage.path.exists() and target.samefile(footage.path):
+    if _same(footage.path, target):
         raise InputError(overwritten(footage.path))
     suffix = target.suffix.lower()
     if suffix not in RESULT_SUFFIXES and not (suffix in PICTURES and is_sequence(target)):
@@ -125,6 +128,10 @@ def restore_clip(
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
     except BaseException as error:
+        if isinstance(error, av.FFmpegError) and error.errno not in OF_THE_DISK:
+            unfinished.remove()
+            what = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
+            raise ImageError(f"{what}; export the clip again, with a usual frame rate.") from error
         if isinstance(error, Cancelled) or not unfinished.pieces():
             unfinished.remove()
         if isinstance(error, (av.FFmpegError, OSError)) and not isinstance(error, ImageError):
@@ -159,6 +166,14 @@ def footage_of(source: str | os.PathLike[str], clip: ClipOptions) -> Clip:
     """
     start, end = (None if text is None else seconds(text) for text in (clip.start, clip.end))
     return Clip(Path(source), start or 0.0, end, clip.fps)
+
+
+def _same(source: Path, target: Path) -> bool:
+    """Judge whether writing ``target`` would change ``source``."""
+    if is_sequence(source) and is_sequence(target):  # whatever the digits of the numbers
+        one, other = (SEQUENCE.split(each.name) for each in (source, target))
+        return one == other and source.parent.resolve() == target.parent.resolve()
+    return target.exists() and source.exists() and target.samefile(source)
 
 
 class _Clock:

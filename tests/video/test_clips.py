@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -357,6 +358,26 @@ def test_pictures_are_held_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     assert most <= 4, "frames pile up"
 
 
+def test_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
+    def pictures_held() -> int:
+        return sum(type(each) is av.VideoFrame for each in gc.get_objects())
+
+    clip, most = Clip(make_clip(tmp_path / "a.mp4", 24)), 0
+    gc.collect()
+    gc.disable()
+    try:
+        before = pictures_held()
+        with clip.open() as source:
+            piece = Piece(tmp_path / "b.nut", "h264", None, video_of(source))
+            for shot in clip.shots():
+                piece.write(shot, shot.pixels.copy())
+                most = max(most, pictures_held() - before)
+            piece.close()
+    finally:
+        gc.enable()
+    assert most <= 8, "pictures pile up"
+
+
 # --- Bad input -----------------------------------------------------------------------------------------------------------
 
 
@@ -390,8 +411,68 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         heard.sample_rate = SOUND_RATE
         file.mux(audio.encode(heard))
         file.mux(audio.encode())
-    with pytest.raises(ImageError, match="no video"):
+    with pytest.raises(ImageError, match="sound in this file, but no video"):
         Clip(path).probe()
+
+
+def test_subtitles_alone_are_no_clip_and_no_sound(tmp_path: Path) -> None:
+    path = tmp_path / "said.mkv"
+    with av.open(str(path), "w") as file:
+        text = file.add_stream("subrip")
+        text.codec_context.subtitle_header, text.codec_context.time_base = _STYLE, Fraction(1, 1000)
+        text.codec_context.open()
+        packet = av.Packet(b"hip hip")
+        packet.stream, packet.time_base, packet.pts, packet.dts, packet.duration = text, Fraction(1, 1000), 0, 0, 700
+        file.mux(packet)
+    with pytest.raises(ImageError, match="there is no video in this file"):
+        Clip(path).probe()
+
+
+def test_a_clock_that_ticks_once_in_68_years_is_refused(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.avi", 4, sound=None, codec="mpeg4")
+    data = bytearray(source.read_bytes())
+    place = data.index(b"strh") + 8 + 20  # scale and rate: seconds of a frame
+    data[place : place + 8] = struct.pack("<II", 0xFFFFFFFF, 1)
+    source.write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.avi: its clock is broken .*frame rate"):
+        restore(source, tmp_path / "b.mp4")
+    assert os.listdir(tmp_path) == ["a.avi"]
+
+
+def test_times_that_no_mp4_holds_are_told_and_leave_nothing(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    data = bytearray(source.read_bytes())
+    place = data.index(b"stts") + 4 + 12  # how long each picture is shown: 36 hours
+    data[place : place + 4] = struct.pack(">I", 0x7FFFFFFF)
+    source.write_bytes(data)
+    with pytest.raises(ImageError, match=r"b\.mp4: cannot be written.*clip's times.*export the clip again"):
+        restore(source, tmp_path / "b.mp4", FACE)
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(ImageError, match=r"a\.mp4: not a file"):
+        restore(tmp_path / "a.mp4", tmp_path / "b.mp4")
+
+
+def test_numbered_pictures_are_not_written_over_themselves(tmp_path: Path) -> None:
+    restore(make_clip(tmp_path / "a.mp4", 2, sound=None), tmp_path / "shot%03d.png", FACE)
+    before = (tmp_path / "shot001.png").read_bytes()
+    with pytest.raises(InputError, match="same file"):
+        restore(tmp_path / "shot%03d.png", tmp_path / "shot%d.png", FACE)
+    assert (tmp_path / "shot001.png").read_bytes() == before and len(os.listdir(tmp_path)) == 3
+
+
+def test_the_end_that_an_mkv_lacks_is_told_by_its_own_length(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mkv", 40, sound=None)
+    with av.open(str(source)) as file:
+        last = [packet.pos for packet in file.demux(video=0) if packet.size and packet.pts >= 4000]
+    assert not list(restore(source, tmp_path / "b.mkv").notices)
+    source.write_bytes(source.read_bytes()[: min(last) - 8])
+    assert [notice.kind for notice, _ in restore(source, tmp_path / "c.mp4").notices] == ["lost_frames"], (
+        "less than SHORT is lost"
+    )
 
 
 def test_what_is_left_of_a_cut_file_is_restored_and_the_loss_is_told(tmp_path: Path) -> None:
