@@ -53,15 +53,20 @@ def stand_upright(
         see: the detector.
         image: the photograph, [H,W,3] RGB uint8.
         faces: what was found in it as it stands, best score first. One that stands upright, or in doubt, comes back as it is.
-        clear: which of them surely stand upright; those are not looked at again.
+        clear: which of them are surely as their points say, standing or lying; those are not looked at again.
         threshold: lowest score that counts as a face.
         sure: a face that is seen upright with this score surely is; in a turned photograph one must have it for its faces to be
             taken.
         size: longer side in px at which the faces were looked for.
     """
-    righted, stands, lying = list[Face](), any(clear), False
-    for number, (face, upright) in enumerate(zip(faces, clear, strict=True)):
-        if upright or (number >= CROWD and stands and not lying):
+    stand = [seen and is_upright(face.points) for face, seen in zip(faces, clear, strict=True)]
+    righted, stands, lying = (
+        list[Face](),
+        any(stand),
+        any(seen and not upright for seen, upright in zip(clear, stand, strict=True)),
+    )
+    for number, (face, seen) in enumerate(zip(faces, clear, strict=True)):
+        if seen or (number >= CROWD and stands and not lying):
             righted.append(face)
             continue
         turns, best = _best_turn(see, image, face)

@@ -264,6 +264,11 @@ def test_a_face_that_is_clearly_seen_is_not_looked_at_again() -> None:
         network.shapes.clear()
         stand_upright(see, image, faces, clear, threshold=0.8, sure=0.99, size=1280)
         assert len(network.shapes) == runs, clear
+    network.shapes.clear()
+    left, top, _, bottom = face.box
+    lies = Face(face.box, face.score, tuple((left + y - top, bottom - x + left) for x, y in face.points))  # type: ignore[arg-type]
+    assert stand_upright(see, image, [lies], [True], threshold=0.8, sure=0.99, size=1280) == [lies]
+    assert len(network.shapes) == 3, "where the face that is seen lies others may lie unseen"
 
 
 def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
