@@ -1,7 +1,8 @@
 """How still restored faces hold in a clip: each frame by itself against faces followed and steadied.
 
 The clip is one photograph under a moving camera, blurred, with noise and JPEG drawn anew in each frame, as an old film has them;
-so the true motion is known, and errors are measured by it. Run it as ``python benchmarks/steadiness.py``.
+so the true motion is known, and errors are measured by it. Run it as ``python -m benchmarks.steadiness``; NIQE's pristine model,
+``niqe_pris_params.npz``, is looked for in the folders of ``PFR_WEIGHTS_DIR``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pfr_core import Face, FaceRestorer, RestoreOptions
 from pfr_core.faces.align import alignment_matrix
 from pfr_core.faces.geometry import Matrix, invert, invert_3x3, transform
 from pfr_core.find import find_faces
+from pfr_core.models.disk import supplied
 from pfr_core.options import ClipOptions
 from pfr_core.photo.arrays import Array, to_uint8
 from pfr_core.photo.read import read_photo
 from pfr_core.video.track import Track, find_tracks
 from pfr_core.video.tracked import TrackRestorer
+from trainer.judge.niqe import FILE, SMALLEST, Pristine, niqe, read_pristine
 
 WIDTH, HEIGHT, FACE = 480, 360, 110
 SIDE, INSIDE = 128, slice(24, 104)
@@ -74,6 +77,16 @@ def sharpness(frames: Frames, track: Track) -> float:
     return float(np.mean([cv2.Laplacian(face.mean(axis=2), cv2.CV_64F).var() for face in inside]))
 
 
+def naturalness(frames: Frames, track: Track, pristine: Pristine) -> float:
+    """Return the mean NIQE of what lies around the face, in px of the frame, for magnifying would change it."""
+    found = []
+    for number in range(track.first, track.last + 1):
+        left, top = (round(middle - SMALLEST / 2) for middle in track.face(number).center)
+        left, top = min(max(0, left), WIDTH - SMALLEST), min(max(0, top), HEIGHT - SMALLEST)
+        found.append(niqe(np.ascontiguousarray(frames[number][top : top + SMALLEST, left : left + SMALLEST]), pristine))
+    return float(np.mean(found))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,12 +121,14 @@ def main() -> None:
     (track,) = found
     alone = [find_faces(restorer.detector, frame, one).faces[0] for frame in frames]
     points = trembling(alone, motions), trembling([track.face(number) for number in range(len(frames))], motions)
-    print("| | points tremble, of the eyes' distance | warping error | sharpness | seconds of CPU |")
-    print("| --- | --- | --- | --- | --- |")
+    pristine = read_pristine(supplied(FILE))
+    print("| | points tremble, of the eyes' distance | warping error | sharpness | NIQE | seconds of CPU |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, (pictures, seconds) in results.items():
         shown = "" if name == "unrestored" else f"{points['followed' in name]:.4f}"
         error, sharp = warping_error(pictures, track, motions), sharpness(pictures, track)
-        print(f"| {name} | {shown} | {error:.2f} | {sharp:.0f} | {f'{seconds:.1f}' if seconds else ''} |")
+        natural, cost = naturalness(pictures, track, pristine), f"{seconds:.1f}" if seconds else ""
+        print(f"| {name} | {shown} | {error:.2f} | {sharp:.0f} | {natural:.2f} | {cost} |", flush=True)
 
 
 def _inside(frame: Array, face: Face) -> npt.NDArray[np.float64]:

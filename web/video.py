@@ -18,6 +18,7 @@ from pfr_core.support.schema import names
 from pfr_core.video.read import Clip, ClipInfo
 from pfr_core.video.restore import follow, restore_clip
 from pfr_core.video.track import Tracks
+from pfr_core.video.tracked import strengths_of
 
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
@@ -64,6 +65,9 @@ class VideoTab:
                 self.picked = gr.CheckboxGroup(
                     [], label=text("clip_picked"), info=text("clip_picked_info"), visible=False, elem_id="clip-picked"
                 )
+                self.strengths = gr.Textbox(
+                    label=text("clip_strengths"), info=text("clip_strengths_info"), visible=False, elem_id="clip-strengths"
+                )
                 options = self.context.controls("strength", "select", "steady")
                 with gr.Accordion(text("settings"), open=False):
                     model = ModelMenu(context)
@@ -80,15 +84,16 @@ class VideoTab:
                 self.download = gr.DownloadButton(
                     text("clip_download"), variant="primary", size="lg", interactive=False, elem_id="clip-download"
                 )
-        self.upload.change(self.look, [self.upload], [self.facts, self.people, self.picked], show_progress="minimal", **PRIVATE)
+        people = [self.people, self.picked, self.strengths]
+        self.upload.change(self.look, [self.upload], [self.facts, *people], show_progress="minimal", **PRIVATE)
         connect_job(
             context, self.start, self.stop, self.run_clip, [self.upload, self.picked, model.menu],
             [self.result, self.told, self.download],
-            inputs_kwargs=options, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
+            inputs_kwargs={**options, "strengths": self.strengths}, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         connect_job(
             context, self.find, self.stop_find, self.find_people, [self.upload],
-            [self.people, self.picked, self.told],
+            [*people, self.told],
             inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         self.people.select(self.pick, [self.picked], [self.picked], queue=False, show_progress="hidden", **PRIVATE)
@@ -99,7 +104,7 @@ class VideoTab:
 
     def look(self, request: gr.Request, path: str | None) -> list[Any]:
         """Say what the clip is, or at once that it cannot be taken; the faces of another clip go."""
-        hidden = [gr.Gallery(value=[], visible=False), gr.CheckboxGroup(choices=[], value=[], visible=False)]
+        hidden = _no_people()
         with self.context.visit(request) as session:
             session.clip = None
             if path is None:
@@ -149,7 +154,7 @@ class VideoTab:
             choices = [(say(request, "clip_person", number=track.number), str(track.number)) for track in found.tracks]
             picked = gr.CheckboxGroup(choices=choices, value=[value for _, value in choices], visible=bool(choices))
             told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
-            return [gr.Gallery(value=shown, visible=bool(shown)), picked, told]
+            return [gr.Gallery(value=shown, visible=bool(shown)), picked, gr.Textbox(visible=bool(shown)), told]
 
     def pick(self, event: gr.SelectData, picked: list[str]) -> list[str]:
         """Take a face whose picture was clicked, or leave it."""
@@ -163,13 +168,15 @@ class VideoTab:
         picked: list[str],
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
+        strengths: str = "",
         **options: Any,
     ) -> list[Any]:
         """Restore the clip.
 
         Raises:
-            InputError: no face is chosen.
+            InputError: no face is chosen, or strengths that are none.
         """
+        each = strengths_of(strengths.replace(",", " ").split())
         with self.context.job(request, armed=True) as job:
             source = self._source(path)
             self._accept(source)
@@ -186,7 +193,7 @@ class VideoTab:
                 with self.context.engine.use(model) as restorer:
                     result = restore_clip(
                         restorer, source, folder / f"{source.stem}_restored.mp4", options=chosen, clip=clip, found=found,
-                        progress=self._report(request, progress), should_stop=job.should_stop,
+                        strengths=each, progress=self._report(request, progress), should_stop=job.should_stop,
                     )  # fmt: skip
             except Cancelled:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -258,5 +265,8 @@ class VideoTab:
 
 
 def _no_people() -> list[Any]:
-    """Return the gallery and the choice of faces, hidden."""
-    return [gr.Gallery(value=[], visible=False), gr.CheckboxGroup(choices=[], value=[], visible=False)]
+    """Return the gallery, the choice of faces and their strengths, hidden."""
+    return [
+        gr.Gallery(value=[], visible=False), gr.CheckboxGroup(choices=[], value=[], visible=False),
+        gr.Textbox(value="", visible=False),
+    ]  # fmt: skip

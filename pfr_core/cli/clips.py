@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ..video.measure import flicker
 from ..video.plot import plot
 from ..video.restore import Progress, follow, footage_of, restore_clip
 from ..video.sheet import sheet
+from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def restore_one_clip(
     try:
         with _bar(source) as report:
             clip = restore_clip(
-                restorer, source, target, clip=options, strengths=_strengths(arguments.strengths or ()),
+                restorer, source, target, clip=options, strengths=strengths_of(arguments.strengths or ()),
                 provenance=arguments.provenance, resume=arguments.resume, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -118,19 +119,3 @@ def _bar(source: Path) -> Iterator[Progress]:
             bar.update(done - bar.n)
 
         yield report
-
-
-def _strengths(given: Sequence[str]) -> dict[int, float]:
-    """Return what ``--strengths`` says.
-
-    Raises:
-        InputError: it is not a number and a strength.
-    """
-    strengths = {}
-    for each in given:
-        number, _, strength = each.partition("=")
-        try:
-            strengths[int(number)] = float(strength)
-        except ValueError as error:
-            raise InputError(f"--strengths {each}: write the number of a face and its strength, say 0=0.5.") from error
-    return strengths

@@ -118,6 +118,11 @@ def restore_clip(
             found = earlier
         chosen, notices = found.chosen(options)
         tally.add(notices)
+        if lost := sorted(set(strengths or ()) - {track.number for track in found.tracks}):
+            text = (
+                f"there is no face {', '.join(map(str, lost))} among the {len(found.tracks)} followed; its strength has no effect"
+            )
+            tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
         work = TrackRestorer(restorer, chosen, options, clip.steady, strengths)
         if not chosen and footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower():
             with replacing(target, ImageError) as part:

@@ -13,7 +13,7 @@ from ..photo.arrays import FloatImage
 from .flow import brought, gray, places
 
 FLOW_SIDE = 256
-"""Flow is computed in crops of at most this many px."""
+"""Crops are compared at no more than this many px: flow and agreement are smooth, and cost by the pixel."""
 BLUR = 0.02
 """Differences are averaged over this share of the crop: noise differs everywhere, a blink in one place."""
 NOISE = 0.05
@@ -44,9 +44,13 @@ class Steady:
         """
         last, mixed = self._last, restored
         if last is not None and last[0] == frame - 1 and self.strength > 0:
-            field = self._field(crop, last[1])
-            share = self.strength * _agreement(crop, brought(last[1], field, cv2.INTER_LANCZOS4))
-            mixed = restored + share[..., None] * (brought(last[2], field, cv2.INTER_LANCZOS4) - restored)
+            now, before = _small(crop), _small(last[1])
+            flow = self._flow.calc(gray(now), gray(before), None)
+            share = self.strength * _agreement(now, brought(before, places(flow), cv2.INTER_LANCZOS4))
+            scale, size = len(crop) / len(now), (len(crop), len(crop))
+            flow, share = (cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in (flow * scale, share))
+            past = brought(last[2], places(flow), cv2.INTER_LANCZOS4)
+            mixed = restored + share[..., None] * (past - restored)
         self._last = frame, crop, mixed
         return mixed
 
@@ -58,15 +62,10 @@ class Steady:
         """Go on after ``frame``, with its :meth:`state`."""
         self._last = frame, crop, mixed
 
-    def _field(self, now: FloatImage, before: FloatImage) -> FloatImage:
-        """Return for each pixel of ``now`` where it was before, [S,S,2] in px."""
-        size = len(now)
-        side = min(size, FLOW_SIDE)
-        small = [gray(cv2.resize(each, (side, side), interpolation=cv2.INTER_AREA)) for each in (now, before)]
-        flow = self._flow.calc(small[0], small[1], None)
-        if side != size:
-            flow = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / side)
-        return places(flow)
+
+def _small(crop: FloatImage) -> FloatImage:
+    side = min(len(crop), FLOW_SIDE)
+    return crop if side == len(crop) else cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _agreement(now: FloatImage, before: FloatImage) -> FloatImage:

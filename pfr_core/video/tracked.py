@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..compose import Pasted, stacked
+from ..errors import InputError
 from ..options import RestoreOptions
 from ..photo.arrays import Array
 from ..restorer import FaceRestorer
@@ -59,3 +60,22 @@ class TrackRestorer:
 
     def _strength(self, track: Track) -> float:
         return self.strengths.get(track.number, self.options.strength)
+
+
+def strengths_of(given: Iterable[str]) -> dict[int, float]:
+    """Return the strengths of single faces, by their numbers, as they are typed: ``2=0.5``.
+
+    Raises:
+        InputError: it is not a number and a strength from 0 to 1.
+    """
+    strengths = {}
+    for each in given:
+        number, _, typed = each.partition("=")
+        try:
+            face, strength = int(number), float(typed)
+        except ValueError:
+            face, strength = -1, 0.0
+        if face < 0 or not 0 <= strength <= 1:
+            raise InputError(f"{each}: write the number of a face and its strength from 0 to 1, say 0=0.5.")
+        strengths[face] = strength
+    return strengths

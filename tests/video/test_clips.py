@@ -321,9 +321,10 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypat
 def test_single_faces_have_strengths_of_their_own(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", 4, sound=None)
     faces = [FACE.moved(0.5, (0, 8)), FACE.moved(0.5, (48, 8))]
-    restore_clip(
-        Inverting(*faces), source, tmp_path / "b.mkv", clip=ClipOptions(codec="ffv1", steady=0.0), strengths={0: 0.0}  # type: ignore[arg-type]
+    clip = restore_clip(
+        Inverting(*faces), source, tmp_path / "b.mkv", clip=ClipOptions(codec="ffv1", steady=0.0), strengths={0: 0.0, 7: 0.5}  # type: ignore[arg-type]
     )  # fmt: skip
+    assert [notice.kind for notice, _ in clip.notices] == ["missing_face"], "there is no face 7"
     before, after = pictures(source)[1], pictures(tmp_path / "b.mkv")[1]
     assert np.array_equal(before[:, :, :44], after[:, :, :44])
     assert np.abs(before[:, 20:28, 68:76] - after[:, 20:28, 68:76]).mean() > 10
@@ -551,6 +552,8 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
         assert main([*given, "-o", str(target), "--codec", "ffv1", "--overwrite", *options]) == 0
         difference = np.abs(pictures(target)[1] - pictures(source)[1]).max(axis=(0, 1))
         assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
+    assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "0=2"]) == 1
+    assert "from 0 to 1" in capsys.readouterr().err
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 1
     assert "write the number of a face" in capsys.readouterr().err
 

@@ -49,12 +49,18 @@ def quiet(*done: Any, **more: Any) -> None:
 def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, tmp_path: Path) -> None:
     clip = str(make_clip(tmp_path / "a.mp4", 6))
     tab.look(VISITOR, clip)
-    people, picked, told = tab.find_people(VISITOR, clip, quiet)
-    assert [value for _, value in picked.choices] == picked.value == ["0", "1"] and "2 faces" in told and people.visible
+    people, picked, strengths, told = tab.find_people(VISITOR, clip, quiet)
+    assert [value for _, value in picked.choices] == picked.value == ["0", "1"] and "2 faces" in told
+    assert people.visible and strengths.visible
     assert tab.pick(SimpleNamespace(index=0), ["0", "1"]) == ["1"] and tab.pick(SimpleNamespace(index=0), ["1"]) == ["0", "1"]
     path, told, _ = tab.run_clip(VISITOR, clip, ["1"], "tiny", quiet)
     change = np.abs(pictures(Path(path))[1] - pictures(Path(clip))[1]).mean(axis=(0, 1))
     assert change[68:76].mean() > 1.5 * change[20:28].mean() and "one face" in told
+    path, _, _ = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, strengths="0=1, 1=0")
+    change = np.abs(pictures(Path(path))[1] - pictures(Path(clip))[1]).mean(axis=(0, 1))
+    assert change[20:28].mean() > 1.5 * change[68:76].mean(), "one face keeps its looks"
+    with pytest.raises(InputError, match="write the number of a face"):
+        tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
     tab.look(VISITOR, clip)
