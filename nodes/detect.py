@@ -17,7 +17,7 @@ from ..pfr_core.faces.annotate import annotate
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
 from ..pfr_core.faces.sharpness import JUDGED_SIDE
-from ..pfr_core.find import Found, choose_in, find_candidates
+from ..pfr_core.find import Found, advised, choose_in, find_candidates
 from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.notice import Notice
@@ -185,8 +185,8 @@ def find_in_frame(
     if widgets.none:
         return replace(found, numbers=[], notices=(NONE_CHOSEN,))
     if not found.candidates and not found.notices:
-        return replace(found, notices=(NOTHING_FOUND,))
-    return found
+        found = replace(found, notices=(NOTHING_FOUND,))
+    return advised(found, candidates, finder)
 
 
 def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.Chosen) -> list[Face]:

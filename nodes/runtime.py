@@ -179,6 +179,8 @@ def parser() -> FaceParser:
 
 IN_A_GRAPH = {
     "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
+    "better_detector": "No face found by the detector that ships with PFR. The detector retinaface_mobile0.25 is better: "
+    "choose it, and it is downloaded once ({megabytes:.1f} MB).",
     "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
     "fine detail, and only the coarser part is restored (largest face leaves such faces alone).",
     "sharp_faces": "{restored} chosen, {left} left: already sharp (switch only bad faces off to restore all).",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import InputError, check_stop
 from .faces.detect import Detector
@@ -70,7 +70,8 @@ def refuse_missing(found: Found) -> None:
 def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: Callable[[], bool] | None = None) -> Found:
     """Find the faces of [H,W,3+] (any depth) and choose among them; raises as :func:`find_candidates`."""
     candidates = find_candidates(detector, image, options, should_stop)
-    return choose_in(image, candidates, options, scale=options.scale, should_stop=should_stop)
+    found = choose_in(image, candidates, options, scale=options.scale, should_stop=should_stop)
+    return advised(found, candidates, detector)
 
 
 def find_candidates(
@@ -90,6 +91,12 @@ def find_candidates(
         right_way_up=True,
         should_stop=should_stop,
     )
+
+
+def advised(found: Found, candidates: Sequence[Face], detector: Detector) -> Found:
+    """Return what was chosen among the faces of :func:`find_candidates`; if there are none, with the detector's advice."""
+    advice = None if candidates else detector.advice()
+    return replace(found, notices=(*found.notices, advice)) if advice else found
 
 
 def choose_in(

@@ -21,7 +21,7 @@ from .errors import InputError, PFRError, check_stop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
-from .find import Found, choose_in, find_candidates
+from .find import Found, advised, choose_in, find_candidates
 from .network import inference
 from .options import CHOOSE, FIND, NETWORK, RestoreOptions
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
@@ -117,7 +117,8 @@ class Work:
             how = (options.threshold, options.detection_size, options.sideways)
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options, should_stop))
             scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
-            return choose_in(pixels, found, options, side=self.models.crop_size, scale=scale, should_stop=should_stop)
+            chosen = choose_in(pixels, found, options, side=self.models.crop_size, scale=scale, should_stop=should_stop)
+            return advised(chosen, found, self.models.detector)
 
         width = None if background is None else background.shape[1]
         key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)

@@ -120,6 +120,9 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     judge.add_argument("--size", type=int, default=DETECTION_SIZE, help="longer side in px at which faces are looked for")
     judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
     judge.add_argument(
+        "--turned", action="store_true", help="instead: which faces are found the right way up in photographs turned by quarters"
+    )
+    judge.add_argument(
         "--points", action="store_true", help="instead: how far points are off and crops move, without and with the second look"
     )
     judge.add_argument("--faces", type=file_path, metavar="FOLDER", help="with --points: also on the val split of aligned faces")

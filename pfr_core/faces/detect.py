@@ -15,7 +15,9 @@ import torch
 from ..errors import InputError, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
+from ..models.registry import entry
 from ..support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
+from ..support.notice import Notice
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
@@ -85,6 +87,7 @@ class Detector:
         self.device = torch.device(device)
         self.weights = weights
         self.second_look = second_look
+        self._second_best = self._advised = False
         self._network: RetinaFace | YuNet | None = None
         self._again: SecondLook | None = None
 
@@ -115,25 +118,50 @@ class Detector:
             Cancelled: ``should_stop`` asked for it.
         """
         found = self._find(image, threshold, size, sideways, should_stop)
-        if right_way_up and not sideways:
-            found = stand_upright(
-                lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
-                image,
-                found,
-                threshold=threshold,
-                size=size,
-            )
-        if not (self.second_look and found):
-            return found
-        check_stop(should_stop)
-        if self._again is None:
-            given = self.second_look
-            self._again = SecondLook(given, self.device) if isinstance(given, Path) else SecondLook.load(self.device)
-        return self._again(image, found)
+        placed, clear = self._look_again(image, found, should_stop)
+        if sideways or not right_way_up:
+            return placed
+        assert self._network is not None
+        righted = stand_upright(
+            lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
+            image,
+            placed,
+            clear,
+            threshold=threshold,
+            sure=self._network.sure,
+            size=size,
+        )
+        turned = [face for face in righted if face not in placed]
+        anew = dict(zip(turned, self._look_again(image, turned, should_stop)[0], strict=True))
+        return [anew.get(face, face) for face in righted]
+
+    def advice(self) -> Notice | None:
+        """Return, once, how a better detector is had, if ``auto`` looked for faces with the one that ships with PFR."""
+        if self._advised or not self._second_best:
+            return None
+        self._advised = True
+        size = entry(BEST).bytes / 1e6
+        text = (
+            f"no face found by the detector that ships with PFR; a better one is a download of {size:.1f} MB away: "
+            f"pfr weights download {BEST}"
+        )
+        return Notice("better_detector", text, numbers={"megabytes": size})
 
     def release(self) -> None:
         """Forget the network and its memory; the next use loads it again."""
         self._network = self._again = None
+
+    def _look_again(
+        self, image: npt.NDArray[np.uint8], faces: list[Face], should_stop: Callable[[], bool] | None
+    ) -> tuple[list[Face], list[bool]]:
+        """Return the faces with the points of the second look, if there is to be one, and which it sees clearly."""
+        if not (self.second_look and faces):
+            return faces, [False] * len(faces)
+        check_stop(should_stop)
+        if self._again is None:
+            given = self.second_look
+            self._again = SecondLook(given, self.device) if isinstance(given, Path) else SecondLook.load(self.device)
+        return self._again.judge(image, faces)
 
     def _find(
         self,
@@ -195,6 +223,7 @@ class Detector:
         name = self.name
         if name == "auto":
             name = BEST if on_disk(BEST) else "builtin"
+            self._second_best = name != BEST and self.weights is None
         path = self.weights or obtain(name)
         log.info("detector %s from %s", name, path)
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
-from .geometry import rescale
+from .geometry import rescale, unturned
 
 Point = tuple[float, float]
 
@@ -68,6 +70,12 @@ class Face:
             (rescale(x, scale) + shift[0], rescale(y, scale) + shift[1]) for x, y in (self.box[:2], self.box[2:], *self.points)
         )
         return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
+
+    def unturned(self, turns: int, width: int, height: int) -> Face:
+        """Return the face of ``np.rot90(picture, turns)`` where it lies in the picture of that width and height."""
+        xy = unturned(np.array([self.box[:2], self.box[2:], *self.points]), turns, width, height)
+        (left, top), (right, bottom) = xy[:2].min(axis=0).tolist(), xy[:2].max(axis=0).tolist()
+        return Face((left, top, right, bottom), self.score, tuple(map(tuple, xy[2:].tolist())))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

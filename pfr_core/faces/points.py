@@ -50,6 +50,10 @@ SEEN, UNSURE = 0.5, 0.12
 """A face keeps its points if the network does not see it there, the right way up, with at least this probability, or if it
 expects its own to be further off than this, in distances of the eyes."""
 
+CLEAR = 0.055
+"""If it expects to be off by no more than this, the face surely stands the way its points say. Of a face that a detector took for
+upright though it lies, or stands on its head, it expects more even where it sees one (ours, from photographs not for testing)."""
+
 
 class PointsNetwork(nn.Module):
     """[B,1,S,S] of :func:`to_input` -> points [B,5,2] in px of the crop, log of their expected error [B,5], logit of a face [B].
@@ -145,13 +149,17 @@ class SecondLook:
 
     def __call__(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
         """Return the faces of a photograph [H,W,3] RGB uint8, their points placed anew where the network is sure of them."""
-        placed = list(faces)
-        for _ in range(LOOKS):
-            placed = self._look(image, placed)
-        return placed
+        return self.judge(image, faces)[0]
 
-    def _look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
-        placed = list(faces)
+    def judge(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> tuple[list[Face], list[bool]]:
+        """Return the faces as when called, and which of them are clearly seen to stand the way their points say."""
+        placed, clear = list(faces), [False] * len(faces)
+        for _ in range(LOOKS):
+            placed, clear = self._look(image, placed)
+        return placed, clear
+
+    def _look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> tuple[list[Face], list[bool]]:
+        placed, clear = list(faces), [False] * len(faces)
         for start in range(0, len(faces), BATCH):
             matrices = {
                 number: similarity(face.points, FRAME)
@@ -164,10 +172,12 @@ class SecondLook:
             with torch.inference_mode():
                 said = [part.cpu().double() for part in self.network(to_input(crops.to(self.device)))]
             for (number, matrix), points, error, seen in zip(matrices.items(), *said, strict=True):
-                if seen.sigmoid() >= SEEN and error.exp().mean() <= UNSURE:
+                off = error.exp().mean()
+                if seen.sigmoid() >= SEEN and off <= UNSURE:
                     five = transform(points.numpy(), invert(matrix)).tolist()
                     placed[number] = replace(faces[number], points=tuple(map(tuple, five)))
-        return placed
+                    clear[number] = bool(off <= CLEAR)
+        return placed, clear
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -128,6 +128,9 @@ class RetinaFace:
         largest_face: width in px up to which it finds faces reliably.
     """
 
+    sure = 0.95
+    """Score of a face that surely stands upright (ours, from photographs that are not for testing)."""
+
     def __init__(self, network: Network, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.largest_face = largest_face

@@ -1,8 +1,9 @@
 """Which way up faces are, at little cost (ours).
 
-A detector made for upright faces sees one that lies, or stands on its head, as if it stood upright, badly, or not at all. Each
-face is looked at once more in its own surroundings, turned by 90, 180 and 270 degrees: the right turn is seen best. Only a
-photograph without a face that surely stands upright is itself looked at in all turns, small. ``sideways`` of
+A detector made for upright faces sees one that lies, or stands on its head, as if it stood upright, badly, or not at all. A
+face that the second look (see ``points``) does not see clearly by these points is looked at once more in its own surroundings,
+turned by 90, 180 and 270 degrees: the right turn is seen best. Only a photograph without a face that surely stands upright is
+itself looked at in all turns, small. ``sideways`` of
 :class:`pfr_core.RestoreOptions` does that at the full size always.
 """
 
@@ -19,7 +20,6 @@ import numpy.typing as npt
 
 from .align import resemblance
 from .face import Face
-from .geometry import unturned
 
 Pixels = npt.NDArray[np.uint8]
 See = Callable[[Pixels, float], list[Face]]
@@ -36,9 +36,6 @@ CROP, FACE_SHARE = 192, 0.5
 LOOK = 640
 """Longer side in px at which a whole photograph is looked at in all turns."""
 
-SURE = 0.95
-"""A face with this score surely stands upright; in a turned photograph one must have it for its faces to be taken."""
-
 CROWD = 48
 """If so many of a photograph's surest faces all stand upright, the others are taken as they were found: to look at each of a
 crowd would take far longer than to find it."""
@@ -47,28 +44,38 @@ WEAK = 0.3
 """Lowest score that counts when a face's turns are compared."""
 
 
-def stand_upright(see: See, image: Pixels, faces: Sequence[Face], *, threshold: float, size: int) -> list[Face]:
+def stand_upright(
+    see: See, image: Pixels, faces: Sequence[Face], clear: Sequence[bool], *, threshold: float, sure: float, size: int
+) -> list[Face]:
     """Return the faces as they are seen the right way up, and those that only the turned photograph shows; best score first.
 
     Args:
         see: the detector.
         image: the photograph, [H,W,3] RGB uint8.
         faces: what was found in it as it stands, best score first. One that stands upright, or in doubt, comes back as it is.
+        clear: which of them are surely as their points say, standing or lying; those are not looked at again.
         threshold: lowest score that counts as a face.
+        sure: a face that is seen upright with this score surely is; in a turned photograph one must have it for its faces to be
+            taken.
         size: longer side in px at which the faces were looked for.
     """
-    righted, sure, lying = list[Face](), False, False
-    for number, face in enumerate(faces):
-        if number >= CROWD and sure and not lying:
+    stand = [seen and is_upright(face.points) for face, seen in zip(faces, clear, strict=True)]
+    righted, stands, lying = (
+        list[Face](),
+        any(stand),
+        any(seen and not upright for seen, upright in zip(clear, stand, strict=True)),
+    )
+    for number, (face, seen) in enumerate(zip(faces, clear, strict=True)):
+        if seen or (number >= CROWD and stands and not lying):
             righted.append(face)
             continue
         turns, best = _best_turn(see, image, face)
         turned = best if turns and best is not None and best.score >= threshold else None
         righted.append(turned or face)
         lying |= turned is not None
-        sure |= best is not None and not turns and best.score >= SURE
-    if not sure:
-        for face in _look_around(see, image, min(size, LOOK), threshold):
+        stands |= best is not None and not turns and best.score >= sure
+    if not stands:
+        for face in _look_around(see, image, min(size, LOOK), threshold, sure):
             turns, best = _best_turn(see, image, face)
             if best is None or not turns or best.score < threshold:
                 continue
@@ -91,7 +98,7 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
 
 
-def _look_around(see: See, image: Pixels, size: int, threshold: float) -> list[Face]:
+def _look_around(see: See, image: Pixels, size: int, threshold: float, sure: float) -> list[Face]:
     """Return the faces of the photograph in those turns by 90, 180 and 270 degrees in which one is sure, best score first."""
     height, width = image.shape[:2]
     scale = min(1.0, size / max(height, width))
@@ -100,7 +107,7 @@ def _look_around(see: See, image: Pixels, size: int, threshold: float) -> list[F
     seen = list[Face]()
     for turns in (1, 2, 3):
         faces = _seen_turned(see, small, turns, threshold)
-        if any(face.score >= SURE for face in faces):
+        if any(face.score >= sure for face in faces):
             seen += faces
     return [face.moved(1 / scale) for face in sorted(seen, key=lambda face: face.score, reverse=True)]
 
@@ -127,13 +134,7 @@ def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[
     """Return the faces that stand upright after ``turns`` quarter turns of ``image``, in its own pixels."""
     height, width = image.shape[:2]
     turned = np.ascontiguousarray(np.rot90(image, turns))
-    faces = []
-    for face in see(turned, threshold):
-        if is_upright(face.points):
-            xy = unturned(np.array([face.box[:2], face.box[2:], *face.points]), turns, width, height)
-            (left, top), (right, bottom) = xy[:2].min(axis=0).tolist(), xy[:2].max(axis=0).tolist()
-            faces.append(Face((left, top, right, bottom), face.score, tuple(map(tuple, xy[2:].tolist()))))  # type: ignore[arg-type]
-    return faces
+    return [face.unturned(turns, width, height) for face in see(turned, threshold) if is_upright(face.points)]
 
 
 def _square(image: Pixels, left: int, top: int, side: int) -> Pixels:

@@ -27,6 +27,9 @@ class YuNet:
     largest_face = 300
     """Width in px up to which it finds faces, as its authors say."""
 
+    sure = 0.91
+    """Score of a face that surely stands upright: its scores are lower than RetinaFace's (ours, as ``RetinaFace.sure``)."""
+
     def __init__(self, path: Path) -> None:
         try:
             # As bytes: OpenCV cannot open every path that Windows can.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 NoticeKind = Literal[
     "no_face",  # in a picture so large that small ones may have been missed
+    "better_detector",  # none found; the better one can be downloaded
     "missing_face",  # an index that no face has
     "sharp_faces",  # left as they are
     "not_finite",  # a frame with NaN or infinity, passed on

@@ -25,13 +25,14 @@ from pfr_core.faces.retinaface import RetinaFace, describe
 from pfr_core.faces.retinaface_network import ResNet
 from pfr_core.faces.retinaface_network import RetinaFace as Network
 from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
-from pfr_core.find import find_candidates
+from pfr_core.find import Found, advised, find_candidates
 from pfr_core.models.download import obtain
 from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import DetectorName
 from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def load(path: Path) -> npt.NDArray[np.uint8]:
@@ -45,6 +46,8 @@ def detections(box: list[float], score: float, points: Array) -> Detections:
 
 class Marks:
     """Stands for a network: finds five dots of a picture by their colours, in RGB the bits of 1 (left eye) to 5."""
+
+    sure = 0.95
 
     def __init__(self, score: float = 0.9, largest_face: int = 10**6) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -243,8 +246,29 @@ def test_a_turned_photo_must_show_a_face_surely_and_in_doubt_faces_stay() -> Non
     image = np.ascontiguousarray(np.rot90(marked(120, 160), 1))
     assert find_candidates(detector_with(Upright(0.0, score=0.94)), image, RestoreOptions()) == []
     (face,) = detector_with(Marks()).detect(image)
-    (same_face,) = stand_upright(lambda picture, low: [], image, [face], threshold=0.8, size=1280)
+    (same_face,) = stand_upright(lambda picture, low: [], image, [face], [False], threshold=0.8, sure=0.95, size=1280)
     assert same_face == face
+
+
+def test_a_face_that_is_clearly_seen_is_not_looked_at_again() -> None:
+    """Nor is the photograph: another face in it, in doubt, is looked at in four turns."""
+    network, image = Upright(0.9), marked(120, 160)
+    detector = detector_with(network)
+    (face,) = detector.detect(image)
+    faces = [face, Face((100, 60, 140, 100), 0.85, face.points)]
+
+    def see(picture: Array, low: float) -> list[Face]:
+        return detector.detect(picture, threshold=low)
+
+    for clear, runs in (([True, True], 0), ([True, False], 4), ([False, False], 4 + 4 + 3)):
+        network.shapes.clear()
+        stand_upright(see, image, faces, clear, threshold=0.8, sure=0.99, size=1280)
+        assert len(network.shapes) == runs, clear
+    network.shapes.clear()
+    left, top, _, bottom = face.box
+    lies = Face(face.box, face.score, tuple((left + y - top, bottom - x + left) for x, y in face.points))  # type: ignore[arg-type]
+    assert stand_upright(see, image, [lies], [True], threshold=0.8, sure=0.99, size=1280) == [lies]
+    assert len(network.shapes) == 3, "where the face that is seen lies others may lie unseen"
 
 
 def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
@@ -258,7 +282,8 @@ def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
             looks.append(1)
             return [seen] if len(looks) % 4 == (2 if lies and len(looks) > 4 else 1) else []
 
-        righted = stand_upright(see, image, [Face((10, 10, 60, 60), 0.9, seen.points)] * 100, threshold=0.8, size=1280)
+        faces = [Face((10, 10, 60, 60), 0.9, seen.points)] * 100
+        righted = stand_upright(see, image, faces, [False] * 100, threshold=0.8, sure=0.95, size=1280)
         assert len(righted) == 100 and len(looks) == 4 * (100 if lies else CROWD)
 
 
@@ -277,6 +302,14 @@ def test_auto_takes_the_published_network_only_if_it_is_there(
         detector = Detector("auto")
         assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
         assert detector._network is not None and detector._network.largest_face == expected
+        # What a better one takes is said once, and only if there is a better one and nothing was found.
+        face = Face((0, 0, 9, 9), 0.9, ((1, 1), (8, 1), (4, 4), (2, 8), (7, 8)))
+        assert not advised(Found([face], [0]), [face], detector).notices
+        for time in range(2):
+            kinds = [notice.kind for notice in advised(Found([], []), [], detector).notices]
+            assert kinds == ([] if folder or time else ["better_detector"])
+            detector.release()
+            detector.detect(np.zeros((70, 70, 3), np.uint8))
 
 
 def test_unknown_detector() -> None:
@@ -501,6 +534,23 @@ def test_sideways_finds_the_same_faces_in_every_turn(detector: Detector, shared_
         same(faces, expected, 0.08)
         boxes = [sorted((*map(round, face.center), round(face.size)) for face in some) for some in (faces, expected)]
         assert np.array(boxes[0]) == pytest.approx(np.array(boxes[1]), abs=8)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photograph_turned_by_quarters_gives_the_same_faces_turned(turns: int) -> None:
+    """By the built-in detector: where they were, by less than a twentieth of the distance of the eyes."""
+    image = load(EXAMPLES / "two_faces.jpg")
+    finder, options = Detector("builtin"), RestoreOptions()
+    stand = find_candidates(finder, image, options)
+    turned = [
+        unturned(np.array(face.points), turns, image.shape[1], image.shape[0])
+        for face in find_candidates(finder, np.ascontiguousarray(np.rot90(image, turns)), options)
+    ]
+    assert len(stand) == len(turned) == 2
+    for face in stand:
+        points = np.array(face.points)
+        off = min(np.linalg.norm(each - points, axis=1).mean() for each in turned)
+        assert off < 0.05 * np.linalg.norm(points[0] - points[1])
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from pfr_core.errors import WeightsError
 from pfr_core.faces.align import alignment_matrix
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.geometry import scale_of, similarity, transform
-from pfr_core.faces.points import EYES, FRAME, SIDE, UNSURE, PointsNetwork, SecondLook, crop, describe, save, to_input
+from pfr_core.faces.points import CLEAR, EYES, FRAME, SIDE, UNSURE, PointsNetwork, SecondLook, crop, describe, save, to_input
 from pfr_core.models.download import obtain
 from trainer.judge.crops import CHANGES, CROP, movement, movements
 
@@ -83,6 +83,13 @@ def test_a_face_that_it_is_not_sure_of_keeps_its_points(error: float, logit: flo
     image = np.zeros((200, 300, 3), np.uint8)
     assert second_look(Says(FRAME + 5, error, logit))(image, [given]) == [given]
     assert second_look(Says(FRAME + 5, UNSURE * 0.9, 0.1))(image, [given]) != [given]
+
+
+@pytest.mark.parametrize(("error", "logit", "clear"), [(0.9, 5.0, True), (1.1, 5.0, False), (0.9, -0.1, False)])
+def test_only_what_is_seen_with_little_doubt_stands_clearly(error: float, logit: float, clear: bool) -> None:
+    given, tiny = face(FRAME + 30), face(np.full((5, 2), 20.0))
+    look = second_look(Says(FRAME, error * CLEAR, logit))
+    assert look.judge(np.zeros((200, 300, 3), np.uint8), [tiny, given])[1] == [False, clear]
 
 
 def test_faces_without_a_crop_keep_their_points() -> None:

@@ -29,6 +29,7 @@ from trainer.data.detector.spoil import spoil
 from trainer.data.detector.targets import MATCH_IOU, label
 from trainer.data.loader import batches
 from trainer.judge import detector as judging
+from trainer.judge.turned import look_turned
 from trainer.run.config import DetectorConfig, load_config
 from trainer.run.loop import train
 from trainer.stages import build
@@ -346,6 +347,21 @@ def test_judging_by_hand() -> None:
     assert judging.wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_face_that_is_found_the_wrong_way_up_is_told_from_one_that_is_not(turns: int) -> None:
+    image, asked = np.zeros((200, 400, 3), np.uint8), [head(0, 60), head(100, 60), head(200, 60)]
+    size = (200, 400) if turns % 2 else (400, 200)  # of the photograph that was turned
+    seen = [face.unturned(-turns % 4, *size) for face in asked]
+    assert seen[1].unturned(turns, 400, 200) == asked[1]
+    middle = np.array(seen[1].center)
+    upside_down = Face(seen[1].box, 0.8, tuple(map(tuple, 2 * middle - seen[1].points)))  # type: ignore[arg-type]
+    beside = Face((390, 190, 399, 199) if not turns % 2 else (190, 390, 199, 399), 0.8, head(0, 9).points)
+    result = look_turned(Scripted([[seen[0], upside_down, beside]]), [(image, asked)], turns, threshold=0.5, size=1280)
+    assert result.right == [True, False, False] and result.wrong == [False, True, False]
+    assert result.off[0] == pytest.approx(0) and result.off[1] == pytest.approx(180) and result.off[2] is None
+    assert [face.score for face in result.extras] == [0.8]
+
+
 @pytest.mark.usefixtures("weights")
 def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
@@ -358,3 +374,6 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     assert all(Image.open(path).size for path in files.values())
     assert main([*command, "--everything", "--sizes", "320", "640"]) == 0
     assert "| 640 |" in capsys.readouterr().out
+    assert main([*command, "--turned"]) == 0
+    text = capsys.readouterr().out
+    assert "| turned by 270° |" in text and "| yunet | 1.000 (" in text

@@ -33,6 +33,7 @@ from ..data.dataset import RGB8
 from ..data.detector.photographs import index_points, read_index, read_picture
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
+from .turned import look_turned
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 FULL = 8192
@@ -87,6 +88,7 @@ def evaluate_detector_command(
     threshold: float = DETECTION_THRESHOLD,
     size: int = DETECTION_SIZE,
     sizes: Sequence[int] = (),
+    turned: bool = False,
     points: bool = False,
     faces: Path | None = None,
     second_look: Path | None = None,
@@ -103,6 +105,8 @@ def evaluate_detector_command(
     opened = {name: open_detector(name, second_look or True) for name in detectors}
     first = next(iter(opened.values()))
     labelled = load_photos(photos, everything=everything)
+    if turned:
+        return turned_table(opened, labelled, threshold=threshold, size=size)
     if points:
         own = {name: open_detector(name, False) for name in detectors}
         pairs = {name: (own[name], opened[name]) for name in detectors}
@@ -248,6 +252,33 @@ def aligned_errors(detector: Detector, folder: Path) -> list[float]:
             truth = index_points(row, image.shape[1])
             errors.append(_off(np.array(found.points), truth))
     return errors
+
+
+def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> str:
+    """Return Markdown: which faces are found the right way up in photographs that were turned by quarters, by default.
+
+    Asked for are the reference's faces of the first of :data:`CLASSES`, of the photographs as they stand.
+    """
+    low = CLASSES[0][0]
+    asked = [(photo.image, [face for face in photo.faces if face.box[2] - face.box[0] >= low]) for photo in photos]
+    asked = [(image, faces) for image, faces in asked if faces]
+    angles = [90 * turns for turns in range(4)]
+    lines = [
+        f"| {len(asked)} test photographs | {' | '.join(f'turned by {angle}°' for angle in angles)} | turned, together "
+        "| wrong way up | not in the reference | CPU time for a photograph that stands, is turned |",
+        "| --- " * (len(angles) + 5) + "|",
+    ]
+    for name, detector in detectors.items():
+        detector.detect(asked[0][0])  # loads
+        results = [look_turned(detector, asked, turns, threshold=threshold, size=size) for turns in range(4)]
+        cells = [recall(np.array(result.right, bool)) for result in results]
+        cells.append(recall(np.array([right for result in results[1:] for right in result.right], bool)))
+        cells.append(", ".join(str(sum(result.wrong)) for result in results))
+        cells.append(", ".join(str(sum(face.box[2] - face.box[0] >= low for face in result.extras)) for result in results))
+        seconds = [results[0].seconds, sum(result.seconds for result in results[1:]) / 3]
+        cells.append(", ".join(f"{each / len(asked):.2f} s" for each in seconds))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
