@@ -76,7 +76,8 @@ def compare(
             found = find_faces(restorer.detector, image, replace(options, only_bad_faces=False), should_stop)
             faces, notices = found.faces, found.notices
             if not faces:
-                raise InputError("No face was found to compare the models on. Lower the detection threshold, or choose another photo.")
+                text = "No face was found to compare the models on. Lower the detection threshold, or choose another photo."
+                raise InputError(text)
             columns.append(_cells(image, faces))
         missing = lacking((), options, restorer.model_options)
         own = replace(options, **{each: specs(RestoreOptions)[each].default for each in missing})

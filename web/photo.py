@@ -251,7 +251,9 @@ class PhotoTab:
         """Show what can be done after a job that failed or was stopped; a message has said why."""
         with self.context.visit(request) as session:
             state: OpenPhoto | None = session.photo
-            told = "" if state is None else state.told if state.restored else say(request, "not_restored")
+            told = ""
+            if state is not None:
+                told = state.told if state.restored else say(request, "not_restored")
             waiting, *buttons = self.disarm(request)
             return [waiting if isinstance(waiting, str) else told, *buttons]
 
