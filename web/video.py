@@ -168,7 +168,7 @@ class VideoTab:
         picked: list[str],
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-        strengths: str = "",
+        strengths: str | None = None,
         **options: Any,
     ) -> list[Any]:
         """Restore the clip.
@@ -176,7 +176,7 @@ class VideoTab:
         Raises:
             InputError: no face is chosen, or strengths that are none.
         """
-        each = strengths_of(strengths.replace(",", " ").split())
+        each = strengths_of((strengths or "").replace(",", " ").split())
         with self.context.job(request, armed=True) as job:
             source = self._source(path)
             self._accept(source)
