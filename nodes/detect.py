@@ -244,13 +244,12 @@ def _boxes(given: Boxes | None, frames: int) -> list[Sequence[Box] | None]:
     """
     if given is None:
         return [None] * frames
-    each_frame = [given] if isinstance(given, dict) else given
-    several = isinstance(each_frame, (list, tuple))
-    boxes = [box for each in each_frame for box in (each if isinstance(each, list) else [each])] if several else [each_frame]
+    if isinstance(given, dict):
+        given = [given]
+    several = isinstance(given, (list, tuple))
+    boxes = [box for each in given for box in (each if isinstance(each, list) else [each])] if several else [given]
     if not all(map(_is_box, boxes)):
         raise InputError(NO_BOXES)
-    if isinstance(given, dict):
-        return [[given]] * frames
     if all(isinstance(each, dict) for each in given):
         return [given] * frames  # type: ignore[list-item]
     if len(given) != frames:

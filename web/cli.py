@@ -90,14 +90,9 @@ def _available(sources: Sequence[str], downloads: bool) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    from pfr_core.models.checkpoint import model_file
-    from pfr_core.network.config import PRESETS
-
     here = [source for source in sources if downloads or source not in REGISTRY or on_disk(source)]
     if not here:
         raise InputError(f"None of the models {', '.join(sources)} is on this machine; --downloads fetches them when used.")
-    if all(source not in REGISTRY and source not in PRESETS and not os.path.isfile(source) for source in here):
-        model_file(here[0])  # says that there is none; one missing among others shows when it is used
     return here
 
 

@@ -204,8 +204,7 @@ class PhotoTab:
         toggled = self.stage.select(self.toggle, None, shown, **settings)
         restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
-        saving: dict[str, Any] = {**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}}
-        self.download.click(self.save, None, shown, **saving)
+        self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
         self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
         self.another.click(None, js="() => document.querySelector('#stage .chooser').click()", queue=False, **PRIVATE)

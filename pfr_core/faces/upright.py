@@ -60,11 +60,8 @@ def stand_upright(
         size: longer side in px at which the faces were looked for.
     """
     stand = [seen and is_upright(face.points) for face, seen in zip(faces, clear, strict=True)]
-    righted, stands, lying = (
-        list[Face](),
-        any(stand),
-        any(seen and not upright for seen, upright in zip(clear, stand, strict=True)),
-    )
+    stands, lying = any(stand), any(seen and not upright for seen, upright in zip(clear, stand, strict=True))
+    righted = list[Face]()
     for number, (face, seen) in enumerate(zip(faces, clear, strict=True)):
         if seen or (number >= CROWD and stands and not lying):
             righted.append(face)

@@ -33,14 +33,13 @@ from ..data.dataset import RGB8
 from ..data.detector.photographs import index_points, read_index, read_picture
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
-from .turned import look_turned
+from .turned import IOU, look_turned, same_face
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 FULL = 8192
 LOW = 0.05
 """Threshold for curves."""
 
-IOU = 0.5
 ALIGNED_SIDE = 192
 """Size in px at which aligned faces are looked at; the face is half as wide."""
 
@@ -168,9 +167,8 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
         result.seconds += time.perf_counter() - start
         scores: list[float | None] = [None] * len(photo.faces)
         for face in found:
-            overlaps = [face.iou(other) for other in photo.faces]
-            best = int(np.argmax(overlaps)) if overlaps else -1
-            if best < 0 or overlaps[best] < IOU:
+            best = same_face(face, photo.faces)
+            if best is None:
                 result.extras.append((number, face))
             elif scores[best] is None:
                 scores[best] = face.score

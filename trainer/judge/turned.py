@@ -16,8 +16,8 @@ from pfr_core.faces.face import Face
 
 from ..data.dataset import RGB8
 
-SAME = 0.5
-"""IoU above which two faces are one."""
+IOU = 0.5
+"""From this on two faces are one."""
 
 UPRIGHT = 30.0
 """By so many degrees at most a face that is found the right way up is turned against what it should be."""
@@ -68,14 +68,20 @@ def look_turned(
         result.seconds += time.process_time() - start
         off: list[float | None] = [None] * len(faces)
         for face in (each.unturned(turns, image.shape[1], image.shape[0]) for each in found):
-            overlaps = [face.iou(other) for other in faces]
-            best = int(np.argmax(overlaps)) if overlaps else -1
-            if best < 0 or overlaps[best] < SAME:
+            best = same_face(face, faces)
+            if best is None:
                 result.extras.append(face)
             elif off[best] is None:
                 off[best] = degrees_between(face, faces[best])
         result.off += off
     return result
+
+
+def same_face(face: Face, faces: Sequence[Face]) -> int | None:
+    """Return which of ``faces`` this one is, that of the largest IoU; None if it is none of them."""
+    overlaps = [face.iou(other) for other in faces]
+    best = int(np.argmax(overlaps)) if overlaps else -1
+    return None if best < 0 or overlaps[best] < IOU else best
 
 
 def degrees_between(face: Face, other: Face) -> float:

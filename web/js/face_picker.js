@@ -76,7 +76,7 @@ class FacePicker {
         this.element = document.createElement("div");
         this.element.className = "pfr-face-picker";
         this.element.style.cssText = "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;overflow:hidden";
-        this.svg = create("svg", { preserveAspectRatio: "xMidYMid meet" }, this.element);
+        this.svg = create("svg", { preserveAspectRatio: "xMidYMid meet" });
         this.svg.style.cssText = `flex:1 1 0;min-height:${PICTURE}px;width:100%;background:#0003;border-radius:4px`;
         this.status = document.createElement("div");
         this.status.style.cssText = "font:12px sans-serif;color:var(--input-text,#ddd);white-space:normal";
