@@ -344,7 +344,9 @@ def test_results_keep_the_photos_own_format(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.cli._serve", lambda *_: 0)
+    for name in ("PFR_OFFLINE", "FORWARDED_ALLOW_IPS"):
+        monkeypatch.setenv(name, "")  # what the command sets goes with the test
+    monkeypatch.setattr("web.page.build_page", lambda *_: pytest.fail("it serves"))
     assert main(arguments) > 0
     assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
 
