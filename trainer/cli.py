@@ -125,7 +125,12 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     judge.add_argument(
         "--points", action="store_true", help="instead: how far points are off and crops move, without and with the second look"
     )
-    judge.add_argument("--faces", type=file_path, metavar="FOLDER", help="with --points: also on the val split of aligned faces")
+    judge.add_argument(
+        "--masked", action="store_true", help="instead: which of the aligned faces (--faces) are found with a painted mask"
+    )
+    judge.add_argument(
+        "--faces", type=file_path, metavar="FOLDER", help="aligned faces, whose val split --masked takes; --points does, too"
+    )
     judge.add_argument("--second-look", type=file_path, metavar="FILE", help="weights that `points` wrote, not those that ship")
     judge.add_argument("--curve", type=file_path, metavar="PNG", help="also draw precision over recall")
     judge.add_argument("--extras", type=file_path, metavar="FOLDER", help="also write what the first finds beyond the reference")

@@ -45,6 +45,10 @@ right one; of those that overlap the better one stays (ours)."""
 PART = 0.7
 """A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
 
+SMALL, WEAK, SEVERAL, CLOSEST = 24, 0.2, 3, 4096
+"""Where so many that might be faces are narrower than this (px as looked at), from this score on, a photograph that was shrunk is
+looked at twice as large, and so on up to the last (longer side in px). Values ours, from photographs that are not for testing."""
+
 BEST: DetectorName = "retinaface_mobile0.25"
 BACKBONES: dict[DetectorName, Backbone] = {
     "builtin": "mobile0.25",
@@ -107,7 +111,8 @@ class Detector:
             image: the photograph.
             threshold: lowest score that counts as a face, 0 to 1.
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
-                looked for at half of that size too, and so on.
+                looked for at half of that size too, and so on; where there seem to be many small ones, the photograph is
+                looked at twice as large, and so on, up to :data:`CLOSEST`.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
             right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
                 ``upright``.
@@ -178,12 +183,16 @@ class Detector:
         if scale < 1:
             target = (max(1, round(width * scale)), max(1, round(height * scale)))
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
-        found: list[Face] = []
+        found, narrow = list[Face](), 0
         for turns in range(4) if sideways else (0,):
-            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), threshold, should_stop)
+            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), min(threshold, WEAK), should_stop)
             if sideways:
                 seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
-            found += _to_faces(seen, turns, small.shape, image.shape)
+            narrow = max(narrow, int(((seen.widths < SMALL) & (seen.scores >= WEAK)).sum()))
+            found += _to_faces(seen[seen.scores >= threshold], turns, small.shape, image.shape)
+        if narrow >= SEVERAL and scale < 1 and size < CLOSEST:
+            log.info("%d small faces, or what may be some, at %d px: a closer look", narrow, size)
+            return self._find(image, threshold, min(2 * size, CLOSEST), sideways, should_stop)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)

@@ -142,6 +142,42 @@ def test_a_face_too_large_for_the_network_is_found_in_the_photo_shrunk() -> None
     assert detector_with(TooLarge(largest_face=64)).detect(marked(300, 400, POINTS * 3, dot=12)) == []
 
 
+class Crowd(Marks):
+    """Stands for a network that sees faces from 20 px on surely, and narrower ones weakly; as many as that, in a row."""
+
+    def __init__(self, count: int, share: float) -> None:
+        super().__init__()
+        self.count, self.share = count, share
+
+    def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+        self.shapes.append(rgb.shape)
+        width = self.share * rgb.shape[1]
+        score, starts = 0.9 if width >= 20 else 0.3, 2 * width * np.arange(self.count)
+        row = [detections([start, 0, start + width, width], score, POINTS) for start in starts]
+        return sum(row, Detections.none()) if score >= conf_threshold else Detections.none()
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "side", "looks"),
+    [
+        (5, 0.01, 4000, [1280, 2560]),
+        (5, 0.005, 4000, [1280, 2560, 4000]),
+        (5, 0.004, 6000, [1280, 2560, 4096]),  # not 5120: what it costs is bounded
+        (5, 0.01, 1280, [1280]),  # there is no more to see
+        (2, 0.01, 4000, [1280]),  # two are no crowd
+        (5, 0.02, 4000, [1280]),  # they are seen well
+    ],
+)
+def test_where_there_seem_to_be_many_small_faces_the_photo_is_looked_at_larger(
+    count: int, share: float, side: int, looks: list[int]
+) -> None:
+    network = Crowd(count, share)
+    faces = detector_with(network).detect(np.zeros((200, side, 3), np.uint8), threshold=0.8, size=1280)
+    assert [shape[1] for shape in network.shapes] == looks
+    assert len(faces) == (count if share * looks[-1] >= 20 else 0)
+    assert all(face.size == pytest.approx(share * side, rel=0.01) for face in faces)
+
+
 def test_red_and_blue_are_not_swapped() -> None:
     image = marked(120, 160)
     assert len(detector_with(Marks()).detect(image)) == 1

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pfr_core import Face
-from pfr_core.errors import InputError
+from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe
@@ -279,7 +279,7 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(data: Path, tmp_pat
     assert after - before == pytest.approx(torch.full_like(before, 1.5), abs=0.02)
     Detector("builtin", weights=whole).detect(np.zeros((70, 70, 3), np.uint8))
     # A new run that starts from this one's weights; a step as small as this does not move them.
-    settings = {"iterations": 1, "learning_rate": 1e-9, "largest_face": 70, "init_from": str(tmp_path / "parts")}
+    settings = {"iterations": 1, "learning_rate": 1e-9, "largest_face": 70, "init_from": str(resumed)}
     path = train(config(data, tmp_path / "next", **settings))
     continued, about = RetinaFace.load("mobile0.25", path, torch.device("cpu")), describe(path)
     with torch.inference_mode():
@@ -305,8 +305,8 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         assert main(arguments) == 1
         assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match="no run"):
-        build(DetectorConfig(composite_share=1.0, init_from=str(tmp_path / "empty")))
+    with pytest.raises(WeightsError, match="none: no such file"):
+        build(DetectorConfig(composite_share=1.0, init_from=str(tmp_path / "none")))
 
 
 # --- judging -----------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, Detect
 
 from ..data.dataset import RGB8
 from ..data.detector.photographs import index_points, read_index, read_picture
+from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
 from .turned import IOU, look_turned, same_face
@@ -49,8 +50,8 @@ STILL = 0.01
 CLASSES = ((48.0, math.inf), (24.0, 48.0))
 """Widths in px of the photograph; narrower faces are neither asked for nor counted as false."""
 
-CROWD_FACE, CROWD_SIDE, LARGE = 30, DETECTION_SIZE, 3000
-"""For the table of detection sizes: small faces in a group, and a portrait from a good camera."""
+CROWD_FACE, CROWD_SIDES, LARGE = 30, (DETECTION_SIZE, 4000), 3000
+"""For the table of detection sizes: small faces in groups, and a portrait from a good camera."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def evaluate_detector_command(
     size: int = DETECTION_SIZE,
     sizes: Sequence[int] = (),
     turned: bool = False,
+    masked: bool = False,
     points: bool = False,
     faces: Path | None = None,
     second_look: Path | None = None,
@@ -98,11 +100,15 @@ def evaluate_detector_command(
     """Return a Markdown table for ``python -m trainer evaluate-detector``; its options say what is drawn beside it.
 
     Raises:
-        InputError: a name that is no detector, or no photographs.
+        InputError: a name that is no detector, or no photographs, or no faces to paint masks on.
         WeightsError: a detector's weights are not to be had.
     """
+    if masked and faces is None:
+        raise InputError("--masked needs aligned faces: say with --faces where they are.")
     opened = {name: open_detector(name, second_look or True) for name in detectors}
     first = next(iter(opened.values()))
+    if masked and faces:
+        return masked_table(opened, faces, threshold=threshold, size=size)
     labelled = load_photos(photos, everything=everything)
     if turned:
         return turned_table(opened, labelled, threshold=threshold, size=size)
@@ -279,26 +285,57 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
     return "\n".join(lines)
 
 
-def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
-    """Return Markdown: what is found at each detection size, in a crowd of small faces and in portraits of :data:`LARGE` px."""
-    group, large = crowd(photos), portraits(photos)
+def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: float, size: int) -> str:
+    """Return Markdown: which held-out aligned faces are found bare, and with a mask painted over nose and mouth.
+
+    Asked for is what the reference finds bare, in the faces shrunk to :data:`ALIGNED_SIDE`.
+
+    Raises:
+        InputError: no such aligned faces.
+    """
+    bare, masked = list[JudgedPhoto](), list[JudgedPhoto]()
+    reference = Detector(REFERENCE, second_look=False)
+    for number, row in enumerate(read_index(folder, "val")):
+        path = folder / "val" / row["file"]
+        image = read_picture(path, ALIGNED_SIDE)
+        asked = sorted(reference.detect(image), key=lambda face: face.size)[-1:]
+        painted = image.copy()
+        paint_mask(painted, index_points(row, image.shape[1]), np.random.default_rng(number))
+        bare.append(JudgedPhoto(path, image, asked))
+        masked.append(JudgedPhoto(path, painted, asked))
     lines = [
-        f"| longer side | faces {CROWD_FACE} px wide in a crowd of {CROWD_SIDE} px | portraits of {LARGE} px "
-        "| not in the reference | seconds for the crowd |",
-        "| --- | --- | --- | --- | --- |",
+        f"| {len(bare)} aligned faces of {ALIGNED_SIDE} px | bare | with a mask | not in the reference |",
+        "| --- " * 4 + "|",
     ]
-    for size in sizes:
-        small, big = (judge(detector, some, threshold=DETECTION_THRESHOLD, size=size) for some in (group, large))
-        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in (small, big)]
-        lines.append(f"| {size} | {' | '.join(cells)} | {len(small.extras) + len(big.extras)} | {small.seconds:.2f} |")
+    for name, detector in detectors.items():
+        results = [judge(detector, some, threshold=threshold, size=size) for some in (bare, masked)]
+        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in results]
+        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(str(len(result.extras)) for result in results)} |")
     return "\n".join(lines)
 
 
-def crowd(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
-    """Return one picture of :data:`CROWD_SIDE` px put together of photographs, shrunk until their faces are 30 px wide."""
-    canvas, faces = np.full((CROWD_SIDE * 3 // 4, CROWD_SIDE, 3), 128, np.uint8), []
+def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
+    """Return Markdown: what is found at each detection size, in crowds of small faces and in portraits of :data:`LARGE` px."""
+    sets = [*(crowd(photos, side) for side in CROWD_SIDES), portraits(photos)]
+    lines = [
+        f"| longer side | {' | '.join(f'faces {CROWD_FACE} px wide in a crowd of {side} px' for side in CROWD_SIDES)} "
+        f"| portraits of {LARGE} px | not in the reference | seconds for the crowds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for size in sizes:
+        results = [judge(detector, some, threshold=DETECTION_THRESHOLD, size=size) for some in sets]
+        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in results]
+        cells.append(str(sum(len(result.extras) for result in results)))
+        cells.append(", ".join(f"{result.seconds:.2f}" for result in results[: len(CROWD_SIDES)]))
+        lines.append(f"| {size} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def crowd(photos: Sequence[JudgedPhoto], side: int) -> list[JudgedPhoto]:
+    """Return one picture of ``side`` px put together of photographs, again and again, shrunk until their faces are 30 px wide."""
+    canvas, faces = np.full((side * 3 // 4, side, 3), 128, np.uint8), []
     x = y = lowest = 0
-    for photo in photos:
+    for photo in [*photos] * (side // DETECTION_SIZE) ** 2:
         widths = [face.box[2] - face.box[0] for face in photo.faces]
         if not widths or np.median(widths) < CROWD_FACE:
             continue

@@ -216,7 +216,7 @@ class DetectorConfig(RunConfig):
     wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
     photos: tuple[str, ...] = option((), "folders of further photographs; all are labelled by the published RetinaFace")
     negatives: tuple[str, ...] = option((), "folders of pictures without faces")
-    init_from: str = option("", "folder of an earlier run whose averaged weights to start from, instead of random ones")
+    init_from: str = option("", "detector file of an earlier run to start from, or the one that ships with PFR")
     iterations: int = option(6000, "optimiser steps", 1, 10**9)
     pictures: int = option(6, "pictures in a forward pass of one process", 1, 4096)
     side: int = option(320, "of training pictures, px; about twice the largest face", 64, 4096)

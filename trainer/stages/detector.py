@@ -20,16 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pfr_core.errors import InputError
 from pfr_core.faces.detections import Detections
-from pfr_core.faces.retinaface import anchors, decode, describe, save, to_input
+from pfr_core.faces.retinaface import anchors, decode, describe, read_network, save, to_input
 from pfr_core.faces.retinaface_network import RetinaFace
 
 from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
 from ..data.detector.photographs import TEACHER, load_teacher
 from ..run.config import DetectorConfig
-from ..run.run_state import checkpoints, load_state
 from .base import Phase, Stage, Terms
 
 FACE = 0.35
@@ -96,8 +94,7 @@ class DetectorStage(Stage[PictureBatch]):
     """See the module.
 
     Raises:
-        InputError: there is no run to start from.
-        CheckpointError: its checkpoint is damaged.
+        WeightsError: what it is to start from is no detector.
     """
 
     config: DetectorConfig
@@ -116,11 +113,13 @@ class DetectorStage(Stage[PictureBatch]):
         self.optimisers = {"detector": torch.optim.AdamW([group], weight_decay=config.weight_decay, fused=True)}
         self.phases = [Phase("main", "detector", parameters, norm="gradient" if config.grad_clip else "")]
 
-    def _start(self, run: Path) -> None:
-        if not checkpoints(run):
-            raise InputError(f"--init-from {run}: no run with a checkpoint there.")
-        self.net.load_state_dict(self.modern(load_state(run))["stage"]["ema"])
-        self.started_from = json.dumps(describe(run / self.config.EXPORTED)["provenance"])
+    def _start(self, path: Path) -> None:
+        """Take over the weights of a detector that this stage exported, its scores as they were before they were shifted."""
+        provenance = describe(path)["provenance"]
+        network, _ = read_network("mobile0.25", path, self.device)
+        shift = provenance.get("config", {}).get("score_shift", 0.0)
+        self.net.load_state_dict(_shifted(network, -shift).state_dict())
+        self.started_from = json.dumps(provenance)
 
     @property
     def generator(self) -> nn.Module:

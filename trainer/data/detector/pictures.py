@@ -21,11 +21,17 @@ from .spoil import spoil
 
 SMALLEST_FACE = 16
 
+SHIFT = 4
+"""Binary digits behind the point with which OpenCV draws."""
+
 ONE_FACE, ANY_FACE = 0.3, 0.9
 """Shares of the composites with a single face, and with any; those in between have two to nine."""
 
 TILTED, ANY_TURN = 0.2, 0.23
 """Shares of the pasted faces turned by up to 45 degrees, and those or by any angle; the others are nearly upright."""
+
+MASKED, HIDDEN = 0.15, 0.35
+"""Shares of the pasted faces that wear a mask, and of those that do or are half hidden."""
 
 VISIBLE = 0.55
 """A face of which less is left in the picture, or uncovered, is no longer one that must be found, nor one that must not."""
@@ -68,7 +74,7 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Labell
         count = 1
     elif kind < ANY_FACE:
         count = int(rng.integers(2, 10))
-    common = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * (0.85 if count == 1 else 0.35))))
+    common = _width(size * (_largest(rng) if count == 1 else 0.35), rng)
     for _ in range(count):
         width = float(np.clip(common * np.exp(rng.normal(0, 0.35)), SMALLEST_FACE, 1.2 * size))
         if rng.random() < 0.25 and material.negatives:  # not a face, but pasted like one
@@ -79,7 +85,10 @@ def composite(material: Material, size: int, rng: np.random.Generator) -> Labell
         if _share(box, np.array([0, 0, size, size], np.float32)) < VISIBLE:
             hidden.append(box)
             continue
-        if rng.random() < 0.2:
+        draw = rng.random()
+        if draw < MASKED:
+            paint_mask(canvas, five, rng)
+        elif draw < HIDDEN:
             _occlude(canvas, box, material, rng)
         boxes.append(box)
         points.append(five)
@@ -98,8 +107,7 @@ def piece(photo: Picture, size: int, rng: np.random.Generator) -> LabelledPictur
     angle = rng.normal(0, 12) if rng.random() < 0.4 else 0.0
     if len(photo.boxes) and rng.random() < 0.75:
         box = photo.boxes[rng.integers(len(photo.boxes))]
-        target = np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(size * 0.85)))
-        scale = float(np.clip(target / (box[2] - box[0]), 0.03, 2.5))
+        scale = float(np.clip(_width(size * _largest(rng), rng) / (box[2] - box[0]), 0.03, 2.5))
         centre = (box[:2] + box[2:]) / 2
         shift = rng.uniform(0.1, 0.9, 2) * size
     else:
@@ -115,6 +123,16 @@ def piece(photo: Picture, size: int, rng: np.random.Generator) -> LabelledPictur
     interpolation = cv2.INTER_LINEAR if rest < 1.5 else cv2.INTER_CUBIC
     image = cv2.warpAffine(source, matrix, (size, size), flags=interpolation, borderMode=mode, borderValue=shade)
     return LabelledPicture(spoil(image, rng), exact=False)
+
+
+def _largest(rng: np.random.Generator) -> float:
+    """Return the width of the largest face as a share of the picture's side: mostly one that is looked for at full size."""
+    return 0.5 if rng.random() < 0.85 else 0.85
+
+
+def _width(largest: float, rng: np.random.Generator) -> float:
+    """Return the width of a face in px; each octave from the smallest on is as likely."""
+    return float(np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(largest))))
 
 
 def _choose(pictures: list[Picture], rng: np.random.Generator) -> Picture:
@@ -223,6 +241,40 @@ def _occlude(canvas: RGB8, box: npt.NDArray[np.float32], material: Material, rng
         canvas[b:d, a:c] = cv2.resize(source, (int(c - a), int(d - b)), interpolation=cv2.INTER_AREA)
     else:
         canvas[b:d, a:c] = rng.integers(0, 256, 3)
+
+
+def paint_mask(canvas: RGB8, points: npt.NDArray[np.floating], rng: np.random.Generator) -> None:
+    """Paint a mask of cloth with folds over nose and mouth of a face, in place.
+
+    Args:
+        canvas: [H,W,3] RGB uint8.
+        points: the face's five points [5,2] in px of ``canvas``.
+        rng: draws its colours and shape.
+    """
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    across, down = points[1] - points[0], mouth - eyes
+    bridge, cheek, jaw, chin = rng.uniform((0.25, 0.4, 0.95, 1.5), (0.5, 0.7, 1.2, 1.75))
+    wide, narrow = rng.uniform((0.75, 0.3), (1.0, 0.5))
+    side = [(wide, cheek), (0.9 * wide, jaw), (narrow, chin)]
+    outline = [(0.0, bridge), *side, *((-x, y) for x, y in reversed(side))]
+    corners = np.array([eyes + x * across + y * down for x, y in outline])
+    colour = (
+        rng.uniform(0, 256, 3) if rng.random() < 0.4 else rng.uniform(120, 256) - rng.uniform(0, 60) * np.array([1.0, 0.5, 0.0])
+    )
+    _fill(canvas, corners, colour)
+    for height in np.linspace(0.25, 0.75, int(rng.integers(1, 5))):  # folds
+        ends = (1 - height) * corners[[1, -1]] + height * corners[[3, -3]]
+        thickness = max(1, round(0.02 * float(np.hypot(*across))))
+        cv2.line(canvas, *_fixed(ends), (0.85 * colour).tolist(), thickness, cv2.LINE_AA, SHIFT)
+
+
+def _fill(canvas: RGB8, corners: npt.NDArray[np.floating], colour: npt.NDArray[np.floating]) -> None:
+    cv2.fillPoly(canvas, [_fixed(corners)], colour.tolist(), cv2.LINE_AA, SHIFT)
+
+
+def _fixed(points: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+    """Return points as OpenCV draws them to parts of a pixel."""
+    return (np.clip(points, -(2**14), 2**14) * 2**SHIFT).round().astype(np.int32)
 
 
 def _background(material: Material, size: int, rng: np.random.Generator) -> RGB8:
