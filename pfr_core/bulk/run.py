@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEG = 5_000
-"""Blocks of photographs that Ray Data is given at once: its bookkeeping, 25 to 50 kB for each, stays small, and loading the networks
-anew takes about a hundredth of the time."""
+"""Blocks of photographs that Ray Data is given at once: its bookkeeping, 25 to 50 kB for each, stays small, and loading the
+networks anew takes about a hundredth of the time."""
 ON_CPU, ON_GPU = 2, 8
 """Photographs in hand at once. On a GPU the network runs over the faces of all of them; on a CPU this would gain nothing, and
 one by one they come out as from ``pfr restore`` to the last bit. What is in hand is done again if the worker dies."""
