@@ -137,7 +137,7 @@ class ClipOptions:
     """
 
     steady: float = option(
-        0.7,
+        0.75,
         "how much of a face's last frame stays in the next where the two agree; 0: each frame by itself",
         0.0,
         0.95,

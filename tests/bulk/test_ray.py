@@ -136,7 +136,10 @@ def test_all_is_done_once_though_workers_die_and_a_second_run_does_the_rest(
     assert "other choices (strength)" in capsys.readouterr().err
 
 
-def test_an_object_store_is_read_and_written(_ray: None, store: str, photos: Path, model: Path, expected: dict[str, str]) -> None:
+def test_an_object_store_is_read_and_written_in_legs(
+    _ray: None, store: str, photos: Path, model: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfr_core.bulk.run.LEG", 2)
     for path in sorted(photos.rglob("*.jpg"))[:6]:
         places.write(f"{store}/in/{path.relative_to(photos).as_posix()}", path.read_bytes())
     names = {name for name, _ in places.files_in(f"{store}/in")}

@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,7 @@ from pfr_core import load_face_model
 from pfr_core.cli import main as pfr
 from pfr_core.faces.detect import Detector
 from pfr_core.models.disk import on_disk
+from tests.clip_files import make_clip
 from tests.models.test_gpen import in_gpen_layout, random_gpen
 from tests.models.test_kinds import Files, network
 from tests.nodes.comfyui_server import (
@@ -134,8 +136,12 @@ DEFAULTS: dict[str, Any] = {}
 
 @pytest.fixture(autouse=True)
 def defaults(server: Server) -> None:
-    required = server.get("/object_info/PFRRestoreFaces")["PFRRestoreFaces"]["input"]["required"]
-    DEFAULTS.update({name: options["default"] for name, (_, options) in required.items() if "default" in options})
+    DEFAULTS.update(defaults_of(server, "PFRRestoreFaces"))
+
+
+def defaults_of(server: Server, node: str) -> dict[str, Any]:
+    required = server.get(f"/object_info/{node}")[node]["input"]["required"]
+    return {name: options["default"] for name, (_, options) in required.items() if "default" in options}
 
 
 def test_the_pack_loads_beside_another_one_and_serves_its_pages(server: Server) -> None:
@@ -195,6 +201,42 @@ def test_a_video_keeps_its_length_and_the_frames_without_a_face(server: Server) 
     assert len(before) == len(after) == 16
     same = [bool(np.array_equal(*pair)) for pair in zip(before, after, strict=True)]
     assert not same[0] and same[-1], "the first frame has a face, the last has none"
+
+
+def test_core_s_video_keeps_its_times_its_sound_and_the_frames_without_a_face(server: Server, tmp_path: Path) -> None:
+    """From core's Load Video to its Save Video."""
+    source = server.folder / "input" / "beep.mp4"
+    files = [av.open(str(path)) for path in (EXAMPLES / "clip.mp4", make_clip(tmp_path / "a.mp4"))]
+    with files[0], files[1], av.open(str(source), "w") as both:
+        streams = [files[0].streams.video[0], files[1].streams.audio[0]]
+        added = [both.add_stream_from_template(stream) for stream in streams]
+        for file, stream, target in zip(files, streams, added, strict=True):
+            for packet in file.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = target
+                    both.mux(packet)
+    outputs = server.run(
+        {
+            "1": {"class_type": "LoadVideo", "inputs": {"file": "beep.mp4"}},
+            "2": {"class_type": "PFRLoadModel", "inputs": {"model": "default", "device": "auto", "dtype": "auto"}},
+            "3": {
+                "class_type": "PFRRestoreVideo",
+                "inputs": {**defaults_of(server, "PFRRestoreVideo"), "model": ["2", 0], "video": ["1", 0]},
+            },
+            "4": {
+                "class_type": "SaveVideo",
+                "inputs": {"video": ["3", 0], "filename_prefix": "video", "format": "auto", "codec": "auto"},
+            },
+        }
+    )
+    (reference,) = saved(outputs)
+    (result := tmp_path / "result.mp4").write_bytes(server.file(reference))
+    with av.open(str(source)) as before, av.open(str(result)) as after:
+        assert len(after.streams.audio) == 1
+        frames = [[(frame.time, frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)] for file in (before, after)]
+    assert [time for time, _ in frames[0]] == pytest.approx([time for time, _ in frames[1]])
+    change = [float(np.abs(old.astype(float) - new).mean()) for (_, old), (_, new) in zip(*frames, strict=True)]
+    assert change[0] > 1.5 * change[-1], "the first frame has a face, the last has none"
 
 
 def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server, tmp_path: Path) -> None:
