@@ -60,7 +60,17 @@ class Row:
 
 
 _TYPES = {"str": pa.string(), "int": pa.int32(), "bool": pa.bool_(), "float": pa.float64(), "list[str]": pa.list_(pa.string())}
-SCHEMA = pa.schema([(each.name, _TYPES.get(str(each.type), pa.string())) for each in fields(Row)])
+SCHEMA = pa.schema([pa.field(each.name, _TYPES.get(str(each.type), pa.string()), nullable=False) for each in fields(Row)])
+
+
+def storable(text: str) -> str:
+    r"""Return a text as the manifest holds it: bytes of a name that are no UTF-8 as ``\udcXX``, for Parquet has only UTF-8.
+
+    Example:
+        >>> print(storable("M\udcfcller.jpg"))
+        M\udcfcller.jpg
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class Manifest:
     def __init__(self, place: str) -> None:
         self.place = places.absolute(place)
         self._run = f"{int(time.time() * 1000):014d}-{secrets.token_hex(3)}"  # sorted by name is sorted by time
-        self._rows: list[Row] = []
+        self._rows: list[dict[str, Any]] = []
         self._part, self._since = 0, time.monotonic()
 
     def rows(self, columns: list[str] | None = None) -> pa.Table:
@@ -137,7 +147,8 @@ class Manifest:
         Raises:
             ImageError: it cannot be written.
         """
-        self._rows.append(row)
+        texts = {name: storable(value) for name, value in asdict(row).items() if isinstance(value, str)}
+        self._rows.append({**asdict(row), **texts, "notices": [*map(storable, row.notices)]})
         if len(self._rows) >= ROWS or time.monotonic() - self._since > SECONDS:
             self.flush()
 
@@ -148,7 +159,7 @@ class Manifest:
             ImageError: it cannot be written.
         """
         if self._rows:
-            table = pa.Table.from_pylist([asdict(row) for row in self._rows], schema=SCHEMA)
+            table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
             buffer = io.BytesIO()
             pq.write_table(table, buffer)
             places.write(places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet"), buffer.getvalue())
@@ -159,21 +170,26 @@ class Manifest:
         return sorted(found for name, found in places.files_in(self.place) if name.endswith(ending) and "/" not in name)
 
     def _read(self, part: str, columns: list[str] | None) -> pa.Table:
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         try:
-            return pq.read_table(io.BytesIO(places.read(part)), columns=columns)
-        except pa.ArrowException as error:
+            return pq.read_table(io.BytesIO(places.read(part)), columns=columns).select(schema.names).cast(schema)
+        except (pa.ArrowException, KeyError, ValueError) as error:
             raise ImageError(f"{part}: no part of a manifest ({error}); move it away, its photographs are done again.") from error
 
 
 def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
-    """Return what need not be done: input and output of photographs that were, with these choices.
+    """Return what need not be done: input and output, both :func:`storable`, of photographs that were, with these choices.
+
+    Nothing if all are to be done ``again``.
 
     Raises:
         InputError: the last run had others, and they are not to be done ``again``.
         ImageError: the manifest cannot be read.
     """
+    if again:
+        return set()
     last = manifest.last_run()
-    if last is not None and not again and _key(last) != _key(choices):
+    if last is not None and _key(last) != _key(choices):
         differ = [name for name in choices.options if choices.options[name] != last.options.get(name)]
         what = ", ".join(differ) or "the model's file"
         raise InputError(f"{manifest.place}: the last run had other choices ({what}); use the same, another output, or --again.")

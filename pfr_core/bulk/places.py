@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ImageError, InputError
-from ..photo.photo import is_meant
+from ..photo.photo import is_meant, walk
 from ..photo.read import read_bytes
 from ..photo.write import write_file
 
@@ -43,7 +43,13 @@ def is_remote(place: str) -> bool:
 
 
 def absolute(place: str) -> str:
-    """Return a place that means the same wherever it is read: a path from the root, or an address without a stroke at its end."""
+    """Return a place that means the same wherever it is read: a path from the root, or an address without a stroke at its end.
+
+    Example:
+        >>> absolute("s3://archive/out/"), absolute("file:///archive/in/../out")
+        ('s3://archive/out', '/archive/out')
+    """
+    place = place.removeprefix("file://").removeprefix("local://")
     return place.rstrip("/") if is_remote(place) else os.path.abspath(os.path.expanduser(place))
 
 
@@ -94,20 +100,16 @@ def write(place: str, data: bytes) -> None:
 
 
 def files_in(place: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of a folder or below an address and everything below: name in it, and place. In no order; hidden ones not.
+    """Yield the files of a folder or below an address and everything below: name in it, and place. In no order.
 
-    Nothing is yielded if there is no such place.
+    Which of a folder's is told by :func:`walk`. Nothing is yielded if there is no such place.
 
     Raises:
         ImageError: it cannot be listed.
     """
     if not is_remote(place):
-        for folder, folders, names in os.walk(place, followlinks=True):
-            folders[:] = [name for name in folders if is_meant(Path(name))]
-            for name in names:
-                file = Path(folder, name)
-                if is_meant(Path(name)):
-                    yield file.relative_to(place).as_posix(), str(file)
+        for file in walk(Path(place)):
+            yield file.relative_to(place).as_posix(), str(file)
         return
     store, path = _store(place)
     for found in _patiently(place, "listed", lambda: store.find(path)):
@@ -129,16 +131,20 @@ def exists(place: str) -> bool:
 
 
 def _store(place: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of an address, and the path in it."""
-    from fsspec.core import url_to_fs
+    """Return the file system of an address, and the path in it.
+
+    Not by ``url_to_fs``, to which ``::`` in a name is the beginning of another address.
+    """
+    from fsspec import get_filesystem_class
 
     try:
-        store, path = url_to_fs(place)
+        kind = get_filesystem_class(place.partition("://")[0])
+        store = kind(**kind._get_kwargs_from_urls(place))
     except ImportError as error:
         raise InputError(f"{place}: {error}.") from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: not without more than an address says
         raise InputError(f"{place}: no store that fsspec knows ({error}).") from error
-    return store, str(path).rstrip("/")
+    return store, str(kind._strip_protocol(place)).rstrip("/")
 
 
 def _patiently(place: str, what: str, work: Callable[[], T]) -> T:

@@ -82,6 +82,8 @@ def plan(inputs: Sequence[tuple[str, str]], output: str, format: str | None = No
         error = ""
         if PurePosixPath(target).suffix.lower() not in FORMAT_OF_SUFFIX:
             error = f"{source}: the ending is no format that can be written; use {', '.join(sorted(FORMAT_OF_SUFFIX))}."
+        elif ".." in PurePosixPath(name).parts:  # to an object store this is a name like others, to a disk the folder above
+            error = f"{source}: '..' in its address would lead its result out of {output}; list it by its plain address."
         elif target in originals:
             error = overwritten(source)
         elif other != source:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import ray
@@ -28,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from ..errors import InputError, PFRError
-from .manifest import Choices, Manifest, Row
+from .manifest import Choices, Manifest, Row, storable
 from .plan import Task
 from .stages import Job, Recipe, Restorer, Weights, read, write
 
@@ -45,6 +47,10 @@ ON_CPU, ON_GPU = 2, 8
 one by one they come out as from ``pfr restore`` to the last bit. What is in hand is done again if the worker dies."""
 DEATHS = 3
 """A photograph in hand when so many workers died is given up: it may be what they die of."""
+KNOCK = 5.0
+"""Seconds in which a cluster's address must answer; Ray itself waits for minutes."""
+TOLD_EVERY = 60.0
+"""Seconds between lines that tell how far the job is, where no terminal shows it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,17 @@ class Summary:
     faces: int
     seconds: float
 
+    def progress(self, total: int) -> str:
+        """Return how far the job is, as a line.
+
+        Args:
+            total: photographs of the job.
+        """
+        done = self.counts.total()
+        rate = done / self.seconds
+        left = tqdm.format_interval((total - done) / rate)
+        return f"{done} of {total}, {rate:.2f} a second, {left} left, {self.faces} faces, {self.counts['failed']} failed"
+
 
 def connect(cluster: Cluster, *, on_cpu: bool) -> tuple[float, int]:
     """Connect to the cluster, or start Ray here; returns GPUs for each network, and how many networks.
@@ -85,6 +102,7 @@ def connect(cluster: Cluster, *, on_cpu: bool) -> tuple[float, int]:
         package = str(Path(__file__).resolve().parents[1])
         environment: dict[str, Any] = {} if cluster.address is None else {"py_modules": [package], "excludes": ["__pycache__"]}
         try:
+            _knock(cluster.address or "local")
             ray.init(
                 address=cluster.address or "local",
                 runtime_env=environment,
@@ -102,6 +120,18 @@ def connect(cluster: Cluster, *, on_cpu: bool) -> tuple[float, int]:
         raise InputError(f"--gpus is {gpus:g}, but Ray has {there.get('GPU', 0):g}; start it with more, or use --gpus 0.")
     room = int(there["GPU"] / gpus) if gpus else int(there.get("CPU", 1))
     return gpus, max(1, min(room, cluster.actors or room))
+
+
+def _knock(address: str) -> None:
+    """Look whether something answers at an address with a port.
+
+    Raises:
+        OSError: nothing does.
+        ValueError: the port is none.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), KNOCK).close()
 
 
 def dashboard() -> str:
@@ -135,6 +165,7 @@ def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manif
     deaths = Deaths.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     manifest.begin(choices)
     bar = tqdm(total=len(tasks), unit="photo", smoothing=0.05, disable=not sys.stderr.isatty())
+    told = started
     try:
         leg = LEG * (ON_GPU if gpus else ON_CPU)
         for first in range(0, len(tasks), leg):
@@ -143,8 +174,12 @@ def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manif
                 manifest.add(row)
                 summary.counts[row.status] += 1
                 summary.faces += row.faces
+                summary.seconds = time.monotonic() - started
                 bar.set_postfix(faces=summary.faces, failed=summary.counts["failed"], refresh=False)
                 bar.update()
+                if bar.disable and time.monotonic() - told > TOLD_EVERY:
+                    told = time.monotonic()
+                    tqdm.write(summary.progress(len(tasks)), file=sys.stderr)
                 if row.error:
                     tqdm.write(f"error: {row.error}", file=sys.stderr)
     except RayError as error:
@@ -231,7 +266,7 @@ class _InHand:
 
     def __init__(self, deaths: ActorHandle, jobs: list[Job]) -> None:
         self._deaths, self._jobs = deaths, jobs
-        self._names = [job.task.input for job in jobs]
+        self._names = [storable(job.task.input) for job in jobs]  # Ray's messages are UTF-8, too
 
     def __enter__(self) -> list[Job]:
         before = ray.get(self._deaths.take.remote(self._names))

@@ -42,7 +42,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _restore(arguments: argparse.Namespace) -> int:
     from ..bulk import places
-    from ..bulk.manifest import Manifest, already_done
+    from ..bulk.manifest import Manifest, already_done, storable
     from ..bulk.plan import list_inputs, plan, refuse_nested
     from ..bulk.run import Cluster, connect, dashboard, run
     from ..bulk.stages import Recipe
@@ -61,10 +61,11 @@ def _restore(arguments: argparse.Namespace) -> int:
     choices = recipe.choices()
     manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))
     output = places.absolute(arguments.output)
-    there = {place for _, place in places.files_in(output)}
+    there = {storable(place) for _, place in places.files_in(output)}
     done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
-    todo = [task for task in tasks if (task.input, task.output) not in done]
-    if manifest.last_run() is None and not arguments.overwrite and (strangers := [t.output for t in todo if t.output in there]):
+    todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
+    strangers = [task.output for task in todo if storable(task.output) in there]
+    if strangers and not arguments.overwrite and manifest.last_run() is None:
         raise InputError(f"{strangers[0]}: there already, and not by pfr bulk; --overwrite replaces such files.")
     if len(todo) < len(tasks):
         print(f"{len(tasks) - len(todo)} of {len(tasks)} were done before")

@@ -103,7 +103,7 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--manifest", metavar="PLACE", help="where is written what was done (default: pfr-manifest in OUTPUT)")
     parser.add_argument(
-        "--again", action="store_true", help="do all again, the model or options being others than in the last run"
+        "--again", action="store_true", help="do all again; the model or options may be others than in the last run"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there by no run of this command")
     parser.add_argument("--address", metavar="A", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none: this machine only")

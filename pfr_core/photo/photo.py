@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import os
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ..errors import ImageError
 from ..support.notice import Notice
 
 if TYPE_CHECKING:
@@ -133,6 +135,33 @@ def is_meant(name: PurePath) -> bool:
     return not any(part.startswith(".") or part.lower() in _NO_PICTURES for part in name.parts)
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield the files in ``folder`` and everything below it, in no order; none if there is no such folder.
+
+    Hidden files and folders and what systems put beside pictures are left out; links to folders are not followed.
+
+    Raises:
+        ImageError: a folder cannot be looked through.
+    """
+    folders = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not is_meant(PurePath(entry.name)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False) or Path(entry.path).is_file():
+                    yield Path(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        why = error.strerror or error
+        raise ImageError(f"{folder}: cannot be looked through ({why}); change its permissions or move it elsewhere.") from error
+    for below in folders:
+        yield from walk(below)
+
+
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
     """List the photos in ``folder`` and everything below it, sorted; none if there is no such folder. See :func:`files_below`."""
     return files_below(folder, skip)[0]
@@ -141,11 +170,14 @@ def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
 def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], list[Path]]:
     """List the photos in ``folder`` and everything below it, by their endings, and the files that are none; both sorted.
 
-    Hidden files and folders and what systems put beside pictures are in neither list.
+    Hidden files and folders and what systems put beside pictures are in neither list, see :func:`walk`.
 
     Args:
         folder: where to look.
         skip: folders (or files) in it that are left out, say the one results are written to.
+
+    Raises:
+        ImageError: a folder cannot be looked through.
 
     Example:
         >>> files_below(Path("no such folder"))
@@ -154,8 +186,7 @@ def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], li
     skipped = [path.resolve() for path in skip]
     photos: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        meant = is_meant(path.relative_to(folder)) and path.is_file()
-        if meant and not any(path.resolve().is_relative_to(other) for other in skipped):
+    for path in sorted(walk(folder)):
+        if not any(path.resolve().is_relative_to(other) for other in skipped):
             (photos if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return photos, others

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import socket
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,14 +18,14 @@ import pytest
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
-from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done
+from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storable
 from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
 from pfr_core.bulk.report import page, report
 from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
 from pfr_core.cli import main
 from pfr_core.errors import ImageError, InputError
 from pfr_core.options import Setup
-from pfr_core.photo.photo import writable_name
+from pfr_core.photo.photo import images_below, writable_name
 from pfr_core.photo.write import write_photo
 
 
@@ -154,11 +157,43 @@ def test_names_that_meet_are_named(tmp_path: Path) -> None:
     assert {str(writable_name(name, names)) for name in names} == {"a.gif.png", "a.png"}
 
 
-@pytest.mark.parametrize(("source", "target"), [("in", "in/out"), ("in", "in"), ("s3://b/in", "s3://b/in/out")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("in", "in/out"), ("in", "in"), ("s3://b/in", "s3://b/in/out"), ("file:///in", "/in/out"), ("/in", "local:///in/out")],
+)
 def test_an_output_inside_the_input_is_refused(source: str, target: str) -> None:
     with pytest.raises(InputError, match="inside"):
         refuse_nested(source, target)
     refuse_nested(source, f"{source}-restored")
+
+
+def test_no_result_goes_out_of_the_output(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("s3://b/in/a.jpg\ns3://b/in/../../b.jpg\ns3://b/in/c..jpg\n")
+    tasks = plan(list_inputs(str(listed)), "s3://b/out")
+    assert ["'..'" in task.error for task in tasks] == [False, True, False]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_folder_holds_what_restore_finds_there(photos: Path) -> None:
+    for link, target in (("loop", ".."), ("linked.jpg", "a.jpg"), ("broken.png", "nowhere"), ("itself.jpg", "itself.jpg")):
+        (photos / "1931" / link).symlink_to(target)
+    found = [Path(place) for place, _ in list_inputs(str(photos))]
+    assert found == images_below(photos) and photos / "1931" / "linked.jpg" in found and len(found) == 6
+
+
+def test_a_folder_that_cannot_be_looked_through_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuses(folder: Path) -> Any:
+        if Path(folder).name == "1931":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuses)  # root may read all
+    for looks in (list_inputs, lambda place: images_below(Path(place))):
+        with pytest.raises(ImageError, match=r"1931: cannot be looked through \(Permission denied\); change"):
+            looks(str(photos))
 
 
 def choices(**options: Any) -> Choices:
@@ -181,7 +216,33 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
     other = choices(strength=0.5)
     with pytest.raises(InputError, match=r"other choices \(strength\).*--again"):
         already_done(Manifest(str(tmp_path)), other, False)
-    assert already_done(Manifest(str(tmp_path)), other, True) == set()
+    assert already_done(Manifest(str(tmp_path)), other, True) == already_done(Manifest(str(tmp_path)), now, True) == set()
+
+
+def test_a_name_that_is_no_utf8_is_done_once(tmp_path: Path) -> None:
+    name, now = os.fsdecode(b"M\xfcller.jpg"), choices()
+    manifest = Manifest(str(tmp_path))
+    manifest.begin(now)
+    manifest.add(Row(name, f"out/{name}", "done", notices=[name], model_sha256="1" * 64, options_sha256=now.options_sha256))
+    manifest.flush()
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == [r"M\udcfcller.jpg"]
+    assert already_done(Manifest(str(tmp_path)), now, False) == {(storable(name), storable(f"out/{name}"))}
+
+
+def test_a_parquet_file_of_other_types_is_no_manifest(tmp_path: Path) -> None:
+    rows = {
+        "input": ["a"],
+        "output": ["b"],
+        "status": ["done"],
+        "faces": ["two"],
+        "changed": ["?"],
+        "seconds": ["1"],
+        "error": [""],
+    }
+    for table in (pa.table(rows), pa.table({**rows, "faces": [1], "changed": [True], "input": [None]}), pa.table({"input": [1]})):
+        pq.write_table(table, tmp_path / "part.parquet")
+        with pytest.raises(ImageError, match=r"part\.parquet: no part of a manifest"):
+            report(Manifest(str(tmp_path)))
 
 
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
@@ -244,6 +305,8 @@ def test_a_store_gives_back_what_it_was_given_and_holds_nothing_else(one_put: bo
     assert places.exists(f"{folder}/1931/a.jpg") and not places.exists(f"{folder}/1931")
     with pytest.raises(ImageError, match=r"b\.jpg: there is no such file"):
         places.read(f"{folder}/b.jpg")
+    places.write(f"{folder}/a::s3://b.jpg", b"a name like others")
+    assert places.read(f"{folder}/a::s3://b.jpg") == b"a name like others"
 
 
 def test_one_photograph_is_an_input_too(photos: Path) -> None:
@@ -275,6 +338,24 @@ def test_a_report_counts_and_shows(model: Path, photos: Path, tmp_path: Path, ca
     assert main(["bulk", "report", manifest.place, "--html", str(tmp_path / "page.html")]) == 0
     assert "4 done" in capsys.readouterr().out and (tmp_path / "page.html").is_file()
     assert main(["bulk", "report", str(tmp_path / "nothing")]) == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = pytest.importorskip("pfr_core.bulk.run")
+    monkeypatch.setattr(run.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(run.ray, "init", lambda **_: pytest.fail("Ray would wait for minutes"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        cluster = run.Cluster(address.format(taken.getsockname()[1]))
+        with pytest.raises(InputError, match=r"--address .*127.*: no Ray cluster to work on \(.*refused"):
+            run.connect(cluster, on_cpu=True)
+
+
+def test_a_line_tells_how_far_the_job_is() -> None:
+    run = pytest.importorskip("pfr_core.bulk.run")
+    summary = run.Summary(Counter(done=29, failed=1), 40, 60.0)
+    assert summary.progress(1830) == "30 of 1830, 0.50 a second, 1:00:00 left, 40 faces, 1 failed"
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
