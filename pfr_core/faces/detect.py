@@ -45,7 +45,7 @@ right one; of those that overlap the better one stays (ours)."""
 PART = 0.7
 """A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
 
-SMALL, WEAK, SEVERAL, CLOSEST = 24, 0.2, 3, 4096
+SMALL, WEAK, SEVERAL, CLOSEST = 24, 0.4, 5, 4096
 """Where so many that might be faces are narrower than this (px as looked at), from this score on, a photograph that was shrunk is
 looked at twice as large, and so on up to the last (longer side in px). Values ours, from photographs that are not for testing."""
 

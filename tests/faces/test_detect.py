@@ -152,7 +152,7 @@ class Crowd(Marks):
     def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
         self.shapes.append(rgb.shape)
         width = self.share * rgb.shape[1]
-        score, starts = 0.9 if width >= 20 else 0.3, 2 * width * np.arange(self.count)
+        score, starts = 0.9 if width >= 20 else 0.5, 2 * width * np.arange(self.count)
         row = [detections([start, 0, start + width, width], score, POINTS) for start in starts]
         return sum(row, Detections.none()) if score >= conf_threshold else Detections.none()
 
@@ -164,7 +164,7 @@ class Crowd(Marks):
         (5, 0.005, 4000, [1280, 2560, 4000]),
         (5, 0.004, 6000, [1280, 2560, 4096]),  # not 5120: what it costs is bounded
         (5, 0.01, 1280, [1280]),  # there is no more to see
-        (2, 0.01, 4000, [1280]),  # two are no crowd
+        (4, 0.01, 4000, [1280]),  # four are no crowd
         (5, 0.02, 4000, [1280]),  # they are seen well
     ],
 )

@@ -96,6 +96,15 @@ def test_labels_of_composites_are_where_the_dots_are(monkeypatch: pytest.MonkeyP
     assert 0.4 * seen < mirrored < 0.8 * seen
 
 
+def test_a_mask_covers_nose_and_mouth_and_no_eye() -> None:
+    for seed in range(20):
+        bare = face().levels[0]
+        masked = bare.copy()
+        pictures.paint_mask(masked, POINTS, np.random.default_rng(seed))
+        x, y = POINTS.astype(int).T
+        assert (masked[y, x] != bare[y, x]).any(axis=1).tolist() == [False, False, True, True, True]
+
+
 def test_pieces_show_the_photograph_and_carry_no_labels() -> None:
     for seed in range(20):
         sample = piece(face(), 96, np.random.default_rng(seed))

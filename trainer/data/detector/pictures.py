@@ -261,15 +261,11 @@ def paint_mask(canvas: RGB8, points: npt.NDArray[np.floating], rng: np.random.Ge
     colour = (
         rng.uniform(0, 256, 3) if rng.random() < 0.4 else rng.uniform(120, 256) - rng.uniform(0, 60) * np.array([1.0, 0.5, 0.0])
     )
-    _fill(canvas, corners, colour)
+    cv2.fillPoly(canvas, [_fixed(corners)], colour.tolist(), cv2.LINE_AA, SHIFT)
     for height in np.linspace(0.25, 0.75, int(rng.integers(1, 5))):  # folds
         ends = (1 - height) * corners[[1, -1]] + height * corners[[3, -3]]
         thickness = max(1, round(0.02 * float(np.hypot(*across))))
-        cv2.line(canvas, *_fixed(ends), (0.85 * colour).tolist(), thickness, cv2.LINE_AA, SHIFT)
-
-
-def _fill(canvas: RGB8, corners: npt.NDArray[np.floating], colour: npt.NDArray[np.floating]) -> None:
-    cv2.fillPoly(canvas, [_fixed(corners)], colour.tolist(), cv2.LINE_AA, SHIFT)
+        cv2.polylines(canvas, [_fixed(ends)], False, (0.85 * colour).tolist(), thickness, cv2.LINE_AA, SHIFT)
 
 
 def _fixed(points: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
