@@ -604,6 +604,24 @@ def test_pass_through_makes_any_network_the_identity(patch: int) -> None:
     assert (net(x) - x).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_network_widened_starts_as_the_narrower_one(tmp_path: Path, patch: int) -> None:
+    narrow = randomised(PFRConfig(size=64, narrow=0.125, style_dim=64, patch=patch))
+    save_model(narrow, tmp_path / "narrow.safetensors", provenance={}, licence="test", dtype=torch.float32)
+    net = PFR(PFRConfig(size=64, narrow=0.1875, channel_multiplier=3, style_dim=64, patch=patch))
+    warm_start(net, str(tmp_path / "narrow.safetensors"))
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    restored = narrow(x)
+    torch.testing.assert_close(net(x), restored, rtol=1e-4, atol=1e-4)
+    net(x).square().mean().backward()
+    for name in ("encoder.convs.16", "decoder.convs.32", "prior.blocks.32.1.conv"):  # old outputs can learn to use what is new
+        gradient = net.get_parameter(f"{name}.weight").grad
+        assert gradient is not None and gradient[0].abs().sum(dim=(1, 2)).min() > 0
+    with pytest.raises(InputError, match="other channels"):  # back again something would be lost
+        save_model(net, tmp_path / "wide.safetensors", provenance={}, licence="test")
+        warm_start(narrow, str(tmp_path / "wide.safetensors"))
+
+
 def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:
     with pytest.raises(InputError, match="decoder"):
         pass_through(PFR(PFRConfig(size=16, narrow=0.25, mmrb=False, decoder=False)))
