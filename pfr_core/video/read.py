@@ -140,6 +140,8 @@ class Clip:
             options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self._first_number())}, "image2"
         try:
             source = av.open(str(self.path), format=kind, options=options)
+        except FileNotFoundError as error:
+            raise ImageError(f"{self.path}: there is no such file; check the path.") from error
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(error) from error
         video = video_of(source)

@@ -455,6 +455,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(ImageError, match=r"a\.mp4: not a file"):
         restore(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    with pytest.raises(ImageError, match=r"c\.mp4: there is no such file"):
+        restore(tmp_path / "c.mp4", tmp_path / "b.mp4")
 
 
 def test_numbered_pictures_are_not_written_over_themselves(tmp_path: Path) -> None:
