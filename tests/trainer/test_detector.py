@@ -386,3 +386,7 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     assert main([*command, "--turned"]) == 0
     text = capsys.readouterr().out
     assert "| turned by 270° |" in text and "| yunet | 1.000 (" in text
+    assert main([*command[:-1], "--points"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    off = [float(row.split("|")[2].split("%")[0]) for row in rows]
+    assert off[0] < off[2] < 8 and off[0] < off[1] < 8 and "several looks" in rows[2], "looks of one network differ, too"
