@@ -59,9 +59,7 @@ def main() -> int:
         "RetinaFace mobile0.25, facexlib's detect_faces": facexlib,
         "embedded detector, its own points": lambda image: bare.detect(image, size=options.size),
         "embedded detector": lambda image: ours.detect(image, size=options.size),
-        "embedded detector, every face looked at in four turns": lambda image: ours.detect(
-            image, size=options.size, right_way_up=True
-        ),
+        "embedded detector, faces that lie seen to": lambda image: ours.detect(image, size=options.size, right_way_up=True),
     }
     best = {name: np.full(len(photos), np.inf) for name in methods}
     for method in methods.values():
