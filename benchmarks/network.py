@@ -30,7 +30,7 @@ from pfr_core.network.config import PRESETS  # noqa: E402
 from pfr_core.network.layers import blur  # noqa: E402
 from pfr_core.network.pfr import PFR  # noqa: E402
 from pfr_core.network.prior import ModulatedConv  # noqa: E402
-from pfr_core.support.device import memory_format, resolve_device  # noqa: E402
+from pfr_core.support.device import keep_memory, memory_format, resolve_device  # noqa: E402
 
 
 def recorded(net: PFR, x: Tensor) -> list[Callable[[], Tensor]]:
@@ -52,7 +52,7 @@ def recorded(net: PFR, x: Tensor) -> list[Callable[[], Tensor]]:
     return calls
 
 
-def weight_for_each_sample(self: ModulatedConv, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
+def weight_for_each_sample(self: ModulatedConv, x: Tensor, w: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
     """Do what a modulated convolution does, the customary way."""
     batch, channels, height, width = x.shape
     style = self.modulation(w)
@@ -63,9 +63,11 @@ def weight_for_each_sample(self: ModulatedConv, x: Tensor, w: Tensor, gain: floa
     if self.up:
         weight = weight.transpose(1, 2).reshape(batch * channels, -1, *weight.shape[3:])
         x = F.conv_transpose2d(x, weight, stride=2, groups=batch)
-        return blur(x.view(batch, -1, *x.shape[2:]), 1, gain=4.0)
-    x = F.conv2d(x, weight.flatten(0, 1), padding=self.padding, groups=batch)
-    return x.view(batch, -1, *x.shape[2:])
+        x = blur(x.view(batch, -1, *x.shape[2:]), 1, gain=4.0)
+    else:
+        x = F.conv2d(x, weight.flatten(0, 1), padding=self.padding, groups=batch)
+        x = x.view(batch, -1, *x.shape[2:])
+    return x if bias is None else x + bias[None, :, None, None]
 
 
 @torch.inference_mode()
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=1)
     arguments = parser.parse_args()
+    keep_memory()  # as the commands do
     layout = memory_format(resolve_device("cpu"))
     config = PRESETS[arguments.network]
     net = PFR(config).eval().to(memory_format=layout)

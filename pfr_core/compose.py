@@ -109,6 +109,7 @@ class Layer:
         crop: [S,S,3] float32 in [0,1], as it was cut out.
         restored: the crop as the network restored it, once it has.
         restored_how: the network's options that it did so with.
+        settle: makes the mask that is pasted with of the parser's; in a clip it holds it still.
     """
 
     face: Face | None
@@ -116,6 +117,7 @@ class Layer:
     crop: FloatImage
     restored: FloatImage | None = None
     restored_how: object = None
+    settle: Callable[[FloatImage], FloatImage] = lambda mask: mask
     _finished: Last[FloatImage] = field(default_factory=Last, repr=False)
     _parsed: Last[FloatImage] = field(default_factory=Last, repr=False)
 
@@ -144,7 +146,7 @@ class Layer:
     def parsed(self, gray: bool, options: RestoreOptions, parser: FaceParser) -> FloatImage:
         """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
         key = (self.restored is None, gray, options.color_match, options.feather)
-        return self._parsed.get(key, lambda: parser.mask(self.finished(gray, options), options.feather))
+        return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(gray, options), options.feather)))
 
 
 @dataclass(frozen=True)

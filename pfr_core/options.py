@@ -38,7 +38,7 @@ class Setup:
     model: str = option("default", "model file, or a name of `pfr weights list`, downloaded when it is first used")
     detector: DetectorName = option("auto", "face detector; auto and builtin download nothing")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
-    dtype: DTypeName = option("auto", "precision; auto: what suits the device")
+    dtype: DTypeName = option("auto", "precision; auto: bf16 where it is faster and the model bears it, else fp32")
     batch_size: int | None = option(None, "faces at once; without it 8, on a CPU 1")
 
     def __post_init__(self) -> None:

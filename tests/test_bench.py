@@ -41,7 +41,7 @@ class OneConvolution(FaceModel):
 
 def restorer() -> FaceRestorer:
     """Return the pipeline around it."""
-    return FaceRestorer(OneConvolution(), "builtin", device="cpu", options=RestoreOptions(only_bad_faces=False))
+    return FaceRestorer(OneConvolution(), "builtin", device="cpu", dtype="fp32", options=RestoreOptions(only_bad_faces=False))
 
 
 def test_operations_parameters_and_stages_are_those_of_the_network() -> None:

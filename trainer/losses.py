@@ -7,11 +7,13 @@ Reductions are nowhere stated in the paper and decide what its weights mean; our
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pfr_core.network.layers import averaged
 
 ARCFACE_DIMENSIONS = 512
 
@@ -46,12 +48,20 @@ def l1(output: Tensor, truth: Tensor) -> Tensor:
     return F.l1_loss(output.float(), truth.float())
 
 
-def l1_pyramid(pyramid: Mapping[int, Tensor], truth: Tensor) -> Tensor:
+def shrunk(image: Tensor, sides: Iterable[int]) -> dict[int, Tensor]:
+    """Shrink [B,C,S,S] to each of ``sides``, powers of two, by averaging areas: [B,C,s,s] by its side s."""
+    found = {}
+    for side in sorted(sides, reverse=True):
+        found[side] = image = averaged(image, image.shape[-1] // side)  # of the size above, which is smaller than the whole
+    return found
+
+
+def l1_pyramid(pyramid: Mapping[int, Tensor], truths: Mapping[int, Tensor]) -> Tensor:
     """Return the decoder's restoration loss (section 3.1): the sum over scales r of the pixel loss at r.
 
-    ``pyramid`` maps r to [B,3,r,r]; ``truth`` [B,3,S,S] is shrunk by averaging areas.
+    ``pyramid`` maps r to [B,3,r,r], and ``truths`` to the truth of that size (:func:`shrunk`).
     """
-    return sum((l1(image, F.adaptive_avg_pool2d(truth, r)) for r, image in pyramid.items()), start=truth.new_zeros(()))
+    return torch.stack([l1(image, truths[r]) for r, image in pyramid.items()]).sum()
 
 
 def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

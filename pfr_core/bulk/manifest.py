@@ -147,8 +147,8 @@ class Manifest:
         Raises:
             ImageError: it cannot be written.
         """
-        texts = {name: storable(value) for name, value in asdict(row).items() if isinstance(value, str)}
-        self._rows.append({**asdict(row), **texts, "notices": [*map(storable, row.notices)]})
+        values = {name: storable(value) if isinstance(value, str) else value for name, value in asdict(row).items()}
+        self._rows.append({**values, "notices": [*map(storable, row.notices)]})
         if len(self._rows) >= ROWS or time.monotonic() - self._since > SECONDS:
             self.flush()
 

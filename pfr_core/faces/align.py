@@ -65,4 +65,5 @@ def align(image: npt.NDArray[np.generic], matrix: Matrix, size: int) -> FloatIma
     if left == right or top == bottom:
         raise InputError("A face lies outside the photograph; it cannot be cropped.")
     part = to_float(image[top:bottom, left:right, :3])
-    return np.clip(warp(part, shifted(matrix, left, top), size, size), 0, 1)
+    crop = warp(part, shifted(matrix, left, top), size, size)
+    return np.clip(crop, 0, 1, out=crop)

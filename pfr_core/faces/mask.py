@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ NOT_HEAD = (0, 14, 16, 17, 18)
 
 
 def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
-    """Return the ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1].
+    """Return the ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1], not to be written to.
 
     Args:
         kind: which shape.
@@ -32,6 +34,11 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
     Raises:
         InputError: another kind.
     """
+    return _drawn(kind, size, feather)
+
+
+@lru_cache(maxsize=4)
+def _drawn(kind: MaskKind, size: int, feather: float) -> FloatImage:
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     if kind == "box":
         edge = np.minimum(axis, 1 - axis)  # distance to the crop's border
@@ -41,7 +48,9 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
         depth = (1 - np.hypot(x, y)) * min(OVAL_RADII)
     else:
         raise InputError(f"make_mask draws 'box' and 'oval'; {kind!r} needs the picture, use FaceParser.")
-    return _soften(depth, feather)
+    mask = _soften(depth, feather)
+    mask.flags.writeable = False  # whoever asks next gets the same one
+    return mask
 
 
 def _soften(depth: FloatImage, feather: float) -> FloatImage:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SMALLEST, PFRConfig
-from .layers import ConvLayer, EqualLinear
+from .layers import ConvLayer, EqualLinear, as_channels, as_pixels
 from .mmrb import MMRB
 
 Features = dict[int, Tensor]
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         self.finest, self.patch = config.features, config.patch
 
     def forward(self, x: Tensor) -> tuple[Tensor, Features]:
-        x = self.stem(F.pixel_unshuffle(x, self.patch))  # [B,C_S,S,S]
+        x = self.stem(as_channels(x, self.patch))  # [B,C_S,S,S]
         features = {self.finest: x}
         for resolution, conv in self.convs.items():
             x = conv(x)  # [B,C_r,r,r]
@@ -65,5 +65,5 @@ class Decoder(nn.Module):
 
     def pyramid(self, clean: Features) -> Features:
         """Return the RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,s,s] by its side s."""
-        images = (F.pixel_shuffle(self.to_rgb[str(r)](y), self.patch_at(r)) for r, y in clean.items())
+        images = (as_pixels(self.to_rgb[str(r)](y), self.patch_at(r)) for r, y in clean.items())
         return {image.shape[-1]: image for image in images}

@@ -95,12 +95,14 @@ class PFRConfig:
         return asdict(self)
 
 
-Preset = Literal["pfr-512", "pfr-256", "pfr-512-lite", "pfr-256-lite", "pfr-1024", "pfr-2048"]
+Preset = Literal["pfr-512", "pfr-256", "pfr-512-lite", "pfr-512-patch4", "pfr-256-lite", "pfr-1024", "pfr-2048"]
 
 PRESETS: dict[str, PFRConfig] = {
     "pfr-512": PFRConfig(size=512),
     "pfr-256": PFRConfig(size=256, channel_multiplier=1, narrow=0.5),
     "pfr-512-lite": PFRConfig(size=512, narrow=0.25),
+    # Ours: nearly as fast at 512 px as pfr-256-lite with a patch of 2 for twice the arithmetic: wide layers keep a CPU busier.
+    "pfr-512-patch4": PFRConfig(size=512, channel_multiplier=4, narrow=0.125, style_dim=256, patch=4),
     # Ours: small enough to be trained on two CPU cores in an hour or two.
     "pfr-256-lite": PFRConfig(size=256, narrow=0.125),
     "pfr-1024": PFRConfig(size=1024),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .config import SMALLEST, PFRConfig
-from .layers import ConvLayer, EqualLinear
+from .layers import ConvLayer, EqualLinear, as_channels
 
 
 class ResBlock(nn.Module):
@@ -69,7 +68,7 @@ class Discriminator(nn.Module):
         self.stddev_group = stddev_group
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pixel_unshuffle(x, self.patch)
+        x = as_channels(x, self.patch)
         for layer in self.convs:
             x = layer(x)
         x = self.final_conv(minibatch_stddev(x, self.stddev_group))  # [B,C,4,4]

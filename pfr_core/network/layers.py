@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 SLOPE = 0.2
@@ -33,9 +34,9 @@ def _depthwise(x: Tensor, gain: float) -> Tensor:
         return _filter(x.shape[1], gain, x.device, x.dtype)
 
 
-def blur(x: Tensor, padding: int, *, gain: float = 1.0, stride: int = 1) -> Tensor:
-    """Filter [B,C,H,W] low-pass with zero padding; output side ``(H + 2 * padding - 4) // stride + 1``."""
-    return F.conv2d(x, _depthwise(x, gain), padding=padding, stride=stride, groups=x.shape[1])
+def blur(x: Tensor, padding: int, *, gain: float = 1.0, stride: int = 1, bias: Tensor | None = None) -> Tensor:
+    """Filter [B,C,H,W] low-pass with zero padding, then add ``bias`` [C]; output side ``(H + 2 * padding - 4) // stride + 1``."""
+    return F.conv2d(x, _depthwise(x, gain), bias, padding=padding, stride=stride, groups=x.shape[1])
 
 
 def upsample2(x: Tensor) -> Tensor:
@@ -45,7 +46,29 @@ def upsample2(x: Tensor) -> Tensor:
 
 def repeated(x: Tensor, times: int) -> Tensor:
     """Enlarge [B,C,H,W] to [B,C,times*H,times*W], each pixel a square of its value."""
-    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="nearest")
+    # Of three channels, channels last takes seven times as long.
+    return x if times == 1 else F.interpolate(x.contiguous(), scale_factor=times, mode="nearest")
+
+
+def averaged(x: Tensor, times: int) -> Tensor:
+    """Shrink [B,C,times*H,times*W] to the means [B,C,H,W] over squares; ``times`` is a power of two.
+
+    Three times as fast on a CPU as torch's pooling, but not backwards.
+    """
+    for _ in range(times.bit_length() - 1):
+        x = (x[..., ::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, ::2] + x[..., 1::2, 1::2]) / 4
+    return x
+
+
+def as_channels(x: Tensor, patch: int) -> Tensor:
+    """Make channels of each ``patch`` x ``patch`` pixels of [B,C,P*H,P*W]: [B,C*P*P,H,W] (pixel unshuffle)."""
+    # As einops does it, two to four times as fast on a CPU as torch's own function; so is the way back.
+    return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
+
+
+def as_pixels(x: Tensor, patch: int) -> Tensor:
+    """Undo :func:`as_channels` (pixel shuffle)."""
+    return rearrange(x, "b (c p q) h w -> b c (h p) (w q)", p=patch, q=patch)
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,4 +161,4 @@ class ConvLayer(nn.Module):
             x = F.conv2d(blur(x, 1, stride=2), weight, bias)  # the same as filtering first and dropping pixels after
         else:
             x = F.conv2d(blur(x, (self.kernel + 1) // 2), weight, bias, stride=2)
-        return F.leaky_relu(x, SLOPE) if self.activate else x
+        return F.leaky_relu(x, SLOPE, inplace=True) if self.activate else x

@@ -7,10 +7,9 @@ quiet of the skin and at the edges, tells sharp faces from blurred, noisy, block
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import EqualLinear, haar
+from .layers import EqualLinear, averaged, haar
 
 SCALES = 4
 """Pixels of 1, 2, 4 and 8 across are compared with their neighbours."""
@@ -53,7 +52,7 @@ def detail_statistics(x: Tensor) -> Tensor:
     """
     side = x.shape[-1]
     middle = slice(round(TOP * side), round(BOTTOM * side)), slice(round(LEFT * side), round(RIGHT * side))
-    y = x.float().mean(1, keepdim=True)[:, :, middle[0], middle[1]]
+    y = x[:, :, middle[0], middle[1]].float().mean(1, keepdim=True)
     found = []
     for _ in range(SCALES):
         y = y[..., : y.shape[-2] // 2 * 2, : y.shape[-1] // 2 * 2]
@@ -62,5 +61,5 @@ def detail_statistics(x: Tensor) -> Tensor:
             ordered = detail.flatten(1).sort(dim=1).values
             last = ordered.shape[1] - 1
             found.append(ordered[:, [round(q * last) for q in QUANTILES]])
-        y = F.avg_pool2d(y, 2)
+        y = averaged(y, 2)
     return torch.log(torch.cat(found, 1) + HALF_A_STEP)

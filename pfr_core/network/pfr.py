@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
 from .face_model import FaceModel
-from .layers import ConvLayer, repeated
+from .layers import ConvLayer, averaged, repeated
 from .need import Need
 from .prior import StyleGAN2Prior
 
@@ -71,7 +70,7 @@ class PFR(FaceModel):
         return TrainingOutput(image, {} if self.decoder is None else self.decoder.pyramid(clean))
 
     def _run(self, x: Tensor) -> tuple[Tensor, Features]:
-        size = self.config.size
+        size, x = self.config.size, x.contiguous()  # three channels: image arithmetic is fastest in planes
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size) or not x.is_floating_point():
             raise InputError(
                 f"PFR got {x.dtype} {list(x.shape)}; this network takes float [B,3,{size},{size}] in [-1,1]. "
@@ -91,4 +90,4 @@ class PFR(FaceModel):
 def finer_than(x: Tensor, patch: int) -> Tensor:
     """Return what the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
     x = x.float()
-    return x - repeated(F.avg_pool2d(x, patch), patch)
+    return x - repeated(averaged(x, patch), patch)

@@ -1,8 +1,9 @@
 """The StyleGAN2 prior with concatenated noise branches: section 3.1, right half of Figure 2, Eq. 2 and 3.
 
-The modulated convolution is computed on the activations: the input is scaled by the style, the output by the
+The modulated convolution of a batch is computed on the activations: the input is scaled by the style, the output by the
 demodulation factor, around ONE shared weight. That is the same arithmetic as StyleGAN2's weight per sample with a
-grouped convolution, and lets the library use its fast kernels for the whole batch.
+grouped convolution, and lets the library use its fast kernels for the whole batch. A sample alone needs neither: its weight
+is scaled instead, which is smaller than the feature maps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from .codec import Features
 from .config import SMALLEST, PFRConfig
-from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, repeated, upsample2
+from .layers import GAIN, SLOPE, EqualLinear, as_pixels, blur, normal_parameter, repeated, upsample2
 
 
 class ModulatedConv(nn.Module):
@@ -39,25 +40,34 @@ class ModulatedConv(nn.Module):
         self.up = up
         self.demodulate = demodulate
 
-    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
-        style = self.modulation(w)  # [B,in] float32
-        weight = self.weight * self.scale
-        factor = None
-        if self.demodulate:
-            # Demodulation cancels the size of the style: dividing by its maximum changes nothing in exact arithmetic
-            # and keeps float16 from overflowing (StyleGAN2-ADA).
-            size = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)  # [B,1]
-            style = style / size
-            energy = weight.float().square().sum(dim=(2, 3))  # [out,in]
-            with torch.autocast(x.device.type, enabled=False):
-                factor = torch.rsqrt(style.square() @ energy.t() + 1e-8 / size.square()) * gain  # [B,out]
-        x = x * style.to(x.dtype)[:, :, None, None]
-        if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [B,out,2H+1,2W+1]
-            x = blur(x, 1, gain=4.0)  # [B,out,2H,2W]
-        else:
-            x = F.conv2d(x, weight, padding=self.padding)
-        return x if factor is None else x * factor.to(x.dtype)[:, :, None, None]
+    def forward(self, x: Tensor, w: Tensor, *, gain: float = 1.0, bias: Tensor | None = None) -> Tensor:
+        """Convolve; the result is multiplied by ``gain``, then ``bias`` [out] is added."""
+        style, factor = self._factors(w, gain)
+        if x.shape[0] == 1:
+            scale = (factor.t() * style * self.scale).to(self.weight.dtype)  # [out,in]
+            return self._convolve(x, self.weight * scale[:, :, None, None], bias)
+        x = self._convolve(x * style.to(x.dtype)[:, :, None, None], self.weight * self.scale)
+        factor = factor.to(x.dtype)[:, :, None, None]
+        return x * factor if bias is None else torch.addcmul(bias.to(x.dtype)[None, :, None, None], x, factor)
+
+    def _factors(self, w: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+        """Return by what the input [B,in] and the output [B,out] are to be multiplied, in float32."""
+        style = self.modulation(w)
+        if not self.demodulate:
+            return style, style.new_full((style.shape[0], self.weight.shape[0]), gain)
+        # Demodulation cancels the size of the style: dividing by its maximum changes nothing in exact arithmetic
+        # and keeps float16 from overflowing (StyleGAN2-ADA).
+        size = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)  # [B,1]
+        style = style / size
+        energy = self.weight.float().square().sum(dim=(2, 3)) * self.scale**2  # [out,in]
+        with torch.autocast(w.device.type, enabled=False):
+            return style, torch.rsqrt(style.square() @ energy.t() + 1e-8 / size.square()) * gain
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not self.up:
+            return F.conv2d(x, weight, bias, padding=self.padding)
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [B,out,2H+1,2W+1]
+        return blur(x, 1, gain=4.0, bias=bias)  # [B,out,2H,2W]
 
 
 class NoiseBranch(nn.Module):
@@ -67,8 +77,10 @@ class NoiseBranch(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))  # ours: alive from the start; StyleGAN2 starts at 0
 
-    def forward(self, x: Tensor, noise: Tensor, gain: float = 1.0) -> Tensor:
-        return torch.cat([x, noise.to(x.dtype) * (self.weight * gain).to(x.dtype)], dim=1)
+    def forward(self, x: Tensor, noise: Tensor, bias: Tensor, gain: float) -> Tensor:
+        """Concatenate; the noise is multiplied by ``gain``, too, and ``bias`` [C] is added to it."""
+        noise = torch.addcmul(bias[None, :, None, None], noise.to(x.dtype), (self.weight * gain).to(x.dtype))
+        return torch.cat([x, noise], dim=1)
 
 
 class StyleBlock(nn.Module):
@@ -82,8 +94,9 @@ class StyleBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         # The activation's gain is folded into both halves and the bias, see layers.py.
-        x = self.noise(self.conv(x, w, gain=GAIN), noise, gain=GAIN)
-        return F.leaky_relu(x + (self.bias * GAIN).to(x.dtype)[None, :, None, None], SLOPE)
+        own, noises = (self.bias * GAIN).to(x.dtype).chunk(2)
+        x = self.noise(self.conv(x, w, gain=GAIN, bias=own), noise, noises, gain=GAIN)
+        return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):
@@ -99,7 +112,7 @@ class ToRGB(nn.Module):
         self.patch = patch
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        rgb = F.pixel_shuffle(self.conv(x, w).float() + self.bias.float()[None, :, None, None], self.patch)
+        rgb = as_pixels(self.conv(x, w).float() + self.bias.float()[None, :, None, None], self.patch)
         if skip is None:
             return rgb
         with torch.autocast(x.device.type, enabled=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,16 @@ def gray(crop: FloatImage) -> Gray:
 
 def places(flow: FloatImage) -> FloatImage:
     """Return, for flow [S,S,2] from now to before, where each pixel was before, [S,S,2] in px."""
-    y, x = np.mgrid[: len(flow), : len(flow)].astype(np.float32)
-    return np.stack([x, y], axis=2) + flow
+    return flow + _grid(len(flow))
 
 
 def brought(image: FloatImage, field: FloatImage, interpolation: int) -> FloatImage:
     """Return what was at the places of ``field``; its border is repeated beyond the edge."""
     return cv2.remap(image, field, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def _grid(side: int) -> FloatImage:
+    """Return each pixel's own place, [S,S,2]."""
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    return np.stack([x, y], axis=2)

@@ -27,7 +27,7 @@ where a face is small, at most so many times as much is given back."""
 
 
 class Steady:
-    """The restored crops of one face, one after the other.
+    """The restored crops of one face, one after the other, and the masks that they are pasted with.
 
     Args:
         strength: share of the past where it agrees, from 0 to below 1.
@@ -36,7 +36,11 @@ class Steady:
     def __init__(self, strength: float) -> None:
         self.strength = strength
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._last: tuple[int, FloatImage, FloatImage] | None = None
+        self._frame: int | None = None
+        self._past: tuple[FloatImage, ...] = ()
+        """Of the frame at hand: the crop, made small; the restored one with its past mixed in; the mask, once it is known."""
+        self._before: tuple[FloatImage, FloatImage, tuple[FloatImage, ...]] | None = None
+        """Of the frame at hand: where each pixel was a frame ago, what share of it is from there, and the mask there, if any."""
 
     def __call__(self, frame: int, crop: FloatImage, restored: FloatImage) -> FloatImage:
         """Return ``restored`` [S,S,3] in [0,1] with the past mixed in; the past begins anew after a gap.
@@ -46,38 +50,54 @@ class Steady:
             crop: what was restored, [S,S,3] in [0,1].
             restored: the network's answer.
         """
-        last, mixed = self._last, restored
-        if last is not None and last[0] == frame - 1 and self.strength > 0:
-            now, before = _small(crop), _small(last[1])
-            flow = self._flow.calc(gray(now), gray(before), None)
-            share = self.strength * _agreement(now, brought(before, places(flow), cv2.INTER_LANCZOS4))
+        now, mixed, past = _small(crop), restored, self.state(frame - 1)
+        self._before = None
+        if past and self.strength > 0:
+            flow = self._flow.calc(gray(now), gray(past[0]), None)
+            share = self.strength * _agreement(now, brought(past[0], places(flow), cv2.INTER_CUBIC))
             scale, size = len(crop) / len(now), (len(crop), len(crop))
             flow, share = (cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in (flow * scale, share))
-            past = brought(last[2], places(flow), cv2.INTER_LANCZOS4)
-            mixed = restored + share[..., None] * (past - restored)
-        self._last = frame, crop, mixed
+            field = places(flow)
+            mixed = _mixed(restored, brought(past[1], field, cv2.INTER_CUBIC), cv2.cvtColor(share, cv2.COLOR_GRAY2RGB))
+            self._before = field, share, past[2:]
+        self._frame, self._past = frame, (now, mixed)
         return mixed if mixed is restored else _as_sharp(mixed, restored)
+
+    def mask(self, mask: FloatImage) -> FloatImage:
+        """Return the mask [S,S] in [0,1] of the frame at hand with the one before mixed in, by the same flow and shares."""
+        if self._before is not None:
+            field, share, masks = self._before
+            for past in masks:
+                mask = _mixed(mask, brought(past, field, cv2.INTER_LINEAR), share)
+        self._past = *self._past[:2], mask
+        return mask
 
     def state(self, frame: int) -> tuple[FloatImage, ...]:
         """Return what the frame after ``frame`` needs to know of it; nothing if the face was not there."""
-        return () if self._last is None or self._last[0] != frame else self._last[1:]
+        return self._past if self._frame == frame else ()
 
-    def take_up(self, frame: int, crop: FloatImage, mixed: FloatImage) -> None:
+    def take_up(self, frame: int, state: tuple[FloatImage, ...]) -> None:
         """Go on after ``frame``, with its :meth:`state`."""
-        self._last = frame, crop, mixed
+        self._frame, self._past = frame, state
+
+
+def _mixed(now: FloatImage, past: FloatImage, share: FloatImage) -> FloatImage:
+    """Return ``now`` with a share of ``past``, which is written to."""
+    past -= now
+    past *= share  # all of one shape: NumPy is slow to broadcast over three channels
+    past += now
+    return past
 
 
 def _as_sharp(mixed: FloatImage, restored: FloatImage) -> FloatImage:
     """Return ``mixed`` with its fine detail raised by what its finest detail lacks beside that of ``restored``."""
     quarter = len(mixed) // 4
     middle = slice(quarter, len(mixed) - quarter)
-    has, had = (float(_detail(each[middle, middle], FINEST * len(mixed)).std()) for each in (mixed, restored))
+    parts = (each[middle, middle] for each in (mixed, restored))
+    sigma = FINEST * len(mixed)
+    has, had = (float((each - cv2.GaussianBlur(each, (0, 0), sigma)).std()) for each in parts)
     gain = min(max(had / max(has, 1e-6), 1.0), MOST)
-    return mixed + (gain - 1) * _detail(mixed, FINE * len(mixed))
-
-
-def _detail(crop: FloatImage, sigma: float) -> FloatImage:
-    return np.asarray(crop - cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
+    return np.asarray(cv2.addWeighted(mixed, gain, cv2.GaussianBlur(mixed, (0, 0), FINE * len(mixed)), 1 - gain, 0), np.float32)
 
 
 def _small(crop: FloatImage) -> FloatImage:
@@ -87,6 +107,7 @@ def _small(crop: FloatImage) -> FloatImage:
 
 def _agreement(now: FloatImage, before: FloatImage) -> FloatImage:
     """Return for each pixel from 0 to 1 whether the two look the same, noise aside."""
-    difference = cv2.GaussianBlur(np.abs(now - before).mean(axis=2), (0, 0), BLUR * len(now))
+    difference = cv2.transform(cv2.absdiff(now, before), np.full((1, 3), 1 / 3))
+    difference = cv2.GaussianBlur(difference, (0, 0), BLUR * len(now))
     usual = min(float(np.median(difference)), NOISE)
     return np.exp(-np.square(difference / (2 * usual + FLOOR)))

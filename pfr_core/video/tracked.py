@@ -53,8 +53,9 @@ class TrackRestorer:
             restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
             for track, layer, after in zip(present, layers, restored, strict=True):
                 steady = self.steady.setdefault(track.number, Steady(self.strength))
-                mixed = steady(number, layer.crop, after)
-                layer.restored = layer.crop + self._strength(track) * (mixed - layer.crop)
+                mixed, strength = steady(number, layer.crop, after), self._strength(track)
+                layer.restored = mixed if strength == 1 else layer.crop + strength * (mixed - layer.crop)
+                layer.settle = steady.mask
         self.steady = {number: self.steady[number] for number in (track.number for track in present)}
         return work.paste(layers, replace(self.options, strength=1.0))
 

@@ -86,8 +86,7 @@ class Unfinished:
         end = int(pieces[-1].stem.split("-")[1])
         with np.load(self.folder / f"past-{end:08d}.npz") as data:
             for number, state in steady.items():
-                if f"{number}_0" in data:
-                    state.take_up(end - 1, data[f"{number}_0"], data[f"{number}_1"])
+                state.take_up(end - 1, tuple(data[name] for name in sorted(data.files) if name.startswith(f"{number}_")))
             return end, bool(data["changed"])
 
     def remove(self) -> None:

@@ -153,7 +153,8 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
     new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=shot.raw.colorspace, dst_color_range=shot.raw.color_range)
     if old is not None and fits and form.startswith(("yuv4", "gray")):
-        _keep(new, old, (pixels == shot.pixels).all(axis=2))
+        differs = pixels ^ shot.pixels
+        _keep(new, old, (differs[..., 0] | differs[..., 1] | differs[..., 2]) == 0)  # NumPy is slow to reduce three channels
     return new
 
 

@@ -19,7 +19,7 @@ from pfr_core.errors import InputError
 from pfr_core.network.codec import Decoder, Encoder
 from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
-from pfr_core.network.layers import ConvLayer, EqualLinear, blur, upsample2
+from pfr_core.network.layers import ConvLayer, EqualLinear, as_channels, as_pixels, averaged, blur, upsample2
 from pfr_core.network.need import Need
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
 
@@ -262,15 +262,28 @@ def textbook_modulated_conv(layer: ModulatedConv, x: Tensor, w: Tensor) -> Tenso
     return torch.stack([torch.stack([torch.tensor(upfirdn(c.numpy(), 1, 1, (1, 1), 4.0)).float() for c in image]) for image in x])
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size_of_style", [1.0, 1e-3, 1e3])
 @pytest.mark.parametrize(("kernel", "up", "demodulate"), [(3, False, True), (3, True, True), (1, False, False), (3, True, False)])
-def test_modulation_on_activations_is_the_textbook_one(kernel: int, up: bool, demodulate: bool, size_of_style: float) -> None:
+def test_modulation_is_the_textbook_one(kernel: int, up: bool, demodulate: bool, size_of_style: float, batch: int) -> None:
+    """Of a batch it is done on the activations, of a sample alone on the weight."""
     layer = ModulatedConv(6, 5, kernel, 8, up=up, demodulate=demodulate)
-    x, w = torch.randn(3, 6, 4, 4), torch.randn(3, 8) * size_of_style
+    x, w, bias = torch.randn(batch, 6, 4, 4), torch.randn(batch, 8) * size_of_style, torch.randn(5) * size_of_style
     with torch.no_grad():
         layer.modulation.bias.mul_(size_of_style)
         expected = textbook_modulated_conv(layer, x, w)
         torch.testing.assert_close(layer(x, w), expected, rtol=0, atol=1e-5 * expected.std().item())
+        expected = expected * 1.5 + bias[None, :, None, None]
+        torch.testing.assert_close(layer(x, w, gain=1.5, bias=bias), expected, rtol=0, atol=1e-5 * expected.std().item())
+
+
+def test_pixels_become_channels_and_means_as_torch_makes_them() -> None:
+    x = torch.randn(2, 3, 16, 24)
+    for patch in (1, 2, 4):
+        channels = as_channels(x, patch)
+        assert torch.equal(channels, F.pixel_unshuffle(x, patch))
+        assert torch.equal(as_pixels(channels, patch), x)
+        torch.testing.assert_close(averaged(x, patch), F.avg_pool2d(x, patch))
 
 
 def test_style_block_concatenates_the_noise() -> None:

@@ -26,6 +26,7 @@ from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import main
+from trainer.run import engine
 from trainer.run.clock import Clock
 from trainer.run.config import PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
@@ -494,11 +495,11 @@ def test_bad_input_is_named(
         main([*run, "--lr-codex", "1"])
 
 
-def test_bf16_is_left_to_devices_that_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_that_asked_for_or_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    for capability, native in (("AVX2", False), ("AVX512", True)):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
-        assert uses_bf16("auto", cpu) is native and uses_bf16("auto", torch.device("cuda"))
+    for pays in (False, True):
+        monkeypatch.setattr(engine, "bf16_pays", lambda device, pays=pays: pays)
+        assert uses_bf16("auto", cpu) is pays
         assert uses_bf16("bf16", cpu) and not uses_bf16("fp32", cpu)
 
 
@@ -601,6 +602,24 @@ def test_pass_through_makes_any_network_the_identity(patch: int) -> None:
     assert (net(x) - x).abs().max() < 1e-5
     net.encoder.to_z.weight.data.normal_()  # whatever the style
     assert (net(x) - x).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_network_widened_starts_as_the_narrower_one(tmp_path: Path, patch: int) -> None:
+    narrow = randomised(PFRConfig(size=64, narrow=0.125, style_dim=64, patch=patch))
+    save_model(narrow, tmp_path / "narrow.safetensors", provenance={}, licence="test", dtype=torch.float32)
+    net = PFR(PFRConfig(size=64, narrow=0.1875, channel_multiplier=3, style_dim=64, patch=patch))
+    warm_start(net, str(tmp_path / "narrow.safetensors"))
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    restored = narrow(x)
+    torch.testing.assert_close(net(x), restored, rtol=1e-4, atol=1e-4)
+    net(x).square().mean().backward()
+    for name in ("encoder.convs.16", "decoder.convs.32", "prior.blocks.32.1.conv"):  # old outputs can learn to use what is new
+        gradient = net.get_parameter(f"{name}.weight").grad
+        assert gradient is not None and gradient[0].abs().sum(dim=(1, 2)).min() > 0
+    with pytest.raises(InputError, match="other channels"):  # back again something would be lost
+        save_model(net, tmp_path / "wide.safetensors", provenance={}, licence="test")
+        warm_start(narrow, str(tmp_path / "wide.safetensors"))
 
 
 def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:

@@ -20,7 +20,7 @@ from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import ClipOptions
 from pfr_core.video.steady import Steady
-from pfr_core.video.track import find_tracks
+from pfr_core.video.track import Track, find_tracks
 
 av = pytest.importorskip("av")
 
@@ -277,6 +277,45 @@ def test_after_a_gap_and_at_strength_0_each_frame_stands_for_itself() -> None:
         each(0, crop, crop)
     assert np.array_equal(steady(2, crop, restored), restored)
     assert np.array_equal(off(1, crop, restored), restored)
+
+
+def test_masks_of_a_track_hold_still_until_it_is_cut(restorer: FaceRestorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser's edge trembles on a face that hardly changes; another face in its place gets its own mask at once."""
+    edges = [30, 34, 29, 33, 31, 35, 30, 34]
+
+    def pasted(steady: float, film: Sequence[Picture]) -> list[Picture]:
+        drawn = iter(edges)
+
+        def mask(crop: Picture, feather: float) -> Picture:
+            across = np.arange(len(crop), dtype=np.float32) / len(crop) * 64
+            return np.repeat(np.clip((next(drawn) - across) / 8, 0, 1)[None], len(crop), axis=0)
+
+        monkeypatch.setattr(restorer.parser, "mask", mask)
+        rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * len(film), np.float32)
+        track = Track(0, 0, rows, np.zeros((8, 8, 3), np.uint8))
+        work = TrackRestorer(restorer, [track], RestoreOptions(mask="parse"), steady)
+        return [work.restore(number, frame).mask for number, frame in enumerate(film)]
+
+    one, other = scene(11)[:120, :160], 255 - scene(12)[:120, :160]
+    still, alone = (pasted(steady, [one] * 8) for steady in (0.75, 0.0))
+    flicker = [float(np.abs(np.diff(masks, axis=0)[2:]).mean()) for masks in (still, alone)]
+    assert 0 < flicker[0] < 0.4 * flicker[1]
+    assert np.abs(np.mean(still[4:], axis=0) - np.mean(alone[4:], axis=0)).max() < 0.2, "it is the parser's edge that stays"
+    cut = pasted(0.75, [one] * 5 + [other] * 3)[5]
+    assert np.abs(cut - alone[5]).mean() < 0.2 * np.abs(still[5] - alone[5]).mean()
+
+
+def test_a_past_that_is_taken_up_goes_on_as_if_nothing_had_been() -> None:
+    crop, edge = crop_of(5), np.tri(64, dtype=np.float32)
+    whole, second = Steady(0.75), Steady(0.75)
+    whole(0, crop, crop)
+    whole.mask(edge)
+    second.take_up(0, whole.state(0))
+    for each in (whole, second):
+        each(1, crop, 1 - crop)
+    masks = whole.mask(1 - edge), second.mask(1 - edge)
+    assert np.array_equal(*masks) and not np.array_equal(masks[0], 1 - edge)
+    assert all(map(np.array_equal, whole.state(1), second.state(1)))
 
 
 # --- Clips --------------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class RunConfig(ABC):
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
-    precision: Precision = option("auto", "autocast (auto: bf16 where the device computes in it); regularisers are always fp32")
+    precision: Precision = option("auto", "autocast (auto: bf16 where it is faster); regularisers are always fp32")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(8, "data worker processes (of each process)", 0, 1024)
     seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
@@ -90,7 +90,9 @@ class FaceConfig(RunConfig):
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
     network: Preset = option("pfr-512", "the network")
     size: int = option(0, "train the network at another size in px (0: its own)", 0, 2048)
-    patch: int = option(1, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster)", 1, 4)
+    patch: int = option(
+        0, "pixels across to one of the finest feature map: 1 (the paper), 2 or 4 (ours, faster; 0: the network's own)", 0, 4
+    )
     discriminator: str = option("", "trained global discriminator to start from (without: from scratch)")
     batch: int = option(4, "faces in a forward pass of one process", 1, 4096)
     beta1: float = option(0.0, "Adam's first beta (StyleGAN2's)", 0, 0.9999)
@@ -124,9 +126,9 @@ class FaceConfig(RunConfig):
 
     @property
     def shape(self) -> PFRConfig:
-        """Return the network's configuration: the preset with ``patch``, at ``size`` if that is given."""
+        """Return the network's configuration: the preset, at ``size`` and with ``patch`` if these are given."""
         config = PRESETS[self.network]
-        return replace(config, size=self.size or config.size, patch=self.patch)
+        return replace(config, size=self.size or config.size, patch=self.patch or config.patch)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pfr_core.errors import InputError
-from pfr_core.support.device import keep_memory, resolve_device
+from pfr_core.support.device import bf16_pays, keep_memory, resolve_device
 
 from .config import Precision, RunConfig
 
@@ -58,10 +58,8 @@ def start(config: RunConfig) -> Fabric:
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
-    """Return whether to compute in bfloat16; ``auto``: not on a CPU without AVX-512, which only emulates it, 20 times slower."""
-    if precision != "auto":
-        return precision == "bf16"
-    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    """Return whether to compute in bfloat16; ``auto``: where it pays."""
+    return bf16_pays(device) if precision == "auto" else precision == "bf16"
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[nn.Parameter]) -> None:

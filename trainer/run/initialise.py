@@ -19,6 +19,7 @@ from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
 
 from .config import network_options
+from .widen import can_widen, widened
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +84,11 @@ def open_noise(net: PFR) -> None:
 def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
     """Give ``net`` the tensors of ``source`` that have a place in it, and return the file's content.
 
-    Parameters are named by resolution, so a network trained at 128 px fills all but the outer scales of one of 256 px.
+    Parameters are named by resolution, so a network trained at 128 px fills all but the outer scales of one of 256 px. One that
+    differs by fewer channels alone is widened (:func:`trainer.run.widen.widened`).
 
     Raises:
-        InputError: the file's network has other channels: little would fit, and the rest would start at random.
+        InputError: the file's network has other channels and cannot be widened: most of the rest would start at random.
         CheckpointError: the file cannot be read.
     """
     start = read_start(source)
@@ -96,12 +98,14 @@ def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
         raise InputError(
             f"{source}: its network has a patch of {given.patch}, this one of {config.patch}. Use --patch {given.patch}."
         )
-    if (config.style_dim, config.n_mlp) != (given.style_dim, given.n_mlp) or any(
-        config.channels(r) != given.channels(r) for r in common
-    ):
+    alike = (config.style_dim, config.n_mlp) == (given.style_dim, given.n_mlp)
+    same = alike and all(config.channels(r) == given.channels(r) for r in common)
+    if not same and not can_widen(given, config):
         raise InputError(f"{source}: its network has other channels than this one. {network_options(given)}")
     own = net.state_dict()
     state = start.state if config.patch == given.patch else spread(start.state, config)
+    if not same:
+        state = widened(state, own, given, config)
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict({**own, **fitting})
     log.info("took %d of %d tensors from %s", len(fitting), len(own), source)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d as shrunk
 
 from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_model
 from pfr_core.models.identity import IdentityNetwork
@@ -147,11 +146,12 @@ class RestoreStage(FaceStage):
         # Beyond the photograph's edge there is no truth: there the output is replaced by it, and no loss sees a difference.
         mask = batch["mask"].float()
         output = torch.lerp(truth, output.float(), mask)
-        pyramid = {r: torch.lerp(shrunk(truth, r), y.float(), shrunk(mask, r)) for r, y in pyramid.items()}
+        truths, masks = losses.shrunk(truth, pyramid), losses.shrunk(mask, pyramid)
+        pyramid = {r: torch.lerp(truths[r], y.float(), masks[r]) for r, y in pyramid.items()}
         batch["fake"] = output.detach()
         weighted = {"l1": config.l1_weight * losses.l1(output, truth)}
-        if config.pyramid_weight:
-            weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truth)
+        if config.pyramid_weight and pyramid:
+            weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truths)
         if config.global_weight:
             with self.autocast():
                 logits = self.compiled_if_asked("d", self.d)(output)
