@@ -27,6 +27,7 @@ from pfr_core.compose import Canvas, cut_face, paste_faces
 from pfr_core.errors import CheckpointError, InputError, WeightsError
 from pfr_core.faces.face import Face
 from pfr_core.models.kinds import recognise
+from pfr_core.models.kinds.gfpgan import bear_any_layout
 from pfr_core.models.kinds.restoreformer import HEADS_PLUS
 from pfr_core.models.registry import CODEFORMER_LICENCE
 
@@ -129,7 +130,7 @@ def test_a_file_is_recognised_by_its_content(kind: str, files: Files) -> None:
     net = load_face_model(files[kind])
     own = {name.removeprefix("net."): value for name, value in net.state_dict().items()}
     assert own.keys() == network(kind).state_dict().keys()
-    assert all(torch.equal(value, own[name]) for name, value in network(kind).state_dict().items())
+    assert all(torch.equal(value.view_as(own[name]), own[name]) for name, value in network(kind).state_dict().items())
     assert type(net.net).__module__ == type(network(kind)).__module__ and not net.training
     assert net.size == 512 and net.licence.startswith("not stated in the file")
     assert net.options == (("fidelity",) if kind == "codeformer" else ())
@@ -527,3 +528,22 @@ def test_onnx_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "net.onnx").touch()
     refused(tmp_path / "net.onnx", "pip install onnxruntime")
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gfpgan_gives_the_same_channels_last(batch: int) -> None:
+    """As it runs on a GPU and on CPUs with AVX-512; spandrel's own code cannot."""
+    from spandrel.architectures.GFPGAN import GFPGAN
+
+    torch.manual_seed(0)
+    net = GFPGAN(
+        out_size=32, num_style_feat=16, channel_multiplier=1, narrow=0.0625, input_is_latent=True, different_w=True
+    ).eval()
+    x = torch.rand(batch, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        expected = net(x, return_rgb=False, randomize_noise=False)[0]
+        bear_any_layout(net)
+        net.to(memory_format=torch.channels_last)
+        found = net(x.contiguous(memory_format=torch.channels_last), return_rgb=False, randomize_noise=False)[0]
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.std()))
