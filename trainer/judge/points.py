@@ -40,7 +40,7 @@ class SeveralLooks(Detector):
             points = agreement(self.teacher, np.asarray(small), rescale(np.array(face.points), factors))
             if points is not None:
                 five = rescale(points, 1 / factors).tolist()
-                face = replace(face, points=tuple(map(tuple, five)))
+                face = replace(face, points=tuple(map(tuple, five)))  # type: ignore[arg-type]  # five stay five
             faces.append(face)
         return faces
 
