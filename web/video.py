@@ -30,6 +30,8 @@ from .texts import say, text, translated
 
 FARTHEST_PREVIEW = 50
 """Frames before the one that is shown first: each must be decoded (ours)."""
+SHOWN = {".mp4", ".m4v", ".mov", ".webm", ".ogv"}
+"""Endings of clips that browsers usually show."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,17 @@ class VideoTab:
         connect_job(
             context, self.start, self.stop, self.run_clip, [self.upload, self.picked, model.menu],
             [self.result, self.told, self.download],
-            inputs_kwargs={**options, "strengths": self.strengths}, show_progress_on=[self.result], **GPU_QUEUE, **PRIVATE,
+            inputs_kwargs={**options, "strengths": self.strengths}, show_progress_on=[self.facts], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         connect_job(
             context, self.find, self.stop_find, self.find_people, [self.upload],
             [*people, self.told],
-            inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
+            inputs_kwargs=options, show_progress_on=[self.facts], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         self.people.select(self.pick, [self.picked], [self.picked], queue=False, show_progress="hidden", **PRIVATE)
         self.preview.click(
             self.preview_frame, [self.upload, model.menu], [self.frame, self.told], inputs_kwargs=options,
-            show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
+            show_progress_on=[self.facts], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
 
     def look(self, request: gr.Request, path: str | None) -> list[Any]:
@@ -112,7 +114,10 @@ class VideoTab:
             info = self._accept(Path(path))
             sound = say(request, "with_sound" if info.audio else "without_sound")
             size = {"width": info.width, "height": info.height}
-            return [say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size), *hidden]
+            facts = say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size)
+            if Path(path).suffix.lower() not in SHOWN:
+                facts += " " + say(request, "clip_unseen")
+            return [facts, *hidden]
 
     def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
         """Restore one frame, from the middle of a short clip, and show it before and after."""

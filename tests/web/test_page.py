@@ -536,10 +536,17 @@ def test_a_clip_in_the_browser(server: Server, page: Any, tmp_path: Path) -> Non
     choose_clip(page, make_clip(tmp_path / "long.mp4", 72, size=(640, 480)))
     text_of(page, "#clip-facts", "72 frames")
     page.click("#clip-start")
-    text_of(page, "#clip-result", "left")
+    page.set_viewport_size({"width": 390, "height": 844})
+    text_of(page, "#clip-facts", "left")
+    facts, stop = (page.locator(place).bounding_box() for place in ("#clip-facts", "#clip-stop"))
+    assert stop["y"] - 100 < facts["y"] < stop["y"], "how far it is stands above the button that stops it"
     page.click("#clip-stop")
     text_of(page, "#clip-told", "Stopped")
     assert not [path for path in server.files() if "long_restored" in str(path)]
+
+    choose_clip(page, make_clip(tmp_path / "old.avi", 8))
+    text_of(page, "#clip-facts", "8 frames", "may not show")
+    assert not page.get_by_text("not playable").count()
 
     for name, words in {"late.mp4": "the limit is 10 s", "empty.mp4": "the file is empty"}.items():
         path = tmp_path / name

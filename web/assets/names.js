@@ -1,4 +1,4 @@
-// Names for what Gradio leaves nameless to screen readers, and keys for what it lets only a mouse reach.
+// Names for what Gradio leaves nameless to screen readers, keys for what it lets only a mouse reach, and no error where there is none.
 (() => {
     const name = (selector, label) =>
         document.querySelectorAll(selector).forEach((each) => {
@@ -15,6 +15,8 @@
             if (!input.labels?.length) input.setAttribute("aria-label", label?.textContent.trim() || "file");
         });
     };
+    // Of a clip that the browser cannot show Gradio says "Error"; the page itself says that it is restored all the same.
+    document.addEventListener("error", (event) => event.target.matches?.("#clip video") && event.stopImmediatePropagation(), true);
     let waiting = false;
     new MutationObserver(() => {
         if (waiting) return;
