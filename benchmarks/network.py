@@ -1,9 +1,9 @@
 """How near PFR comes to its own convolutions alone, and what one shared weight gains over StyleGAN2's weight for each sample.
 
-    python benchmarks/network.py [--network pfr-512] [--rounds 5] [--batch 1]
+    python benchmarks/network.py [--network pfr-512] [--dtype fp32] [--rounds 5] [--batch 1]
 
-Random weights, float32. All in one process, in turn within each round; the ratio of the medians counts. The convolutions alone
-are those of a forward pass, with the same shapes, on inputs that are there already. Weights for each sample with a grouped
+Random weights; processor time. All in one process, in turn within each round; the ratio of the medians counts. The convolutions
+alone are those of a forward pass, with the same shapes, on inputs that are there already. Weights for each sample with a grouped
 convolution are how StyleGAN2's and GPEN's networks are published; GPEN is PFR without MMRBs and decoder.
 """
 
@@ -30,7 +30,7 @@ from pfr_core.network.config import PRESETS  # noqa: E402
 from pfr_core.network.layers import blur  # noqa: E402
 from pfr_core.network.pfr import PFR  # noqa: E402
 from pfr_core.network.prior import ModulatedConv  # noqa: E402
-from pfr_core.support.device import keep_memory, memory_format, resolve_device  # noqa: E402
+from pfr_core.support.device import DTYPES, keep_memory, memory_format, resolve_device  # noqa: E402
 
 
 def recorded(net: PFR, x: Tensor) -> list[Callable[[], Tensor]]:
@@ -59,7 +59,7 @@ def weight_for_each_sample(self: ModulatedConv, x: Tensor, w: Tensor, *, gain: f
     weight = self.weight * self.scale * style[:, None, :, None, None]  # [B,out,in,k,k]
     if self.demodulate:
         weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8) * gain
-    x = x.reshape(1, batch * channels, height, width)
+    x, weight = x.reshape(1, batch * channels, height, width), weight.to(x.dtype)
     if self.up:
         weight = weight.transpose(1, 2).reshape(batch * channels, -1, *weight.shape[3:])
         x = F.conv_transpose2d(x, weight, stride=2, groups=batch)
@@ -75,14 +75,16 @@ def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=tuple(PRESETS), default="pfr-512")
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=1)
     arguments = parser.parse_args()
     keep_memory()  # as the commands do
     layout = memory_format(resolve_device("cpu"))
     config = PRESETS[arguments.network]
-    net = PFR(config).eval().to(memory_format=layout)
-    gpen = PFR(replace(config, mmrb=False, decoder=False)).eval().to(memory_format=layout)
+    dtype = DTYPES[arguments.dtype]
+    net = PFR(config).eval().to(dtype).to(memory_format=layout)
+    gpen = PFR(replace(config, mmrb=False, decoder=False)).eval().to(dtype).to(memory_format=layout)
     x = torch.rand(arguments.batch, 3, config.size, config.size).to(memory_format=layout) * 2 - 1
     convolutions = recorded(net, x)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from types import MappingProxyType
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -55,6 +56,14 @@ BACKBONES: dict[DetectorName, Backbone] = {
     "retinaface_mobile0.25": "mobile0.25",
     "retinaface_resnet50": "resnet50",
 }
+
+
+class Look(NamedTuple):
+    """What was seen in a picture of that width and height, at its size and smaller ones."""
+
+    seen: Detections
+    width: int
+    height: int
 
 
 class Detector:
@@ -122,13 +131,13 @@ class Detector:
             WeightsError: the weights cannot be found, downloaded or read.
             Cancelled: ``should_stop`` asked for it.
         """
-        found = self._find(image, threshold, size, sideways, should_stop)
+        found = self._find(image, threshold, size, range(4) if sideways else (0,), should_stop)
         placed, clear = self._look_again(image, found, should_stop)
         if sideways or not right_way_up:
             return placed
         assert self._network is not None
         righted = stand_upright(
-            lambda picture, low: self._find(picture, low, max(picture.shape), False, should_stop),
+            lambda picture, low: self._find(picture, low, max(picture.shape), (0,), should_stop),
             image,
             placed,
             clear,
@@ -173,51 +182,79 @@ class Detector:
         image: npt.NDArray[np.uint8],
         threshold: float,
         size: int,
-        sideways: bool,
+        turns: Sequence[int],
         should_stop: Callable[[], bool] | None,
+        before: Mapping[int, Look] = MappingProxyType({}),
     ) -> list[Face]:
-        """Do as :meth:`detect`, with the network's own points, whichever way the faces stand."""
+        """Do as :meth:`detect`, with the network's own points, whichever way the faces stand.
+
+        Args:
+            image: as there.
+            threshold: as there.
+            size: as there.
+            turns: by how many quarters the photograph is turned to be looked at.
+            should_stop: as there.
+            before: for each of ``turns``, what was seen at half of ``size``, or more.
+        """
         height, width = image.shape[:2]
         scale = min(1.0, size / max(height, width))
         small = image
         if scale < 1:
             target = (max(1, round(width * scale)), max(1, round(height * scale)))
             small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+        looks = {
+            number: self._run_at_scales(
+                np.ascontiguousarray(np.rot90(small, number)), min(threshold, WEAK), should_stop, before.get(number)
+            )
+            for number in turns
+        }
         found, narrow = list[Face](), 0
-        for turns in range(4) if sideways else (0,):
-            seen = self._run_at_scales(np.ascontiguousarray(np.rot90(small, turns)), min(threshold, WEAK), should_stop)
-            if sideways:
+        for number, look in looks.items():
+            seen = look.seen
+            if len(turns) > 1:
                 seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             narrow = max(narrow, int(((seen.widths < SMALL) & (seen.scores >= WEAK)).sum()))
-            found += _to_faces(seen[seen.scores >= threshold], turns, small.shape, image.shape)
+            found += _to_faces(seen[seen.scores >= threshold], number, small.shape, image.shape)
         if narrow >= SEVERAL and scale < 1 and size < CLOSEST:
             log.info("%d small faces, or what may be some, at %d px: a closer look", narrow, size)
-            return self._find(image, threshold, min(2 * size, CLOSEST), sideways, should_stop)
+            return self._find(image, threshold, min(2 * size, CLOSEST), turns, should_stop, looks)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
-        return _suppress(found) if sideways else found
+        return _suppress(found) if len(turns) > 1 else found
 
     def _run_at_scales(
-        self, image: npt.NDArray[np.uint8], threshold: float, should_stop: Callable[[], bool] | None
-    ) -> Detections:
-        """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk."""
+        self,
+        image: npt.NDArray[np.uint8],
+        threshold: float,
+        should_stop: Callable[[], bool] | None,
+        smaller: Look | None = None,
+    ) -> Look:
+        """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk.
+
+        Args:
+            image: where faces are looked for.
+            threshold: lowest score.
+            should_stop: as for :meth:`detect`.
+            smaller: what this gave of ``image`` shrunk to a half of it or more, if that was looked at already.
+        """
         if self._network is None:
             self._network = self._load()
         check_stop(should_stop)
         found, limit = self._run(image, threshold), self._network.largest_face
         height, width = image.shape[:2]
         if max(height, width) <= limit:
-            return found
-        target = (max(1, width // SHRINK), max(1, height // SHRINK))
-        small = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold, should_stop)
-        large = small.rescaled(width / target[0], height / target[1])
+            return Look(found, width, height)
+        if smaller is None:
+            target = (max(1, width // SHRINK), max(1, height // SHRINK))
+            smaller = self._run_at_scales(cv2.resize(image, target, interpolation=cv2.INTER_AREA), threshold, should_stop)
+        large = smaller.seen.rescaled(width / smaller.width, height / smaller.height)
         large, found = large[large.widths > AROUND_LIMIT[0] * limit], found[found.widths < AROUND_LIMIT[1] * limit]
         parts = [
             any(surer > score and overlap(box, whole) > PART for whole, surer in zip(large.boxes, large.scores, strict=True))
             for box, score in zip(found.boxes, found.scores, strict=True)
         ]
-        return (found[~np.array(parts, bool)] + large).suppressed(NMS_IOU)
+        return Look((found[~np.array(parts, bool)] + large).suppressed(NMS_IOU), width, height)
 
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> Detections:
         """Return what the network sees in ``image``."""

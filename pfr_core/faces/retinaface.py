@@ -106,12 +106,12 @@ def fold_norms(network: nn.Module) -> None:
         network: in eval mode; what it was trained with is gone afterwards.
     """
     for module in list(network.modules()):
-        for (first, convolution), (second, norm) in _normalised(module):
+        for (first, convolution), (second, norm) in normalised(module):
             setattr(module, first, fuse_conv_bn_eval(convolution, norm))
             setattr(module, second, nn.Identity())
 
 
-def _normalised(module: nn.Module) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
+def normalised(module: nn.Module) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
     """Return names and modules of ``module``'s convolutions with a batch normalisation directly behind them."""
     return [
         ((first, convolution), (second, norm))
@@ -176,7 +176,7 @@ def save(
     """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     for parent, module in network.named_modules():
-        for (first, _), (second, norm) in _normalised(module):
+        for (first, _), (second, norm) in normalised(module):
             kernel, behind = f"{parent}.{first}.weight", f"{parent}.{second}"
             scale = (state[f"{behind}.running_var"] + norm.eps).rsqrt()
             state[kernel] *= scale.view(-1, 1, 1, 1)

@@ -146,7 +146,7 @@ class Crowd(Marks):
     """Stands for a network that sees faces from 20 px on surely, and narrower ones weakly; as many as that, in a row."""
 
     def __init__(self, count: int, share: float) -> None:
-        super().__init__()
+        super().__init__(largest_face=1280)
         self.count, self.share = count, share
 
     def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
@@ -171,6 +171,7 @@ class Crowd(Marks):
 def test_where_there_seem_to_be_many_small_faces_the_photo_is_looked_at_larger(
     count: int, share: float, side: int, looks: list[int]
 ) -> None:
+    """And smaller sizes, at which large faces are looked for, once only."""
     network = Crowd(count, share)
     faces = detector_with(network).detect(np.zeros((200, side, 3), np.uint8), threshold=0.8, size=1280)
     assert [shape[1] for shape in network.shapes] == looks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from pfr_core import Face
 from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import MIRRORED
-from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe
+from pfr_core.faces.retinaface import RetinaFace, anchors, decode, describe, read_network
+from pfr_core.models.download import obtain
 from trainer.cli import main
 from trainer.data.detector import pictures
 from trainer.data.detector.dataset import PictureDataset
@@ -33,7 +35,7 @@ from trainer.judge.turned import look_turned
 from trainer.run.config import DetectorConfig, load_config
 from trainer.run.loop import train
 from trainer.stages import build
-from trainer.stages.detector import BEND, BOX_WEIGHT, Targets, multibox_loss
+from trainer.stages.detector import BEND, BOX_WEIGHT, Targets, enlarge_kernels, multibox_loss
 
 pytestmark = pytest.mark.slow
 
@@ -296,6 +298,20 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(data: Path, tmp_pat
     assert about["largest_face"] == 70 and about["provenance"]["earlier_run"]["iterations"] == 4
 
 
+def test_a_run_starts_from_kernels_that_a_step_does_not_turn_to_noise() -> None:
+    """Those of the first layer are tiny in the file; the network computes the same with larger ones."""
+    shipped, _ = read_network("mobile0.25", obtain("builtin"), torch.device("cpu"))
+    enlarged = deepcopy(shipped)
+    enlarge_kernels(enlarged)
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 255 - 110
+    with torch.no_grad():
+        for before, after in zip(shipped(image), enlarged(image), strict=True):
+            assert after == pytest.approx(before, abs=1e-4)
+    started = build(DetectorConfig(wild="wild", init_from=str(obtain("builtin")))).generator
+    kernels = [next(network.parameters()).square().mean().sqrt().item() for network in (shipped, enlarged, started)]
+    assert kernels[0] < 0.005 and kernels[1:] == pytest.approx([1 / 9, 1 / 9], rel=1e-3), "as random ones of 3 x 3 x 3"
+
+
 def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "index.csv").write_text("split,file\ntrain,a.png\n")
@@ -386,3 +402,7 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     assert main([*command, "--turned"]) == 0
     text = capsys.readouterr().out
     assert "| turned by 270° |" in text and "| yunet | 1.000 (" in text
+    assert main([*command[:-1], "--points"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    off = [float(row.split("|")[2].split("%")[0]) for row in rows]
+    assert off[0] < off[2] < 8 and off[0] < off[1] < 8 and "several looks" in rows[2], "looks of one network differ, too"

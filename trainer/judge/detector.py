@@ -34,15 +34,13 @@ from ..data.detector.photographs import index_points, read_index, read_picture
 from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
+from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
 from .turned import IOU, look_turned, same_face
 
 REFERENCE: DetectorName = "retinaface_mobile0.25"
 FULL = 8192
 LOW = 0.05
 """Threshold for curves."""
-
-ALIGNED_SIDE = 192
-"""Size in px at which aligned faces are looked at; the face is half as wide."""
 
 STILL = 0.01
 """Of its width: a crop that moves less does not tremble."""
@@ -71,13 +69,18 @@ class Result:
         scores: for each reference face, in order, the score of the detection that is it, or None.
         extras: detections that are no reference face: (photo's number, face).
         points: distance of the five points from the reference's, mean, in eye distances, for each face found.
-        seconds: time to detect, all photographs together.
+        seconds: CPU time to detect, all photographs together.
     """
 
     scores: list[float | None]
     extras: list[tuple[int, Face]]
     points: list[float]
     seconds: float
+
+    @property
+    def hit(self) -> npt.NDArray[np.bool_]:
+        """Of each reference face, whether it was found."""
+        return np.array([score is not None for score in self.scores], bool)
 
 
 def evaluate_detector_command(
@@ -113,9 +116,12 @@ def evaluate_detector_command(
     if turned:
         return turned_table(opened, labelled, threshold=threshold, size=size)
     if points:
-        own = {name: open_detector(name, False) for name in detectors}
-        pairs = {name: (own[name], opened[name]) for name in detectors}
-        return points_table(pairs, labelled, faces, threshold=threshold, size=size)
+        rows = dict[str, Detector]()
+        for name, detector in opened.items():
+            rows |= {f"{name}, own points": open_detector(name, False), f"{name}, second look": detector}
+        if REFERENCE in opened:
+            rows[f"{REFERENCE}, middle of several looks"] = SeveralLooks()
+        return points_table(rows, labelled, faces, threshold=threshold, size=size)
     if sizes:
         return size_table(first, labelled, sizes)
     results = {name: judge(detector, labelled, threshold=threshold, size=size) for name, detector in opened.items()}
@@ -168,9 +174,9 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
     """Detect on every photograph and compare with the reference, best score first, each face at most once."""
     result = Result([], [], [], 0.0)
     for number, photo in enumerate(photos):
-        start = time.perf_counter()
+        start = time.process_time()
         found = detector.detect(photo.image, threshold=threshold, size=size)
-        result.seconds += time.perf_counter() - start
+        result.seconds += time.process_time() - start
         scores: list[float | None] = [None] * len(photo.faces)
         for face in found:
             best = same_face(face, photo.faces)
@@ -184,17 +190,16 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
 
 
 def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
-    """Return Markdown: recall by size with intervals, false positives, points, photographs a second."""
+    """Return Markdown: recall by size with intervals, false positives, points, photographs a second of CPU time."""
     widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
     lines = [
         f"| {len(photos)} test photographs | {' | '.join(f'recall, {head}' for head in heads)} "
-        "| not in the reference | median point error | photographs a second |",
+        "| not in the reference | median point error | photographs a second of CPU time |",
         "| --- " * (len(heads) + 4) + "|",
     ]
     for name, result in results:
-        hit = np.array([score is not None for score in result.scores], bool)
-        cells = [recall(hit[(widths >= low) & (widths < high)]) for low, high in CLASSES]
+        cells = [recall(result.hit[(widths >= low) & (widths < high)]) for low, high in CLASSES]
         extras = sum(face.box[2] - face.box[0] >= CLASSES[-1][0] for _, face in result.extras)
         error = f"{100 * np.median(result.points):.1f} % of the eye distance" if result.points else "none found"
         lines.append(
@@ -205,17 +210,17 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) 
 
 
 def points_table(
-    detectors: Mapping[str, tuple[Detector, Detector]],
+    detectors: Mapping[str, Detector],
     photos: Sequence[JudgedPhoto],
     faces: Path | None,
     *,
     threshold: float,
     size: int,
 ) -> str:
-    """Return Markdown: how far points are off and how far crops move, of pairs of detectors: own points, second look.
+    """Return Markdown: how far points are off and how far crops move.
 
     Args:
-        detectors: the pairs, by name.
+        detectors: what places points, by what the rows are called.
         photos: the test photographs.
         faces: aligned faces, on the held-out ones of which points are compared with those of the index; None: they are not.
         threshold: lowest score that counts as a face.
@@ -231,31 +236,14 @@ def points_table(
         "moved by at most 1 %",
     ]
     lines = [f"| {len(photos)} test photographs | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
-    for name, pair in detectors.items():
-        for detector, which in zip(pair, ("own points", "second look"), strict=True):
-            off = [judge(detector, photos, threshold=threshold, size=size).points]
-            if faces:
-                off.append(aligned_errors(detector, faces))
-            moved = list(movements(detector, [photo.image for photo in photos], threshold=threshold, size=size).values())
-            still = np.array([each <= STILL for some in moved for each in some], bool)
-            lines.append(f"| {name}, {which} | {' | '.join([*map(_percent, off + moved), recall(still)])} |")
+    for name, detector in detectors.items():
+        errors = [judge(detector, photos, threshold=threshold, size=size).points]
+        if faces:
+            errors.append(aligned_errors(detector, faces))
+        moved = list(movements(detector, [photo.image for photo in photos], threshold=threshold, size=size).values())
+        still = np.array([each <= STILL for some in moved for each in some], bool)
+        lines.append(f"| {name} | {' | '.join([*map(_percent, errors + moved), recall(still)])} |")
     return "\n".join(lines)
-
-
-def aligned_errors(detector: Detector, folder: Path) -> list[float]:
-    """Return how far the points of held-out aligned faces are from those of their index, in distances of the eyes.
-
-    Raises:
-        InputError: no such faces.
-    """
-    errors = []
-    for row in read_index(folder, "val"):
-        image = read_picture(folder / "val" / row["file"], ALIGNED_SIDE)
-        found = max(detector.detect(image), key=lambda face: face.size, default=None)
-        if found is not None:
-            truth = index_points(row, image.shape[1])
-            errors.append(_off(np.array(found.points), truth))
-    return errors
 
 
 def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> str:
@@ -309,7 +297,7 @@ def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: 
     ]
     for name, detector in detectors.items():
         results = [judge(detector, some, threshold=threshold, size=size) for some in (bare, masked)]
-        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in results]
+        cells = [recall(result.hit) for result in results]
         lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(str(len(result.extras)) for result in results)} |")
     return "\n".join(lines)
 
@@ -319,12 +307,12 @@ def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequenc
     sets = [*(crowd(photos, side) for side in CROWD_SIDES), portraits(photos)]
     lines = [
         f"| longer side | {' | '.join(f'faces {CROWD_FACE} px wide in a crowd of {side} px' for side in CROWD_SIDES)} "
-        f"| portraits of {LARGE} px | not in the reference | seconds for the crowds |",
+        f"| portraits of {LARGE} px | not in the reference | seconds of CPU time for the crowds |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
         results = [judge(detector, some, threshold=DETECTION_THRESHOLD, size=size) for some in sets]
-        cells = [recall(np.array([score is not None for score in result.scores], bool)) for result in results]
+        cells = [recall(result.hit) for result in results]
         cells.append(str(sum(len(result.extras) for result in results)))
         cells.append(", ".join(f"{result.seconds:.2f}" for result in results[: len(CROWD_SIDES)]))
         lines.append(f"| {size} | {' | '.join(cells)} |")
@@ -448,11 +436,7 @@ def write_crops(
 
 
 def _distance(face: Face, reference: Face) -> float:
-    return _off(np.array(face.points), np.array(reference.points))
-
-
-def _off(points: npt.NDArray[np.floating], truth: npt.NDArray[np.floating]) -> float:
-    return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[0] - truth[1]))
+    return off(np.array(face.points), np.array(reference.points))
 
 
 def _percent(values: Sequence[float]) -> str:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pfr_core.faces.detections import Detections
-from pfr_core.faces.retinaface import anchors, decode, describe, read_network, save, to_input
+from pfr_core.faces.retinaface import anchors, decode, describe, normalised, read_network, save, to_input
 from pfr_core.faces.retinaface_network import RetinaFace
 
 from ..data.dataset import to_signed
@@ -118,6 +118,7 @@ class DetectorStage(Stage[PictureBatch]):
         provenance = describe(path)["provenance"]
         network, _ = read_network("mobile0.25", path, self.device)
         shift = provenance.get("config", {}).get("score_shift", 0.0)
+        enlarge_kernels(network)
         self.net.load_state_dict(_shifted(network, -shift).state_dict())
         self.started_from = json.dumps(provenance)
 
@@ -194,6 +195,22 @@ class DetectorStage(Stage[PictureBatch]):
                 "steered": {},
             },
         }
+
+
+@torch.no_grad()
+def enlarge_kernels(network: nn.Module) -> None:
+    """Give the kernels before each batch normalisation the spread of random ones, in place: the network computes the same (ours).
+
+    Those of a file's first layer are a fortieth of that, for its pixels are in 0 to 255 (see :func:`save`). AdamW's steps do not
+    depend on how large a weight is: within a few of them such kernels would be noise.
+    """
+    for module in network.modules():
+        for (_, convolution), (_, norm) in normalised(module):
+            factor = (3 * convolution.weight[0].numel()) ** -0.5 / convolution.weight.square().mean().sqrt()
+            convolution.weight.mul_(factor)
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean.mul_(factor)
+            norm.running_var.add_(norm.eps).mul_(factor**2).sub_(norm.eps)
 
 
 def drawn(images: Tensor, faces: Targets) -> Tensor:

@@ -25,13 +25,14 @@ from pfr_core.faces.geometry import rescale
 from pfr_core.faces.retinaface import RetinaFace
 from pfr_core.models.download import obtain
 from pfr_core.photo.photo import images_below
+from pfr_core.support.choices import DetectorName
 
 from ..dataset import CSV_POINTS, RGB8
 from .split import is_test
 
 log = logging.getLogger(__name__)
 
-TEACHER = "retinaface_mobile0.25"
+TEACHER: DetectorName = "retinaface_mobile0.25"
 """Labels photographs, and boxes of aligned faces."""
 
 FACE_SIDE = 256

@@ -33,6 +33,10 @@ TILTED, ANY_TURN = 0.2, 0.23
 MASKED, HIDDEN = 0.15, 0.35
 """Shares of the pasted faces that wear a mask, and of those that do or are half hidden."""
 
+COMMON, COMMON_LARGEST, LARGEST = 0.85, 0.5, 0.85
+"""Share of the pictures whose faces are at most as wide as the second share of the side, mostly looked for at full size; in
+the others they are at most as wide as the third."""
+
 VISIBLE = 0.55
 """A face of which less is left in the picture, or uncovered, is no longer one that must be found, nor one that must not."""
 
@@ -126,8 +130,8 @@ def piece(photo: Picture, size: int, rng: np.random.Generator) -> LabelledPictur
 
 
 def _largest(rng: np.random.Generator) -> float:
-    """Return the width of the largest face as a share of the picture's side: mostly one that is looked for at full size."""
-    return 0.5 if rng.random() < 0.85 else 0.85
+    """Return the width of the largest face as a share of the picture's side."""
+    return COMMON_LARGEST if rng.random() < COMMON else LARGEST
 
 
 def _width(largest: float, rng: np.random.Generator) -> float:
