@@ -338,8 +338,8 @@ def test_presets_have_the_layout_of_the_paper(name: str) -> None:
     with torch.device("meta"):
         net = PFR(config)
     assert config.resolutions[0] == 4
-    assert config.resolutions[-1] == config.size
-    assert [int(r) for r in net.encoder.mmrb] == [2**i for i in range(3, int(math.log2(config.size)))]
+    assert config.resolutions[-1] == config.features
+    assert [int(r) for r in net.encoder.mmrb] == [2**i for i in range(3, int(math.log2(config.features)))]
     assert net.decoder is not None
     assert not any(isinstance(module, MMRB) for module in net.decoder.modules())  # the asymmetry of section 3.1
 
