@@ -14,7 +14,7 @@ from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effec
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..photo.write import check_quality
 from ..support.arguments import chosen, flag
-from ..video import check_av, is_clip
+from ..video import check_av, is_clip, is_sequence, numbers_of
 from .common import fetch_models, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 from .photos import RestorePhotos
@@ -40,7 +40,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     clips = [source for source, _ in plan if is_clip(source)]
     _refuse_useless(arguments, plan)
     _refuse_useless_for_clips(arguments, plan, clips)
-    todo = [(source, target) for source, target in plan if arguments.overwrite or not target.is_file()]
+    todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(target)]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
     if not todo:
@@ -66,6 +66,11 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
             return photos(source, target)
 
     return for_each(todo, work, "restored", jobs=jobs, stream=None if output == arguments.output else sys.stderr)
+
+
+def _is_there(target: Path) -> bool:
+    """Return whether an output exists; of numbered pictures, whether any does."""
+    return bool(numbers_of(target)) if is_sequence(target) else target.is_file()
 
 
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:

@@ -30,6 +30,14 @@ def is_sequence(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None
 
 
+def numbers_of(path: Path) -> list[int]:
+    """Return the numbers of the pictures that are there of ``frame%04d.png``."""
+    before, after = SEQUENCE.split(path.name, maxsplit=1)
+    found = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if path.parent.is_dir() else ())]
+    return [int(name[1]) for name in names if name]
+
+
 def check_av() -> None:
     """Look whether clips can be read here.
 

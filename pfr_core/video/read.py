@@ -19,7 +19,7 @@ from av.video.reformatter import Interpolation
 
 from ..errors import ImageError, InputError
 from ..support.notice import Notice
-from . import SEQUENCE, is_sequence
+from . import is_sequence, numbers_of
 
 Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """[H,W,3] RGB, upright; 16 bits where the clip has more than 8."""
@@ -189,7 +189,7 @@ class Clip:
                     pts = round(raw.pts * raw.time_base / base - first / base)
                 else:
                     pts = 0 if last is None else last + step
-                if self.end is not None and pts * base >= self.end - self.start:
+                if self.end is not None and pts * base >= _exact(self.end) - _exact(self.start):
                     break
                 if pts < 0:
                     if self.start:
@@ -215,7 +215,7 @@ class Clip:
     def offset(self, source: Any) -> Fraction:
         """Return the time in the opened file at which what is read begins, in seconds."""
         begins = max(0, source.start_time or 0)
-        return Fraction(begins, av.time_base) + Fraction(self.start).limit_denominator(1_000_000)
+        return Fraction(begins, av.time_base) + _exact(self.start)
 
     def expected(self) -> int:
         """Return about how many pictures there are, by the file's header; 0 if it does not say."""
@@ -286,10 +286,11 @@ class Clip:
         if deinterlacer is not None:
             deinterlacer.push(None)
             yield from _pulled(deinterlacer)
-        missing = max(lost, video.frames - done) if self.whole else lost
-        if missing > 0:
-            text = f"{self.path}: damaged or cut off; {missing} pictures could not be decoded and are left out"
-            self.notices.append(Notice("lost_frames", text, numbers={"lost": missing}))
+        if self.whole:  # pictures before the start of an edit list are counted by the header and not shown
+            lost = max(lost, video.frames - sum(entry.is_discard for entry in video.index_entries) - done)
+        if lost > 0:
+            text = f"{self.path}: damaged or cut off; {lost} pictures could not be decoded and are left out"
+            self.notices.append(Notice("lost_frames", text, numbers={"lost": lost}))
 
     def _packets(self, source: Any, video: Any) -> Iterator[Any]:
         """Yield what belongs to the pictures, as far as the file can be read."""
@@ -328,11 +329,7 @@ class Clip:
         Raises:
             ImageError: there is none.
         """
-        before, after = SEQUENCE.split(self.path.name, maxsplit=1)
-        found = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-        folder = self.path.parent
-        names = [found.fullmatch(each.name) for each in (folder.iterdir() if folder.is_dir() else ())]
-        numbers = [int(name[1]) for name in names if name]
+        numbers = numbers_of(self.path)
         if not numbers:
             raise ImageError(f"{self.path}: there is no such picture with any number; check folder and name.")
         return min(numbers)
@@ -342,6 +339,11 @@ def video_of(source: Any) -> Any:
     """Return the stream of the pictures: the first that is no picture of a cover; None if there is none."""
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in source.streams.video if not stream.disposition & cover), None)
+
+
+def _exact(time: float) -> Fraction:
+    """Return a time in seconds as it was meant: 0.2 is a fifth, and not a little more."""
+    return Fraction(time).limit_denominator(1_000_000)
 
 
 def _own_length(video: Any) -> float | None:

@@ -73,6 +73,7 @@ class Unfinished:
         past = {f"{number}_{place}": each for number, state in steady.items() for place, each in enumerate(state.state(end - 1))}
         self._save(f"past-{end:08d}.npz", changed=changed, **past)
         self.new_piece().replace(self.folder / f"{first:08d}-{end:08d}.nut")
+        (self.folder / f"past-{first:08d}.npz").unlink(missing_ok=True)  # megabytes a face; nothing begins there any more
 
     def pieces(self) -> list[Path]:
         """Return the finished pieces, in order."""

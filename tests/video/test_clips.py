@@ -288,6 +288,16 @@ def test_numbered_pictures_become_a_clip_and_a_clip_numbered_pictures(tmp_path: 
     assert back.frames == clip.frames == 5 and np.allclose(np.diff(pictures(back.path)[0]), 0.1, atol=0.001)
     with pytest.raises(ImageError, match="no such picture"):
         restore(tmp_path / "out" / "other%03d.png", tmp_path / "c.mkv")
+    part = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "c.mkv", fps=10.0, end="0.2")
+    assert part.frames == 2, "the picture at 0.2 s is the next part's, though 0.2 in binary is a little more than a fifth"
+
+
+def test_numbered_pictures_that_are_there_are_no_other_clips_to_replace(tmp_path: Path, tiny_model: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 2, sound=None)
+    (tmp_path / "scan0007.png").write_bytes(b"the only copy")
+    command = ["restore", str(source), "-o", str(tmp_path / "scan%04d.png"), "--model", str(tiny_model), "--device", "cpu"]
+    for options, names in (([], ["scan0007.png"]), (["--overwrite"], ["scan0001.png", "scan0002.png", "scan0007.png"])):
+        assert main([*command, *options]) == 0 and sorted(path.name for path in tmp_path.glob("*.png")) == names
 
 
 # --- Work that ends early ------------------------------------------------------------------------------------------------
@@ -309,7 +319,8 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypat
     run(tmp_path / "whole.mkv")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b.mkv", interrupt=True)
-    assert not (tmp_path / "b.mkv").exists() and (tmp_path / ".b.mkv.part").is_dir()
+    assert not (tmp_path / "b.mkv").exists()
+    assert [path.name for path in (tmp_path / ".b.mkv.part").glob("past-*")] == ["past-00000010.npz"], "the last one is enough"
     with pytest.raises(InputError, match=r"strengths: .*the same"):
         run(tmp_path / "b.mkv", resume=True, strengths={0: 0.5})
     assert run(tmp_path / "b.mkv", resume=True).runs == 6, "10 of 16 frames were kept"
@@ -476,6 +487,22 @@ def test_the_end_that_an_mkv_lacks_is_told_by_its_own_length(tmp_path: Path) -> 
     assert [notice.kind for notice, _ in restore(source, tmp_path / "c.mp4").notices] == ["lost_frames"], (
         "less than SHORT is lost"
     )
+
+
+def test_pictures_before_the_start_of_an_edit_list_are_not_lost(tmp_path: Path) -> None:
+    """As where a clip was trimmed without being encoded anew: they are stored, for those that are shown need them."""
+    whole, trimmed = make_clip(tmp_path / "a.mp4", sound=None), tmp_path / "b.mp4"
+    with av.open(str(whole)) as file, av.open(str(trimmed), "w", container_options={"avoid_negative_ts": "disabled"}) as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.dts is not None:
+                shift = round(0.5 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                out.mux(packet)
+    clip = restore(trimmed, tmp_path / "c.mp4")
+    with av.open(str(trimmed)) as file:
+        assert clip.frames == 12 < file.streams.video[0].frames == 16
+    assert not list(clip.notices)
 
 
 def test_what_is_left_of_a_cut_file_is_restored_and_the_loss_is_told(tmp_path: Path) -> None:
