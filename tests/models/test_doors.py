@@ -187,7 +187,8 @@ def test_the_answer_is_the_network_s_own(
     request: pytest.FixtureRequest,
 ) -> None:
     result = door(Trial(kind, file_of(kind), tmp_path, request))
-    assert np.abs(result - own_answer(kind)).max() < (1e-3 if kind == "onnx" else 1e-4)
+    # A quarter of an 8-bit step: ONNX Runtime rounds otherwise, and so does torch in channels last, which CPUs with AVX-512 get.
+    assert np.abs(result - own_answer(kind)).max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
