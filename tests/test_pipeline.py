@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from pfr_core.faces.geometry import invert
 from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored
-from pfr_core.support import device
 from pfr_core.support.choices import ColorMatch, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
 
@@ -849,32 +847,25 @@ def test_devices_and_dtypes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "gain", "chosen"),
-    [("AVX512", 4.0, torch.bfloat16), ("AVX512", 0.55, torch.float32), ("AVX2", 4.0, torch.float32)],
+    ("capabilities", "chosen"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
 )
-def test_auto_is_bf16_on_a_cpu_that_is_much_faster_in_it(
-    capability: str, gain: float, chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_bf16_on_a_cpu_with_matrix_units_for_it(
+    capabilities: dict[str, bool], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(device, "bf16_gain", lambda: gain)
-    monkeypatch.setattr(device, "bf16_pays", device.bf16_pays.__wrapped__)  # not what this process knows already
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     cpu = torch.device("cpu")
     assert resolve_dtype("auto", cpu) is chosen
     assert resolve_dtype("auto", cpu, ["fp32"]) is torch.float32
 
 
-def test_the_gain_of_bf16_is_the_ratio_of_the_fastest_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-
-    def convolution(x: torch.Tensor, weight: torch.Tensor, **_: object) -> None:
-        nonlocal now
-        now += 1.0 if x.dtype == torch.bfloat16 else 3.0
-
-    monkeypatch.setattr(torch.nn.functional, "conv2d", convolution)
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    state = torch.get_rng_state()
-    assert device.bf16_gain() == 3
-    assert torch.equal(torch.get_rng_state(), state)  # a seed that was set stays good
+def test_auto_is_fp32_on_a_cpu_where_torch_is_too_old_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert resolve_dtype("auto", torch.device("cpu")) is torch.float32
 
 
 def test_faces_for_a_batch_are_refused() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import time
-from collections.abc import Collection
-from functools import cache, lru_cache
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import get_args
 
 import torch
-import torch.nn.functional as F
 
 from ..errors import InputError
 from .choices import DTypeName
@@ -64,35 +62,22 @@ def resolve_dtype(name: DTypeName, device: torch.device, borne: Collection[DType
     return DTYPES[name]
 
 
-@cache
 def bf16_pays(device: torch.device) -> bool:
     """Return whether networks are better computed in bfloat16 there: what ``auto`` decides by, in use and in training.
 
-    A CUDA GPU must compute with it natively. A CPU must be faster for it, which is measured once in a process: that it has
-    instructions for bfloat16 does not tell. On other devices it is not known, and the answer is no.
+    A CUDA GPU must compute with it natively. A CPU must have matrix units for it (Intel's AMX), by which it is about 3 times as
+    fast; instructions for it alone do not tell (half as fast on a Xeon without AMX). To measure it would not do: beside other
+    work the ratio of two convolutions came out between 0.01 and 60, and each process must decide alike, or the same photo
+    comes out differently. On other devices, or where torch is too old to tell, the answer is no.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and has_avx512() and bf16_gain() >= WORTH_ROUNDING
+    return device.type == "cpu" and bool(cpu_capabilities().get("amx_bf16"))
 
 
-WORTH_ROUNDING = 1.4
-"""As many times as fast a convolution must be in bfloat16. Intel's processors with AMX are 3 times as fast and more, AMD's with
-AVX-512 about twice, Intel's without AMX half as fast (0.55 on a Xeon): all far enough from it to come out the same every time."""
-
-
-@torch.inference_mode()
-def bf16_gain() -> float:
-    """Return how many times as fast as in float32 this CPU does a convolution in bfloat16; takes some 20 ms."""
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(4):  # in turn, so that other work on the machine slows both; the first of each prepares
-        for dtype in best:
-            x, weight = torch.ones(1, 128, 32, 32), torch.ones(128, 128, 3, 3)
-            x, weight = (each.to(dtype, memory_format=torch.channels_last) for each in (x, weight))
-            started = time.perf_counter()
-            F.conv2d(x, weight, padding=1)
-            best[dtype] = min(best[dtype], time.perf_counter() - started)
-    return best[torch.float32] / best[torch.bfloat16]
+def cpu_capabilities() -> Mapping[str, object]:
+    """Return what torch tells of this CPU, by name; nothing where it does not tell."""
+    return getattr(torch.cpu, "get_capabilities", dict)()  # newer torch
 
 
 def has_avx512() -> bool:
