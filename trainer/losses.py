@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfr_core.network.layers import averaged
+from pfr_core.network.layers import averaged, haar
 
 ARCFACE_DIMENSIONS = 512
 
@@ -79,6 +79,21 @@ def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tenso
 def low_pass(output: Tensor, truth: Tensor) -> Tensor:
     """Return the pixel loss of what is left at a quarter of the size (ours): texture is free, shape and colour are not."""
     return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
+
+
+def detail_energy(output: Tensor, truth: Tensor) -> Tensor:
+    """Return how far the finest details' local strength is from the truth's (ours): neither their place nor their sign counts.
+
+    The root mean square of each Haar band in windows of 8x8, at full and at half size; mean absolute difference, sum over the
+    two. A pixel loss alone makes details that it cannot place vanish; this one wants as much of them as there should be there.
+    """
+    total = output.new_zeros((), dtype=torch.float32)
+    for scale in (1, 2):
+        bands = [torch.cat(haar(averaged(images.float(), scale)), dim=1) for images in (output, truth)]
+        window = min(8, bands[0].shape[-1])
+        ours, wanted = (torch.sqrt(F.avg_pool2d(band.square(), window) + 1e-6) for band in bands)  # no gradient at 0 without
+        total = total + l1(ours, wanted)
+    return total
 
 
 def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_signed
+from trainer.losses import detail_energy
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.texture import haar
@@ -152,6 +153,25 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (gradient,) = torch.autograd.grad(stage.detail(bands).sum(), bands)
     loss, _ = stage.loss("Dreg", batch)
     close(loss, 0.05 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())
+
+
+def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces: Path) -> None:
+    truth = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
+    flat = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
+    weaker = [detail_energy(flat + share * (truth - flat), truth).item() for share in (1.0, 0.8, 0.5, 0.0)]
+    assert weaker[0] < 1e-6 and weaker == sorted(weaker)
+    assert detail_energy(flat - (truth - flat), truth) < 1e-6, "upside down"
+    squares = truth.reshape(2, 3, 4, 16, 4, 16)  # a window is 16 px wide, and 32 at half size
+    assert detail_energy(squares.flip(3, 5).reshape(truth.shape), truth) < 1e-6
+    assert detail_energy(truth.flip(3), truth) > 0.01, "what is elsewhere is not what should be here"
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., 1::2] = 0.5
+    close(detail_energy(stripes, torch.zeros(1, 3, 64, 64)), (1.0 - 1e-3) / 3)  # one band of three
+
+    stage, batch, _ = started(restoration(faces, global_weight=0.0, local_weight=0.0, path_weight=0.0, energy_weight=2.0))
+    total, terms = stage.loss("Gmain", batch)
+    close(terms["G/energy"], 2 * detail_energy(batch["fake"], to_signed(batch["truth"])))
+    close(total, sum(terms.values()))
 
 
 def test_haar_sees_detail_and_nothing_else() -> None:

@@ -173,6 +173,7 @@ class RestoreConfig(FaceConfig):
     fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
+    energy_weight: float = option(0.0, "weight of the distance of the finest details' local strength (ours)", 0, 1e6)
     unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)
     projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
     detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)

@@ -160,6 +160,8 @@ class RestoreStage(FaceStage):
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
         if config.low_weight:
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
+        if config.energy_weight:
+            weighted["energy"] = config.energy_weight * losses.detail_energy(output, truth)
         if config.sees_features:
             weighted |= self._features(output, truth, batch)
         if config.detail_weight:
