@@ -118,7 +118,9 @@ def main() -> None:
     steady = ClipOptions().steady
     results = {"unrestored": (frames, 0.0), "each frame by itself": timed(each), "followed": timed(lambda: followed(0.0))}
     results[f"followed, steady {steady:g}"] = timed(lambda: followed(steady))
-    (track,) = found
+    if not found:
+        parser.error(f"{arguments.photo}: no face could be followed; choose another photograph.")
+    track = max(found, key=lambda each: each.last - each.first)  # others in the photograph are restored, not measured
     alone = [find_faces(restorer.detector, frame, one).faces[0] for frame in frames]
     points = trembling(alone, motions), trembling([track.face(number) for number in range(len(frames))], motions)
     pristine = read_pristine(supplied(FILE))

@@ -43,7 +43,7 @@ def restore_one_clip(
                 provenance=arguments.provenance, resume=arguments.resume, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
-        if Unfinished(target).pieces():
+        if Unfinished(target).followed():
             log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
         raise
     for notice, more in clip.notices:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def restore_clip(
     """Restore the faces of a clip, frame by frame in constant memory; sound, times and all else stay as they are.
 
     The pictures are encoded in pieces beside the target. A run that ends before the last, other than by ``should_stop``, leaves
-    the finished ones, and ``resume`` goes on after them: the result is that of an undisturbed run.
+    the finished ones, one that is interrupted (Ctrl-C) at least the followed faces, and ``resume`` goes on after them: the result
+    is that of an undisturbed run.
 
     Args:
         restorer: the models.
@@ -137,7 +138,8 @@ def restore_clip(
             unfinished.remove()
             what = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
             raise ImageError(f"{what}; export the clip again, with a usual frame rate.") from error
-        if isinstance(error, Cancelled) or not unfinished.pieces():
+        kept = unfinished.followed() if isinstance(error, KeyboardInterrupt) else unfinished.pieces()
+        if isinstance(error, Cancelled) or not kept:
             unfinished.remove()
         if isinstance(error, (av.FFmpegError, OSError)) and not isinstance(error, ImageError):
             reason = error if isinstance(error, OSError) else OSError(error.errno, error.strerror)
@@ -209,7 +211,8 @@ def _restore(
     work.steady = {track.number: Steady(work.strength) for track in work.tracks}
     done, changed = unfinished.done(work.steady)
     clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
-    with footage.open() as source:
+    with footage.open() as source, ExitStack() as unwinding:
+        unwinding.callback(lambda: piece and piece.abandon())
         video = video_of(source)
         for number, shot in enumerate(footage.shots(), 1):
             if number <= done:
@@ -231,6 +234,7 @@ def _restore(
         if piece is not None:
             piece.close()
             unfinished.keep_piece(begun, number, work.steady, changed)
+            piece = None
     return number, changed
 
 

@@ -47,10 +47,9 @@ class Unfinished:
         other = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
         if other:
             raise InputError(f"{', '.join(other)}: not what the interrupted run had; give the same, or begin without resume.")
-        kept = self.folder / "tracks.npz"
-        if not kept.is_file():
+        if not self.followed():
             return None
-        with np.load(kept) as data:
+        with np.load(self.folder / "tracks.npz") as data:
             tracks = [
                 Track(int(number), int(first), data[f"rows_{place}"], data[f"picture_{place}"])
                 for place, (number, first) in enumerate(data["tracks"].tolist())
@@ -74,6 +73,10 @@ class Unfinished:
         self._save(f"past-{end:08d}.npz", changed=changed, **past)
         self.new_piece().replace(self.folder / f"{first:08d}-{end:08d}.nut")
         (self.folder / f"past-{first:08d}.npz").unlink(missing_ok=True)  # megabytes a face; nothing begins there any more
+
+    def followed(self) -> bool:
+        """Return whether the faces are followed, which is what another run needs to go on."""
+        return (self.folder / "tracks.npz").is_file()
 
     def pieces(self) -> list[Path]:
         """Return the finished pieces, in order."""

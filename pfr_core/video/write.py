@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -116,6 +117,12 @@ class Piece:
         if self._file is not None:
             self._file.mux(self._stream.encode())
             self._file.close()
+
+    def abandon(self) -> None:
+        """Let go of a file that cannot be finished: as long as it is open its room on the disk stays taken."""
+        if self._file is not None:
+            with suppress(av.FFmpegError):  # why it cannot be finished is told already
+                self._file.close()
 
     def _open(self, shot: Shot, frame: Any, form: str) -> None:
         codec = CODECS[self.codec]

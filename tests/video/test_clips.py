@@ -329,6 +329,26 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypat
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv", "whole.mkv"]
 
 
+def test_faces_that_were_followed_are_not_followed_again_though_nothing_was_encoded_yet(tmp_path: Path) -> None:
+    source, stages, options = make_clip(tmp_path / "a.mp4", sound=None), list[str](), ClipOptions(codec="ffv1")
+
+    def run(resume: bool) -> None:
+        def progress(stage: str, done: int, total: int, left: float) -> None:
+            stages.append(stage)
+            if (stage, done) == ("restore", 3) and not resume:
+                raise KeyboardInterrupt
+
+        target, restorer = tmp_path / "b.mkv", Inverting(FACE)
+        restore_clip(restorer, source, target, clip=options, resume=resume, progress=progress)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(resume=False)
+    stages.clear()
+    run(resume=True)
+    assert set(stages) == {"restore"}
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv"]
+
+
 def test_single_faces_have_strengths_of_their_own(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", 4, sound=None)
     faces = [FACE.moved(0.5, (0, 8)), FACE.moved(0.5, (48, 8))]
@@ -545,11 +565,14 @@ def full_disk(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [20_000, 200_000], ids=["tracks", "pictures"])
+def test_a_full_disk_is_told_and_leaves_no_half_file(room: int, tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", size=(320, 240))
-    with full_disk(20_000), pytest.raises(ImageError, match=r"b\.mkv: cannot be written.*another disk"):
+    with full_disk(room), pytest.raises(ImageError, match=r"b\.mkv: cannot be written.*another disk") as caught:
         restore(source, tmp_path / "b.mkv", FACE, codec="ffv1")
     assert os.listdir(tmp_path) == ["a.mp4"]
+    held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists() or link.is_symlink()]
+    assert caught.tb and not [file for file in held if str(tmp_path) in file], "an open file keeps its room on the disk"
 
 
 def test_a_clip_of_very_many_frames_is_not_looked_through(tmp_path: Path) -> None:
@@ -591,11 +614,11 @@ def test_an_interrupted_command_says_how_to_go_on(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), tmp_path / "b.mp4"
-    piece = Unfinished(target).folder / "00000000-00000002.nut"
+    tracks = Unfinished(target).folder / "tracks.npz"
 
     def interrupted(*given: Any, **named: Any) -> None:
-        piece.parent.mkdir()
-        piece.touch()
+        tracks.parent.mkdir()
+        tracks.touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pfr_core.cli.clips.restore_clip", interrupted)
