@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from pfr_core.network.layers import averaged, haar
@@ -94,6 +95,16 @@ def detail_energy(output: Tensor, truth: Tensor) -> Tensor:
         ours, wanted = (torch.sqrt(F.avg_pool2d(band.square(), window) + 1e-6) for band in bands)  # no gradient at 0 without
         total = total + l1(ours, wanted)
     return total
+
+
+def lattice(output: Tensor, truth: Tensor, patch: int) -> Tensor:
+    """Return how much of the difference repeats from patch to patch (ours): the lattice that a network with a patch can draw.
+
+    The mean of each of the ``patch`` x ``patch`` places over windows of 8 x 8 patches, less that of all; mean absolute value.
+    """
+    places = rearrange(output.float() - truth.float(), "b c (h p) (w q) -> b c (p q) h w", p=patch, q=patch)
+    pattern = (places - places.mean(dim=2, keepdim=True)).flatten(1, 2)
+    return F.avg_pool2d(pattern, min(8, pattern.shape[-1])).abs().mean()
 
 
 def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

@@ -174,6 +174,7 @@ class RestoreConfig(FaceConfig):
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
     energy_weight: float = option(0.0, "weight of the distance of the finest details' local strength (ours)", 0, 1e6)
+    lattice_weight: float = option(0.0, "weight of what repeats from patch to patch (ours)", 0, 1e6)
     unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)
     projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
     detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)
@@ -191,6 +192,8 @@ class RestoreConfig(FaceConfig):
             raise InputError(
                 f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."
             )
+        if self.lattice_weight and self.shape.patch == 1:
+            raise InputError("lattice_weight has no effect on a network without a patch; leave it out, or choose --patch.")
 
     @property
     def sees_features(self) -> bool:

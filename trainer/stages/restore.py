@@ -162,6 +162,8 @@ class RestoreStage(FaceStage):
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
         if config.energy_weight:
             weighted["energy"] = config.energy_weight * losses.detail_energy(output, truth)
+        if config.lattice_weight:
+            weighted["lattice"] = config.lattice_weight * losses.lattice(output, truth, config.shape.patch)
         if config.sees_features:
             weighted |= self._features(output, truth, batch)
         if config.detail_weight:
