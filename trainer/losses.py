@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
-from pfr_core.network.layers import averaged, haar
+from pfr_core.network.layers import as_channels, averaged, haar
 
 ARCFACE_DIMENSIONS = 512
 
@@ -102,7 +101,7 @@ def lattice(output: Tensor, truth: Tensor, patch: int) -> Tensor:
 
     The mean of each of the ``patch`` x ``patch`` places over windows of 8 x 8 patches, less that of all; mean absolute value.
     """
-    places = rearrange(output.float() - truth.float(), "b c (h p) (w q) -> b c (p q) h w", p=patch, q=patch)
+    places = as_channels(output.float() - truth.float(), patch).unflatten(1, (-1, patch**2))
     pattern = (places - places.mean(dim=2, keepdim=True)).flatten(1, 2)
     return F.avg_pool2d(pattern, min(8, pattern.shape[-1])).abs().mean()
 
