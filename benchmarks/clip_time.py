@@ -36,7 +36,7 @@ SHARES = {
     "following": [("track.py", "_flow"), ("track.py", "_is_cut"), ("track.py", "_smoothed")],
     "cutting out": [("work.py", "_cut")],
     "network": [("restorer.py", "restore_crops")],
-    "steadying": [("steady.py", "__call__")],
+    "steadying": [("steady.py", "__call__"), ("steady.py", "unchanged")],
     "pasting": [("work.py", "paste")],
     "encoding": [("write.py", "write"), ("write.py", "close")],
 }
@@ -65,14 +65,15 @@ def main() -> None:
                     piece.write(shot, restorer.restore(shot.pixels, options=options).image)
                 piece.close()
 
-        def followed(steady: float) -> None:
-            restore_clip(restorer, source, target, options=options, clip=ClipOptions(steady=steady))
+        def followed(clip: ClipOptions) -> None:
+            restore_clip(restorer, source, target, options=options, clip=clip)
 
-        steady = ClipOptions().steady
+        usual = ClipOptions()
         ways = {
             "each frame by itself": each,
-            "followed, steady 0": lambda: followed(0.0),
-            f"followed, steady {steady:g}": lambda: followed(steady),
+            "followed, steady 0": lambda: followed(ClipOptions(steady=0.0)),
+            f"followed, steady {usual.steady:g}, each frame restored": lambda: followed(ClipOptions(restore_every=1)),
+            f"followed, steady {usual.steady:g}": lambda: followed(usual),
         }
         each()  # loads the models
         best = dict[str, dict[str, float]]()

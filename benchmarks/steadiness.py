@@ -11,6 +11,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -110,14 +111,19 @@ def main() -> None:
     def each() -> Frames:
         return [restorer.restore(frame, options=options).image for frame in frames]
 
-    def followed(steady: float) -> Frames:
+    def followed(clip: ClipOptions) -> Frames:
         found[:] = find_tracks(frames, restorer.detector, options).tracks
-        work = TrackRestorer(restorer, found, options, steady)
+        work = TrackRestorer(restorer, found, options, clip)
         return [work.restore(number, frame).image for number, frame in enumerate(frames)]
 
-    steady = ClipOptions().steady
-    results = {"unrestored": (frames, 0.0), "each frame by itself": timed(each), "followed": timed(lambda: followed(0.0))}
-    results[f"followed, steady {steady:g}"] = timed(lambda: followed(steady))
+    usual = ClipOptions()
+    ways = {
+        "followed, steady 0": ClipOptions(steady=0.0),
+        f"followed, steady {usual.steady:g}, each frame restored": ClipOptions(restore_every=1),
+        f"followed, steady {usual.steady:g}": usual,
+    }
+    results = {"unrestored": (frames, 0.0), "each frame by itself": timed(each)}
+    results |= {name: timed(partial(followed, clip)) for name, clip in ways.items()}
     if not found:
         parser.error(f"{arguments.photo}: no face could be followed; choose another photograph.")
     track = max(found, key=lambda each: each.last - each.first)  # others in the photograph are restored, not measured

@@ -22,20 +22,24 @@ from .detect import NONE_CHOSEN, NOTHING_FOUND, Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after
 from .model import CATEGORY
 
-HOLDING = ("steady", "detect_every")
-"""What there is to choose for frames, of :class:`ClipOptions`."""
+HOLDING, LATER = ("steady", "detect_every"), ("restore_every",)
+"""What there is to choose for frames, of :class:`ClipOptions`; later ones come last, for graphs hold the values in order."""
 FOUND = tuple(name for name in inputs.FINDING if name != "order")
 """Faces are numbered as they appear, whatever the order."""
 
 
 def _widgets() -> dict[str, Any]:
-    own = {name: inputs.widget(specs(ClipOptions)[name]) for name in HOLDING}
     pasting = [name for name in inputs.PASTING if name != "strength"]
-    return {**inputs.widgets(("strength",)), **own, "detector": inputs.DETECTOR, **inputs.widgets((*FOUND, *pasting))}
+    found = inputs.widgets((*FOUND, *pasting))
+    return {**inputs.widgets(("strength",)), **_holding(HOLDING), "detector": inputs.DETECTOR, **found}
+
+
+def _holding(which: tuple[str, ...]) -> dict[str, Any]:
+    return {name: inputs.widget(specs(ClipOptions)[name]) for name in which}
 
 
 def _clip_options(values: dict[str, Any]) -> ClipOptions:
-    return ClipOptions(**{name: values.pop(name) for name in HOLDING if name in values})
+    return ClipOptions(**{name: values.pop(name) for name in (*HOLDING, *LATER) if name in values})
 
 
 class PFRRestoreClip:
@@ -72,7 +76,7 @@ class PFRRestoreClip:
                 **_widgets(),
                 "goes_on": ("BOOLEAN", {"default": False, "tooltip": goes_on}),
             },
-            "optional": inputs.widgets(inputs.OF_MODELS),
+            "optional": {**inputs.widgets(inputs.OF_MODELS), **_holding(LATER)},
         }
 
     def restore(
@@ -94,7 +98,7 @@ class PFRRestoreClip:
         found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
         notices.add(0, noticed if found.tracks or noticed else [NOTHING_FOUND])
-        work = TrackRestorer(restorer, chosen, widgets.options, clip.steady)
+        work = TrackRestorer(restorer, chosen, widgets.options, clip)
         work.steady = {} if past is None else past[2]
         images, masks, every, ui = Batch(len(frames)), Batch(len(frames)), [], NOTHING_RESTORED
         for number, frame in enumerate(frames):
@@ -134,7 +138,7 @@ class PFRRestoreVideo:
                 "video": ("VIDEO", {"tooltip": "From Load Video."}),
                 **_widgets(),
             },
-            "optional": inputs.widgets(inputs.OF_MODELS),
+            "optional": {**inputs.widgets(inputs.OF_MODELS), **_holding(LATER)},
         }
 
     def restore(self, model: runtime.LoadedModel, video: Any, detector: DetectorName, **values: Any) -> dict[str, Any]:

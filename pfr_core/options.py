@@ -144,6 +144,9 @@ class ClipOptions:
         step=0.05,
     )
     detect_every: int = option(5, "faces are looked for in every so many frames, and followed between", 1, 1000)
+    restore_every: int = option(
+        3, "a face that has not changed is restored in every so many frames; with steady 0 in each", 1, 100
+    )
     codec: ClipCodec = option("auto", "auto is h264, or h265 where the clip has more than 8 bits; ffv1, in MKV, loses nothing")
     crf: int | None = option(None, "quality of the pictures, less is better; without it hardly to be told from the clip", 0, 51)
     start: str | None = option(None, "begin there, in seconds or h:mm:ss; the result is that part of the clip")

@@ -74,7 +74,8 @@ class VideoTab:
                 with gr.Accordion(text("settings"), open=False):
                     model = ModelMenu(context)
                     options |= model.controls
-                    options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH, "detect_every")
+                    every = "detect_every", "restore_every"
+                    options |= self.context.controls(*(name for name in BLEND if name != "scale"), *SEARCH, *every)
             with gr.Column(scale=7, min_width=320):
                 self.result = gr.Video(
                     label=text("clip_result"), interactive=False, height=480, buttons=[], elem_id="clip-result"

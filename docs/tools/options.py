@@ -46,7 +46,7 @@ def restoring() -> str:
         "Arguments of `FaceRestorer` and options of `pfr restore`; `pfr-demo` and nodes have those that concern them.",
         table(Setup, flag=False),
         "## Clips",
-        "More options of `pfr restore` for [clips](clips.md); the page and the nodes have `steady` and `detect_every`.",
+        "More options of `pfr restore` for [clips](clips.md); page and nodes have `steady`, `detect_every`, `restore_every`.",
         table(ClipOptions, flag=False),
         "## Limits of the web page",
         "Options of `python -m web` and `pfr-demo`.",

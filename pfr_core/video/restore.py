@@ -25,7 +25,6 @@ from ..work import ShouldStop
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence
 from .mux import assemble
 from .read import Clip, seconds, video_of
-from .steady import Steady
 from .track import Track, Tracks, find_tracks
 from .tracked import TrackRestorer
 from .unfinished import Job, Unfinished
@@ -124,7 +123,7 @@ def restore_clip(
                 f"there is no face {', '.join(map(str, lost))} among the {len(found.tracks)} followed; its strength has no effect"
             )
             tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
-        work = TrackRestorer(restorer, chosen, options, clip.steady, strengths)
+        work = TrackRestorer(restorer, chosen, options, clip, strengths)
         if not chosen and footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower():
             with replacing(target, ImageError) as part:
                 shutil.copyfile(footage.path, part)
@@ -208,7 +207,7 @@ def _restore(
     should_stop: ShouldStop | None,
 ) -> tuple[int, bool]:
     """Encode the frames that are not encoded yet; return how many there are in all, and whether any was changed."""
-    work.steady = {track.number: Steady(work.strength) for track in work.tracks}
+    work.steady = {track.number: work.past() for track in work.tracks}
     done, changed = unfinished.done(work.steady)
     clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
     with footage.open() as source, ExitStack() as unwinding:

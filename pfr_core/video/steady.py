@@ -2,7 +2,8 @@
 
 The flow is that of the crops before restoration, which is all that is known of how the face moved. Where the crop a frame ago,
 brought along, does not look like the crop now (a blink, a turn, a hand), nothing of the past is taken. Mixing averages the noise
-that the network left and blurs by parts of a pixel; what that takes from the finest detail is made up for.
+that the network left and blurs by parts of a pixel; what that takes from the finest detail is made up for. A face nothing of
+which has changed can do with its last restoration, brought along, which saves the network.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ..faces.mask import make_mask
 from ..photo.arrays import FloatImage
 from .flow import brought, gray, places
 
@@ -21,6 +23,8 @@ NOISE = 0.05
 """The most of the usual difference, of 1, that counts as noise. A cut differs everywhere too."""
 FLOOR = 0.01
 """Difference, of 1, that means nothing even in a crop without noise."""
+UNCHANGED = 0.5
+"""How much two crops must agree at every place of a face that has not changed; noise alone gives about 0.8."""
 FINEST, FINE, MOST = 1 / 256, 1 / 100, 1.3
 """Detail is what a blur of that sigma, a share of the crop, takes away: the finest is compared; of the fine, which is still seen
 where a face is small, at most so many times as much is given back."""
@@ -31,16 +35,20 @@ class Steady:
 
     Args:
         strength: share of the past where it agrees, from 0 to below 1.
+        every: a face that has not changed is to be restored in every so many frames only; of no effect with ``strength`` 0.
     """
 
-    def __init__(self, strength: float) -> None:
-        self.strength = strength
+    def __init__(self, strength: float, every: int = 1) -> None:
+        self.strength, self.every = strength, every
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._frame: int | None = None
+        self._looked: int | None = None
+        self._small: FloatImage
         self._past: tuple[FloatImage, ...] = ()
-        """Of the frame at hand: the crop, made small; the restored one with its past mixed in; the mask, once it is known."""
+        """Of the frame at hand: the crop, made small; the restored one with its past mixed in; how strong its finest detail was
+        when the network gave it; the parser's mask, if there is one."""
         self._before: tuple[FloatImage, FloatImage, tuple[FloatImage, ...]] | None = None
-        """Of the frame at hand: where each pixel was a frame ago, what share of it is from there, and the mask there, if any."""
+        """Of the frame at hand: where each pixel was a frame ago, what share of it is from there, and what was known there."""
 
     def __call__(self, frame: int, crop: FloatImage, restored: FloatImage) -> FloatImage:
         """Return ``restored`` [S,S,3] in [0,1] with the past mixed in; the past begins anew after a gap.
@@ -50,26 +58,55 @@ class Steady:
             crop: what was restored, [S,S,3] in [0,1].
             restored: the network's answer.
         """
-        now, mixed, past = _small(crop), restored, self.state(frame - 1)
-        self._before = None
-        if past and self.strength > 0:
-            flow = self._flow.calc(gray(now), gray(past[0]), None)
-            share = self.strength * _agreement(now, brought(past[0], places(flow), cv2.INTER_CUBIC))
-            scale, size = len(crop) / len(now), (len(crop), len(crop))
-            flow, share = (cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in (flow * scale, share))
-            field = places(flow)
+        self._look(frame, crop)
+        mixed, detail = restored, _finest(restored)
+        if self._before is not None:
+            field, share, past = self._before
             mixed = _mixed(restored, brought(past[1], field, cv2.INTER_CUBIC), cv2.cvtColor(share, cv2.COLOR_GRAY2RGB))
-            self._before = field, share, past[2:]
-        self._frame, self._past = frame, (now, mixed)
-        return mixed if mixed is restored else _as_sharp(mixed, restored)
+        self._frame, self._past = frame, (self._small, mixed, detail)
+        return mixed if mixed is restored else _as_sharp(mixed, detail)
+
+    def unchanged(self, frame: int, crop: FloatImage) -> FloatImage | None:
+        """Return what stands for the restored crop of ``frame``: the last, brought along. None: the face is to be restored.
+
+        Args:
+            frame: number of the frame.
+            crop: what would be restored, [S,S,3] in [0,1].
+        """
+        if frame % self.every == 0:
+            return None
+        self._look(frame, crop)
+        if self._before is None:
+            return None
+        field, share, past = self._before
+        agreement = share / (UNCHANGED * self.strength)
+        if agreement[make_mask("oval", len(crop), 0.0) > 0].min() < 1:
+            return None
+        kept, detail = brought(past[1], field, cv2.INTER_CUBIC), past[2]
+        # Beside the face something may have come to light: there the crop itself is all that is known.
+        kept = _mixed(crop, kept, cv2.cvtColor(np.minimum(agreement, 1), cv2.COLOR_GRAY2RGB))
+        self._frame, self._past = frame, (self._small, kept, detail)
+        return _as_sharp(kept, detail)
+
+    def _look(self, frame: int, crop: FloatImage) -> None:
+        """Compare ``crop`` with the one before, if that is not done yet."""
+        if self._looked == frame:
+            return
+        self._looked, self._small, self._before = frame, _small(crop), None
+        if (past := self.state(frame - 1)) and self.strength > 0:
+            flow = self._flow.calc(gray(self._small), gray(past[0]), None)
+            share = self.strength * _agreement(self._small, brought(past[0], places(flow), cv2.INTER_CUBIC))
+            scale, size = len(crop) / len(self._small), (len(crop), len(crop))
+            flow, share = (cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in (flow * scale, share))
+            self._before = places(flow), share, past
 
     def mask(self, mask: FloatImage) -> FloatImage:
         """Return the mask [S,S] in [0,1] of the frame at hand with the one before mixed in, by the same flow and shares."""
         if self._before is not None:
-            field, share, masks = self._before
-            for past in masks:
-                mask = _mixed(mask, brought(past, field, cv2.INTER_LINEAR), share)
-        self._past = *self._past[:2], mask
+            field, share, past = self._before
+            for each in past[3:]:
+                mask = _mixed(mask, brought(each, field, cv2.INTER_LINEAR), share)
+        self._past = *self._past[:3], mask
         return mask
 
     def state(self, frame: int) -> tuple[FloatImage, ...]:
@@ -89,14 +126,16 @@ def _mixed(now: FloatImage, past: FloatImage, share: FloatImage) -> FloatImage:
     return past
 
 
-def _as_sharp(mixed: FloatImage, restored: FloatImage) -> FloatImage:
-    """Return ``mixed`` with its fine detail raised by what its finest detail lacks beside that of ``restored``."""
-    quarter = len(mixed) // 4
-    middle = slice(quarter, len(mixed) - quarter)
-    parts = (each[middle, middle] for each in (mixed, restored))
-    sigma = FINEST * len(mixed)
-    has, had = (float((each - cv2.GaussianBlur(each, (0, 0), sigma)).std()) for each in parts)
-    gain = min(max(had / max(has, 1e-6), 1.0), MOST)
+def _finest(image: FloatImage) -> FloatImage:
+    """Return how strong the finest detail in the middle of [S,S,3] is, []."""
+    quarter = len(image) // 4
+    middle = image[quarter : len(image) - quarter, quarter : len(image) - quarter]
+    return np.asarray((middle - cv2.GaussianBlur(middle, (0, 0), FINEST * len(image))).std(), np.float32)
+
+
+def _as_sharp(mixed: FloatImage, detail: FloatImage) -> FloatImage:
+    """Return ``mixed`` with its fine detail raised by what its finest lacks to be as strong as ``detail``."""
+    gain = min(max(float(detail / max(_finest(mixed), np.float32(1e-6))), 1.0), MOST)
     return np.asarray(cv2.addWeighted(mixed, gain, cv2.GaussianBlur(mixed, (0, 0), FINE * len(mixed)), 1 - gain, 0), np.float32)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ..compose import Pasted, stacked
 from ..errors import InputError
-from ..options import RestoreOptions
-from ..photo.arrays import Array
+from ..options import ClipOptions, RestoreOptions
+from ..photo.arrays import Array, FloatImage
 from ..restorer import FaceRestorer
 from ..work import ShouldStop, Work
 from .steady import Steady
@@ -22,7 +22,7 @@ class TrackRestorer:
         restorer: the network.
         tracks: the faces; others may take their place when more frames come.
         options: how they are put back.
-        steady: see :class:`Steady`.
+        clip: how they are steadied.
         strengths: strength of single tracks, by their numbers, in place of the options'.
     """
 
@@ -31,11 +31,12 @@ class TrackRestorer:
         restorer: FaceRestorer,
         tracks: Sequence[Track],
         options: RestoreOptions,
-        steady: float,
+        clip: ClipOptions,
         strengths: Mapping[int, float] | None = None,
     ) -> None:
         self.restorer, self.tracks, self.options = restorer, tracks, options
-        self.strength, self.strengths = steady, dict(strengths or {})
+        self.strengths = dict(strengths or {})
+        self._clip = clip
         self.steady: dict[int, Steady] = {}
 
     def present(self, number: int) -> list[Track]:
@@ -49,15 +50,27 @@ class TrackRestorer:
         work = Work(self.restorer, lambda: frame, faces=faces)
         layers = work.cut(faces)
         if layers:
-            crops = stacked([layer.crop for layer in layers], self.restorer.crop_size)
-            restored = self.restorer.restore_crops(crops, options=self.options, should_stop=should_stop)
-            for track, layer, after in zip(present, layers, restored, strict=True):
-                steady = self.steady.setdefault(track.number, Steady(self.strength))
-                mixed, strength = steady(number, layer.crop, after), self._strength(track)
+            pasts = [self.steady.setdefault(track.number, self.past()) for track in present]
+            kept = [past.unchanged(number, layer.crop) for past, layer in zip(pasts, layers, strict=True)]
+            crops = [layer.crop for layer, each in zip(layers, kept, strict=True) if each is None]
+            restored = iter(self._restored(crops, should_stop))
+            for track, layer, past, each in zip(present, layers, pasts, kept, strict=True):
+                mixed = past(number, layer.crop, next(restored)) if each is None else each
+                strength = self._strength(track)
                 layer.restored = mixed if strength == 1 else layer.crop + strength * (mixed - layer.crop)
-                layer.settle = steady.mask
+                layer.settle = past.mask
         self.steady = {number: self.steady[number] for number in (track.number for track in present)}
         return work.paste(layers, replace(self.options, strength=1.0))
+
+    def past(self) -> Steady:
+        """Return what knows nothing yet of how a face was before."""
+        return Steady(self._clip.steady, self._clip.restore_every)
+
+    def _restored(self, crops: Sequence[FloatImage], should_stop: ShouldStop | None) -> Iterable[FloatImage]:
+        if not crops:
+            return ()
+        stack = stacked(crops, self.restorer.crop_size)
+        return self.restorer.restore_crops(stack, options=self.options, should_stop=should_stop)
 
     def _strength(self, track: Track) -> float:
         return self.strengths.get(track.number, self.options.strength)

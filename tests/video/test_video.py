@@ -270,6 +270,53 @@ def test_another_face_leaves_no_ghost_and_a_blink_stays_a_blink() -> None:
     assert np.abs(mixed - blink)[22:30, 18:30].max() < 0.1 * np.abs(one - blink)[22:30, 18:30].mean()
 
 
+def test_a_face_that_has_not_changed_is_brought_along_and_one_that_has_is_to_be_restored() -> None:
+    large = cv2.resize(scene(5), (256, 256), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
+    true = [large[16 + 2 * i : 208 + 2 * i, 32:224] for i in range(5)]  # it moves
+    rng = np.random.default_rng(0)
+    noisy = [(each + rng.normal(0, 0.02, each.shape)).astype(np.float32) for each in true]
+    steady, middle = Steady(0.75, every=3), np.s_[48:144, 48:144]
+    assert steady.unchanged(0, noisy[0]) is None
+    steady(0, noisy[0], true[0])
+    for frame in (1, 2):
+        kept = steady.unchanged(frame, noisy[frame])
+        assert kept is not None
+        assert np.abs(kept - true[frame])[middle].mean() < 0.3 * np.abs(true[frame] - true[0])[middle].mean()
+    assert steady.unchanged(3, noisy[3]) is None  # the third is restored whatever it looks like
+    steady(3, noisy[3], true[3])
+    blink = noisy[4].copy()
+    blink[80:100, 50:90] = 1 - blink[80:100, 50:90]
+    assert steady.unchanged(4, blink) is None
+    light = noisy[4].copy()
+    light[:20, :20] = 1 - light[:20, :20]  # beside the face something comes to light
+    beside = Steady(0.75, every=3)
+    beside(3, noisy[3], true[3])
+    kept = beside.unchanged(4, light)
+    assert kept is not None and np.abs(kept - light)[:12, :12].mean() < 0.1 * np.abs(true[4] - light)[:12, :12].mean()
+    each = Steady(0.0, every=3)
+    each(0, noisy[0], true[0])
+    assert each.unchanged(1, noisy[1]) is None
+
+
+def test_the_network_rests_where_nothing_changes(restorer: FaceRestorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(FaceRestorer, "restore_crops", lambda self, crops, **_: asked.append(len(crops)) or crops)
+    rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * 7, np.float32)
+    track, still = Track(0, 0, rows, np.zeros((8, 8, 3), np.uint8)), scene(11)[:120, :160]
+    for every, times in ((1, 7), (3, 3)):
+        asked.clear()
+        work = TrackRestorer(restorer, [track], RestoreOptions(), ClipOptions(restore_every=every))
+        for number in range(7):
+            work.restore(number, still)
+        assert sum(asked) == times
+    other = 255 - scene(12)[:120, :160]
+    asked.clear()
+    work = TrackRestorer(restorer, [track], RestoreOptions(), ClipOptions(restore_every=100))
+    for number in range(6):
+        work.restore(number, still if number < 3 else other)
+    assert sum(asked) == 2  # the first frame, and the first after the cut
+
+
 def test_after_a_gap_and_at_strength_0_each_frame_stands_for_itself() -> None:
     crop, restored = crop_of(3), crop_of(4)
     steady, off = Steady(0.9), Steady(0.0)
@@ -293,7 +340,7 @@ def test_masks_of_a_track_hold_still_until_it_is_cut(restorer: FaceRestorer, mon
         monkeypatch.setattr(restorer.parser, "mask", mask)
         rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * len(film), np.float32)
         track = Track(0, 0, rows, np.zeros((8, 8, 3), np.uint8))
-        work = TrackRestorer(restorer, [track], RestoreOptions(mask="parse"), steady)
+        work = TrackRestorer(restorer, [track], RestoreOptions(mask="parse"), ClipOptions(steady=steady))
         return [work.restore(number, frame).mask for number, frame in enumerate(film)]
 
     one, other = scene(11)[:120, :160], 255 - scene(12)[:120, :160]
@@ -379,7 +426,7 @@ def test_a_face_given_by_a_track_is_restored_as_in_a_photograph(restorer: FaceRe
     camera = Camera(scene(8), [face_at(200, 160, 60)])
     film = camera.film(3)
     found = camera.follow(film)
-    work = TrackRestorer(restorer, found.tracks, RestoreOptions(), steady=0.0)
+    work = TrackRestorer(restorer, found.tracks, RestoreOptions(), ClipOptions(steady=0.0))
     for number, frame in enumerate(film):
         expected = restorer.restore(frame, faces=[found.tracks[0].face(number)])
         assert np.array_equal(work.restore(number, frame).image, expected.image)
