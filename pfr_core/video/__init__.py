@@ -31,11 +31,13 @@ def is_sequence(path: Path) -> bool:
 
 
 def numbers_of(path: Path) -> list[int]:
-    """Return the numbers of the pictures that are there of ``frame%04d.png``."""
-    before, after = SEQUENCE.split(path.name, maxsplit=1)
-    found = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    """Return the numbers of the pictures that are there of ``frame%04d.png``, in order."""
+    number = SEQUENCE.search(path.name)
+    assert number is not None
+    before, after = re.escape(path.name[: number.start()]), re.escape(path.name[number.end() :])
+    found = re.compile(rf"{before}(\d+){after}")
     names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if path.parent.is_dir() else ())]
-    return [int(name[1]) for name in names if name]
+    return sorted(int(name[1]) for name in names if name and number[0] % int(name[1]) == name[1])
 
 
 def check_av() -> None:

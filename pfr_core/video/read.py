@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -327,12 +328,15 @@ class Clip:
         """Return the lowest number of a picture.
 
         Raises:
-            ImageError: there is none.
+            ImageError: there is none, or a gap, at which FFmpeg would end the clip.
         """
         numbers = numbers_of(self.path)
         if not numbers:
             raise ImageError(f"{self.path}: there is no such picture with any number; check folder and name.")
-        return min(numbers)
+        first, gap = numbers[0], next((one for one, other in pairwise(numbers) if other != one + 1), None)
+        if gap is not None:
+            raise ImageError(f"{self.path}: picture {gap + 1} is missing, {numbers[-1]} is there; number them without a gap.")
+        return first
 
 
 def video_of(source: Any) -> Any:

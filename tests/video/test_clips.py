@@ -290,6 +290,9 @@ def test_numbered_pictures_become_a_clip_and_a_clip_numbered_pictures(tmp_path: 
         restore(tmp_path / "out" / "other%03d.png", tmp_path / "c.mkv")
     part = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "c.mkv", fps=10.0, end="0.2")
     assert part.frames == 2, "the picture at 0.2 s is the next part's, though 0.2 in binary is a little more than a fifth"
+    (tmp_path / "out" / "shot003.png").rename(tmp_path / "out" / "shot3.png")
+    with pytest.raises(ImageError, match="picture 3 is missing, 5 is there"):
+        restore(tmp_path / "out" / "shot%03d.png", tmp_path / "c.mkv")
 
 
 def test_numbered_pictures_that_are_there_are_no_other_clips_to_replace(tmp_path: Path, tiny_model: Path) -> None:
