@@ -50,6 +50,11 @@ def repeated(x: Tensor, times: int) -> Tensor:
     return x if times == 1 else F.interpolate(x.contiguous(), scale_factor=times, mode="nearest")
 
 
+def enlarged(x: Tensor, times: int) -> Tensor:
+    """Enlarge [B,C,H,W] to [B,C,times*H,times*W] bilinearly: for 2 it is the [1, 3, 3, 1] filter, and edges go on as they are."""
+    return F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+
+
 def averaged(x: Tensor, times: int) -> Tensor:
     """Shrink [B,C,times*H,times*W] to the means [B,C,H,W] over squares; ``times`` is a power of two.
 

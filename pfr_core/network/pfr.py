@@ -11,7 +11,8 @@ from ..errors import InputError
 from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
 from .face_model import FaceModel
-from .layers import ConvLayer, averaged, repeated
+from .fine import FineLevels
+from .layers import ConvLayer, averaged, enlarged, repeated
 from .need import Need
 from .prior import StyleGAN2Prior
 
@@ -53,6 +54,8 @@ class PFR(FaceModel):
             # How much of what is finer than the features passes around the network at each place.
             self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
             nn.init.zeros_(self.gate.weight)
+            if config.fine:
+                self.fine = FineLevels(config)
             # Fitted apart (trainer/run/need.py): a loss of the image teaches nothing where a ruined face is taken for a good one.
             self.need = Need().requires_grad_(False)
 
@@ -79,15 +82,13 @@ class PFR(FaceModel):
         seen = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
         z, features = self.encoder(seen)  # Eq. 1
         clean = features if self.decoder is None else self.decoder(features)
-        image = self.prior(z, clean)  # Eq. 2, 3
+        image, finest = self.prior(z, clean)  # Eq. 2, 3
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
-            image = image + repeated(passing, patch) * finer_than(x, patch)
+            enlarge = enlarged if self.config.fine else repeated
+            finer = x.float() - enlarge(averaged(x.float(), patch), patch)
+            if self.config.fine:
+                image = self.fine(image, finest, finer)
+            image = image + enlarge(passing, patch) * finer
             image = torch.lerp(x.float(), image, self.need(x).sigmoid()[:, :, None, None])
         return image, clean
-
-
-def finer_than(x: Tensor, patch: int) -> Tensor:
-    """Return what the mean over each ``patch`` x ``patch`` pixels of [B,C,H,W] leaves out, same shape, float32."""
-    x = x.float()
-    return x - repeated(averaged(x, patch), patch)

@@ -19,7 +19,7 @@ from pfr_core.errors import InputError
 from pfr_core.network.codec import Decoder, Encoder
 from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
-from pfr_core.network.layers import ConvLayer, EqualLinear, as_channels, as_pixels, averaged, blur, upsample2
+from pfr_core.network.layers import ConvLayer, EqualLinear, as_channels, as_pixels, averaged, blur, enlarged, upsample2
 from pfr_core.network.need import Need
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
 
@@ -284,6 +284,7 @@ def test_pixels_become_channels_and_means_as_torch_makes_them() -> None:
         assert torch.equal(channels, F.pixel_unshuffle(x, patch))
         assert torch.equal(as_pixels(channels, patch), x)
         torch.testing.assert_close(averaged(x, patch), F.avg_pool2d(x, patch))
+    torch.testing.assert_close(enlarged(x, 2)[..., 1:-1, 1:-1], upsample2(x)[..., 1:-1, 1:-1])
 
 
 def test_style_block_concatenates_the_noise() -> None:
@@ -393,6 +394,35 @@ def test_with_a_patch_only_the_outermost_layers_are_others_and_finer_detail_pass
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), stripes)  # a face that needs nothing stays as it is
     assert Discriminator(replace(TINY, size=128, patch=4))(image).shape == (2, 1)
+
+
+def test_fine_levels_add_nothing_at_first_then_detail_across_seams_and_texture_without_a_pattern() -> None:
+    config = replace(TINY, size=128, patch=4, fine=4)
+    net = PFR(config)
+    fine, x = net.fine, torch.rand(2, 3, 128, 128) * 2 - 1
+    features, rgb, finer = torch.rand(2, 32, 32, 32), torch.rand(2, 3, 32, 32), torch.zeros(2, 3, 128, 128)
+    ramp = torch.linspace(-1, 1, 128).expand(1, 3, 128, -1)
+    with torch.no_grad():
+        assert torch.equal(fine(rgb, features, finer), enlarged(rgb, 4))
+        assert net(x).shape == x.shape
+        net.need.out.bias.fill_(100.0)
+        for name, parameter in net.named_parameters():  # an image of nothing: only what is finer passes
+            if ".to_rgb." in name:
+                parameter.zero_()
+        assert (net(ramp)[..., 4:-4] - net(torch.zeros_like(ramp))[..., 4:-4]).abs().max() < 1e-5  # and a ramp has nothing finer
+        fine.to_rgb.weight.normal_()
+        flat, black = torch.zeros(1, 32, 32, 32), torch.zeros(1, 3, 32, 32)
+        texture = fine(black, flat, finer[:1])
+        assert torch.equal(texture, fine(black, flat, finer[:1]))  # a face comes out the same twice
+        places = as_channels(texture, 4)[..., 4:-4, 4:-4]  # [1,3*16,H,W]: away from the padding
+        pattern, own = places.mean(dim=(2, 3)).unflatten(1, (3, 16)).std(dim=2), texture.std()
+        assert pattern.max() < 0.2 * own  # of noise alone, over 24 x 24 patches: about 0.05
+        for level in fine.levels.values():
+            level.strength.bias.zero_()
+        assert fine(black, flat, finer[:1]).abs().max() == 0  # no noise, no texture
+        flat[:, :, 16, 16] = 1.0
+        touched = fine(black, flat, finer[:1]).abs().amax(dim=(0, 1)) > 1e-6
+        assert touched[62:70, 62:70].all()  # more than its own 4 x 4
 
 
 def test_the_decoders_features_match_the_noise_branches() -> None:

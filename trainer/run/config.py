@@ -128,7 +128,8 @@ class FaceConfig(RunConfig):
     def shape(self) -> PFRConfig:
         """Return the network's configuration: the preset, at ``size`` and with ``patch`` if these are given."""
         config = PRESETS[self.network]
-        return replace(config, size=self.size or config.size, patch=self.patch or config.patch)
+        patch = self.patch or config.patch
+        return replace(config, size=self.size or config.size, patch=patch, fine=config.fine if patch > 1 else 0)
 
 
 @dataclass(frozen=True)

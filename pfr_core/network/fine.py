@@ -1,0 +1,65 @@
+"""The levels between the features of a network with a patch and its image: few channels, and noise for texture (ours)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .config import PFRConfig
+from .layers import ConvLayer, averaged, enlarged
+
+
+@lru_cache(maxsize=8)
+def _noise(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return noise [1,1,size,size] from N(0,1), always the same: a face comes out the same twice, its skin stays in a clip."""
+    # The cache must hold ordinary tensors even if it is first filled inside torch.inference_mode().
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(size)).to(device, dtype)
+
+
+class FineLevel(nn.Module):
+    """Twice the size: features [B,in,H,W] and what of the input is finer than the patch [B,3,2H,2W] -> [B,out,2H,2W].
+
+    A pixel-shuffle draws each patch by itself: seams, and for texture a pattern that repeats from patch to patch. Here features
+    are enlarged smoothly, and what is new comes from the noise, as strong as they say at each place, from the input and from a
+    convolution over all three.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.features = ConvLayer(in_channels, out_channels, 1, activate=False)
+        self.strength = ConvLayer(in_channels, out_channels, 1, activate=False)
+        self.conv = ConvLayer(out_channels + 3, out_channels, 3)
+        nn.init.zeros_(self.strength.weight)
+        assert self.strength.bias is not None
+        nn.init.ones_(self.strength.bias)  # alive from the start, as in prior.py
+
+    def forward(self, x: Tensor, finer: Tensor) -> Tensor:
+        x, strength = enlarged(torch.cat([self.features(x), self.strength(x)], dim=1), 2).chunk(2, dim=1)
+        x = torch.addcmul(x, strength, _noise(x.shape[-1], x.device, x.dtype))
+        restored: Tensor = self.conv(torch.cat([x, finer.to(x.dtype)], dim=1))
+        return restored
+
+
+class FineLevels(nn.Module):
+    """The prior's RGB [B,3,S/P,S/P] and finest features [B,2C,S/P,S/P] -> the image [B,3,S,S], at first that RGB enlarged."""
+
+    def __init__(self, config: PFRConfig) -> None:
+        super().__init__()
+        sizes = [config.features << i for i in range(1, config.patch.bit_length())]
+        channels = [2 * config.channels(config.features), *(config.fine * config.size // size for size in sizes)]
+        self.levels = nn.ModuleDict(
+            {str(size): FineLevel(*around) for size, around in zip(sizes, pairwise(channels), strict=True)}
+        )
+        self.to_rgb = ConvLayer(config.fine, 3, 3, activate=False)
+        nn.init.zeros_(self.to_rgb.weight)
+
+    def forward(self, rgb: Tensor, features: Tensor, finer: Tensor) -> Tensor:
+        """Enlarge; ``finer`` [B,3,S,S] is what of the input is finer than the patch."""
+        x = features
+        for size, level in self.levels.items():
+            x = level(x, averaged(finer, finer.shape[-1] // int(size)))
+        return enlarged(rgb, finer.shape[-1] // rgb.shape[-1]) + self.to_rgb(x).float()
