@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfr_core.network.layers import as_channels, averaged, haar
+from pfr_core.network.layers import averaged, haar
 
 ARCFACE_DIMENSIONS = 512
 
@@ -81,6 +81,15 @@ def low_pass(output: Tensor, truth: Tensor) -> Tensor:
     return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
 
 
+def luma_only(output: Tensor, truth: Tensor) -> Tensor:
+    """Return ``output`` in the colours of ``truth`` (ours), for losses that are to judge its luma (of Rec. 601) alone.
+
+    Colours that an adversary likes are not the person's: irises came out teal.
+    """
+    weights = output.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    return truth + ((output - truth) * weights).sum(dim=1, keepdim=True)
+
+
 def detail_energy(output: Tensor, truth: Tensor) -> Tensor:
     """Return how far the finest details' local strength is from the truth's (ours): neither their place nor their sign counts.
 
@@ -94,16 +103,6 @@ def detail_energy(output: Tensor, truth: Tensor) -> Tensor:
         ours, wanted = (torch.sqrt(F.avg_pool2d(band.square(), window) + 1e-6) for band in bands)  # no gradient at 0 without
         total = total + l1(ours, wanted)
     return total
-
-
-def lattice(output: Tensor, truth: Tensor, patch: int) -> Tensor:
-    """Return how much of the difference repeats from patch to patch (ours): the lattice that a network with a patch can draw.
-
-    The mean of each of the ``patch`` x ``patch`` places over windows of 8 x 8 patches, less that of all; mean absolute value.
-    """
-    places = as_channels(output.float() - truth.float(), patch).unflatten(1, (-1, patch**2))
-    pattern = (places - places.mean(dim=2, keepdim=True)).flatten(1, 2)
-    return F.avg_pool2d(pattern, min(8, pattern.shape[-1])).abs().mean()
 
 
 def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

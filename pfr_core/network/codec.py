@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import SMALLEST, PFRConfig
-from .layers import ConvLayer, EqualLinear, as_channels, as_pixels
+from .layers import ConvLayer, EqualLinear, as_channels
 from .mmrb import MMRB
 
 Features = dict[int, Tensor]
@@ -49,10 +49,7 @@ class Decoder(nn.Module):
             {str(r): ConvLayer(config.channels(r // 2), config.channels(r), 3) for r in config.resolutions[1:]}
         )
         # Only for training: "L1 restoration loss for each resolution scale of the reconstructed feature maps" (3.1).
-        self.to_rgb = nn.ModuleDict(
-            {str(r): ConvLayer(config.channels(r), 3 * config.patch_at(r) ** 2, 1, activate=False) for r in config.resolutions}
-        )
-        self.patch_at = config.patch_at
+        self.to_rgb = nn.ModuleDict({str(r): ConvLayer(config.channels(r), 3, 1, activate=False) for r in config.resolutions})
 
     def forward(self, features: Features) -> Features:
         y = features[SMALLEST]
@@ -64,6 +61,5 @@ class Decoder(nn.Module):
         return clean
 
     def pyramid(self, clean: Features) -> Features:
-        """Return the RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,s,s] by its side s."""
-        images = (as_pixels(self.to_rgb[str(r)](y), self.patch_at(r)) for r, y in clean.items())
-        return {image.shape[-1]: image for image in images}
+        """Return the RGB image that each clean feature holds, for the L1 pyramid loss of training: [B,3,r,r] by its side r."""
+        return {r: self.to_rgb[str(r)](y) for r, y in clean.items()}

@@ -28,10 +28,9 @@ class PFRConfig:
         mmrb: an MMRB after the encoder's convolutions, the paper's network. Off: row (a) of Table 5.
         decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
         patch: pixels of the image, across, to one of the finest feature map: 1 (Figure 2), 2 or 4. Ours, for speed: above 1 the
-            network lies between a pixel-unshuffle and a pixel-shuffle, what is finer than its features is passed around it as
-            far as a learned map allows, and a layer of its own says how much of the whole change a face needs.
-        fine: channels at the image's own size, of levels between the features of a patch and the image, with noise for texture;
-            twice as many at each level below (ours). 0: a pixel-shuffle, where a patch is drawn by itself.
+            encoder begins with a pixel-unshuffle, levels of few channels end at the image's size, what is finer than the features
+            is passed around the network as far as a learned map allows, and a layer of its own says how much of the whole
+            change a face needs.
 
     Raises:
         InputError: a value is out of its range.
@@ -49,10 +48,9 @@ class PFRConfig:
     mmrb: bool = True
     decoder: bool = True
     patch: int = 1
-    fine: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("size", "channel_multiplier", "style_dim", "n_mlp", "patch", "fine"):
+        for name in ("size", "channel_multiplier", "style_dim", "n_mlp", "patch"):
             if not isinstance(getattr(self, name), int):  # 512.0 from a file would fail only in the middle of building
                 raise InputError(f"PFRConfig.{name} is {getattr(self, name)!r}; it must be a whole number.")
         if self.size not in {2**i for i in range(4, 12)}:
@@ -61,8 +59,6 @@ class PFRConfig:
             raise InputError(f"PFRConfig.patch is {self.patch}; it must be 1, 2 or 4, and leave at least 16 px of {self.size}.")
         if self.channel_multiplier < 1 or self.style_dim < 1 or self.n_mlp < 1:
             raise InputError("PFRConfig: channel_multiplier, style_dim and n_mlp must be at least 1.")
-        if self.fine < 0 or (self.fine and self.patch == 1):
-            raise InputError(f"PFRConfig.fine is {self.fine}; it must be 0, or channels behind a patch above 1.")
         if not 0 < self.narrow <= 4:
             raise InputError(f"PFRConfig.narrow is {self.narrow}; it must be above 0 and at most 4.")
         if any(self.channels(r) < 2 or self.channels(r) % 2 for r in self.resolutions):
@@ -75,10 +71,6 @@ class PFRConfig:
     def features(self) -> int:
         """Side of the finest feature map: ``size``, or less with a ``patch``."""
         return self.size // self.patch
-
-    def patch_at(self, resolution: int) -> int:
-        """Return how many pixels across RGB has for one place of ``resolution``: ``patch`` at the finest, if not ``fine``."""
-        return self.patch if resolution == self.features and not self.fine else 1
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -95,6 +87,10 @@ class PFRConfig:
         full = 512 if resolution <= 32 else (16384 // resolution) * self.channel_multiplier
         return int(full * self.narrow)
 
+    def fine_channels(self, resolution: int) -> int:
+        """Return channels of the level at ``resolution`` behind a patch: half of what it would have without one (ours)."""
+        return max(1, self.channels(resolution) // 2)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as written into a checkpoint's metadata."""
         return asdict(self)
@@ -106,8 +102,8 @@ PRESETS: dict[str, PFRConfig] = {
     "pfr-512": PFRConfig(size=512),
     "pfr-256": PFRConfig(size=256, channel_multiplier=1, narrow=0.5),
     "pfr-512-lite": PFRConfig(size=512, narrow=0.25),
-    # Ours: nearly as fast at 512 px as pfr-256-lite with a patch of 2 for twice the arithmetic: wide layers keep a CPU busier.
-    "pfr-512-patch4": PFRConfig(size=512, channel_multiplier=4, narrow=0.125, style_dim=256, patch=4, fine=8),
+    # Ours: wide layers at a quarter of the size, which keep a CPU busier than narrow ones at half of it.
+    "pfr-512-patch4": PFRConfig(size=512, channel_multiplier=4, narrow=0.125, style_dim=256, patch=4),
     # Ours: small enough to be trained on two CPU cores in an hour or two.
     "pfr-256-lite": PFRConfig(size=256, narrow=0.125),
     "pfr-1024": PFRConfig(size=1024),

@@ -50,11 +50,11 @@ class FineLevels(nn.Module):
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()
         sizes = [config.features << i for i in range(1, config.patch.bit_length())]
-        channels = [2 * config.channels(config.features), *(config.fine * config.size // size for size in sizes)]
+        channels = [2 * config.channels(config.features), *map(config.fine_channels, sizes)]
         self.levels = nn.ModuleDict(
             {str(size): FineLevel(*around) for size, around in zip(sizes, pairwise(channels), strict=True)}
         )
-        self.to_rgb = ConvLayer(config.fine, 3, 3, activate=False)
+        self.to_rgb = ConvLayer(channels[-1], 3, 3, activate=False)
         nn.init.zeros_(self.to_rgb.weight)
 
     def forward(self, rgb: Tensor, features: Tensor, finer: Tensor) -> Tensor:

@@ -44,12 +44,6 @@ def upsample2(x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, _depthwise(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
-def repeated(x: Tensor, times: int) -> Tensor:
-    """Enlarge [B,C,H,W] to [B,C,times*H,times*W], each pixel a square of its value."""
-    # Of three channels, channels last takes seven times as long.
-    return x if times == 1 else F.interpolate(x.contiguous(), scale_factor=times, mode="nearest")
-
-
 def enlarged(x: Tensor, times: int) -> Tensor:
     """Enlarge [B,C,H,W] to [B,C,times*H,times*W] bilinearly: for 2 it is the [1, 3, 3, 1] filter, and edges go on as they are."""
     return F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
@@ -67,13 +61,8 @@ def averaged(x: Tensor, times: int) -> Tensor:
 
 def as_channels(x: Tensor, patch: int) -> Tensor:
     """Make channels of each ``patch`` x ``patch`` pixels of [B,C,P*H,P*W]: [B,C*P*P,H,W] (pixel unshuffle)."""
-    # As einops does it, two to four times as fast on a CPU as torch's own function; so is the way back.
+    # As einops does it, two to four times as fast on a CPU as torch's own function.
     return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=patch, q=patch)
-
-
-def as_pixels(x: Tensor, patch: int) -> Tensor:
-    """Undo :func:`as_channels` (pixel shuffle)."""
-    return rearrange(x, "b (c p q) h w -> b c (h p) (w q)", p=patch, q=patch)
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

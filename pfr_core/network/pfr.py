@@ -12,7 +12,7 @@ from .codec import Decoder, Encoder, Features
 from .config import PFRConfig
 from .face_model import FaceModel
 from .fine import FineLevels
-from .layers import ConvLayer, averaged, enlarged, repeated
+from .layers import ConvLayer, averaged, enlarged
 from .need import Need
 from .prior import StyleGAN2Prior
 
@@ -54,8 +54,7 @@ class PFR(FaceModel):
             # How much of what is finer than the features passes around the network at each place.
             self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
             nn.init.zeros_(self.gate.weight)
-            if config.fine:
-                self.fine = FineLevels(config)
+            self.fine = FineLevels(config)
             # Fitted apart (trainer/run/need.py): a loss of the image teaches nothing where a ruined face is taken for a good one.
             self.need = Need().requires_grad_(False)
 
@@ -85,10 +84,7 @@ class PFR(FaceModel):
         image, finest = self.prior(z, clean)  # Eq. 2, 3
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
-            enlarge = enlarged if self.config.fine else repeated
-            finer = x.float() - enlarge(averaged(x.float(), patch), patch)
-            if self.config.fine:
-                image = self.fine(image, finest, finer)
-            image = image + enlarge(passing, patch) * finer
+            finer = x.float() - enlarged(averaged(x.float(), patch), patch)
+            image = self.fine(image, finest, finer) + enlarged(passing, patch) * finer
             image = torch.lerp(x.float(), image, self.need(x).sigmoid()[:, :, None, None])
         return image, clean

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .codec import Features
 from .config import SMALLEST, PFRConfig
-from .layers import GAIN, SLOPE, EqualLinear, as_pixels, blur, normal_parameter, repeated, upsample2
+from .layers import GAIN, SLOPE, EqualLinear, blur, normal_parameter, upsample2
 
 
 class ModulatedConv(nn.Module):
@@ -100,23 +100,19 @@ class StyleBlock(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Style block feature -> RGB, added to the up-sampled RGB of the scale below. Accumulates in float32.
+    """Style block feature -> RGB, added to the up-sampled RGB of the scale below. Accumulates in float32."""
 
-    With ``patch`` P each pixel of the feature gives P x P of the image, and each of the skip is repeated as often (ours).
-    """
-
-    def __init__(self, in_channels: int, style_dim: int, patch: int = 1) -> None:
+    def __init__(self, in_channels: int, style_dim: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(in_channels, 3 * patch**2, 1, style_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(3 * patch**2))
-        self.patch = patch
+        self.conv = ModulatedConv(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor | None) -> Tensor:
-        rgb = as_pixels(self.conv(x, w).float() + self.bias.float()[None, :, None, None], self.patch)
+        rgb = self.conv(x, w).float() + self.bias.float()[None, :, None, None]
         if skip is None:
             return rgb
         with torch.autocast(x.device.type, enabled=False):
-            return rgb + repeated(upsample2(skip), self.patch)
+            return rgb + upsample2(skip)
 
 
 class StyleGAN2Prior(nn.Module):
@@ -137,7 +133,7 @@ class StyleGAN2Prior(nn.Module):
                 blocks.append(StyleBlock(2 * config.channels(r // 2), channels, config.style_dim, up=True))
             blocks.append(StyleBlock(2 * channels if r > SMALLEST else channels, channels, config.style_dim))
             self.blocks[str(r)] = blocks
-            self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim, config.patch_at(r))
+            self.to_rgb[str(r)] = ToRGB(2 * channels, config.style_dim)
 
     def map(self, z: Tensor) -> Tensor:
         """Compute w = MLP(z), Eq. 2; z is normalised to unit mean square first."""
@@ -148,14 +144,14 @@ class StyleGAN2Prior(nn.Module):
         return w
 
     def synthesise(self, w: Tensor, noise: Features) -> Tensor:
-        """Make RGB [B,3,S,S] of w [B,style_dim] and a noise feature for every resolution.
+        """Make RGB [B,3,S,S] (with a patch P: S/P) of w [B,style_dim] and a noise feature for every resolution.
 
         For style mixing in training, w may be [B,R,style_dim]: a style of its own for each of the R resolutions.
         """
         return self._run(w, noise)[0]
 
     def forward(self, z: Tensor, noise: Features) -> tuple[Tensor, Tensor]:
-        """Return RGB [B,3,S,S] for z [B,style_dim], and the features [B,2C,S,S] (with a patch P: S/P) that it was made of."""
+        """Return RGB [B,3,S,S] for z [B,style_dim], and the features [B,2C,S,S] that it was made of (with a patch P: S/P)."""
         return self._run(self.map(z), noise)
 
     def _run(self, w: Tensor, noise: Features) -> tuple[Tensor, Tensor]:

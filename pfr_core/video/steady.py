@@ -135,7 +135,7 @@ def _finest(image: FloatImage) -> FloatImage:
 
 def _as_sharp(mixed: FloatImage, detail: FloatImage) -> FloatImage:
     """Return ``mixed`` with its fine detail raised by what its finest lacks to be as strong as ``detail``."""
-    gain = min(max(float(detail / max(_finest(mixed), np.float32(1e-6))), 1.0), MOST)
+    gain = min(max(float(detail) / max(float(_finest(mixed)), 1e-6), 1.0), MOST)
     return np.asarray(cv2.addWeighted(mixed, gain, cv2.GaussianBlur(mixed, (0, 0), FINE * len(mixed)), 1 - gain, 0), np.float32)
 
 

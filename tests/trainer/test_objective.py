@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from pfr_core.errors import InputError
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_signed
-from trainer.losses import detail_energy, lattice
+from trainer.losses import detail_energy, luma_only
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.texture import haar
@@ -156,6 +155,25 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     close(loss, 0.05 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())
 
 
+def test_with_luma_only_texture_is_judged_in_the_truths_colours(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.stages.restore.PerceptualNetwork", Features)
+    random = torch.Generator().manual_seed(0)
+    output, truth = (torch.rand(2, 3, 8, 8, generator=random) - 0.5 for _ in range(2))
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    judged = luma_only(output, truth)
+    luma = [torch.einsum("c,bchw->bhw", weights, images) for images in (judged, output)]
+    torch.testing.assert_close(*luma)
+    torch.testing.assert_close((judged - truth).std(dim=1), torch.zeros(2, 8, 8))  # the same in each channel: truth's colours
+
+    alone = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0, "energy_weight": 2.0, "projected_weight": 0.1}
+    stage, batch, _ = started(restoration(faces, luma_only=True, **alone))
+    _, terms = stage.loss("Gmain", batch)
+    wanted = to_signed(batch["truth"])
+    close(terms["G/energy"], 2 * detail_energy(luma_only(batch["fake"], wanted), wanted))
+    found = stage.fixed["perceptual"](stage._piece(luma_only(batch["fake"], wanted), batch))
+    torch.testing.assert_close(batch["fake_features"][0], found[0])
+
+
 def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces: Path) -> None:
     truth = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
     flat = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
@@ -173,25 +191,6 @@ def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces:
     total, terms = stage.loss("Gmain", batch)
     close(terms["G/energy"], 2 * detail_energy(batch["fake"], to_signed(batch["truth"])))
     close(total, sum(terms.values()))
-
-
-def test_lattice_is_what_repeats_from_patch_to_patch(faces: Path) -> None:
-    random = torch.Generator().manual_seed(0)
-    truth, pattern = (torch.rand(2, 3, side, side, generator=random) - 0.5 for side in (64, 4))
-    drawn = pattern.repeat(1, 1, 16, 16)
-    close(lattice(truth + drawn, truth, 4), (pattern - pattern.mean(dim=(2, 3), keepdim=True)).abs().mean())
-    for same in (truth, truth + 0.1, truth + pattern.repeat_interleave(16, 2).repeat_interleave(16, 3)):
-        assert lattice(same, truth, 4) < 1e-6, "brighter as a whole, or in places as large as many patches"
-    shuffled = drawn.flatten(2)[..., torch.randperm(64 * 64, generator=random)].reshape(drawn.shape)
-    assert lattice(truth + shuffled, truth, 4) < 0.2 * lattice(truth + drawn, truth, 4), "what does not repeat averages out"
-
-    alone = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0}
-    stage, batch, _ = started(restoration(faces, patch=2, size=32, lattice_weight=2.0, **alone))
-    total, terms = stage.loss("Gmain", batch)
-    close(terms["G/lattice"], 2 * lattice(batch["fake"], to_signed(batch["truth"]), 2))
-    close(total, sum(terms.values()))
-    with pytest.raises(InputError, match="without a patch"):
-        restoration(faces, lattice_weight=2.0)
 
 
 def test_haar_sees_detail_and_nothing_else() -> None:

@@ -128,8 +128,7 @@ class FaceConfig(RunConfig):
     def shape(self) -> PFRConfig:
         """Return the network's configuration: the preset, at ``size`` and with ``patch`` if these are given."""
         config = PRESETS[self.network]
-        patch = self.patch or config.patch
-        return replace(config, size=self.size or config.size, patch=patch, fine=config.fine if patch > 1 else 0)
+        return replace(config, size=self.size or config.size, patch=self.patch or config.patch)
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,11 @@ class RestoreConfig(FaceConfig):
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
     energy_weight: float = option(0.0, "weight of the distance of the finest details' local strength (ours)", 0, 1e6)
-    lattice_weight: float = option(0.0, "weight of what repeats from patch to patch (ours)", 0, 1e6)
     unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)
     projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
     detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)
     lr_texture: float = option(1e-3, "learning rate of those two adversaries", 0, 1)
+    luma_only: bool = option(False, "features and our losses for texture see the output's luma in the truth's colours (ours)")
     crop: int = option(0, "side in px of the random piece that features and those two see (0: the whole face)", 0, 2048)
     local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
     path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)
@@ -193,8 +192,6 @@ class RestoreConfig(FaceConfig):
             raise InputError(
                 f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."
             )
-        if self.lattice_weight and self.shape.patch == 1:
-            raise InputError("lattice_weight has no effect on a network without a patch; leave it out, or choose --patch.")
 
     @property
     def sees_features(self) -> bool:

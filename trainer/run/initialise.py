@@ -104,8 +104,6 @@ def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
         raise InputError(f"{source}: its network has other channels than this one. {network_options(given)}")
     own = net.state_dict()
     state = start.state if config.patch == given.patch else spread(start.state, config)
-    if config.fine and not given.fine:
-        state = gathered(state, config)
     if not same:
         state = widened(state, own, given, config)
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
@@ -115,27 +113,10 @@ def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
 
 
 def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
-    """Return the tensors of a network without a patch for ``config``, which has one.
-
-    Its stem takes the mean of each patch, all of whose pixels the last ToRGB gives the same value. With as many features
-    across, that is the smaller network between a shrinking and an enlarging.
-    """
-    found, pixels = dict(state), config.patch**2
-    for name, value in state.items():
-        if f"to_rgb.{config.features}." in name and "modulation" not in name:
-            found[name] = value.repeat_interleave(pixels, dim=0)
-        elif name == "encoder.stem.weight":
-            found[name] = value.repeat_interleave(pixels, dim=1) / config.patch  # scaled at run time by 1 / sqrt(3 patch^2)
-    return found
-
-
-def gathered(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
-    """Return the tensors of a network whose last ToRGB gives all pixels of a patch for one with fine levels: their means."""
-    found, pixels = dict(state), config.patch**2
-    for name, value in state.items():
-        if f"to_rgb.{config.features}." in name and "modulation" not in name:
-            found[name] = value.unflatten(0, (3, pixels)).mean(dim=1)
-    return found
+    """Return the tensors of a network without a patch for ``config``, which has one: its stem takes the mean of each patch."""
+    stem = "encoder.stem.weight"
+    scale = 1 / config.patch  # run-time scaling is by 1 / sqrt(3 patch^2)
+    return {**state, stem: state[stem].repeat_interleave(config.patch**2, dim=1) * scale} if stem in state else dict(state)
 
 
 def read_start(source: str) -> Checkpoint:
@@ -199,7 +180,6 @@ def pass_through(net: PFR) -> None:
     if net.config.patch > 1:
         net.gate.weight.zero_()
         bias(net.gate).zero_()
-    if net.config.fine:
         net.fine.to_rgb.weight.zero_()
         bias(net.fine.to_rgb).zero_()
     conv, last = layer(ConvLayer, net.decoder.convs[str(size)]), layer(ToRGB, net.prior.to_rgb[str(size)])
@@ -214,10 +194,9 @@ def pass_through(net: PFR) -> None:
     last.conv.modulation.weight[noise] = 0.0
     last.conv.modulation.bias[noise] = 1.0
     gain = GAIN * GAIN * block.noise.weight * (1.0 + SLOPE**2)  # of the two activations and the noise branch
-    pixels = net.config.patch_at(size) ** 2
     for colour in range(3):
         for i, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):
-            last.conv.weight[colour * pixels : (colour + 1) * pixels, channels + i] = sign / (last.conv.scale * gain)
+            last.conv.weight[colour, channels + i] = sign / (last.conv.scale * gain)
 
 
 def keep_colours(net: PFR) -> None:

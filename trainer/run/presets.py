@@ -35,12 +35,11 @@ RECONSTRUCTION: dict[str, Any] = {
     "best_by": "psnr",
 }
 
-# Ours: 512 px at the cost of 256, to be started from a model of 256 px. The rate stays, for days if need be; the average stands
-# for its decay, and the end of a leg is a short run of its own (--schedule cosine) from what it gave.
+# Ours: 512 px at the cost of 256, to go on from the default's training, or to begin with --pass-through. The rate stays, for
+# days if need be; the average stands for its decay, and the end of a leg is a short run of its own (--schedule cosine).
 RECONSTRUCTION_512: dict[str, Any] = {
     **RECONSTRUCTION,
-    "size": 512,
-    "patch": 2,
+    "network": "pfr-512-patch4",
     "min_native": 400,
     "pass_through": False,
     "iterations": 1_000_000,
@@ -60,6 +59,7 @@ TEXTURE_512: dict[str, Any] = {
     "unit_weight": 1.0,
     "projected_weight": 0.15,
     "detail_weight": 0.05,
+    "luma_only": True,
     "crop": 256,
     "r1_weight": 0.05,
     "r1_every": 4,

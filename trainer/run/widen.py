@@ -17,7 +17,7 @@ from pfr_core.network.config import SMALLEST, PFRConfig
 
 def can_widen(given: PFRConfig, config: PFRConfig) -> bool:
     """Return whether a network like ``given`` can become one like ``config``: but for channels alike, and none has fewer."""
-    alike = ("size", "patch", "style_dim", "n_mlp", "mmrb", "decoder", "fine")
+    alike = ("size", "patch", "style_dim", "n_mlp", "mmrb", "decoder")
     return all(getattr(given, name) == getattr(config, name) for name in alike) and all(
         given.channels(r) <= config.channels(r) for r in config.resolutions
     )
@@ -89,8 +89,14 @@ class _Places:
                 return None, self.channels(int(r))
             case ["gate", _]:
                 return None, self.channels(self.config.features)
-            case ["fine", "levels", _, "features" | "strength", _]:  # of the first one; the others' are not of the prior
-                return None, self.doubled(self.config.features)
+            case ["fine", "levels", r, "features" | "strength", _]:
+                first = int(r) == 2 * self.config.features
+                return None, self.doubled(self.config.features) if first else torch.arange(self.given.fine_channels(int(r) // 2))
+            case ["fine", "levels", r, "conv", _]:  # the input's three come last
+                old, new = self.given.fine_channels(int(r)), self.config.fine_channels(int(r))
+                return None, torch.cat([torch.arange(old), torch.arange(new, new + 3)])
+            case ["fine", "to_rgb", _]:
+                return None, torch.arange(self.given.fine_channels(self.config.size))
             case ["prior", "const"]:
                 return None, self.channels(SMALLEST)
             case ["prior", "blocks", r, number, "conv", *layer]:

@@ -160,15 +160,14 @@ class RestoreStage(FaceStage):
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
         if config.low_weight:
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
+        judged = self._judged(output, truth)
         if config.energy_weight:
-            weighted["energy"] = config.energy_weight * losses.detail_energy(output, truth)
-        if config.lattice_weight:
-            weighted["lattice"] = config.lattice_weight * losses.lattice(output, truth, config.shape.patch)
+            weighted["energy"] = config.energy_weight * losses.detail_energy(judged, truth)
         if config.sees_features:
-            weighted |= self._features(output, truth, batch)
+            weighted |= self._features(judged, truth, batch)
         if config.detail_weight:
             with self.autocast():
-                logits = self.detail(haar(self._piece(output, batch)))
+                logits = self.detail(haar(self._piece(judged, batch)))
             weighted["detail"] = config.detail_weight * hinge_generator([logits])
         if config.fp_weight:
             network = self.fixed["identity"]
@@ -177,6 +176,10 @@ class RestoreStage(FaceStage):
             weighted["fp"] = config.fp_weight * losses.face_preserving(network(output, batch["points"]), wanted)
         total = torch.stack(list(weighted.values())).sum()  # Eq. 16
         return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
+
+    def _judged(self, output: Tensor, truth: Tensor) -> Tensor:
+        """Return what features and our losses for texture see of the output."""
+        return losses.luma_only(output, truth) if self.config.luma_only else output
 
     def _features(self, output: Tensor, truth: Tensor, batch: FaceBatch) -> Terms:
         """Return the weighted terms on features of the perceptual network; the projected heads find the features in ``batch``."""
@@ -238,7 +241,7 @@ class RestoreStage(FaceStage):
             total, terms = total + loss, terms | {"D/projected": loss.detach()}
         if self.config.detail_weight:
             with self.autocast():
-                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, fake)]
+                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, self._judged(fake, truth))]
             loss = hinge_discriminator(logits[:1], logits[1:])
             total, terms = total + loss, terms | {"D/detail": loss.detach()}
         return total, terms
