@@ -300,7 +300,12 @@ def test_a_face_that_has_not_changed_is_brought_along_and_one_that_has_is_to_be_
 
 def test_the_network_rests_where_nothing_changes(restorer: FaceRestorer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(FaceRestorer, "restore_crops", lambda self, crops, **_: asked.append(len(crops)) or crops)
+
+    def restore_crops(self: FaceRestorer, crops: Picture, **_: object) -> Picture:
+        asked.append(len(crops))
+        return crops
+
+    monkeypatch.setattr(FaceRestorer, "restore_crops", restore_crops)
     rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * 7, np.float32)
     track, still = Track(0, 0, rows, np.zeros((8, 8, 3), np.uint8)), scene(11)[:120, :160]
     for every, times in ((1, 7), (3, 3)):
