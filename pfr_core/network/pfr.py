@@ -81,7 +81,7 @@ class PFR(FaceModel):
         seen = x.to(self.encoder.stem.weight.dtype) if not torch.is_autocast_enabled(x.device.type) else x
         z, features = self.encoder(seen)  # Eq. 1
         clean = features if self.decoder is None else self.decoder(features)
-        image, finest = self.prior(z, clean)  # Eq. 2, 3
+        image, finest = self.prior.with_features(self.prior.map(z), clean)  # Eq. 2, 3
         if (patch := self.config.patch) > 1:
             passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
             finer = x.float() - enlarged(averaged(x.float(), patch), patch)

@@ -148,13 +148,13 @@ class StyleGAN2Prior(nn.Module):
 
         For style mixing in training, w may be [B,R,style_dim]: a style of its own for each of the R resolutions.
         """
-        return self._run(w, noise)[0]
+        return self.with_features(w, noise)[0]
 
-    def forward(self, z: Tensor, noise: Features) -> tuple[Tensor, Tensor]:
-        """Return RGB [B,3,S,S] for z [B,style_dim], and the features [B,2C,S,S] that it was made of (with a patch P: S/P)."""
-        return self._run(self.map(z), noise)
+    def forward(self, z: Tensor, noise: Features) -> Tensor:
+        return self.synthesise(self.map(z), noise)
 
-    def _run(self, w: Tensor, noise: Features) -> tuple[Tensor, Tensor]:
+    def with_features(self, w: Tensor, noise: Features) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`synthesise` does, and the features [B,2C,S,S] (with a patch P: S/P) that it was made of."""
         x = self.const.to(noise[SMALLEST].dtype).expand(w.shape[0], -1, -1, -1)
         rgb: Tensor | None = None
         for i, (resolution, blocks) in enumerate(self.blocks.items()):

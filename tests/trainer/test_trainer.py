@@ -627,3 +627,8 @@ def test_pass_through_needs_a_decoder_and_room_for_the_colours() -> None:
         pass_through(PFR(PFRConfig(size=16, narrow=0.25, mmrb=False, decoder=False)))
     with pytest.raises(InputError, match="6 channels"):
         pass_through(PFR(PFRConfig(size=256, narrow=0.03125, style_dim=64)))
+
+
+def test_a_prior_of_a_network_with_a_patch_is_refused() -> None:
+    with pytest.raises(InputError, match="--size 128 --patch 1"):
+        PriorConfig(network="pfr-512-patch4")

@@ -133,13 +133,24 @@ class FaceConfig(RunConfig):
 
 @dataclass(frozen=True)
 class PriorConfig(FaceConfig):
-    """Stage 1: the concat-noise StyleGAN2 generator and its discriminator from scratch, on clean faces."""
+    """Stage 1: the concat-noise StyleGAN2 generator and its discriminator from scratch, on clean faces.
+
+    Raises:
+        InputError: as :class:`FaceConfig`, or a network with a patch.
+    """
 
     learning_rate: float = option(2e-3, "generator's and discriminator's (StyleGAN2's)", 1e-9, 1)
     style_mixing: float = option(0.9, "probability that a sample's styles come from two z (StyleGAN2's)", 0, 1)
     augment: float = option(0.0, "probability of each augmentation that the discriminator sees (at the start)", 0, 1)
     ada_target: float = option(0.6, "steer the augmentation to this mean sign of D on real faces (0: leave it as it is)", 0, 1)
     ada_faces: int = option(100_000, "faces over which the augmentation can rise from 0 to 1", 1, 10**9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shape.patch > 1:
+            raise InputError(
+                f"The prior has no part in what is finer than the features: train it with --size {self.shape.features} --patch 1."
+            )
 
 
 @dataclass(frozen=True)
