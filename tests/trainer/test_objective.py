@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_signed
-from trainer.losses import detail_energy, luma_only
+from trainer.losses import detail_energy, discriminator_local, generator_local, luma_only
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.texture import haar
@@ -165,13 +165,17 @@ def test_with_luma_only_texture_is_judged_in_the_truths_colours(faces: Path, mon
     torch.testing.assert_close(*luma)
     torch.testing.assert_close((judged - truth).std(dim=1), torch.zeros(2, 8, 8))  # the same in each channel: truth's colours
 
-    alone = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0, "energy_weight": 2.0, "projected_weight": 0.1}
+    alone = {"global_weight": 0.0, "local_weight": 0.5, "path_weight": 0.0, "energy_weight": 2.0, "projected_weight": 0.1}
     stage, batch, _ = started(restoration(faces, luma_only=True, **alone))
     _, terms = stage.loss("Gmain", batch)
     wanted = to_signed(batch["truth"])
     close(terms["G/energy"], 2 * detail_energy(luma_only(batch["fake"], wanted), wanted))
     found = stage.fixed["perceptual"](stage._piece(luma_only(batch["fake"], wanted), batch))
     torch.testing.assert_close(batch["fake_features"][0], found[0])
+    logits = stage._local_logits(luma_only(batch["fake"], wanted), batch["boxes"])
+    close(terms["G/local"], 0.5 * generator_local(logits))
+    _, terms = stage.loss("Dmain", batch)
+    close(terms["D/local"], discriminator_local(stage._local_logits(wanted, batch["boxes"]), logits))
 
 
 def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces: Path) -> None:

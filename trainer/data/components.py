@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from pfr_core.faces.align import TEMPLATE, TEMPLATE_SIZE
 
@@ -93,6 +92,8 @@ def cut(images: Tensor, boxes: Tensor) -> list[Tensor]:
     Returns:
         Three tensors [B,3,P,P] float32, P from :func:`patch_size`.
     """
+    from torchvision.ops import roi_align  # data workers import this module and need neither it nor its 190 MB
+
     images = images.float()
     numbers = torch.arange(len(images), device=images.device, dtype=boxes.dtype)[:, None]
     size = images.shape[-1]

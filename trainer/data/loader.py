@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -39,6 +41,25 @@ class TrainingSet(Dataset[Mapping[str, Tensor]], ABC):
         return self
 
 
+class ForWorkers(Dataset[Mapping[str, Tensor]]):
+    """A training set as worker processes are given it: pickled, in memory that they share.
+
+    Through the pipe that starts a process, a set of thousands of faces would let the next one wait until this one has imported
+    torch and reads it: eight workers then start one after the other.
+    """
+
+    def __init__(self, dataset: TrainingSet) -> None:
+        self.pickled = torch.frombuffer(bytearray(pickle.dumps(dataset)), dtype=torch.uint8)
+
+    def __getitem__(self, counter: int) -> Mapping[str, Tensor]:
+        return self._dataset[counter]
+
+    @cached_property
+    def _dataset(self) -> TrainingSet:
+        dataset: TrainingSet = pickle.loads(self.pickled.numpy().tobytes())
+        return dataset
+
+
 def batches(dataset: TrainingSet, config: RunConfig, step: int, rank: int, world: int) -> Iterator[Any]:
     """Return the batches of process ``rank`` from ``step`` on, ``config.accumulate`` for each step."""
 
@@ -48,7 +69,7 @@ def batches(dataset: TrainingSet, config: RunConfig, step: int, rank: int, world
                 yield list(counters_of(s, micro, config.samples, config.accumulate, rank, world))
 
     loader = DataLoader(
-        dataset,
+        ForWorkers(dataset) if config.workers else dataset,
         batch_sampler=numbers(),
         num_workers=config.workers,
         worker_init_fn=_start_worker,

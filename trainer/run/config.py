@@ -189,7 +189,7 @@ class RestoreConfig(FaceConfig):
     projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
     detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)
     lr_texture: float = option(1e-3, "learning rate of those two adversaries", 0, 1)
-    luma_only: bool = option(False, "features and our losses for texture see the output's luma in the truth's colours (ours)")
+    luma_only: bool = option(False, "texture's losses and adversaries see the output's luma in the truth's colours (ours)")
     crop: int = option(0, "side in px of the random piece that features and those two see (0: the whole face)", 0, 2048)
     local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
     path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)

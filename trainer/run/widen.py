@@ -37,6 +37,7 @@ def widened(state: Mapping[str, Tensor], own: Mapping[str, Tensor], given: PFRCo
         if name not in own or own[name].shape == value.shape:
             continue
         found[name] = target = own[name].clone()
+        value = value.to(target.dtype)  # files hold float16
         outputs, inputs = places.of(name)
         if outputs is None:
             outputs = torch.arange(len(value))

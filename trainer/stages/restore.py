@@ -156,11 +156,11 @@ class RestoreStage(FaceStage):
             with self.autocast():
                 logits = self.compiled_if_asked("d", self.d)(output)
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
-        if config.local_weight:
-            weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(output, batch["boxes"]))
         if config.low_weight:
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
         judged = self._judged(output, truth)
+        if config.local_weight:
+            weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(judged, batch["boxes"]))
         if config.energy_weight:
             weighted["energy"] = config.energy_weight * losses.detail_energy(judged, truth)
         if config.sees_features:
@@ -178,7 +178,7 @@ class RestoreStage(FaceStage):
         return total, {f"G/{name}": value.detach() for name, value in weighted.items()}
 
     def _judged(self, output: Tensor, truth: Tensor) -> Tensor:
-        """Return what features and our losses for texture see of the output."""
+        """Return what features, components' adversaries and our losses for texture see of the output."""
         return losses.luma_only(output, truth) if self.config.luma_only else output
 
     def _features(self, output: Tensor, truth: Tensor, batch: FaceBatch) -> Terms:
@@ -228,7 +228,7 @@ class RestoreStage(FaceStage):
             loss = losses.discriminator_adversarial(real_logits, fake_logits)
             total, terms = total + loss, {"D/adversarial": loss.detach(), **scores(real_logits, fake_logits)}
         if self.config.local_weight:
-            real, false = self._local_logits(truth, boxes), self._local_logits(fake, boxes)
+            real, false = self._local_logits(truth, boxes), self._local_logits(self._judged(fake, truth), boxes)
             loss = losses.discriminator_local(real, false)
             total = total + loss
             terms["D/local"] = loss.detach()
