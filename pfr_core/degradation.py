@@ -164,8 +164,13 @@ def blur_kernel(parameters: DegradationParameters) -> npt.NDArray[np.float32]:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def degrade(image: UInt8Image, parameters: DegradationParameters) -> UInt8Image:
+def degrade(image: UInt8Image, parameters: DegradationParameters, enlarging: int = cv2.INTER_LINEAR) -> UInt8Image:
     """Apply Eq. 17 with given parameters: [H,W,3] RGB uint8 -> the same shape and type, a new array.
+
+    Args:
+        image: what is degraded.
+        parameters: how.
+        enlarging: OpenCV's interpolation for resizing back.
 
     Raises:
         InputError: not an [H,W,3] uint8 array, or an empty one.
@@ -185,7 +190,8 @@ def degrade(image: UInt8Image, parameters: DegradationParameters) -> UInt8Image:
     if parameters.quality is not None:
         _, data = cv2.imencode(".jpg", x[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, parameters.quality])
         x = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]
-    return np.ascontiguousarray(_resize(x, (width, height), cv2.INTER_LINEAR))
+    x = _resize(x, (width, height), enlarging if x.shape[0] < height else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(x)
 
 
 def bicubic_downsample(image: UInt8Image, factor: int = 4) -> UInt8Image:

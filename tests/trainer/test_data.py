@@ -15,6 +15,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -119,8 +120,8 @@ def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, mon
 
     mixed = FaceDataset(files, 16, seed=7, real_share=0.5, degrade=True, clean_share=0.125, mild_share=0.25)
     monkeypatch.setattr(mixed, "degradation", degrade)
-    by_two, by_four = (lambda truth, seed, by=by: (truth // by, seed) for by in (2, 4))
-    monkeypatch.setattr("trainer.data.dataset.MILD", [by_two, by_four])
+    monkeypatch.setattr("trainer.data.dataset.MILD", [SimpleNamespace(draw=lambda seed, by=by: by) for by in (2, 4)])
+    monkeypatch.setattr("trainer.data.dataset.degrade", lambda truth, by, enlarging: truth // by)
     samples = list(map(mixed.__getitem__, range(3000)))
     half, quarter = ([torch.equal(sample["truth"] // by, sample["degraded"]) for sample in samples] for by in (2, 4))
     assert 0.105 < np.mean(half) < 0.145 and 0.105 < np.mean(quarter) < 0.145

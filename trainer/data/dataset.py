@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pfr_core import Degradation
+from pfr_core.degradation import degrade
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from pfr_core.faces.face import MIRRORED
@@ -44,10 +45,16 @@ log = logging.getLogger(__name__)
 MILD = (
     Degradation(blur=("isotropic",), sigma=(0.1, 2.0), scale=(1.5, 5.0), noise=(0.0, 5.0), quality=(60, 95)),
     Degradation(blur=None, scale=(1.0, 4.0), noise=(0.0, 10.0), quality=(20, 80)),
+    Degradation(blur=None, scale=(1.5, 6.0), noise=None, quality=None),
+    Degradation(blur=None, scale=(1.5, 6.0), noise=None, quality=(75, 98)),
     Degradation(blur=None, scale=None, noise=(5.0, 25.0), quality=None),
     Degradation(blur=None, scale=None, noise=None, quality=(8, 50)),
 )
-"""What good photographs with small, noisy or much compressed faces went through (ours, equally likely): Eq. 17 blurs them all."""
+"""What good photographs with small, noisy or much compressed faces went through (ours, equally likely): Eq. 17 blurs them all.
+
+They are enlarged as the pipeline enlarges a small face. One that is only small is to keep its moles and freckles, which a network
+that has never seen one without noise takes for noise.
+"""
 
 ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
@@ -319,10 +326,11 @@ class FaceDataset(TrainingSet):
         kind = self._random("clean", counter).random()
         if kind < self.clean_share:
             return truth
-        drawn = degradation
+        seed = sample_seed(self.seed, "degradation", counter)
         if kind < self.clean_share + self.mild_share:
-            drawn = MILD[int((kind - self.clean_share) / self.mild_share * len(MILD))]
-        return drawn(truth, sample_seed(self.seed, "degradation", counter))[0]
+            mild = MILD[int((kind - self.clean_share) / self.mild_share * len(MILD))]
+            return degrade(truth, mild.draw(seed), cv2.INTER_CUBIC)
+        return degradation(truth, seed)[0]
 
     def _random(self, purpose: str, counter: int) -> np.random.Generator:
         return np.random.default_rng(sample_seed(self.seed, purpose, counter))
