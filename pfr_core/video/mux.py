@@ -111,7 +111,10 @@ def assemble(
         pictures = result.add_stream_from_template(first.streams.video[0])
         if (tag := CODECS[codec].tag) and kind.format != "matroska":
             pictures.codec_context.codec_tag = tag
-        pictures.metadata.update(_of_track(video_of(source)))
+        video = video_of(source)
+        _like(pictures, video)
+        if video.average_rate:
+            pictures.codec_context.framerate = video.average_rate  # a piece of H.264 says that of its clock
         kept, notices = _tracks(clip, source, result, kind)
         offset = clip.offset(source)
         result.set_chapters(_chapters(source.chapters(), offset, clip))
@@ -132,7 +135,7 @@ class _Track:
 
     def __init__(self, result: Any, source: Any) -> None:
         self.stream = result.add_stream_from_template(source)
-        self.stream.metadata.update(_of_track(source))
+        _like(self.stream, source)
         audio = source.type == "audio"
         self._rate = Fraction(1, source.rate) if audio and source.rate else Fraction(0)
         self._length = (source.codec_context.frame_size or 0) if audio else 0  # samples of a packet; 0 if they differ
@@ -168,7 +171,7 @@ class _Sound(_Track):
     def __init__(self, result: Any, source: Any, codec: str) -> None:
         layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(source.channels, "stereo")
         self.stream = result.add_stream(codec, rate=source.rate, layout=layout)
-        self.stream.metadata.update(_of_track(source))
+        _like(self.stream, source)
 
     def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
         made = []
@@ -191,7 +194,7 @@ class _Text(_Track):
 
     def __init__(self, result: Any, source: Any, codec: str) -> None:
         self.stream = result.add_stream(codec)
-        self.stream.metadata.update(_of_track(source))
+        _like(self.stream, source)
         context = self.stream.codec_context
         context.subtitle_header, context.time_base = _STYLE, Fraction(1, 1000)
         context.open()
@@ -211,6 +214,8 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
     """Return what becomes of each track beside the pictures, by its number, and a notice if any is left out."""
     kept: dict[int, _Track] = {}
     left = []
+    data = [stream for stream in source.streams if stream.type == "data"]
+    of_chapters = data[-1:] if source.chapters() else []  # in MP4 their text is a track, which nothing tells from others
     for stream in source.streams:
         context = stream.codec_context
         codec = None if context is None else context.codec.canonical_name  # PyAV's decoder for MP3 is mp3float
@@ -225,7 +230,7 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
             kept[stream.index] = _Text(result, stream, kind.text)
         elif stream.type == "attachment" and kind.format == "matroska":
             result.add_attachment(stream.name, stream.mimetype, stream.data)
-        elif stream.type != "data" or not source.chapters():  # the text of chapters is a track of its own in MP4
+        elif stream not in of_chapters:
             left.append(f"{stream.index} ({stream.type}{f', {codec}' if codec else ''})")
     if not left:
         return kept, []
@@ -304,8 +309,11 @@ def _said(metadata: Mapping[str, str], provenance: Provenance | None) -> dict[st
     return said
 
 
-def _of_track(stream: Any) -> dict[str, str]:
-    return {name: text for name, text in stream.metadata.items() if name in ("language", "title", "handler_name")}
+def _like(stream: Any, source: Any) -> None:
+    """Let a track be called and chosen by players as the source's is."""
+    told = {name: text for name, text in source.metadata.items() if name in ("language", "title", "handler_name")}
+    stream.metadata.update(told)
+    stream.disposition = source.disposition
 
 
 def _chapters(chapters: Sequence[Mapping[str, Any]], offset: Fraction, clip: Clip) -> list[Any]:

@@ -150,7 +150,7 @@ class Clip:
             heard = bool(source.streams.audio)
             source.close()
             what = "there is sound in this file, but no video" if heard else "there is no video in this file"
-            raise ImageError(f"{self.path}: {what}.")
+            raise ImageError(f"{self.path}: {what}; name a file with pictures.")
         if video.codec_context is None:
             source.close()
             raise ImageError(f"{self.path}: no decoder for its pictures is here; export it as MP4 with H.264.")
@@ -176,6 +176,7 @@ class Clip:
             video, first = video_of(source), self.offset(source)
             if self.start:
                 source.seek(round(first * av.time_base), backward=True)
+            count, stuck = 0, 0
             last, size, rate = None, None, video.average_rate or Fraction(self.fps).limit_denominator(1000)
             for raw in self._decoded(source, video):
                 if size is not None and (raw.width, raw.height) != size:
@@ -196,13 +197,19 @@ class Clip:
                     if self.start:
                         continue
                     pts = 0 if last is None else pts
-                if last is not None and pts <= last:  # a broken clock
-                    pts = last + 1
+                count += 1
+                if last is not None and pts <= last:  # a clock that stumbles
+                    pts, stuck = last + 1, stuck + 1
                 last = pts
                 end = last * base + (raw.duration or 0) * raw.time_base
                 yield Shot(raw, pts, base)
             if last is None:
                 raise ImageError(self._nothing(source))
+            if count > 1 and 2 * stuck >= count:
+                raise ImageError(
+                    f"{self.path}: its clock is broken ({stuck} of {count} pictures come no later than the one before); "
+                    "export it again, with a usual frame rate."
+                )
             length, own = (source.duration or 0) / av.time_base, _own_length(video)
             short = length - last * base > SHORT if own is None else own - end > OWN_SHORT
             if self.whole and short and not self.notices:

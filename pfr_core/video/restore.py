@@ -117,6 +117,8 @@ def restore_clip(
         else:
             found = earlier
         chosen, notices = found.chosen(options)
+        if found.tracks and not chosen and (missing := [notice for notice in notices if notice.kind == "missing_face"]):
+            raise InputError(missing[0].text)
         tally.add(notices)
         if lost := sorted(set(strengths or ()) - {track.number for track in found.tracks}):
             text = (

@@ -19,6 +19,9 @@ from ..photo.arrays import Array
 from ..support.choices import ClipCodec
 from .read import EXACT, Shot, side_data
 
+BT_709, BT_601 = 1, 5
+LIMITED, FULL = 1, 2
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -140,9 +143,19 @@ class Piece:
         context.time_base = shot.time_base
         if aspect := self.video.sample_aspect_ratio:
             stream.sample_aspect_ratio = 1 / aspect if shot.sideways else aspect
-        for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
-            if "rgb" not in form:
+        if "rgb" not in form:
+            for name in ("color_primaries", "color_trc"):
                 setattr(context, name, getattr(self.video.codec_context, name))
+            context.colorspace, context.color_range = _matrix(shot, form)
+
+
+def _matrix(shot: Shot, form: str) -> tuple[int, int]:
+    """Return matrix and range, by FFmpeg's numbers, of the encoded picture: the source's, or BT.709 where RGB becomes YUV."""
+    if form.startswith("yuvj"):
+        return BT_601, FULL  # JPEG knows no other, and says none
+    if shot.raw.format.is_rgb and not av.VideoFormat(form).is_rgb:
+        return BT_709, LIMITED
+    return shot.raw.colorspace, shot.raw.color_range
 
 
 def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any:
@@ -151,14 +164,19 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     Where ``image`` is the shot's own pixels, the source's own values are kept, which RGB and back would change by rounding.
     """
     pixels: Any = shot.pixels if image is None else image
+    matrix, reach = _matrix(shot, form)
     same_place = np.array_equal(shot.turn, np.eye(2)) and pixels.shape[:2] == (shot.raw.height, shot.raw.width)
-    old = shot.raw.reformat(format=form, interpolation=EXACT) if same_place else None
+    old = None
+    if same_place:
+        changed = (matrix, reach) != (shot.raw.colorspace, shot.raw.color_range)
+        how = {"dst_colorspace": matrix, "dst_color_range": reach} if changed else {}
+        old = shot.raw.reformat(format=form, interpolation=EXACT, **how)
     fits = not even or not (pixels.shape[0] % 2 or pixels.shape[1] % 2)
     if image is None and old is not None and fits:
         return old
     filled: Any = _even(pixels) if even else pixels
     rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
-    new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=shot.raw.colorspace, dst_color_range=shot.raw.color_range)
+    new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=matrix, dst_color_range=reach)
     if old is not None and fits and form.startswith(("yuv4", "gray")):
         differs = pixels ^ shot.pixels
         _keep(new, old, (differs[..., 0] | differs[..., 1] | differs[..., 2]) == 0)  # NumPy is slow to reduce three channels

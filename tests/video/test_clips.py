@@ -124,6 +124,7 @@ def rich(path: Path, plain: Path) -> Path:
         text.codec_context.open()
         for track, language in zip((*sounds, text), ("deu", "jpn", "eng"), strict=True):
             track.metadata["language"] = language
+        sounds[0].disposition, sounds[1].disposition, text.disposition = 0, 1, 65  # the second, and what must be shown
         for number, kept in ((0, [video]), (1, sounds)):
             for stream in kept:
                 given.seek(0)
@@ -153,6 +154,9 @@ def test_all_tracks_chapters_and_what_is_said_of_a_clip_go_along(tmp_path: Path,
     with av.open(str(tmp_path / f"b{second}")) as got:
         said = {name.lower(): text for name, text in got.metadata.items()}
         assert [track.metadata["language"] for track in got.streams.audio] == ["deu", "jpn"]
+        assert [int(track.disposition) for track in got.streams.audio] == [0, 1], "the second is the one that is played"
+        assert second == ".mp4" or int(got.streams.subtitles[0].disposition) == 65  # MP4 has no such word for subtitles
+        assert got.streams.video[0].average_rate == pytest.approx(RATE, rel=0.01)
         assert said["title"] == "Birthday" and said["creation_time"].startswith("1999-05-06T07:08:09")
         assert said["comment"].startswith("tape 3\nFaces restored by PFR") and "inverting" in said["comment"]
         assert [chapter["metadata"]["title"] for chapter in got.chapters()] == ["cake", "candles"]
@@ -260,6 +264,32 @@ def test_more_than_8_bits_and_the_tags_of_hdr_are_kept(tmp_path: Path) -> None:
         assert bytes(old.side_data[kind]) == bytes(new.side_data[kind])
 
 
+@pytest.mark.parametrize("result", ["b.mp4", "b.mkv", "b%02d.jpg"])
+def test_rgb_becomes_yuv_by_the_matrix_that_the_file_names(tmp_path: Path, result: str) -> None:
+    """As it was, GBR: a player that believes it shows green and magenta."""
+    ramp = np.linspace(30, 220, 128).astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp, ramp[:64, None], np.uint8(60)), axis=-1)
+    source = encoded(tmp_path / "a.avi", "libx264rgb", "rgb24", {"crf": "1"}, [picture] * 3)
+    clip = restore(source, tmp_path / result)
+    frame = raw(clip.path)[0]
+    if result.endswith("jpg"):
+        told = 5  # no JPEG names another
+    else:
+        told = frame.colorspace
+        assert (told, frame.color_range) == (1, 1)
+    seen = frame.to_ndarray(format="rgb24", src_colorspace=told, src_color_range=frame.color_range)
+    assert np.abs(seen.astype(int) - picture).mean() < 2.5
+
+
+def test_a_matrix_that_jpeg_does_not_know_is_not_passed_on_to_it(tmp_path: Path) -> None:
+    picture = np.broadcast_to(np.array([200, 90, 40], np.uint8), (64, 96, 3)).copy()
+    tags = {"color_primaries": 1, "color_trc": 1, "colorspace": 1, "color_range": 1}
+    source = encoded(tmp_path / "a.mp4", "libx264", "yuv420p", {"crf": "5"}, [picture] * 2, **tags)
+    restore(source, tmp_path / "b%02d.jpg")
+    seen, kept = read_photo(tmp_path / "b01.jpg").pixels, next(Clip(source).frames())
+    assert np.abs(seen.astype(int) - kept).max() <= 3
+
+
 def test_an_interlaced_clip_is_deinterlaced_and_says_so(tmp_path: Path) -> None:
     film = []
     for number in range(6):
@@ -362,6 +392,13 @@ def test_single_faces_have_strengths_of_their_own(tmp_path: Path) -> None:
     before, after = pictures(source)[1], pictures(tmp_path / "b.mkv")[1]
     assert np.array_equal(before[:, :, :44], after[:, :, :44])
     assert np.abs(before[:, 20:28, 68:76] - after[:, 20:28, 68:76]).mean() > 10
+
+
+def test_numbers_of_which_the_clip_has_no_face_are_refused(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    with pytest.raises(InputError, match="there is no face 7 among the 1 followed"):
+        restore_clip(Inverting(FACE), source, tmp_path / "b.mp4", options=RestoreOptions(select="index", indices=(7,)))  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["a.mp4"]
 
 
 def test_a_stopped_clip_leaves_nothing(tmp_path: Path) -> None:
@@ -472,6 +509,18 @@ def test_a_clock_that_ticks_once_in_68_years_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a\.avi: its clock is broken .*frame rate"):
         restore(source, tmp_path / "b.mp4")
     assert os.listdir(tmp_path) == ["a.avi"]
+
+
+def test_a_clock_that_stands_is_refused(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 6, sound=None)
+    data = bytearray(source.read_bytes())
+    place = data.index(b"stts") + 4 + 8  # how many pictures are shown how long: no time
+    for entry in range(struct.unpack_from(">I", data, place - 4)[0]):
+        struct.pack_into(">I", data, place + 8 * entry + 4, 0)
+    source.write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.mp4: its clock is broken \(2 of 4 pictures .*frame rate"):
+        restore(source, tmp_path / "b.mp4", FACE)
+    assert os.listdir(tmp_path) == ["a.mp4"]
 
 
 def test_times_that_no_mp4_holds_are_told_and_leave_nothing(tmp_path: Path) -> None:
