@@ -21,15 +21,32 @@ from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import write_text
-from ..video import check_av
+from ..video import check_av, is_sequence
 from ..video.measure import flicker
 from ..video.plot import plot
-from ..video.restore import Progress, follow, footage_of, restore_clip
+from ..video.restore import Progress, checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
+from .inputs import Pairs
 
 log = logging.getLogger(__name__)
+
+
+def check_plan(plan: Pairs, options: ClipOptions, arguments: argparse.Namespace) -> None:
+    """Refuse what no clip can be restored with, before models are loaded.
+
+    Raises:
+        InputError: an option that is wrong, or has no effect.
+    """
+    strengths_of(arguments.strengths or ())
+    given = chosen(arguments, ClipOptions)
+    if "fps" in given and not any(is_sequence(source) for source, _ in plan):
+        raise InputError("--fps has no effect: no input is a series of numbered pictures.")
+    if "restore_every" in given and options.steady == 0:
+        raise InputError("--restore-every has no effect with --steady 0: each frame is restored by itself.")
+    for source, target in plan:
+        checked(source, target, options)
 
 
 def restore_one_clip(

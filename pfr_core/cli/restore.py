@@ -40,6 +40,10 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     clips = [source for source, _ in plan if is_clip(source)]
     _refuse_useless(arguments, plan)
     _refuse_useless_for_clips(arguments, plan, clips)
+    if clips:
+        from .clips import check_plan
+
+        check_plan([(source, target) for source, target in plan if source in clips], clip_options, arguments)
     todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(target)]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")

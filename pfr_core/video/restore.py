@@ -97,12 +97,8 @@ def restore_clip(
         Cancelled: ``should_stop`` asked for it.
     """
     options, clip = options or restorer.options, clip or ClipOptions()
-    footage, target = footage_of(source, clip), Path(target)
-    if _same(footage.path, target):
-        raise InputError(overwritten(footage.path))
-    suffix = target.suffix.lower()
-    if suffix not in RESULT_SUFFIXES and not (suffix in PICTURES and is_sequence(target)):
-        raise InputError(f"{target}: clips are written as {', '.join(RESULT_SUFFIXES)}; give the output one of these endings.")
+    target = Path(target)
+    footage, suffix = checked(source, target, clip), target.suffix.lower()
     with closing(footage.shots()) as shots:
         codec = codec_for(clip.codec, clip.crf, suffix, next(shots).depth)
     unfinished, tally = Unfinished(target), Tally()
@@ -148,6 +144,21 @@ def restore_clip(
         raise
     unfinished.remove()
     return RestoredClip(target, count, chosen, changed, tally)
+
+
+def checked(source: str | os.PathLike[str], target: Path, clip: ClipOptions) -> Clip:
+    """Return the part of a clip that the options name, once all is checked that can be before it is opened.
+
+    Raises:
+        InputError: source and target are the same file, or an option does not go with the target or with another.
+    """
+    footage, suffix = footage_of(source, clip), target.suffix.lower()
+    if _same(footage.path, target):
+        raise InputError(overwritten(footage.path))
+    if suffix not in RESULT_SUFFIXES and not (suffix in PICTURES and is_sequence(target)):
+        raise InputError(f"{target}: clips are written as {', '.join(RESULT_SUFFIXES)}; give the output one of these endings.")
+    codec_for(clip.codec, clip.crf, suffix, depth=8)  # H.265, which more bits would take, has the same qualities
+    return footage
 
 
 def follow(
