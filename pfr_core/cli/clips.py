@@ -66,7 +66,8 @@ def restore_one_clip(
     for notice, more in clip.notices:
         where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"
         log.warning("%s%s", notice.text, where)
-    people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in clip.tracks)
+    tracks = sorted(clip.tracks, key=lambda track: track.number)
+    people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in tracks)
     return f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else "")
 
 
