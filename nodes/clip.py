@@ -98,7 +98,7 @@ class PFRRestoreClip:
         found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
         notices.add(0, noticed if found.tracks or noticed else [NOTHING_FOUND])
-        work = TrackRestorer(restorer, chosen, widgets.options, clip)
+        work = TrackRestorer(restorer, chosen, widgets.options, clip, scenes=found.scenes)
         work.steady = {} if past is None else past[2]
         images, masks, every, ui = Batch(len(frames)), Batch(len(frames)), [], NOTHING_RESTORED
         for number, frame in enumerate(frames):

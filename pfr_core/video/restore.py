@@ -121,7 +121,7 @@ def restore_clip(
                 f"there is no face {', '.join(map(str, lost))} among the {len(found.tracks)} followed; its strength has no effect"
             )
             tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
-        work = TrackRestorer(restorer, chosen, options, clip, strengths)
+        work = TrackRestorer(restorer, chosen, options, clip, strengths, found.scenes)
         if not chosen and footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower():
             with replacing(target, ImageError) as part:
                 shutil.copyfile(footage.path, part)

@@ -137,6 +137,11 @@ class Tracks:
         ends = sorted([(track.first, 1) for track in self.tracks] + [(track.last + 1, -1) for track in self.tracks])
         return max(accumulate(change for _, change in ends), default=0)
 
+    @property
+    def scenes(self) -> set[int]:
+        """Numbers of the frames with which scenes begin, and of the one after the last."""
+        return {0, *self.cuts, self.frames}
+
     def only(self, numbers: Iterable[int]) -> Tracks:
         """Return the faces with these numbers."""
         kept = set(numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..compose import Pasted, stacked
@@ -14,6 +14,9 @@ from ..work import ShouldStop, Work
 from .steady import Steady
 from .track import Track
 
+FADE = 4
+"""Frames over which the restoration of a face comes and goes that appears or vanishes within a scene (ours): it would pop."""
+
 
 class TrackRestorer:
     """Restores the faces of tracks, one frame after the other.
@@ -24,6 +27,7 @@ class TrackRestorer:
         options: how they are put back.
         clip: how they are steadied.
         strengths: strength of single tracks, by their numbers, in place of the options'.
+        scenes: :attr:`Tracks.scenes`, within which faces fade in and out; None: they do not.
     """
 
     def __init__(
@@ -33,15 +37,16 @@ class TrackRestorer:
         options: RestoreOptions,
         clip: ClipOptions,
         strengths: Mapping[int, float] | None = None,
+        scenes: Collection[int] | None = None,
     ) -> None:
         self.restorer, self.tracks, self.options = restorer, tracks, options
         self.strengths = dict(strengths or {})
-        self._clip = clip
+        self._clip, self._scenes = clip, scenes
         self.steady: dict[int, Steady] = {}
 
     def present(self, number: int) -> list[Track]:
         """Return the faces of frame ``number`` that are to be changed."""
-        return [track for track in self.tracks if number in track and self._strength(track) > 0]
+        return [track for track in self.tracks if number in track and self._strength(track, number) > 0]
 
     def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
         """Restore the faces of frame ``number``, [H,W,3+]; frames come in order."""
@@ -56,7 +61,7 @@ class TrackRestorer:
             restored = iter(self._restored(crops, should_stop))
             for track, layer, past, each in zip(present, layers, pasts, kept, strict=True):
                 mixed = past(number, layer.crop, next(restored)) if each is None else each
-                strength = self._strength(track)
+                strength = self._strength(track, number)
                 layer.restored = mixed if strength == 1 else layer.crop + strength * (mixed - layer.crop)
                 layer.settle = past.mask
         self.steady = {number: self.steady[number] for number in (track.number for track in present)}
@@ -72,8 +77,13 @@ class TrackRestorer:
         stack = stacked(crops, self.restorer.crop_size)
         return self.restorer.restore_crops(stack, options=self.options, should_stop=should_stop)
 
-    def _strength(self, track: Track) -> float:
-        return self.strengths.get(track.number, self.options.strength)
+    def _strength(self, track: Track, frame: int) -> float:
+        strength = self.strengths.get(track.number, self.options.strength)
+        if self._scenes is None:
+            return strength
+        since = FADE if track.first in self._scenes else frame - track.first + 1
+        left = FADE if track.last + 1 in self._scenes else track.last - frame + 1
+        return strength * min(since, left, FADE) / FADE
 
 
 def strengths_of(given: Iterable[str]) -> dict[int, float]:

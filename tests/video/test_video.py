@@ -322,6 +322,22 @@ def test_the_network_rests_where_nothing_changes(restorer: FaceRestorer, monkeyp
     assert sum(asked) == 2  # the first frame, and the first after the cut
 
 
+def test_a_face_that_comes_or_goes_within_a_scene_fades(restorer: FaceRestorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaceRestorer, "restore_crops", lambda self, crops, **_: 1 - crops)
+    rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * 9, np.float32)
+    track, still = Track(0, 3, rows, np.zeros((8, 8, 3), np.uint8)), np.full((120, 160, 3), 255, np.uint8)
+    options, clip = RestoreOptions(color_match="none"), ClipOptions(steady=0.0)
+    for scenes, shares in (
+        ({0, 20}, [1, 2, 3, 4, 4, 4, 3, 2, 1]),
+        ({0, 3, 20}, [4, 4, 4, 4, 4, 4, 3, 2, 1]),
+        ({0, 12}, [1, 2, 3, 4, 4, 4, 4, 4, 4]),
+        (None, [4] * 9),
+    ):
+        work = TrackRestorer(restorer, [track], options, clip, scenes=scenes)
+        middle = [255 - int(work.restore(frame, still).image[60, 80, 0]) for frame in range(3, 12)]
+        assert np.allclose(middle, np.array(shares) / 4 * 255, atol=1)
+
+
 def test_after_a_gap_and_at_strength_0_each_frame_stands_for_itself() -> None:
     crop, restored = crop_of(3), crop_of(4)
     steady, off = Steady(0.9), Steady(0.0)
