@@ -70,11 +70,19 @@ class Shot:
     @cached_property
     def turn(self) -> npt.NDArray[np.int64]:
         """Display matrix [2,2] of -1, 0 and 1: (x, y) times it is where a stored pixel is seen."""
+        turn = np.rint(self._matrix).astype(np.int64)
+        return turn if self.well_turned else np.eye(2, dtype=np.int64)
+
+    @cached_property
+    def _matrix(self) -> npt.NDArray[np.float64]:
         data = side_data(self.raw).get("DISPLAYMATRIX")
-        matrix = np.eye(2) if data is None else np.frombuffer(bytes(data), "<i4").reshape(3, 3)[:2, :2] / 65536
-        turn = np.rint(matrix).astype(np.int64)
-        # Anything but quarter turns and mirrors is shown as it is stored.
-        return turn if np.array_equal(abs(turn @ turn.T), np.eye(2)) else np.eye(2, dtype=np.int64)
+        return np.eye(2) if data is None else np.frombuffer(bytes(data), "<i4").reshape(3, 3)[:2, :2] / 65536
+
+    @property
+    def well_turned(self) -> bool:
+        """Whether the display matrix is a quarter turn or a mirror; with any other the picture is shown as it is stored."""
+        turn = np.rint(self._matrix)
+        return bool(np.abs(turn - self._matrix).max() < 0.01 and np.array_equal(abs(turn @ turn.T), np.eye(2)))
 
     @property
     def sideways(self) -> bool:
@@ -202,7 +210,11 @@ class Clip:
                     pts, stuck = last + 1, stuck + 1
                 last = pts
                 end = last * base + (raw.duration or 0) * raw.time_base
-                yield Shot(raw, pts, base)
+                shot = Shot(raw, pts, base)
+                if count == 1 and not shot.well_turned:
+                    text = f"{self.path}: says to be turned by what is no quarter turn; its pictures stay as they are stored"
+                    self.notices.append(Notice("wrong_rotation", text))
+                yield shot
             if last is None:
                 raise ImageError(self._nothing(source))
             if count > 1 and 2 * stuck >= count:
@@ -212,7 +224,7 @@ class Clip:
                 )
             length, own = (source.duration or 0) / av.time_base, _own_length(video)
             short = length - last * base > SHORT if own is None else own - end > OWN_SHORT
-            if self.whole and short and not self.notices:
+            if self.whole and short and all(notice.kind != "lost_frames" for notice in self.notices):
                 text = f"{self.path}: its pictures end at {float(end):.1f} s of {own or length:.1f} s; it may be cut off"
                 self.notices.append(Notice("lost_frames", text))
 

@@ -232,6 +232,19 @@ def test_a_clip_that_is_shown_turned_or_mirrored_comes_out_as_it_is_seen(
     assert np.abs(next(Clip(tmp_path / "b.mkv").frames()).astype(int) - got).mean() < 1.5
 
 
+def test_a_turn_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 2)
+    stored = next(Clip(source).frames())
+    data = bytearray(source.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    eighth = round(0.7071 * (1 << 16))
+    data[place : place + 36] = struct.pack(">9i", eighth, eighth, 0, -eighth, eighth, 0, 0, 0, 1 << 30)
+    source.write_bytes(data)
+    clip = restore(source, tmp_path / "b.mkv", FACE)
+    assert [notice.kind for notice, _ in clip.notices] == ["wrong_rotation"]
+    assert next(Clip(clip.path).frames()).shape == stored.shape
+
+
 def encoded(path: Path, codec: str, form: str, options: dict[str, str], film: list[np.ndarray], **tags: int) -> Path:
     """Write pictures [H,W,3] of 8 or 16 bits."""
     with av.open(str(path), "w") as file:
