@@ -19,7 +19,7 @@ from ..photo.arrays import Array
 from ..support.choices import ClipCodec
 from .read import EXACT, Shot, side_data
 
-BT_709, BT_601 = 1, 5
+RGB, BT_709, BT_601 = 0, 1, 5
 LIMITED, FULL = 1, 2
 
 
@@ -150,10 +150,13 @@ class Piece:
 
 
 def _matrix(shot: Shot, form: str) -> tuple[int, int]:
-    """Return matrix and range, by FFmpeg's numbers, of the encoded picture: the source's, or BT.709 where RGB becomes YUV."""
+    """Return matrix and range, by FFmpeg's numbers, of the encoded picture.
+
+    They are the source's, or BT.709's where RGB becomes YUV; gray and palette PNGs call themselves RGB, too.
+    """
     if form.startswith("yuvj"):
         return BT_601, FULL  # JPEG knows no other, and says none
-    if shot.raw.format.is_rgb and not av.VideoFormat(form).is_rgb:
+    if shot.raw.colorspace == RGB and not av.VideoFormat(form).is_rgb:
         return BT_709, LIMITED
     return shot.raw.colorspace, shot.raw.color_range
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pfr_core import Face, RestoreOptions
 from pfr_core.cli import main
@@ -292,6 +293,17 @@ def test_rgb_becomes_yuv_by_the_matrix_that_the_file_names(tmp_path: Path, resul
         assert (told, frame.color_range) == (1, 1)
     seen = frame.to_ndarray(format="rgb24", src_colorspace=told, src_color_range=frame.color_range)
     assert np.abs(seen.astype(int) - picture).mean() < 2.5
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA"])
+def test_gray_and_palette_pictures_become_yuv_as_rgb_does(tmp_path: Path, mode: str) -> None:
+    ramp = Image.fromarray(np.broadcast_to(np.linspace(20, 230, 96).astype(np.uint8), (64, 96)).copy())
+    for number in range(2):
+        (ramp.convert("RGB").convert("P") if mode == "P" else ramp.convert(mode)).save(tmp_path / f"a{number}.png")
+    frame = raw(restore(tmp_path / "a%d.png", tmp_path / "b.mp4").path)[0]
+    assert (frame.format.name, frame.colorspace, frame.color_range) == ("yuv420p", 1, 1)
+    seen = frame.to_ndarray(format="rgb24", src_colorspace=1, src_color_range=1).astype(int)
+    assert np.abs(seen - np.asarray(Image.open(tmp_path / "a0.png").convert("RGB"))).mean() < 3
 
 
 def test_a_matrix_that_jpeg_does_not_know_is_not_passed_on_to_it(tmp_path: Path) -> None:
