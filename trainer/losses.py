@@ -76,9 +76,9 @@ def feature_matching(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tenso
     return total
 
 
-def low_pass(output: Tensor, truth: Tensor) -> Tensor:
-    """Return the pixel loss of what is left at a quarter of the size (ours): texture is free, shape and colour are not."""
-    return l1(F.avg_pool2d(output.float(), 4), F.avg_pool2d(truth.float(), 4))
+def low_pass(output: Tensor, truth: Tensor, scale: int = 4) -> Tensor:
+    """Return the pixel loss of what is left at 1/``scale`` of the size (ours): texture is free, shape and colour are not."""
+    return l1(F.avg_pool2d(output.float(), scale), F.avg_pool2d(truth.float(), scale))
 
 
 def luma_only(output: Tensor, truth: Tensor) -> Tensor:

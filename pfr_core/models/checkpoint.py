@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..network.blended import BlendedPFR
+from ..network.blended import HALFWAY, BlendedPFR
 from ..network.config import PRESETS, PFRConfig
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
@@ -228,8 +228,9 @@ def build(path: Path, checkpoint: Checkpoint) -> PFR:
     """
     blended = any(name.startswith("texture.") for name in checkpoint.state)
     kind = BlendedPFR if blended else PFR
+    before = {"middle": torch.tensor(HALFWAY)} if blended else {}  # files of before do not say where it lies
     try:
-        net = assigned(lambda: kind(checkpoint.config), checkpoint.state)
+        net = assigned(lambda: kind(checkpoint.config), before | checkpoint.state)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: the tensors do not fit the configuration in the file. Download or export it again. {error}"

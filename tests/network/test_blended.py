@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from pfr_core import PFR, FaceRestorer, PFRConfig, load_face_model, load_model
 from pfr_core.errors import InputError
@@ -60,6 +62,30 @@ def test_the_ends_are_the_two_networks(ends: tuple[PFR, PFR], faces: torch.Tenso
     assert (faithful(faces) - textured(faces)).abs().max() > 0.01
 
 
+@torch.no_grad()
+def test_the_middle_lies_where_it_is_put(ends: tuple[PFR, PFR], faces: torch.Tensor, tmp_path: Path) -> None:
+    faithful, textured = ends
+    save_model(BlendedPFR.between(*ends, middle=0.75), tmp_path / "blend.safetensors", provenance={}, licence="none")
+    net = load_model(tmp_path / "blend.safetensors")
+    for fidelity, share in ((1.0, 0.0), (0.8, 0.3), (0.5, 0.75), (0.2, 0.9), (0.0, 1.0)):
+        point = PFR(CONFIG).eval()
+        point.load_state_dict(
+            {name: torch.lerp(value, textured.state_dict()[name], share) for name, value in faithful.state_dict().items()}
+        )
+        torch.testing.assert_close(net(faces, fidelity=fidelity), point(faces))
+
+
+def test_a_file_of_before_has_its_middle_halfway(ends: tuple[PFR, PFR], faces: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "blend.safetensors"
+    net = BlendedPFR.between(*ends)
+    save_model(net, path, provenance={}, licence="none")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file({name: value for name, value in load_file(path).items() if name != "middle"}, path, metadata)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(path)(faces, fidelity=0.7), net(faces, fidelity=0.7))
+
+
 def test_the_command_makes_a_file_of_it(ends: tuple[PFR, PFR], files: list[str], faces: torch.Tensor) -> None:
     faithful, textured, out = files
     assert main(["blend", faithful, textured, out, "--share", "0.5", "--dtype", "fp32", "--licence", "none"]) == 0
@@ -81,10 +107,10 @@ def test_the_option_reaches_it_through_the_pipeline(ends: tuple[PFR, PFR]) -> No
     assert np.abs(restorer.restore(crop, aligned=True).image.astype(int) - wanted).max() > 1
 
 
-@pytest.mark.parametrize("share", ["0", "-1", "1.5", "nan"])
-def test_a_share_out_of_range(files: list[str], share: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["blend", *files, "--share", share, "--licence", "none"]) == 1
-    assert "--share" in capsys.readouterr().err
+@pytest.mark.parametrize(("option", "value"), [*(("--share", bad) for bad in ("0", "-1", "1.5", "nan")), ("--middle", "1.5")])
+def test_a_share_out_of_range(files: list[str], option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blend", *files, option, value, "--licence", "none"]) == 1
+    assert option in capsys.readouterr().err
 
 
 def test_networks_that_differ(ends: tuple[PFR, PFR], files: list[str], tmp_path: Path) -> None:

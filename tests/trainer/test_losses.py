@@ -123,13 +123,13 @@ def test_cut_shows_each_component_and_flipping_swaps_the_eyes() -> None:
     assert torch.allclose(mirrored[0], parts[1].flip(3), atol=1e-5) and torch.allclose(mirrored[2], parts[2].flip(3), atol=1e-5)
 
 
-def test_half_of_the_pieces_sit_on_eyes_and_mouth_and_none_leaves_the_face() -> None:
+def test_a_quarter_of_the_pieces_sit_on_eyes_and_mouth_and_none_leaves_the_face() -> None:
     boxes = torch.from_numpy(component_boxes(template(64), 64)).expand(2000, -1, -1)
     found = places(boxes, 64, 32, torch.rand(2000, 4, generator=torch.Generator().manual_seed(0)))
     assert all(0 <= x <= 32 and 0 <= y <= 32 for x, y in found)
     middles = ((boxes[0, :, :2] + boxes[0, :, 2:]) / 2 - 16).clamp(0, 32).round()
     on_parts = {(int(x), int(y)) for x, y in middles.tolist()}
-    assert len(on_parts) == 3 and 0.45 < sum(at in on_parts for at in found) / 2000 < 0.56
+    assert len(on_parts) == 3 and 0.22 < sum(at in on_parts for at in found) / 2000 < 0.3
     image = torch.arange(64.0 * 64).reshape(1, 1, 64, 64)
     assert squares(image, [(3, 5)], 32)[0, 0, 0, 0] == 5 * 64 + 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
+from pfr_core.errors import InputError
+from pfr_core.models.checkpoint import save_model
+from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_signed
-from trainer.losses import detail_energy, discriminator_local, generator_local, luma_only
+from trainer.losses import detail_energy, discriminator_local, generator_local, luma_only, unit_distance
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
+from trainer.stages.restore import RestoreStage
 from trainer.stages.texture import haar
 
 COMMON: dict[str, Any] = {
@@ -176,6 +181,63 @@ def test_with_luma_only_texture_is_judged_in_the_truths_colours(faces: Path, mon
     close(terms["G/local"], 0.5 * generator_local(logits))
     _, terms = stage.loss("Dmain", batch)
     close(terms["D/local"], discriminator_local(stage._local_logits(wanted, batch["boxes"]), logits))
+
+
+def test_spared_components_are_seen_by_no_judge_of_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.stages.restore.PerceptualNetwork", Features)
+    weights: dict[str, Any] = {"unit_weight": 0.7, "projected_weight": 0.2, "detail_weight": 0.1, "energy_weight": 2.0}
+    alone: dict[str, Any] = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0}
+    stage, batch, _ = started(restoration(faces, spare_components=True, **alone, **weights))
+    stage.networks.eval()
+    batch["boxes"] = torch.tensor([[[-2.0, 1.0, 4.5, 6.0], [8.0, 2.0, 13.0, 7.0], [5.0, 9.0, 11.0, 20.0]]]).expand(4, -1, -1)
+    _, terms = stage.loss("Gmain", batch)
+    output, truth = batch["fake"], to_signed(batch["truth"])
+    spared = output.clone()
+    for rows, columns in ((slice(1, 6), slice(0, 5)), (slice(2, 7), slice(8, 13)), (slice(9, 16), slice(5, 11))):
+        spared[..., rows, columns] = truth[..., rows, columns]
+    close(terms["G/energy"], 2 * detail_energy(spared, truth))
+    close(terms["G/detail"], -0.1 * stage.detail(haar(spared)).mean())
+    network = stage.fixed["perceptual"]
+    made = stage.projected(network(spared))
+    close(terms["G/projected"], -0.2 * (made[0].mean() + made[1].mean()) / 2)
+    close(terms["G/unit"], 0.7 * unit_distance(network(output), network(truth)))
+    _, terms = stage.loss("Dmain", batch)
+    real_one, made_one = stage.detail(haar(truth)), stage.detail(haar(spared))
+    close(terms["D/detail"], (1 - real_one).clamp(min=0).mean() + (1 + made_one).clamp(min=0).mean())
+    torch.testing.assert_close(batch["fake_features"][0], network(spared)[0])
+
+
+def test_an_anchors_faces_are_kept_coarsely_within_the_photograph(faces: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    path = tmp_path / "anchor.safetensors"
+    anchor = PFR(restoration(faces).shape).eval()
+    save_model(anchor, path, provenance={}, licence="none", dtype=torch.float32)
+    alone: dict[str, Any] = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0}
+    stage, batch, _ = started(restoration(faces, anchor=str(path), anchor_weight=5.0, **alone))
+    total, terms = stage.loss("Gmain", batch)
+    with torch.no_grad():
+        kept = anchor(to_signed(batch["degraded"]))
+    mask = batch["mask"].float()
+    kept = mask * kept + (1 - mask) * to_signed(batch["truth"])
+    close(terms["G/anchor"], 5.0 * (avg_pool2d(batch["fake"], 8) - avg_pool2d(kept, 8)).abs().mean())
+    close(total, sum(terms.values()))
+    total.backward()
+    assert not any(parameter.grad is not None for parameter in stage.fixed.parameters())
+
+
+def test_an_anchor_that_cannot_be_one(faces: Path, tmp_path: Path) -> None:
+    path = tmp_path / "anchor.safetensors"
+    with pytest.raises(InputError, match="go together"):
+        restoration(faces, anchor=str(path))
+    with pytest.raises(InputError, match="go together"):
+        restoration(faces, anchor_weight=1.0)
+    config = restoration(faces, anchor=str(path), anchor_weight=1.0)
+    save_model(BlendedPFR(config.shape), path, provenance={}, licence="none")
+    with pytest.raises(InputError, match="two sets"):
+        RestoreStage(config)
+    save_model(PFR(replace(config.shape, size=32)), path, provenance={}, licence="none")
+    with pytest.raises(InputError, match="faces of 32 px"):
+        RestoreStage(config)
 
 
 def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces: Path) -> None:

@@ -19,6 +19,8 @@ COMPONENTS = ("left_eye", "right_eye", "mouth")
 EYE, MOUTH, EYE_ENLARGEMENT = 80, 120, 1.4
 SMALLEST_FACTOR = 0.75
 """Boxes never shrink below this share of their size on the template face."""
+ON_COMPONENTS = 0.25
+"""Share of the squares that are laid on an eye or the mouth, the others anywhere (ours)."""
 
 Points = npt.NDArray[np.float64]
 Boxes = npt.NDArray[np.float32]
@@ -58,8 +60,16 @@ def patch_size(component: int, size: int) -> int:
     return max(16, round(full * size / TEMPLATE_SIZE / 4) * 4)
 
 
+def inside(boxes: Tensor, size: int) -> Tensor:
+    """Return which pixels [B,1,S,S] (bool) of faces of ``size`` px lie in one of their boxes [B,3,4]."""
+    at = torch.arange(size, device=boxes.device)
+    left, top, right, bottom = boxes[..., None].unbind(dim=2)  # each [B,3,1]
+    across, down = ((at >= low) & (at < high) for low, high in ((left, right), (top, bottom)))
+    return (across[:, :, None, :] & down[:, :, :, None]).any(dim=1, keepdim=True)
+
+
 def places(boxes: Tensor, size: int, side: int, chances: Tensor) -> list[tuple[int, int]]:
-    """Return where a square of ``side`` px is cut from each face (left, top): half of the squares on an eye or the mouth (ours).
+    """Return where a square of ``side`` px is cut from each face (left, top); see :data:`ON_COMPONENTS`.
 
     Args:
         boxes: [B,3,4] in pixels of the faces.
@@ -71,7 +81,7 @@ def places(boxes: Tensor, size: int, side: int, chances: Tensor) -> list[tuple[i
     for parts, (kind, which, across, down) in zip(boxes.tolist(), chances.tolist(), strict=True):
         left, top, right, bottom = parts[int(which * len(parts))]
         x, y = across * (size - side), down * (size - side)
-        if kind < 0.5:
+        if kind < ON_COMPONENTS:
             x, y = (left + right - side) / 2, (top + bottom - side) / 2
         found.append((round(min(max(x, 0), size - side)), round(min(max(y, 0), size - side))))
     return found

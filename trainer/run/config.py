@@ -27,7 +27,7 @@ class RunConfig(ABC):
     """What every run has. Defaults are the paper's where it states a value.
 
     Attributes:
-        DATA: options that say where the data lie.
+        DATA: options that say where lies what the run reads all along.
         MOVABLE: options that a resumed run may take anew: they change none of its numbers, or only what is exported at its end.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
@@ -161,8 +161,11 @@ class RestoreConfig(FaceConfig):
     (e) ``--fp-weight 0``.
 
     Raises:
-        InputError: as :class:`FaceConfig`, or a crop that does not fit.
+        InputError: as :class:`FaceConfig`, a crop that does not fit, or an anchor without a weight or the other way round.
     """
+
+    DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
 
     pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
     clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
@@ -184,12 +187,17 @@ class RestoreConfig(FaceConfig):
     fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
+    anchor: str = option(
+        "", "model file, of pixel losses alone, whose faces the output is to keep at an eighth of the size (ours)"
+    )
+    anchor_weight: float = option(0.0, "weight of the distance to it there (ours)", 0, 1e6)
     energy_weight: float = option(0.0, "weight of the distance of the finest details' local strength (ours)", 0, 1e6)
     unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)
     projected_weight: float = option(0.0, "weight of the adversary that sees a frozen network's features (ours)", 0, 1e6)
     detail_weight: float = option(0.0, "weight of the adversary that sees the finest details (ours)", 0, 1e6)
     lr_texture: float = option(1e-3, "learning rate of those two adversaries", 0, 1)
     luma_only: bool = option(False, "texture's losses and adversaries see the output's luma in the truth's colours (ours)")
+    spare_components: bool = option(False, "texture's adversaries and the details' strength see no eyes, no mouth (ours)")
     crop: int = option(0, "side in px of the random piece that features and those two see (0: the whole face)", 0, 2048)
     local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
     path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)
@@ -203,6 +211,8 @@ class RestoreConfig(FaceConfig):
             raise InputError(
                 f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."
             )
+        if bool(self.anchor) != bool(self.anchor_weight):
+            raise InputError("--anchor and --anchor-weight go together: whose faces, and how strongly they are kept.")
 
     @property
     def sees_features(self) -> bool:

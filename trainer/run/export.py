@@ -11,7 +11,7 @@ import torch
 from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import read_checkpoint, save_model, save_training
-from pfr_core.network.blended import BlendedPFR
+from pfr_core.network.blended import HALFWAY, BlendedPFR
 from pfr_core.support.choices import ExportType
 from pfr_core.support.device import DTYPES
 
@@ -57,7 +57,13 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
 
 
 def blend_command(
-    faithful: Path, textured: Path, out: Path, licence: str, share: float = 1.0, dtype: ExportType = "fp16"
+    faithful: Path,
+    textured: Path,
+    out: Path,
+    licence: str,
+    share: float = 1.0,
+    middle: float = HALFWAY,
+    dtype: ExportType = "fp16",
 ) -> Path:
     """Write one model with the option ``fidelity`` from two; returns its file.
 
@@ -67,14 +73,17 @@ def blend_command(
         out: ends in ``.safetensors``.
         licence: of the weights.
         share: how far on the way from ``faithful`` to ``textured`` fidelity 0 lies, above 0, at most 1.
+        middle: how far on the way from there to fidelity 0 fidelity 0.5 lies, 0 to 1.
         dtype: stored precision.
 
     Raises:
-        InputError: ``share`` is out of range, or the two networks differ.
+        InputError: ``share`` or ``middle`` is out of range, or the two networks differ.
         CheckpointError: one of the files cannot be read, or ``out`` cannot be written.
     """
     if not 0 < share <= 1:
         raise InputError(f"--share {share}: must be above 0 and at most 1.")
+    if not 0 <= middle <= 1:
+        raise InputError(f"--middle {middle}: must be 0 to 1.")
     start, end = load_model(faithful), load_model(textured)
     if start.config != end.config:
         raise InputError(f"{textured}: another network than {faithful}'s. Blend a model with one that was trained on from it.")
@@ -82,8 +91,8 @@ def blend_command(
         for parameter, target in zip(start.parameters(), end.parameters(), strict=True):
             target.copy_(torch.lerp(parameter, target, share))
     # What the textured one was trained on is all of it, for it started from the faithful one.
-    blend = {"share": share, "faithful": read_checkpoint(faithful).provenance}
+    blend = {"share": share, "middle": middle, "faithful": read_checkpoint(faithful).provenance}
     told = {**read_checkpoint(textured).provenance, "blend": blend}
-    net = BlendedPFR.between(start, end)
+    net = BlendedPFR.between(start, end, middle)
     save_model(net, out, provenance=told, licence=licence, dtype=DTYPES[dtype])
     return out

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pfr_core.models.checkpoint import discriminator_file, save_discriminator, save_model
+from pfr_core.errors import InputError
+from pfr_core.models.checkpoint import discriminator_file, load_model, save_discriminator, save_model
 from pfr_core.models.identity import IdentityNetwork
+from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.discriminator import LocalDiscriminator
 from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
 
 from .. import losses
-from ..data.components import COMPONENTS, cut, places, squares
+from ..data.components import COMPONENTS, cut, inside, places, squares
 from ..data.dataset import FaceBatch, to_signed
 from ..judge.features import PerceptualNetwork
 from ..run.config import RestoreConfig
@@ -33,12 +35,16 @@ from .texture import DetailDiscriminator, ProjectedHeads, haar, hinge_discrimina
 
 log = logging.getLogger(__name__)
 
+ANCHORED = 8
+"""Shrunk by this, the output is to be the anchor's (ours): what is finer is texture's, and hardly the person's."""
+
 
 class RestoreStage(FaceStage):
     """See the module.
 
     Raises:
         CheckpointError: a file to start from does not fit.
+        InputError: the anchor is of another size, or has two sets of weights.
         WeightsError: a feature network that a loss needs cannot be had.
     """
 
@@ -57,6 +63,8 @@ class RestoreStage(FaceStage):
             self.fixed["perceptual"] = PerceptualNetwork(config.perceptual)
         if config.fp_weight:
             self.fixed["identity"] = IdentityNetwork(config.identity)
+        if config.anchor:
+            self.fixed["anchor"] = load_anchor(config.anchor, config.shape.size)
 
         groups = generator_groups(self.g)
         if not config.fine_tune:
@@ -158,16 +166,21 @@ class RestoreStage(FaceStage):
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
         if config.low_weight:
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
+        if config.anchor:
+            with torch.no_grad(), self.autocast():
+                kept = self.fixed["anchor"](degraded)
+            weighted["anchor"] = config.anchor_weight * losses.low_pass(output, torch.lerp(truth, kept.float(), mask), ANCHORED)
         judged = self._judged(output, truth)
         if config.local_weight:
             weighted["local"] = config.local_weight * losses.generator_local(self._local_logits(judged, batch["boxes"]))
+        textured = self._textured(judged, truth, batch["boxes"])
         if config.energy_weight:
-            weighted["energy"] = config.energy_weight * losses.detail_energy(judged, truth)
+            weighted["energy"] = config.energy_weight * losses.detail_energy(textured, truth)
         if config.sees_features:
-            weighted |= self._features(judged, truth, batch)
+            weighted |= self._features(judged, textured, truth, batch)
         if config.detail_weight:
             with self.autocast():
-                logits = self.detail(haar(self._piece(judged, batch)))
+                logits = self.detail(haar(self._piece(textured, batch)))
             weighted["detail"] = config.detail_weight * hinge_generator([logits])
         if config.fp_weight:
             network = self.fixed["identity"]
@@ -181,11 +194,17 @@ class RestoreStage(FaceStage):
         """Return what features, components' adversaries and our losses for texture see of the output."""
         return losses.luma_only(output, truth) if self.config.luma_only else output
 
-    def _features(self, output: Tensor, truth: Tensor, batch: FaceBatch) -> Terms:
+    def _textured(self, judged: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
+        """Return what judges of texture see of it: how much detail is in an eye says nothing of how it is drawn."""
+        if not self.config.spare_components:
+            return judged
+        return torch.where(inside(boxes, judged.shape[-1]), truth, judged)
+
+    def _features(self, judged: Tensor, textured: Tensor, truth: Tensor, batch: FaceBatch) -> Terms:
         """Return the weighted terms on features of the perceptual network; the projected heads find the features in ``batch``."""
         config, network, terms = self.config, self.fixed["perceptual"], {}
         with self.autocast():
-            found = network(self._piece(output, batch))
+            found = network(self._piece(judged, batch))
             with torch.no_grad():
                 wanted = network(self._piece(truth, batch))
         if config.fm_weight:
@@ -194,8 +213,9 @@ class RestoreStage(FaceStage):
             terms["unit"] = config.unit_weight * losses.unit_distance(found, wanted)
         if config.projected_weight:
             with self.autocast():
-                terms["projected"] = config.projected_weight * hinge_generator(self.projected(found))
-            batch["fake_features"], batch["real_features"] = [fake.detach() for fake in found], wanted
+                seen = found if textured is judged else network(self._piece(textured, batch))
+                terms["projected"] = config.projected_weight * hinge_generator(self.projected(seen))
+            batch["fake_features"], batch["real_features"] = [fake.detach() for fake in seen], wanted
         return terms
 
     def _piece(self, images: Tensor, batch: FaceBatch) -> Tensor:
@@ -241,7 +261,8 @@ class RestoreStage(FaceStage):
             total, terms = total + loss, terms | {"D/projected": loss.detach()}
         if self.config.detail_weight:
             with self.autocast():
-                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, self._judged(fake, truth))]
+                textured = self._textured(self._judged(fake, truth), truth, boxes)
+                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, textured)]
             loss = hinge_discriminator(logits[:1], logits[1:])
             total, terms = total + loss, terms | {"D/detail": loss.detach()}
         return total, terms
@@ -269,3 +290,18 @@ class RestoreStage(FaceStage):
         beside = discriminator_file(path)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
         return [path, beside]
+
+
+def load_anchor(source: str, size: int) -> PFR:
+    """Return the network whose faces of ``size`` px the output is to keep coarsely (ours).
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        InputError: it is of another size, or has two sets of weights.
+    """
+    net = load_model(source).requires_grad_(False)
+    if net.config.size != size:
+        raise InputError(f"--anchor {source} makes faces of {net.config.size} px, this run of {size}. Take one of this size.")
+    if isinstance(net, BlendedPFR):
+        raise InputError(f"--anchor {source} has two sets of weights. Take the file of one, of a run with pixel losses alone.")
+    return net
