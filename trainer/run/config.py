@@ -187,9 +187,7 @@ class RestoreConfig(FaceConfig):
     fm_weight: float = option(0.02, "weight of feature matching, Eq. 14", 0, 1e6)
     fp_weight: float = option(10.0, "weight of the face-preserving loss, Eq. 15", 0, 1e6)
     low_weight: float = option(0.0, "weight of the pixel loss at a quarter of the size (ours)", 0, 1e6)
-    anchor: str = option(
-        "", "model file, of pixel losses alone, whose faces the output is to keep at an eighth of the size (ours)"
-    )
+    anchor: str = option("", "model of pixel losses, or with fidelity, whose faces are to stay at an eighth of the size (ours)")
     anchor_weight: float = option(0.0, "weight of the distance to it there (ours)", 0, 1e6)
     energy_weight: float = option(0.0, "weight of the distance of the finest details' local strength (ours)", 0, 1e6)
     unit_weight: float = option(0.0, "weight of the distance of features of unit length (ours)", 0, 1e6)

@@ -44,7 +44,7 @@ class RestoreStage(FaceStage):
 
     Raises:
         CheckpointError: a file to start from does not fit.
-        InputError: the anchor is of another size, or has two sets of weights.
+        InputError: the anchor is of another size.
         WeightsError: a feature network that a loss needs cannot be had.
     """
 
@@ -168,7 +168,8 @@ class RestoreStage(FaceStage):
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
         if config.anchor:
             with torch.no_grad(), self.autocast():
-                kept = self.fixed["anchor"](degraded)
+                anchor = self.fixed["anchor"]
+                kept = anchor(degraded, fidelity=1.0) if isinstance(anchor, BlendedPFR) else anchor(degraded)
             weighted["anchor"] = config.anchor_weight * losses.low_pass(output, torch.lerp(truth, kept.float(), mask), ANCHORED)
         judged = self._judged(output, truth)
         if config.local_weight:
@@ -293,15 +294,13 @@ class RestoreStage(FaceStage):
 
 
 def load_anchor(source: str, size: int) -> PFR:
-    """Return the network whose faces of ``size`` px the output is to keep coarsely (ours).
+    """Return the network whose faces of ``size`` px, at fidelity 1 if it has that, the output is to keep coarsely (ours).
 
     Raises:
         CheckpointError: the file cannot be read.
-        InputError: it is of another size, or has two sets of weights.
+        InputError: it is of another size.
     """
     net = load_model(source).requires_grad_(False)
     if net.config.size != size:
         raise InputError(f"--anchor {source} makes faces of {net.config.size} px, this run of {size}. Take one of this size.")
-    if isinstance(net, BlendedPFR):
-        raise InputError(f"--anchor {source} has two sets of weights. Take the file of one, of a run with pixel losses alone.")
     return net
