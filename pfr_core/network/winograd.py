@@ -111,14 +111,17 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     padded[:, 1:-1, 1:-1] = x.permute(0, 2, 3, 1)
     out = x.new_empty(batch, height, width, made)
     down, across = height // 4, width // 4
-    step = max(1, AT_ONCE // across)
+    step = min(down, max(1, AT_ONCE // across))
+    # Filled anew for each part: fresh memory costs page faults.
+    tiles, pixels = x.new_empty(6, 6, step, across, count), x.new_empty(36, step * across * count)
+    products, sums = x.new_empty(36, step * across, made), x.new_empty(16, step * across * made)
     for sample, result in zip(padded, out, strict=True):
-        for top in range(0, down, step):
-            rows = min(step, down - top)
-            tiles = sample[4 * top :].unfold(0, 6, 4).unfold(1, 6, 4)[:rows]  # [rows,across,in,6,6]
-            pixels = torch.mm(to_pixels, tiles.permute(3, 4, 0, 1, 2).reshape(36, -1)).view(36, -1, count)
-            products = torch.mm(back, torch.bmm(pixels, filters).view(36, -1)).view(4, 4, rows, across, made)
-            place = result[4 * top : 4 * (top + rows)].view(rows, 4, across, 4, made)
-            torch.add(products.permute(2, 0, 3, 1, 4), 0.0 if bias is None else bias, out=place)
+        for top in (min(top, down - step) for top in range(0, down, step)):
+            tiles.copy_(sample[4 * top :].unfold(0, 6, 4).unfold(1, 6, 4)[:step].permute(3, 4, 0, 1, 2))
+            torch.mm(to_pixels, tiles.view(36, -1), out=pixels)
+            torch.bmm(pixels.view(36, -1, count), filters, out=products)
+            torch.mm(back, products.view(36, -1), out=sums)
+            place = result[4 * top : 4 * (top + step)].view(step, 4, across, 4, made)
+            torch.add(sums.view(4, 4, step, across, made).permute(2, 0, 3, 1, 4), 0.0 if bias is None else bias, out=place)
     found = out.permute(0, 3, 1, 2)
     return found if x.is_contiguous(memory_format=torch.channels_last) else found.contiguous()
