@@ -1,4 +1,4 @@
-"""How near PFR comes to its own convolutions alone, and what one shared weight gains over StyleGAN2's weight for each sample.
+"""How near PFR comes to its own convolutions alone, and what one shared weight and Winograd's minimal filtering gain.
 
     python benchmarks/network.py [--network pfr-512] [--dtype fp32] [--rounds 5] [--batch 1]
 
@@ -101,6 +101,7 @@ def main() -> None:
     difference = (grouped() - run(gpen)).abs().max() / gpen(x).std()
     works: dict[str, Callable[[], object]] = {
         f"{arguments.network}": lambda: run(net),
+        "the same with torch's convolutions": lambda: net(x),
         "its convolutions alone": lambda: [convolution() for convolution in convolutions],
         "GPEN of the same size": lambda: run(gpen),
         "the same, a weight for each sample": grouped,
@@ -114,11 +115,11 @@ def main() -> None:
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     for name, median in medians.items():
         print(f"{median:8.2f} s  {name}")
-    whole, alone, ours, customary = medians.values()
+    whole, without, alone, ours, customary = medians.values()
+    print(f"with torch's convolutions / with minimal filtering: {without / whole:.2f}")
     print(f"network / its {len(convolutions)} convolutions: {whole / alone:.2f}")
-    print(
-        f"a weight for each sample / one shared weight: {customary / ours:.2f} (they differ by {difference:.0e} of their spread)"
-    )
+    print(f"a weight for each sample and torch's convolutions / GPEN here: {customary / ours:.2f}")
+    print(f"(they differ by {difference:.0e} of their spread)")
 
 
 if __name__ == "__main__":

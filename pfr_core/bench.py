@@ -56,7 +56,8 @@ class Timing:
     Attributes:
         precision: of the network.
         parameters: of the network; 0 for one that is not torch's.
-        flops: floating-point operations a face, a multiply-add being two; None for a network that is not torch's.
+        flops: floating-point operations a face, a multiply-add being two, of convolutions in the usual way; None for a network
+            that is not torch's.
         traffic: bytes a face that its operations read and write, if none is fused with another and nothing stays in a cache;
             None as for ``flops``.
         faces: how many were restored.

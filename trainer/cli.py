@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     blend.add_argument("textured", type=file_path, help="model towards which fidelity 0 lies")
     blend.add_argument("out", type=file_path, metavar="OUT.safetensors")
     blend.add_argument("--share", type=float, default=1.0, help="how far on the way there it lies (default: %(default)s)")
-    where = "how far on the way from there to fidelity 0 fidelity 0.5 lies (default: %(default)s)"
+    where = "how far on the way from fidelity 1 to fidelity 0 the default 0.5 lies (default: %(default)s)"
     blend.add_argument("--middle", type=float, default=0.5, help=where)
     blend.add_argument("--dtype", default="fp16", choices=get_args(ExportType), help="precision (default: %(default)s)")
     blend.add_argument("--licence", required=True, help="licence of the weights")

@@ -228,7 +228,7 @@ def build(path: Path, checkpoint: Checkpoint) -> PFR:
     """
     blended = any(name.startswith("texture.") for name in checkpoint.state)
     kind = BlendedPFR if blended else PFR
-    before = {"middle": torch.tensor(HALFWAY)} if blended else {}  # files of before do not say where it lies
+    before = {"middle": torch.tensor(HALFWAY)} if blended else {}  # older files have no middle
     try:
         net = assigned(lambda: kind(checkpoint.config), before | checkpoint.state)
     except RuntimeError as error:

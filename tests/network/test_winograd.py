@@ -84,6 +84,16 @@ def test_large_ones_are_taken_and_no_others(
     assert len(calls) == 2 * taken
 
 
+def test_where_gradients_or_other_precisions_are_wanted_it_stays_out_of_the_way() -> None:
+    x, weight = drawn(*LARGE), drawn(*FILTERS).requires_grad_()
+    with Winograd():
+        assert F.conv2d(x, weight, padding=1).requires_grad
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert F.conv2d(x, weight, padding=1).dtype == torch.bfloat16
+        with torch.inference_mode(), pytest.raises(RuntimeError):
+            F.conv2d(x, weight, torch.zeros(1), padding=1)
+
+
 class Single(FaceModel):
     """A network that is one convolution, of a module."""
 

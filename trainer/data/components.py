@@ -62,7 +62,7 @@ def patch_size(component: int, size: int) -> int:
 
 def inside(boxes: Tensor, size: int) -> Tensor:
     """Return which pixels [B,1,S,S] (bool) of faces of ``size`` px lie in one of their boxes [B,3,4]."""
-    at = torch.arange(size, device=boxes.device)
+    at = torch.arange(size, device=boxes.device) + 0.5  # pixels' centres, from the corner as boxes are
     left, top, right, bottom = boxes[..., None].unbind(dim=2)  # each [B,3,1]
     across, down = ((at >= low) & (at < high) for low, high in ((left, right), (top, bottom)))
     return (across[:, :, None, :] & down[:, :, :, None]).any(dim=1, keepdim=True)

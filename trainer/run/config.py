@@ -27,7 +27,7 @@ class RunConfig(ABC):
     """What every run has. Defaults are the paper's where it states a value.
 
     Attributes:
-        DATA: options that say where lies what the run reads all along.
+        DATA: options that name what a run reads throughout.
         MOVABLE: options that a resumed run may take anew: they change none of its numbers, or only what is exported at its end.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.

@@ -73,7 +73,7 @@ def blend_command(
         out: ends in ``.safetensors``.
         licence: of the weights.
         share: how far on the way from ``faithful`` to ``textured`` fidelity 0 lies, above 0, at most 1.
-        middle: how far on the way from there to fidelity 0 fidelity 0.5 lies, 0 to 1.
+        middle: how far on the way from fidelity 1 to fidelity 0 fidelity 0.5 lies, 0 to 1.
         dtype: stored precision.
 
     Raises:

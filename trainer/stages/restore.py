@@ -17,6 +17,7 @@ from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import discriminator_file, load_model, save_discriminator, save_model
 from pfr_core.models.identity import IdentityNetwork
 from pfr_core.network.blended import BlendedPFR
+from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import LocalDiscriminator
 from pfr_core.network.pfr import PFR
 from pfr_core.support.device import memory_format
@@ -36,7 +37,7 @@ from .texture import DetailDiscriminator, ProjectedHeads, haar, hinge_discrimina
 log = logging.getLogger(__name__)
 
 ANCHORED = 8
-"""Shrunk by this, the output is to be the anchor's (ours): what is finer is texture's, and hardly the person's."""
+"""Shrunk by this, the output is to be the anchor's (ours): what is finer is texture's, and little of it the person's."""
 
 
 class RestoreStage(FaceStage):
@@ -298,8 +299,10 @@ def load_anchor(source: str, size: int) -> PFR:
 
     Raises:
         CheckpointError: the file cannot be read.
-        InputError: it is of another size.
+        InputError: it is of another size, or a preset.
     """
+    if source in PRESETS:
+        raise InputError(f"--anchor {source} is a preset, whose weights are random. Take the file of a trained model.")
     net = load_model(source).requires_grad_(False)
     if net.config.size != size:
         raise InputError(f"--anchor {source} makes faces of {net.config.size} px, this run of {size}. Take one of this size.")
