@@ -19,6 +19,7 @@ from ..models.download import obtain
 from ..models.registry import entry
 from ..support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 from ..support.notice import Notice
+from .closer import UNSURE, look_closer
 from .detections import Detections
 from .face import Face
 from .geometry import rescale, unturned
@@ -100,7 +101,7 @@ class Detector:
         self.device = torch.device(device)
         self.weights = weights
         self.second_look = second_look
-        self._second_best = self._advised = False
+        self._second_best = self._advised = self._unsure = False
         self._network: RetinaFace | YuNet | None = None
         self._again: SecondLook | None = None
 
@@ -131,11 +132,15 @@ class Detector:
             WeightsError: the weights cannot be found, downloaded or read.
             Cancelled: ``should_stop`` asked for it.
         """
-        found = self._find(image, threshold, size, range(4) if sideways else (0,), should_stop)
+        if self._network is None:
+            self._network = self._load()
+        low = min(threshold, UNSURE[0]) if self._unsure else threshold
+        found = self._find(image, low, size, range(4) if sideways else (0,), should_stop)
+        if self._unsure:
+            found = [face for face in look_closer(self._see, image, found, should_stop) if face.score >= threshold]
         placed, clear = self._look_again(image, found, should_stop)
         if sideways or not right_way_up:
             return placed
-        assert self._network is not None
         righted = stand_upright(
             lambda picture, low: self._find(picture, low, max(picture.shape), (0,), should_stop),
             image,
@@ -238,8 +243,7 @@ class Detector:
             should_stop: as for :meth:`detect`.
             smaller: what this gave of ``image`` shrunk to a half of it or more, if that was looked at already.
         """
-        if self._network is None:
-            self._network = self._load()
+        assert self._network is not None
         check_stop(should_stop)
         found, limit = self._run(image, threshold), self._network.largest_face
         height, width = image.shape[:2]
@@ -256,6 +260,10 @@ class Detector:
         ]
         return Look((found[~np.array(parts, bool)] + large).suppressed(NMS_IOU), width, height)
 
+    def _see(self, image: npt.NDArray[np.uint8], threshold: float) -> list[Face]:
+        """Return the faces that the network sees in ``image`` at its one size."""
+        return list(_to_faces(self._run(image, threshold), 0, image.shape, image.shape))
+
     def _run(self, image: npt.NDArray[np.uint8], threshold: float) -> Detections:
         """Return what the network sees in ``image``."""
         height, width = image.shape[:2]
@@ -270,6 +278,7 @@ class Detector:
         if name == "auto":
             name = BEST if on_disk(BEST) else "builtin"
             self._second_best = name != BEST and self.weights is None
+        self._unsure = name == "builtin"  # measured for it alone
         path = self.weights or obtain(name)
         log.info("detector %s from %s", name, path)
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)

@@ -113,7 +113,7 @@ def _best_turn(see: See, image: Pixels, face: Face) -> tuple[int, Face | None]:
     """Return the quarter turns after which a face stands upright, and the face as it is seen then; None if it never is."""
     side = max(2, round(face.size / FACE_SHARE))
     left, top = round(face.center[0] - side / 2), round(face.center[1] - side / 2)
-    crop = _square(image, left, top, side)
+    crop = square(image, left, top, side, CROP)
     best: tuple[int, Face | None] = 0, None
     for turns in range(4):
         for seen in _seen_turned(see, crop, turns, WEAK):
@@ -134,12 +134,12 @@ def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[
     return [face.unturned(turns, width, height) for face in see(turned, threshold) if is_upright(face.points)]
 
 
-def _square(image: Pixels, left: int, top: int, side: int) -> Pixels:
-    """Return a square of the photograph at :data:`CROP`, its border repeated beyond the edge."""
+def square(image: Pixels, left: int, top: int, side: int, target: int) -> Pixels:
+    """Return a square of the photograph resized to ``target`` px, its border repeated beyond the edge."""
     height, width = image.shape[:2]
     columns = np.clip(np.arange(left, left + side), 0, width - 1)
     rows = np.clip(np.arange(top, top + side), 0, height - 1)
     part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     part = part[rows - rows[0]][:, columns - columns[0]]
-    how = cv2.INTER_AREA if side > CROP else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(part, (CROP, CROP), interpolation=how), np.uint8)
+    how = cv2.INTER_AREA if side > target else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(part, (target, target), interpolation=how), np.uint8)

@@ -88,8 +88,8 @@ class PFRConfig:
         return int(full * self.narrow)
 
     def fine_channels(self, resolution: int) -> int:
-        """Return channels of the level at ``resolution`` behind a patch: half of what it would have without one (ours)."""
-        return max(1, self.channels(resolution) // 2)
+        """Return channels of the level at ``resolution`` behind a patch (ours); three of them are the input's."""
+        return max(8, self.channels(resolution))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as written into a checkpoint's metadata."""

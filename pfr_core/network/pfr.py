@@ -51,8 +51,8 @@ class PFR(FaceModel):
         self.decoder = Decoder(config) if config.decoder else None
         self.prior = StyleGAN2Prior(config)
         if config.patch > 1:
-            # How much of what is finer than the features passes around the network at each place.
-            self.gate = ConvLayer(config.channels(config.features), 1, 3, activate=False)
+            # How much of the input passes around the network at each place: of what is finer than the features, and of the rest.
+            self.gate = ConvLayer(config.channels(config.features), 2, 3, activate=False)
             nn.init.zeros_(self.gate.weight)
             self.fine = FineLevels(config)
             # Fitted apart (trainer/run/need.py): a loss of the image teaches nothing where a ruined face is taken for a good one.
@@ -83,8 +83,11 @@ class PFR(FaceModel):
         clean = features if self.decoder is None else self.decoder(features)
         image, finest = self.prior.with_features(self.prior.map(z), clean)  # Eq. 2, 3
         if (patch := self.config.patch) > 1:
-            passing = 1 + self.gate(clean[self.config.features]).float()  # [B,1,S/P,S/P]
-            finer = x.float() - enlarged(averaged(x.float(), patch), patch)
-            image = self.fine(image, finest, finer) + enlarged(passing, patch) * finer
-            image = torch.lerp(x.float(), image, self.need(x).sigmoid()[:, :, None, None])
+            finer_passes, coarse_passes = self.gate(clean[self.config.features]).float().chunk(2, dim=1)  # [B,1,S/P,S/P] each
+            given = x.float()
+            coarse = averaged(given, patch)
+            finer = given - enlarged(coarse, patch)
+            image = torch.lerp(image, coarse, coarse_passes)
+            image = self.fine(image, finest, finer) + enlarged(1 + finer_passes, patch) * finer
+            image = torch.lerp(given, image, self.need(x).sigmoid()[:, :, None, None])
         return image, clean

@@ -386,9 +386,16 @@ def test_with_a_patch_only_the_stem_is_another_and_finer_detail_passes_around() 
     with torch.no_grad():
         left = patched(stripes) - patched(torch.zeros_like(stripes)) - stripes
     assert left[..., ::2].mean().isclose(left[..., 1::2].mean(), atol=0.1)  # of 2; the network's own change is smooth
-    patched.get_parameter("gate.bias").data.fill_(-1.0)  # shut
+    gate = patched.get_parameter("gate.bias").data
+    gate[0] = -1.0  # shut for what is finer
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), left + patched(torch.zeros_like(stripes)))
+    gate[:] = torch.tensor([0.0, 1.0])  # open for all
+    smooth = torch.linspace(-1, 1, 128).expand(1, 3, 128, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(patched(stripes), stripes)
+        torch.testing.assert_close(patched(smooth), smooth)
+    gate[:] = torch.tensor([-1.0, 0.0])
     patched.need.out.bias.data.fill_(-100.0)
     with torch.no_grad():
         torch.testing.assert_close(patched(stripes), stripes)  # a face that needs nothing stays as it is

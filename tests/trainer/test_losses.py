@@ -179,14 +179,15 @@ def test_randomness_belongs_to_the_sample() -> None:
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
-    net = PFR(PFRConfig(size=16, narrow=0.125))
+    net = PFR(PFRConfig(size=32, narrow=0.125, patch=2))
     groups = generator_groups(net)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     members = [names[id(parameter)] for group in groups.values() for parameter in group]
     assert sorted(members) == sorted(names.values())
     by_group = {name: {names[id(p)] for p in group} for name, group in groups.items()}
     assert by_group["noise"] == {name for name in members if name.endswith("noise.weight")} and len(by_group["noise"]) == 5
-    assert all(name.startswith(("encoder.", "decoder.")) for name in by_group["codec"])
+    assert all(name.startswith(("encoder.", "decoder.", "need.")) for name in by_group["codec"])
+    assert by_group["fine"] == {name for name in members if name.startswith(("fine.", "gate."))} and by_group["fine"]
     assert {"prior.const", "prior.mapping.0.weight", "prior.to_rgb.16.bias"} <= by_group["prior"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, softplus
 
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import save_model
@@ -20,7 +20,7 @@ from trainer.losses import detail_energy, discriminator_local, generator_local, 
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.restore import RestoreStage
-from trainer.stages.texture import haar
+from trainer.stages.texture import details
 
 COMMON: dict[str, Any] = {
     "network": "pfr-256-lite",
@@ -143,18 +143,17 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     distances = [(2 - 2 * torch.cosine_similarity(a, b, dim=1)).mean() for a, b in zip(f, t, strict=True)]
     close(terms["G/unit"], 0.7 * sum(distances))
     made, real_ones = stage.projected(f), stage.projected(t)
-    close(terms["G/projected"], -0.2 * (made[0].mean() + made[1].mean()) / 2)
+    close(terms["G/projected"], 0.2 * sum(softplus(r - m).mean() for r, m in zip(real_ones, made, strict=True)) / 2)
     close(stage.projected([100 * x for x in f])[0].sum(), made[0].sum())  # whatever the size of the features
-    close(terms["G/detail"], -0.1 * stage.detail(haar(piece)).mean())
+    r, m = stage.detail(details(wanted)), stage.detail(details(piece))
+    close(terms["G/detail"], 0.1 * softplus(r - m).mean())  # at each place against the truth there
     close(total, sum(terms[f"G/{name}"] for name in ("l1", "pyramid", "low", "unit", "projected", "detail")))
 
     loss, terms = stage.loss("Dmain", batch)
-    hinge = [(1 - r).clamp(min=0).mean() + (1 + m).clamp(min=0).mean() for r, m in zip(real_ones, made, strict=True)]
-    close(terms["D/projected"], (hinge[0] + hinge[1]) / 2)
-    r, m = stage.detail(haar(wanted)), stage.detail(haar(piece))
-    close(loss, terms["D/projected"] + (1 - r).clamp(min=0).mean() + (1 + m).clamp(min=0).mean())
+    close(terms["D/projected"], sum(softplus(m - r).mean() for r, m in zip(real_ones, made, strict=True)) / 2)
+    close(loss, terms["D/projected"] + softplus(m - r).mean())
 
-    bands = haar(wanted).requires_grad_(True)
+    bands = details(wanted).requires_grad_(True)
     (gradient,) = torch.autograd.grad(stage.detail(bands).sum(), bands)
     loss, _ = stage.loss("Dreg", batch)
     close(loss, 0.05 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean())
@@ -196,14 +195,14 @@ def test_spared_components_are_seen_by_no_judge_of_texture(faces: Path, monkeypa
     for rows, columns in ((slice(1, 6), slice(0, 4)), (slice(2, 7), slice(8, 13)), (slice(9, 16), slice(5, 11))):
         spared[..., rows, columns] = truth[..., rows, columns]
     close(terms["G/energy"], 2 * detail_energy(spared, truth))
-    close(terms["G/detail"], -0.1 * stage.detail(haar(spared)).mean())
+    real_one, made_one = stage.detail(details(truth)), stage.detail(details(spared))
+    close(terms["G/detail"], 0.1 * softplus(real_one - made_one).mean())
     network = stage.fixed["perceptual"]
-    made = stage.projected(network(spared))
-    close(terms["G/projected"], -0.2 * (made[0].mean() + made[1].mean()) / 2)
+    pairs = zip(stage.projected(network(truth)), stage.projected(network(spared)), strict=True)
+    close(terms["G/projected"], 0.2 * sum(softplus(r - m).mean() for r, m in pairs) / 2)
     close(terms["G/unit"], 0.7 * unit_distance(network(output), network(truth)))
     _, terms = stage.loss("Dmain", batch)
-    real_one, made_one = stage.detail(haar(truth)), stage.detail(haar(spared))
-    close(terms["D/detail"], (1 - real_one).clamp(min=0).mean() + (1 + made_one).clamp(min=0).mean())
+    close(terms["D/detail"], softplus(made_one - real_one).mean())
     torch.testing.assert_close(batch["fake_features"][0], network(spared)[0])
 
 
@@ -260,12 +259,14 @@ def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces:
     close(total, sum(terms.values()))
 
 
-def test_haar_sees_detail_and_nothing_else() -> None:
-    stripes = torch.ones(1, 3, 4, 4)
+def test_details_are_two_octaves_and_nothing_else() -> None:
+    stripes = torch.ones(1, 3, 8, 8)
     stripes[..., 1::2] = -1.0
-    bands = haar(stripes)
-    assert (bands[:, :3] == 8).all() and (bands[:, 3:] == 0).all() and (haar(torch.full((1, 3, 4, 4), 0.3)) == 0).all()
-    assert (haar(stripes.transpose(2, 3))[:, 3:6] == 8).all()
+    bands = details(stripes)
+    assert (bands[:, :3] == 8).all() and (bands[:, 3:] == 0).all() and (details(torch.full((1, 3, 8, 8), 0.3)) == 0).all()
+    assert (details(stripes.transpose(2, 3))[:, 3:6] == 8).all()
+    wider = stripes.repeat_interleave(2, dim=3)[..., :8]  # twice as wide: the next octave, at the same places
+    assert (details(wider)[:, 9:12] == 8).all() and (details(wider)[:, [*range(9), *range(12, 18)]] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["prior", "restore"])

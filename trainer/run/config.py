@@ -178,6 +178,7 @@ class RestoreConfig(FaceConfig):
     lr_codec: float = option(2e-3, "learning rate of encoder and decoder", 0, 1)
     lr_prior: float = option(2e-4, "learning rate of mapping network and StyleGAN2 prior", 0, 1)
     lr_noise: float = option(2e-3, "learning rate of the noise branches' scalars", 0, 1)
+    lr_fine: float = option(4e-3, "learning rate of what a network with a patch has behind it (ours)", 0, 1)
     lr_local: float = option(2e-3, "learning rate of the local discriminators", 0, 1)
     lr_global: float = option(2e-5, "learning rate of the global discriminator", 0, 1)
     global_weight: float = option(0.5, "weight of the global adversarial loss, Eq. 11", 0, 1e6)

@@ -17,16 +17,18 @@ Groups = dict[str, list[nn.Parameter]]
 
 
 def generator_groups(net: PFR) -> Groups:
-    """Return every parameter of ``net`` in exactly one of the groups of section 4.2.
+    """Return every parameter of ``net`` in exactly one of the groups of section 4.2, or in ours.
 
     ``noise``: the scalars of the noise branches. ``prior``: mapping network, constant, style convolutions, ToRGB. ``codec``:
-    encoder, projection to z, MMRBs, decoder and its training heads.
+    encoder, projection to z, MMRBs, decoder and its training heads. ``fine`` (ours): what a network with a patch has behind it.
     """
-    groups: Groups = {"codec": [], "prior": [], "noise": []}
+    groups: Groups = {"codec": [], "prior": [], "noise": [], "fine": []}
     for name, parameter in net.named_parameters():
         group = "codec"
         if name.startswith("prior."):
             group = "noise" if name.endswith(".noise.weight") else "prior"
+        elif name.startswith(("fine.", "gate.")):
+            group = "fine"
         groups[group].append(parameter)
     return groups
 

@@ -95,7 +95,9 @@ class _Places:
                 return None, self.doubled(self.config.features) if first else torch.arange(self.given.fine_channels(int(r) // 2))
             case ["fine", "levels", r, "conv", _]:  # the input's three come last
                 old, new = self.given.fine_channels(int(r)), self.config.fine_channels(int(r))
-                return None, torch.cat([torch.arange(old), torch.arange(new, new + 3)])
+                return None, torch.cat([torch.arange(old - 3), torch.arange(new - 3, new)])
+            case ["fine", "levels", r, "residual", _]:
+                return None, torch.arange(self.given.fine_channels(int(r)))
             case ["fine", "to_rgb", _]:
                 return None, torch.arange(self.given.fine_channels(self.config.size))
             case ["prior", "const"]:

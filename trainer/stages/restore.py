@@ -32,7 +32,7 @@ from ..run.optim import adam, freeze_first, generator_groups, trainable
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
-from .texture import DetailDiscriminator, ProjectedHeads, haar, hinge_discriminator, hinge_generator
+from .texture import DetailDiscriminator, ProjectedHeads, details, discriminator_paired, generator_paired
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class RestoreStage(FaceStage):
         if not config.fine_tune:
             for parameter in groups["prior"]:
                 parameter.requires_grad_(False)
-        rates = {"codec": config.lr_codec, "prior": config.lr_prior, "noise": config.lr_noise}
+        rates = {"codec": config.lr_codec, "prior": config.lr_prior, "noise": config.lr_noise, "fine": config.lr_fine}
         lazy_g = dict.fromkeys(groups, config.path_every if config.path_weight else 0)
         g = trainable([parameter for group in groups.values() for parameter in group])
         self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
@@ -142,7 +142,7 @@ class RestoreStage(FaceStage):
             images = truth.detach().requires_grad_(True)
             terms["D/r1"] = losses.r1(self.d(images), images)
         if self.config.detail_weight:
-            bands = haar(self._piece(truth, batch)).requires_grad_(True)
+            bands = details(self._piece(truth, batch)).requires_grad_(True)
             terms["D/r1_detail"] = losses.r1(self.detail(bands), bands)
         total = torch.stack(list(terms.values())).sum()
         return self.config.r1_weight * total, {name: term.detach() for name, term in terms.items()}
@@ -182,8 +182,10 @@ class RestoreStage(FaceStage):
             weighted |= self._features(judged, textured, truth, batch)
         if config.detail_weight:
             with self.autocast():
-                logits = self.detail(haar(self._piece(textured, batch)))
-            weighted["detail"] = config.detail_weight * hinge_generator([logits])
+                fake = self.detail(details(self._piece(textured, batch)))
+                with torch.no_grad():
+                    real = self.detail(details(self._piece(truth, batch)))
+            weighted["detail"] = config.detail_weight * generator_paired([real], [fake])
         if config.fp_weight:
             network = self.fixed["identity"]
             with torch.no_grad():
@@ -216,7 +218,9 @@ class RestoreStage(FaceStage):
         if config.projected_weight:
             with self.autocast():
                 seen = found if textured is judged else network(self._piece(textured, batch))
-                terms["projected"] = config.projected_weight * hinge_generator(self.projected(seen))
+                with torch.no_grad():
+                    real = self.projected(wanted)
+                terms["projected"] = config.projected_weight * generator_paired(real, self.projected(seen))
             batch["fake_features"], batch["real_features"] = [fake.detach() for fake in seen], wanted
         return terms
 
@@ -259,13 +263,13 @@ class RestoreStage(FaceStage):
         if self.config.projected_weight:
             with self.autocast():
                 real, false = (self.projected(features) for features in (batch["real_features"], batch["fake_features"]))
-            loss = hinge_discriminator(real, false)
+            loss = discriminator_paired(real, false)
             total, terms = total + loss, terms | {"D/projected": loss.detach()}
         if self.config.detail_weight:
             with self.autocast():
                 textured = self._textured(self._judged(fake, truth), truth, boxes)
-                logits = [self.detail(haar(self._piece(images, batch))) for images in (truth, textured)]
-            loss = hinge_discriminator(logits[:1], logits[1:])
+                logits = [self.detail(details(self._piece(images, batch))) for images in (truth, textured)]
+            loss = discriminator_paired(logits[:1], logits[1:])
             total, terms = total + loss, terms | {"D/detail": loss.detach()}
         return total, terms
 

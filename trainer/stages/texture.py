@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pfr_core.network import layers
+from pfr_core.network.layers import averaged, haar
 
 SLOPE = 0.2
 WIDTH = 64
@@ -47,12 +47,12 @@ class ProjectedHeads(nn.Module):
 
 
 class DetailDiscriminator(nn.Module):
-    """Haar bands [B,9,H,W] of :func:`haar` -> logits [B,1,H/4,W/4]."""
+    """Bands [B,18,H,W] of :func:`details` -> logits [B,1,H/4,W/4]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(9, 32, 3, padding=1),
+            nn.Conv2d(18, 32, 3, padding=1),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
             nn.LeakyReLU(SLOPE),
@@ -65,17 +65,22 @@ class DetailDiscriminator(nn.Module):
         return self.layers(bands)
 
 
-def haar(images: Tensor) -> Tensor:
-    """Return the horizontal, vertical and diagonal detail of each 2x2 pixels [B,9,H/2,W/2] in [-8,8] of [B,3,H,W] in [-1,1]."""
-    return 2 * torch.cat(layers.haar(images.float()), dim=1)
+def details(images: Tensor) -> Tensor:
+    """Return what of [B,3,H,W] in [-1,1] is finer than four pixels, [B,18,H/2,W/2] in [-8,8]: Haar's two finest octaves."""
+    images = images.float()
+    finest, next_to_it = (torch.cat(haar(averaged(images, times)), dim=1) for times in (1, 2))
+    return 2 * torch.cat([finest, F.interpolate(next_to_it, scale_factor=2.0)], dim=1)
 
 
-def hinge_generator(logits: Sequence[Tensor]) -> Tensor:
-    """Return the generator's side of the hinge loss: the negative mean of each map, mean over the maps."""
-    return -torch.stack([x.float().mean() for x in logits]).mean()
+def generator_paired(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Return the generator's side of the relativistic loss: the output is to look no less real than the truth at its place.
+
+    Mean over places, then over the maps (Jolicoeur-Martineau 2019, in pairs as in R3GAN). Pairs of one place differ in what the
+    network made of it alone: a discriminator of few faces need not learn first what faces look like.
+    """
+    return torch.stack([F.softplus(r.float() - f.float()).mean() for r, f in zip(real, fake, strict=True)]).mean()
 
 
-def hinge_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Return the discriminators' side: logits are pushed beyond 1 for real faces and below -1 for others."""
-    terms = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)]
-    return torch.stack(terms).mean()
+def discriminator_paired(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Return the discriminators' side: the truth is to look more real than the output at its place."""
+    return generator_paired(fake, real)
