@@ -263,10 +263,10 @@ def test_details_are_two_octaves_and_nothing_else() -> None:
     stripes = torch.ones(1, 3, 8, 8)
     stripes[..., 1::2] = -1.0
     bands = details(stripes)
-    assert (bands[:, :3] == 8).all() and (bands[:, 3:] == 0).all() and (details(torch.full((1, 3, 8, 8), 0.3)) == 0).all()
-    assert (details(stripes.transpose(2, 3))[:, 3:6] == 8).all()
+    assert (bands[:, :3] == 32).all() and (bands[:, 3:] == 0).all() and (details(torch.full((1, 3, 8, 8), 0.3)) == 0).all()
+    assert (details(stripes.transpose(2, 3))[:, 3:6] == 32).all()
     wider = stripes.repeat_interleave(2, dim=3)[..., :8]  # twice as wide: the next octave, at the same places
-    assert (details(wider)[:, 9:12] == 8).all() and (details(wider)[:, [*range(9), *range(12, 18)]] == 0).all()
+    assert (details(wider)[:, 9:12] == 32).all() and (details(wider)[:, [*range(9), *range(12, 18)]] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["prior", "restore"])

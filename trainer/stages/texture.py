@@ -60,16 +60,19 @@ class DetailDiscriminator(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(96, 1, 3, padding=1),
         )
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):  # torch's own start halves the signal from layer to layer
+                nn.init.kaiming_normal_(layer.weight, SLOPE)
 
     def forward(self, bands: Tensor) -> Tensor:
         return self.layers(bands)
 
 
 def details(images: Tensor) -> Tensor:
-    """Return what of [B,3,H,W] in [-1,1] is finer than four pixels, [B,18,H/2,W/2] in [-8,8]: Haar's two finest octaves."""
+    """Return what of [B,3,H,W] in [-1,1] is finer than four pixels, [B,18,H/2,W/2], of a face about 1: Haar's two octaves."""
     images = images.float()
     finest, next_to_it = (torch.cat(haar(averaged(images, times)), dim=1) for times in (1, 2))
-    return 2 * torch.cat([finest, F.interpolate(next_to_it, scale_factor=2.0)], dim=1)
+    return 8 * torch.cat([finest, F.interpolate(next_to_it, scale_factor=2.0)], dim=1)
 
 
 def generator_paired(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
