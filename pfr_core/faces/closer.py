@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from ..errors import check_stop
 from .face import Face
-from .upright import Pixels, See, is_upright, square
+from .upright import Pixels, See, clipped, is_upright, square
 
 UNSURE = 0.4, 0.95
-"""Scores, from the first up to the second, that a closer look changes."""
+"""Scores, from the first up to the second, that a closer look changes. Those outside stay as they are, whatever their rank then."""
 
 SIDE, FACE = 256, 80
 """Side in px of what is looked at, and the face's width in it."""
@@ -60,7 +60,7 @@ def _score(see: See, image: Pixels, face: Face) -> float:
     width = max(face.box[2] - face.box[0], NARROWEST * (face.box[3] - face.box[1]))
     side = max(2, round(width * SIDE / FACE))
     left, top = (round((low + high - side) / 2) for low, high in zip(face.box[:2], face.box[2:], strict=True))
-    seen = (other.moved(side / SIDE, (left, top)) for other in see(square(image, left, top, side, SIDE), LOWEST))
+    seen = (clipped(other.moved(side / SIDE, (left, top)), image) for other in see(square(image, left, top, side, SIDE), LOWEST))
     return max((other.score for other in seen if other.iou(face) > SAME), default=LOWEST)
 
 

@@ -119,7 +119,8 @@ class Detector:
 
         Args:
             image: the photograph.
-            threshold: lowest score that counts as a face, 0 to 1.
+            threshold: lowest score that counts as a face, 0 to 1; of the built-in detector's the middling ones are changed by a
+                closer look (see ``closer``).
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
                 looked for at half of that size too, and so on; where there seem to be many small ones, the photograph is
                 looked at twice as large, and so on, up to :data:`CLOSEST`.
@@ -134,25 +135,31 @@ class Detector:
         """
         if self._network is None:
             self._network = self._load()
-        low = min(threshold, UNSURE[0]) if self._unsure else threshold
-        found = self._find(image, low, size, range(4) if sideways else (0,), should_stop)
-        if self._unsure:
+        closer = self._unsure and not sideways  # of overlapping faces of several turns the best has been chosen already
+        low = min(threshold, UNSURE[0]) if closer else threshold
+        found, doubted = self._find(image, low, size, range(4) if sideways else (0,), should_stop), list[Face]()
+        if closer:
+            before = [face for face in found if face.score >= threshold]
             found = [face for face in look_closer(self._see, image, found, should_stop) if face.score >= threshold]
+            still = {face.box for face in found}
+            doubted = [face for face in before if face.box not in still]
         placed, clear = self._look_again(image, found, should_stop)
         if sideways or not right_way_up:
             return placed
+        # What a closer look took for no face may be one that lies.
+        known = [*placed, *doubted]
         righted = stand_upright(
             lambda picture, low: self._find(picture, low, max(picture.shape), (0,), should_stop),
             image,
-            placed,
-            clear,
+            known,
+            [*clear, *[False] * len(doubted)],
             threshold=threshold,
             sure=self._network.sure,
             size=size,
         )
-        turned = [face for face in righted if face not in placed]
+        turned = [face for face in righted if face not in known]
         anew = dict(zip(turned, self._look_again(image, turned, should_stop)[0], strict=True))
-        return [anew.get(face, face) for face in righted]
+        return [anew.get(face, face) for face in righted if face not in doubted]
 
     def advice(self) -> Notice | None:
         """Return, once, how a better detector is had, if ``auto`` looked for faces with the one that ships with PFR."""
@@ -278,7 +285,7 @@ class Detector:
         if name == "auto":
             name = BEST if on_disk(BEST) else "builtin"
             self._second_best = name != BEST and self.weights is None
-        self._unsure = name == "builtin"  # measured for it alone
+        self._unsure = name == "builtin"  # measured for it alone, with the weights that ship
         path = self.weights or obtain(name)
         log.info("detector %s from %s", name, path)
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)

@@ -122,9 +122,7 @@ def _best_turn(see: See, image: Pixels, face: Face) -> tuple[int, Face | None]:
                 best = turns, seen
     if best[1] is None:
         return best
-    found = best[1].moved(side / CROP, (left, top))
-    box = np.clip(np.reshape(found.box, (2, 2)), 0, [image.shape[1] - 1, image.shape[0] - 1])
-    return best[0], replace(found, box=tuple(box.ravel().tolist()))
+    return best[0], clipped(best[1].moved(side / CROP, (left, top)), image)
 
 
 def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[Face]:
@@ -132,6 +130,12 @@ def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[
     height, width = image.shape[:2]
     turned = np.ascontiguousarray(np.rot90(image, turns))
     return [face.unturned(turns, width, height) for face in see(turned, threshold) if is_upright(face.points)]
+
+
+def clipped(face: Face, image: Pixels) -> Face:
+    """Return the face with what of its box lies in the photograph."""
+    box = np.clip(np.reshape(face.box, (2, 2)), 0, [image.shape[1] - 1, image.shape[0] - 1])
+    return replace(face, box=tuple(box.ravel().tolist()))
 
 
 def square(image: Pixels, left: int, top: int, side: int, target: int) -> Pixels:

@@ -28,9 +28,9 @@ class PFRConfig:
         mmrb: an MMRB after the encoder's convolutions, the paper's network. Off: row (a) of Table 5.
         decoder: the decoder between encoder and noise branches. Off (with ``mmrb`` off) the network is GPEN.
         patch: pixels of the image, across, to one of the finest feature map: 1 (Figure 2), 2 or 4. Ours, for speed: above 1 the
-            encoder begins with a pixel-unshuffle, levels of few channels end at the image's size, what is finer than the features
-            is passed around the network as far as a learned map allows, and a layer of its own says how much of the whole
-            change a face needs.
+            encoder begins with a pixel-unshuffle, levels of few channels end at the image's size, what is finer than the
+            features and a share of the rest pass around the network as far as learned maps allow, and a layer of its own says
+            how much of the whole change a face needs.
 
     Raises:
         InputError: a value is out of its range.
@@ -88,7 +88,7 @@ class PFRConfig:
         return int(full * self.narrow)
 
     def fine_channels(self, resolution: int) -> int:
-        """Return channels of the level at ``resolution`` behind a patch (ours); three of them are the input's."""
+        """Return channels of the level at ``resolution`` behind a patch (ours); three of its inputs are the image's."""
         return max(8, self.channels(resolution))
 
     def to_dict(self) -> dict[str, Any]:

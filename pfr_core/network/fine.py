@@ -49,7 +49,7 @@ class FineLevel(nn.Module):
 
 
 class FineLevels(nn.Module):
-    """The prior's RGB [B,3,S/P,S/P] and finest features [B,2C,S/P,S/P] -> the image [B,3,S,S], at first that RGB enlarged."""
+    """RGB [B,3,S/P,S/P] and the prior's finest features [B,2C,S/P,S/P] -> the image [B,3,S,S], at first that RGB enlarged."""
 
     def __init__(self, config: PFRConfig) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pfr_core.errors import Cancelled
 from pfr_core.faces.closer import FACE, LOWEST, MOST, SIDE, UNSURE, look_closer
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
-from pfr_core.faces.upright import Pixels
+from pfr_core.faces.upright import Pixels, See
 from pfr_core.photo.read import read_photo
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -68,6 +69,18 @@ def test_a_look_shows_the_face_at_its_width_with_its_surroundings(width: int) ->
     assert found.score < 0.2, "what nothing sees there is hardly a face"
 
 
+def test_of_a_face_cut_by_the_border_what_is_in_the_photograph_is_compared() -> None:
+    """Its box ends at the border, that of a look at what is repeated beyond it does not."""
+    cut = Face((0, 100, 16, 150), 0.7, upright(-24, 100, 40, 0.7).points)
+
+    def see(picture: Pixels, threshold: float) -> list[Face]:
+        scale = 40 / FACE  # as wide as 0.8 of its height
+        return [upright(-24, 100, 40, 0.99).moved(1, (SIDE * scale / 2 - 8, SIDE * scale / 2 - 125)).moved(1 / scale)]
+
+    (found,) = look_closer(see, PHOTO, [cut])
+    assert found.score > 0.9
+
+
 def test_of_a_crowd_the_first_are_looked_at_and_each_look_can_be_stopped() -> None:
     crowd = [upright(10, 10, 20, 0.9 - number / 1000) for number in range(MOST + 5)]
     seen = list[int]()
@@ -89,3 +102,30 @@ def test_the_built_in_detector_looks_closer() -> None:
     detector = Detector("builtin")
     low, usual = detector.detect(photo, threshold=0.3), detector.detect(photo)
     assert len(usual) == 2 and [face for face in low if face.score >= 0.8] == usual
+
+
+def test_other_detectors_and_turned_photographs_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = read_photo(EXAMPLES / "two_faces.jpg").pixels
+    looked = list[int]()
+
+    def look(see: See, image: Pixels, faces: list[Face], stop: None) -> list[Face]:
+        looked.append(len(faces))
+        return faces
+
+    monkeypatch.setattr("pfr_core.faces.detect.look_closer", look)
+    detector = Detector("builtin")
+    usual = detector.detect(photo)
+    assert len(usual) == 2 and len(looked) == 1
+    assert len(detector.detect(photo, sideways=True)) == 2 and len(looked) == 1
+    detector._unsure = False  # as another detector
+    assert detector.detect(photo) == usual and len(looked) == 1
+
+
+def test_lying_faces_that_a_closer_look_takes_for_none_are_still_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def believe_nothing(see: See, image: Pixels, faces: list[Face], stop: None) -> list[Face]:
+        return [replace(face, score=0.1) for face in faces]
+
+    monkeypatch.setattr("pfr_core.faces.detect.look_closer", believe_nothing)
+    photo, detector = read_photo(EXAMPLES / "two_faces.jpg").pixels, Detector("builtin")
+    assert detector.detect(photo, right_way_up=True) == []
+    assert len(detector.detect(np.ascontiguousarray(np.rot90(photo)), right_way_up=True)) == 2

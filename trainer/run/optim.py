@@ -20,7 +20,8 @@ def generator_groups(net: PFR) -> Groups:
     """Return every parameter of ``net`` in exactly one of the groups of section 4.2, or in ours.
 
     ``noise``: the scalars of the noise branches. ``prior``: mapping network, constant, style convolutions, ToRGB. ``codec``:
-    encoder, projection to z, MMRBs, decoder and its training heads. ``fine`` (ours): what a network with a patch has behind it.
+    encoder, projection to z, MMRBs, decoder and its training heads, and ``need``, which is frozen. ``fine`` (ours): gate and
+    levels of a network with a patch.
     """
     groups: Groups = {"codec": [], "prior": [], "noise": [], "fine": []}
     for name, parameter in net.named_parameters():
