@@ -15,7 +15,7 @@ from .face import Face
 from .upright import Pixels, See, clipped, is_upright, square
 
 UNSURE = 0.4, 0.95
-"""Scores, from the first up to the second, that a closer look changes. Those outside stay as they are, whatever their rank then."""
+"""Scores, from the first up to the second, that a closer look changes; those outside stay, whatever their rank then."""
 
 SIDE, FACE = 256, 80
 """Side in px of what is looked at, and the face's width in it."""
