@@ -6,6 +6,7 @@ python benchmarks/folder.py [--photos N] [--jobs N ...] [--rounds N]
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def make_photos(folder: Path, count: int) -> None:
 def restore(photos: Path, out: Path, jobs: int) -> None:
     """Run the command as a user would."""
     command = [sys.executable, "-m", "pfr_core", "restore", str(photos), "-o", str(out), "--jobs", str(jobs), "--device", "cpu"]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    compiling = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as pip does
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=compiling)
 
 
 if __name__ == "__main__":

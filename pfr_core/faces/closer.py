@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import check_stop
+from .closeup import CloseUp, Pixels
 from .face import Face
-from .upright import Pixels, See, clipped, is_upright, square
+from .upright import See, is_upright
 
 UNSURE = 0.4, 0.95
 """Scores, from the first up to the second, that a closer look changes; those outside stay, whatever their rank then."""
@@ -58,9 +59,8 @@ def look_closer(see: See, image: Pixels, faces: Sequence[Face], should_stop: Cal
 
 def _score(see: See, image: Pixels, face: Face) -> float:
     width = max(face.box[2] - face.box[0], NARROWEST * (face.box[3] - face.box[1]))
-    side = max(2, round(width * SIDE / FACE))
-    left, top = (round((low + high - side) / 2) for low, high in zip(face.box[:2], face.box[2:], strict=True))
-    seen = (clipped(other.moved(side / SIDE, (left, top)), image) for other in see(square(image, left, top, side, SIDE), LOWEST))
+    part = CloseUp.around(face, image, width * SIDE / FACE, SIDE)
+    seen = (part.in_photo(other) for other in see(part.pixels, LOWEST))
     return max((other.score for other in seen if other.iou(face) > SAME), default=LOWEST)
 
 

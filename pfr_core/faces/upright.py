@@ -12,16 +12,15 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .align import resemblance
+from .closeup import CloseUp, Pixels
 from .face import Face
 
-Pixels = npt.NDArray[np.uint8]
 See = Callable[[Pixels, float], list[Face]]
 """Gives the faces that a detector sees in a small picture [H,W,3], of this score at least."""
 
@@ -111,18 +110,16 @@ def _look_around(see: See, image: Pixels, size: int, threshold: float, sure: flo
 
 def _best_turn(see: See, image: Pixels, face: Face) -> tuple[int, Face | None]:
     """Return the quarter turns after which a face stands upright, and the face as it is seen then; None if it never is."""
-    side = max(2, round(face.size / FACE_SHARE))
-    left, top = round(face.center[0] - side / 2), round(face.center[1] - side / 2)
-    crop = square(image, left, top, side, CROP)
+    part = CloseUp.around(face, image, face.size / FACE_SHARE, CROP)
     best: tuple[int, Face | None] = 0, None
     for turns in range(4):
-        for seen in _seen_turned(see, crop, turns, WEAK):
+        for seen in _seen_turned(see, part.pixels, turns, WEAK):
             middle = all(low <= (CROP - 1) / 2 <= high for low, high in zip(seen.box[:2], seen.box[2:], strict=True))
             if middle and (best[1] is None or seen.score > best[1].score):
                 best = turns, seen
     if best[1] is None:
         return best
-    return best[0], clipped(best[1].moved(side / CROP, (left, top)), image)
+    return best[0], part.in_photo(best[1])
 
 
 def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[Face]:
@@ -130,20 +127,3 @@ def _seen_turned(see: See, image: Pixels, turns: int, threshold: float) -> list[
     height, width = image.shape[:2]
     turned = np.ascontiguousarray(np.rot90(image, turns))
     return [face.unturned(turns, width, height) for face in see(turned, threshold) if is_upright(face.points)]
-
-
-def clipped(face: Face, image: Pixels) -> Face:
-    """Return the face with what of its box lies in the photograph."""
-    box = np.clip(np.reshape(face.box, (2, 2)), 0, [image.shape[1] - 1, image.shape[0] - 1])
-    return replace(face, box=tuple(box.ravel().tolist()))
-
-
-def square(image: Pixels, left: int, top: int, side: int, target: int) -> Pixels:
-    """Return a square of the photograph resized to ``target`` px, its border repeated beyond the edge."""
-    height, width = image.shape[:2]
-    columns = np.clip(np.arange(left, left + side), 0, width - 1)
-    rows = np.clip(np.arange(top, top + side), 0, height - 1)
-    part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    part = part[rows - rows[0]][:, columns - columns[0]]
-    how = cv2.INTER_AREA if side > target else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(part, (target, target), interpolation=how), np.uint8)
