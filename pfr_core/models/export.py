@@ -66,8 +66,9 @@ def export_onnx(
         raise CheckpointError(f"Export needs packages of its own: python -m pip install 'pfr[export]' ({error})") from error
     options = dict(options or {})
     faces = torch.rand(2, 3, net.size, net.size, generator=torch.Generator().manual_seed(0))
+    net.float()  # outside inference mode, which would mark the parameters
     with torch.inference_mode():
-        wanted = net.float().restore(faces, **options)
+        wanted = net.restore(faces, **options)
     net.to(DTYPES[dtype])
     told = {
         "size": str(net.size),

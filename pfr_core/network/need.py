@@ -57,7 +57,7 @@ def detail_statistics(x: Tensor) -> Tensor:
     for _ in range(SCALES):
         y = y[..., : y.shape[-2] // 2 * 2, : y.shape[-1] // 2 * 2]
         columns, rows, diagonals = haar(y)
-        for detail in (torch.hypot(columns, rows), diagonals.abs()):
+        for detail in ((columns.square() + rows.square()).sqrt(), diagonals.abs()):
             ordered = detail.flatten(1).sort(dim=1).values
             last = ordered.shape[1] - 1
             found.append(ordered[:, [round(q * last) for q in QUANTILES]])
