@@ -406,3 +406,5 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     rows = capsys.readouterr().out.splitlines()[2:]
     off = [float(row.split("|")[2].split("%")[0]) for row in rows]
     assert off[0] < off[2] < 8 and off[0] < off[1] < 8 and "several looks" in rows[2], "looks of one network differ, too"
+    calm = [float(row.split("|")[3].split("%")[0]) for row in rows]
+    assert 0 < calm[2] < calm[0], "what four looks agree on is nearer to what many do than one look is"

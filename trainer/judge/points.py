@@ -17,32 +17,38 @@ from pfr_core.faces.geometry import rescale
 
 from ..data.dataset import RGB8
 from ..data.detector.photographs import TEACHER, index_points, load_teacher, read_index, read_picture
-from ..data.points.material import LOOK_EYES, agreement
+from ..data.points.material import LOOK_EYES, LOOKS, agreement
 
 ALIGNED_SIDE = 192
 """Size in px at which aligned faces are looked at; the face is half as wide."""
 
 
 class SeveralLooks(Detector):
-    """The published RetinaFace with the points on which several of its looks at each face agree, as the second look is taught."""
+    """The published RetinaFace with the points on which several of its looks at each face agree, as the second look is taught.
 
-    def __init__(self) -> None:
+    Args:
+        looks: how many there are at each face.
+    """
+
+    def __init__(self, looks: int = LOOKS) -> None:
         super().__init__(TEACHER, second_look=False)
         self.teacher = load_teacher(self.device)
+        self.looks = looks
 
     def detect(self, image: RGB8, **how: Any) -> list[Face]:
-        """Return the faces as :class:`Detector` does; one on which looks do not agree keeps its points."""
-        faces = []
-        for face in super().detect(image, **how):
-            scale = min(1.0, LOOK_EYES[1] / math.dist(*face.points[:2]))  # a look takes too few of a larger face's pixels
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-            factors = np.array(small.shape[1::-1]) / image.shape[1::-1]
-            points = agreement(self.teacher, np.asarray(small), rescale(np.array(face.points), factors))
-            if points is not None:
-                five = rescale(points, 1 / factors).tolist()
-                face = replace(face, points=tuple(map(tuple, five)))  # type: ignore[arg-type]  # five stay five
-            faces.append(face)
-        return faces
+        """Return the faces as :class:`Detector` does, their points those of :meth:`agreed`."""
+        return [self.agreed(image, face) for face in super().detect(image, **how)]
+
+    def agreed(self, image: RGB8, face: Face) -> Face:
+        """Return a face of ``image`` with the points on which looks agree; with its own if they do not."""
+        scale = min(1.0, LOOK_EYES[1] / math.dist(*face.points[:2]))  # a look takes too few of a larger face's pixels
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        factors = np.array(small.shape[1::-1]) / image.shape[1::-1]
+        points = agreement(self.teacher, np.asarray(small), rescale(np.array(face.points), factors), self.looks)
+        if points is None:
+            return face
+        five = rescale(points, 1 / factors).tolist()
+        return replace(face, points=tuple(map(tuple, five)))  # type: ignore[arg-type]  # five stay five
 
 
 def aligned_errors(detector: Detector, folder: Path) -> list[float]:

@@ -118,11 +118,11 @@ def _kept(image: RGB8, points: Points) -> KnownFace:
     return KnownFace(np.ascontiguousarray(image), rescale(points, scale).astype(np.float32))
 
 
-def agreement(teacher: RetinaFace, image: RGB8, about: Matrix | Points) -> Points | None:
+def agreement(teacher: RetinaFace, image: RGB8, about: Matrix | Points, looks: int = LOOKS) -> Points | None:
     """Return the five points [5,2] of the face of ``image`` around ``about`` [5,2] on which looks agree; None if few see it."""
     rng, seen = np.random.default_rng(0), list[Matrix]()
     eyes, middle = float(np.linalg.norm(about[0] - about[1])), np.mean(about, axis=0)
-    for look in range(LOOKS):
+    for look in range(looks):
         scale, angle = rng.uniform(*LOOK_EYES) / eyes, np.deg2rad(rng.normal(0, 6))
         turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         mirrored = bool(look % 2)
