@@ -12,6 +12,10 @@ from .face import Face
 
 Pixels = npt.NDArray[np.uint8]
 
+COARSEST = 4
+"""Pixels of the photograph to one of what is looked at; of a larger face whole squares of them are averaged first, so that a
+close-up of it takes no more memory."""
+
 
 @dataclass(frozen=True)
 class CloseUp:
@@ -34,14 +38,18 @@ class CloseUp:
     @classmethod
     def around(cls, face: Face, image: Pixels, across: float, target: int) -> CloseUp:
         """Return the square of about ``across`` px of ``image`` [H,W,3] with the face in its middle, resized to ``target`` px."""
-        side = max(2, round(across))
-        left, top = (round(middle - side / 2) for middle in face.center)
         height, width = image.shape[:2]
-        columns = np.clip(np.arange(left, left + side), 0, width - 1)
-        rows = np.clip(np.arange(top, top + side), 0, height - 1)
-        part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        side = max(2, round(across))
+        step = min(max(1, side // (COARSEST * target)), height, width)
+        side = side // step * step
+        left, top = (round((middle - side / 2) / step) * step for middle in face.center)
+        columns = np.clip(np.arange(left, left + side, step), 0, (width // step - 1) * step) // step
+        rows = np.clip(np.arange(top, top + side, step), 0, (height // step - 1) * step) // step
+        part = image[rows[0] * step : (rows[-1] + 1) * step, columns[0] * step : (columns[-1] + 1) * step]
+        if step > 1:
+            part = cv2.resize(part, (len(part[0]) // step, len(part) // step), interpolation=cv2.INTER_AREA)
         part = part[rows - rows[0]][:, columns - columns[0]]
-        how = cv2.INTER_AREA if side > target else cv2.INTER_LINEAR
+        how = cv2.INTER_AREA if len(part) > target else cv2.INTER_LINEAR
         return cls(np.asarray(cv2.resize(part, (target, target), interpolation=how), np.uint8), (width, height), left, top, side)
 
     def in_photo(self, face: Face) -> Face:

@@ -26,7 +26,7 @@ from .geometry import rescale, unturned
 from .points import SecondLook
 from .retinaface import RetinaFace
 from .retinaface_network import Backbone
-from .upright import OVERLAP, is_upright, overlap, stand_upright
+from .upright import distinct, is_upright, overlap, stand_upright
 from .yunet import YuNet
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Detector:
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)
-        return _suppress(found) if len(turns) > 1 else found
+        return distinct(found) if len(turns) > 1 else found
 
     def _run_at_scales(
         self,
@@ -283,7 +283,7 @@ class Detector:
     def _load(self) -> RetinaFace | YuNet:
         name = self.name
         if name == "auto":
-            name = BEST if on_disk(BEST) else "builtin"
+            name = BEST if self.weights is None and on_disk(BEST) else "builtin"
             self._second_best = name != BEST and self.weights is None
         self._unsure = name == "builtin"  # measured for it alone, with the weights that ship
         path = self.weights or obtain(name)
@@ -302,12 +302,3 @@ def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         five = tuple((float(x), float(y)) for x, y in xy[2:])
         yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
-
-
-def _suppress(faces: list[Face]) -> list[Face]:
-    """Keep the best of faces found in several orientations; ``faces`` come best first."""
-    kept: list[Face] = []
-    for face in faces:
-        if all(overlap(face.box, other.box) <= OVERLAP for other in kept):
-            kept.append(face)
-    return kept

@@ -60,16 +60,21 @@ def stand_upright(
     """
     stand = [seen and is_upright(face.points) for face, seen in zip(faces, clear, strict=True)]
     stands, lying = any(stand), any(seen and not upright for seen, upright in zip(clear, stand, strict=True))
-    righted = list[Face]()
+    righted, anew = list[Face](), list[Face]()
     for number, (face, seen) in enumerate(zip(faces, clear, strict=True)):
         if seen or (number >= CROWD and stands and not lying):
             righted.append(face)
             continue
         turns, best = _best_turn(see, image, face)
         turned = best if turns and best is not None and best.score >= threshold else None
-        righted.append(turned or face)
+        if turned is None:
+            righted.append(face)
+        else:
+            anew.append(turned)
         lying |= turned is not None
         stands |= best is not None and not turns and best.score >= sure
+    # One face that lies may have been found twice.
+    righted += distinct(sorted(anew, key=lambda face: face.score, reverse=True))
     if not stands:
         for face in _look_around(see, image, min(size, LOOK), threshold, sure):
             turns, best = _best_turn(see, image, face)
@@ -92,6 +97,15 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+
+
+def distinct(faces: Sequence[Face]) -> list[Face]:
+    """Return the faces, given best first, without those that are one with a better."""
+    kept = list[Face]()
+    for face in faces:
+        if all(overlap(face.box, other.box) <= OVERLAP for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _look_around(see: See, image: Pixels, size: int, threshold: float, sure: float) -> list[Face]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from pfr_core.errors import Cancelled
 from pfr_core.faces.closer import FACE, LOWEST, MOST, SIDE, UNSURE, look_closer
+from pfr_core.faces.closeup import CloseUp, Pixels
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
-from pfr_core.faces.upright import Pixels, See
+from pfr_core.faces.upright import See
 from pfr_core.photo.read import read_photo
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -129,3 +132,23 @@ def test_lying_faces_that_a_closer_look_takes_for_none_are_still_turned(monkeypa
     photo, detector = read_photo(EXAMPLES / "two_faces.jpg").pixels, Detector("builtin")
     assert detector.detect(photo, right_way_up=True) == []
     assert len(detector.detect(np.ascontiguousarray(np.rot90(photo)), right_way_up=True)) == 2
+
+
+@pytest.mark.parametrize("left", [-60.0, 40.0, 340.0])
+def test_a_large_face_is_seen_as_a_small_one_is_at_no_more_cost(left: float) -> None:
+    """In the middle of the photograph and beyond its edges; what is found there goes back to its place."""
+    times, width, target = 24, 100.0, 64
+    smooth = np.asarray(cv2.resize(PHOTO[::30, ::30], (400, 300), interpolation=cv2.INTER_CUBIC), np.uint8)
+    large = np.ascontiguousarray(smooth.repeat(times, 0).repeat(times, 1))
+    small_face, face = upright(left, 100, width, 0.5), upright(left * times, 100 * times, width * times, 0.5)
+    expected = CloseUp.around(small_face, smooth, 2 * width, target)
+    tracemalloc.start()
+    seen = CloseUp.around(face, large, 2 * width * times, target)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.abs(seen.pixels.astype(int) - expected.pixels).mean() < 3
+    assert most < seen.side**2, "a byte for each pixel of the square would be more"
+    there = seen.in_photo(upright(target / 4, target / 4, target / 2, 0.9))
+    assert there.points[0] == pytest.approx([seen.left + 0.4 * seen.side, seen.top + 0.5 * seen.side], abs=2 * times)
+    assert seen.side == pytest.approx(2 * width * times, abs=2 * times)
+    assert 0 <= there.box[0] < there.box[2] <= large.shape[1] - 1

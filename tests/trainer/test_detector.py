@@ -325,6 +325,8 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         "columns are missing": [*run, "--composite-share", "1", "--faces", str(tmp_path)],
         "no photographs": ["evaluate-detector", str(tmp_path / "empty")],
         "neither a file": ["evaluate-detector", str(tmp_path), "--detectors", "mine"],
+        "threshold": ["evaluate-detector", str(tmp_path), "--threshold", "nan"],
+        "detection_size": ["evaluate-detector", str(tmp_path), "--sizes", "640", "0"],
     }
     for expected, arguments in cases.items():
         assert main(arguments) == 1
@@ -362,12 +364,13 @@ def test_judging_by_hand() -> None:
     found = [[head(2, 60, 0.95), head(0, 62, 0.9), head(300, 50, 0.85), head(200, 30, 0.7)], [head(5, 30, 0.6)]]
     result = judging.judge(Scripted(found), photos, threshold=0.5, size=1280)
     assert result.scores == [0.95, None, 0.7], "the second finding of the first face is no second face"
-    assert [(number, face.score) for number, face in result.extras] == [(0, 0.85), (1, 0.6)]
+    assert [(number, face.score) for number, face in result.extras] == [(0, 0.9), (0, 0.85), (1, 0.6)]
     assert result.points[0] == pytest.approx(2 / 24) and result.points[1] == pytest.approx(0)
     text = judging.table([("x", result)], photos)
-    assert "0.500 (1 of 2;" in text and "1.000 (1 of 1;" in text and "| 2 (20.0 in 20) |" in text
+    assert "0.500 (1 of 2;" in text and "1.000 (1 of 1;" in text and "| 3 (30.0 in 20) |" in text
     reach, precision = judging.precision_recall(result, 3)
-    assert reach == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3]) and precision == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4])
+    assert reach == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    assert precision == pytest.approx([1, 1 / 2, 1 / 3, 2 / 4, 2 / 5])
     assert judging.wilson(70, 70) == pytest.approx((0.948, 1.0), abs=1e-3)
     assert judging.wilson(15, 16) == pytest.approx((0.717, 0.989), abs=1e-3)
 
@@ -395,7 +398,7 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     outputs = ["--curve", str(files["curve.png"]), "--crops", str(files["crops.png"]), "--extras", str(tmp_path / "extras")]
     assert main([*command, *outputs]) == 0
     text = capsys.readouterr().out
-    assert "| 1 test photographs |" in text and "| retinaface_mobile0.25 | 1.000 (2 of 2;" in text and "| yunet |" in text
+    assert "| 1 photographs |" in text and "| retinaface_mobile0.25 | 1.000 (2 of 2;" in text and "| yunet |" in text
     assert all(Image.open(path).size for path in files.values())
     assert main([*command, "--everything", "--sizes", "320", "640"]) == 0
     assert "| 640 |" in capsys.readouterr().out

@@ -23,6 +23,7 @@ from pfr_core.errors import InputError
 from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.face import Face
+from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
@@ -70,7 +71,7 @@ class Result:
 
     Attributes:
         scores: for each reference face, in order, the score of the detection that is it, or None.
-        extras: detections that are no reference face: (photo's number, face).
+        extras: detections that are no reference face, or one that was found already: (photo's number, face).
         points: distance of the five points from the reference's, mean, in eye distances, for each face found.
         seconds: CPU time to detect, all photographs together.
     """
@@ -106,9 +107,11 @@ def evaluate_detector_command(
     """Return a Markdown table for ``python -m trainer evaluate-detector``; its options say what is drawn beside it.
 
     Raises:
-        InputError: a name that is no detector, or no photographs, or no faces to paint masks on.
+        InputError: a name that is no detector, a value out of range, no photographs, or no faces where some are needed.
         WeightsError: a detector's weights are not to be had.
     """
+    for side in (size, *sizes):
+        RestoreOptions(threshold=threshold, detection_size=side)  # refuses what the product refuses
     if masked and faces is None:
         raise InputError("--masked needs aligned faces: say with --faces where they are.")
     opened = {name: open_detector(name, second_look or True) for name in detectors}
@@ -174,7 +177,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
 
 
 def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> Result:
-    """Detect on every photograph and compare with the reference, best score first, each face at most once."""
+    """Detect on every photograph and compare with the reference, best score first, each face once."""
     result = Result([], [], [], 0.0)
     for number, photo in enumerate(photos):
         start = time.process_time()
@@ -183,9 +186,9 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
         scores: list[float | None] = [None] * len(photo.faces)
         for face in found:
             best = same_face(face, photo.faces)
-            if best is None:
+            if best is None or scores[best] is not None:
                 result.extras.append((number, face))
-            elif scores[best] is None:
+            else:
                 scores[best] = face.score
                 result.points.append(_distance(face, photo.faces[best]))
         result.scores += scores
@@ -197,13 +200,13 @@ def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) 
     widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
     lines = [
-        f"| {len(photos)} test photographs | {' | '.join(f'recall, {head}' for head in heads)} "
+        f"| {len(photos)} photographs | {' | '.join(f'recall, {head}' for head in heads)} "
         "| not in the reference | median point error | photographs a second of CPU time |",
         "| --- " * (len(heads) + 4) + "|",
     ]
     for name, result in results:
         cells = [recall(result.hit[(widths >= low) & (widths < high)]) for low, high in CLASSES]
-        extras = sum(face.box[2] - face.box[0] >= CLASSES[-1][0] for _, face in result.extras)
+        extras = len(wide(result.extras))
         error = f"{100 * np.median(result.points):.1f} % of the eye distance" if result.points else "none found"
         lines.append(
             f"| {name} | {' | '.join(cells)} | {extras} ({20 * extras / len(photos):.1f} in 20) | {error} "
@@ -232,6 +235,8 @@ def points_table(
     Raises:
         InputError: no such aligned faces.
     """
+    if faces:
+        read_index(faces, "val")  # what is wrong with it shows before minutes of looks
     many = SeveralLooks(MANY_LOOKS)
     calm = [replace(photo, faces=[many.agreed(photo.image, face) for face in photo.faces]) for photo in photos]
     heads = [
@@ -241,11 +246,11 @@ def points_table(
         *(f"moved, {name}" for name in CHANGES),
         "moved by at most 1 %",
     ]
-    lines = [f"| {len(photos)} test photographs | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    lines = [f"| {len(photos)} photographs | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
     for name, detector in detectors.items():
         errors = [judge(detector, some, threshold=threshold, size=size).points for some in (photos, calm)]
         if faces:
-            errors.append(aligned_errors(detector, faces))
+            errors.append(aligned_errors(detector, faces, threshold=threshold, size=size))
         moved = list(movements(detector, [photo.image for photo in photos], threshold=threshold, size=size).values())
         still = np.array([each <= STILL for some in moved for each in some], bool)
         lines.append(f"| {name} | {' | '.join([*map(_percent, errors + moved), recall(still)])} |")
@@ -256,13 +261,18 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
     """Return Markdown: which faces are found the right way up in photographs that were turned by quarters, by default.
 
     Asked for are the reference's faces of the first of :data:`CLASSES`, of the photographs as they stand.
+
+    Raises:
+        InputError: there is none.
     """
     low = CLASSES[0][0]
     asked = [(photo.image, [face for face in photo.faces if face.box[2] - face.box[0] >= low]) for photo in photos]
     asked = [(image, faces) for image, faces in asked if faces]
+    if not asked:
+        raise InputError(f"--turned needs photographs for testing with a face at least {low:g} px wide; there are none.")
     angles = [90 * turns for turns in range(4)]
     lines = [
-        f"| {len(asked)} test photographs | {' | '.join(f'turned by {angle}°' for angle in angles)} | turned, together "
+        f"| {len(asked)} photographs | {' | '.join(f'turned by {angle}°' for angle in angles)} | turned, together "
         "| wrong way up | not in the reference | CPU time for a photograph that stands, is turned |",
         "| --- " * (len(angles) + 5) + "|",
     ]
@@ -372,10 +382,15 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / (1 + z * z / total)), min(1.0, (middle + spread) / (1 + z * z / total))
 
 
+def wide(extras: Sequence[tuple[int, Face]]) -> list[Face]:
+    """Return those of a result's extras that are wide enough to be counted as false."""
+    return [face for _, face in extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
+
+
 def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return (recall, precision) at every threshold, of ``total`` faces, highest threshold first."""
     scored = [(score, True) for score in result.scores if score is not None]
-    scored += [(face.score, False) for _, face in result.extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
+    scored += [(face.score, False) for face in wide(result.extras)]
     scored.sort(key=lambda item: -item[0])
     true = np.cumsum([found for _, found in scored])
     return true / total, true / np.arange(1, len(scored) + 1)
@@ -403,7 +418,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: 
     for name, result in curves.items():
         reach, precision = precision_recall(result, total)
         (line,) = axes.plot(reach, precision, label=name)
-        scores = sorted([s for s in result.scores if s is not None] + [face.score for _, face in result.extras], reverse=True)
+        scores = [score for score in result.scores if score is not None] + [face.score for face in wide(result.extras)]
         at = sum(score >= DETECTION_THRESHOLD for score in scores) - 1
         if 0 <= at < len(reach):
             axes.plot(reach[at], precision[at], "o", color=line.get_color())

@@ -51,8 +51,13 @@ class SeveralLooks(Detector):
         return replace(face, points=tuple(map(tuple, five)))  # type: ignore[arg-type]  # five stay five
 
 
-def aligned_errors(detector: Detector, folder: Path) -> list[float]:
+def aligned_errors(detector: Detector, folder: Path, **how: Any) -> list[float]:
     """Return how far the points of held-out aligned faces are from those of their index, in distances of the eyes.
+
+    Args:
+        detector: places the points.
+        folder: the faces and their index.
+        how: what :meth:`Detector.detect` takes.
 
     Raises:
         InputError: no such faces.
@@ -60,7 +65,7 @@ def aligned_errors(detector: Detector, folder: Path) -> list[float]:
     errors = []
     for row in read_index(folder, "val"):
         image = read_picture(folder / "val" / row["file"], ALIGNED_SIDE)
-        found = max(detector.detect(image), key=lambda face: face.size, default=None)
+        found = max(detector.detect(image, **how), key=lambda face: face.size, default=None)
         if found is not None:
             truth = index_points(row, image.shape[1])
             errors.append(off(np.array(found.points), truth))

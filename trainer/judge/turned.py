@@ -29,7 +29,7 @@ class Turned:
 
     Attributes:
         off: for each face that should be found, by how many degrees what was found there is turned; None if nothing was.
-        extras: what was found beyond them.
+        extras: what was found beyond them, or again.
         seconds: CPU time.
     """
 
@@ -69,9 +69,9 @@ def look_turned(
         off: list[float | None] = [None] * len(faces)
         for face in (each.unturned(turns, image.shape[1], image.shape[0]) for each in found):
             best = same_face(face, faces)
-            if best is None:
+            if best is None or off[best] is not None:
                 result.extras.append(face)
-            elif off[best] is None:
+            else:
                 off[best] = degrees_between(face, faces[best])
         result.off += off
     return result

@@ -181,9 +181,16 @@ def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = 
 
 
 def index_points(row: Mapping[str, str], side: int) -> npt.NDArray[np.float32]:
-    """Return the five points [5,2] that an index's row gives a face, in px of its picture resized to ``side``."""
-    points = np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(5, 2)
-    return rescale(points, side / float(row["size"])).astype(np.float32)
+    """Return the five points [5,2] that an index's row gives a face, in px of its picture resized to ``side``.
+
+    Raises:
+        InputError: the row holds something else than numbers.
+    """
+    try:
+        points = np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(5, 2)
+        return rescale(points, side / float(row["size"])).astype(np.float32)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"index.csv: the size or points of {row['file']} are no numbers ({error}).") from error
 
 
 def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
