@@ -88,6 +88,7 @@ class PFRRestoreClip:
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
+        self._past = None  # after an interruption it would have seen half of this batch
         follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
         follower.detector = restorer.detector
         begun = follower.frames
@@ -110,6 +111,7 @@ class PFRRestoreClip:
             masks.append(pasted.mask)
             if every[-1] and ui is NOTHING_RESTORED:
                 ui = before_after(frame, pasted.image, every[-1])
+        restorer.detector.release()  # kept with its follower, but not on the card
         self._past = how, follower, work.steady
         faces = Faces(every, *image.shape[1:3])
         result = (images.result(image), masks.result(image[..., 0]), faces, len(chosen))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class PFRCompareModels:
         steps, notices, sheet = runtime.Steps(1), runtime.Notices(1, widgets.ignored), Batch(1)
         with steps.frame(0):
             found = compare(
-                Frames(image)[0],
+                np.clip(Frames(image)[0], 0, 1),  # what enlarged a picture may have overshot
                 [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
                 widgets.options,
                 should_stop=runtime.interrupted,

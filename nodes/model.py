@@ -46,14 +46,16 @@ class PFRLoadModel:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
-        if model in runtime.model_names():
+    def VALIDATE_INPUTS(cls, model: str | None) -> bool | str:
+        if model is None or model in runtime.model_names():
             return True
         return f"{model} is not in models/{runtime.MODEL_FOLDER} on this machine. {runtime.instead_of(model)}"
 
     @classmethod
-    def IS_CHANGED(cls, model: str, **_: Any) -> str:
-        """Return a file that was replaced is read again."""
+    def IS_CHANGED(cls, model: str | None, **_: Any) -> str:
+        """Return a file that was replaced is read again; a name that comes from another node is not known yet."""
+        if model is None:
+            return ""
         path = runtime.model_path(model)
         return path if path == model else f"{model} {os.path.getmtime(path)}"
 

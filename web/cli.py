@@ -138,7 +138,7 @@ def _serve(
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     engine = Engine(named(sources), downloads=arguments.downloads, **chosen(arguments, Setup))
     _check_models(engine)
-    sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb)
+    sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)
     shown = examples(folder / "own")
     page = build_page(Context(engine, sessions, limits), shown)
     sessions.keep_forever([*folder.rglob("*"), *(each.result for each in shown)])  # Gradio's copies of the examples among them

@@ -143,6 +143,7 @@ class Engine:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
             resolve_dtype(self.dtype, self.device, dtypes_of(source))
             obtain(source, progress=progress, should_stop=should_stop)
+            self._facts.pop(model, None)  # they say how much is to be downloaded
 
     def compare(
         self,

@@ -39,6 +39,8 @@ STAGE_WORDS = (
 )  # fmt: skip
 AT_ONCE = "pfr-save-at-once"
 """Where the browser remembers whether photos are to be saved as soon as they are restored."""
+COMPOSED_AT_ONCE = 2
+"""Photos of all visitors that are put together at the same time (ours)."""
 MOST_PAIRS = 24
 """Faces shown one by one below the settings (ours)."""
 
@@ -54,6 +56,7 @@ class OpenPhoto:
         photo: what was read; None once it is the session's, or its memory was given back.
         size: width and height of the photo in px.
         faces: as found, left to right.
+        search: how they were looked for.
         included: numbers of the faces to restore.
         sharp: numbers of those that are sharp already.
         small: the photo as large as it is shown, of its own depth; made anew when it is needed.
@@ -73,6 +76,7 @@ class OpenPhoto:
     photo: Photo | None
     size: tuple[int, int]
     faces: list[Face]
+    search: RestoreOptions
     included: set[int]
     sharp: set[int]
     small: Array | None = None
@@ -135,6 +139,7 @@ class PhotoTab:
     def __init__(self, context: Context, examples: list[Example]) -> None:
         self.context = context
         self._lock, self._recent = threading.Lock(), list[weakref.ref[OpenPhoto]]()
+        self._composing = threading.BoundedSemaphore(COMPOSED_AT_ONCE)
         with gr.Row(equal_height=False):
             with gr.Column(scale=8, min_width=320):
                 self.stage = gr.HTML(
@@ -188,8 +193,8 @@ class PhotoTab:
         dropped = self.stage.upload(self.take, None, state, trigger_mode="multiple", **quick)
         again = gr.on(changed, self.look, None, state, **quick)
         opened = [
-            armed.success(self.open, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
-            for armed in (dropped, again)
+            armed.success(open_it, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
+            for armed, open_it in ((dropped, self.open), (again, self.open_again))
         ]
         restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality)
         restoring(opened[1].success, self.restore)
@@ -198,8 +203,8 @@ class PhotoTab:
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
         restoring(gr.on(asked, self.arm, None, buttons, **quick).success, self.restore)
         settings: dict[str, Any] = {
-            "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_id": "compose", "concurrency_limit": 2,
-            **PRIVATE,
+            # Without a limit of Gradio's: who waits for his own photo's job to end must not keep others waiting.
+            "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_limit": None, **PRIVATE,
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, **settings)
         restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
@@ -220,8 +225,10 @@ class PhotoTab:
         return self.look(request)
 
     def look(self, request: gr.Request) -> list[Any]:
-        """Show that faces are looked for, and how to stop it."""
-        return [say(request, "looking"), *self.arm(request)]
+        """Show that faces are looked for, and how to stop it, if there is a photo."""
+        with self.context.visit(request) as session:
+            told = gr.skip() if session.wanted is None else say(request, "looking")
+        return [told, *self.arm(request)]
 
     def arm(self, request: gr.Request) -> list[Any]:
         """Show that work goes on, and how to stop it."""
@@ -286,6 +293,7 @@ class PhotoTab:
             noticed = [notice for notice in (*photo.notices, *found.notices) if notice.kind != "sharp_faces"]
             state = OpenPhoto(
                 path, session.lock, session.new_folder(), photo, (width, height), faces,
+                options,
                 included=set(largest), sharp=set(found.sharp), found=tuple(noticed),
             )  # fmt: skip
             session.photo = state
@@ -293,11 +301,21 @@ class PhotoTab:
             told = self._told(request, state) + self.context.told(request, state.found)
             return [self._stage(session, photo), told, gr.Accordion(visible=False), None]
 
+    def open_again(self, request: gr.Request, **search: Any) -> list[Any]:
+        """Find the photo's faces anew, if they are looked for otherwise than before: a slider tells also of a mere visit."""
+        with self.context.visit(request) as session:
+            state: OpenPhoto | None = session.photo
+            if state is not None and state.path == session.wanted and state.search == self.context.options(search):
+                return [gr.skip()] * 4
+        return self.open(request, **search)
+
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
         with self.context.job(request, armed=True) as job, job.session.lock:
-            session, state = job.session, self._photo_of(job.session)
-            options = self.context.options(blend)
+            session = job.session
+            if session.photo is None and session.wanted is None:  # a model is chosen before there is a photo
+                return [gr.skip()] * 4
+            state, options = self._photo_of(session), self.context.options(blend)
             photo = self._read(state)
             self.context.limits.check_scale(photo, options.scale)
             self.context.limits.check_faces(len(state.included))
@@ -392,7 +410,7 @@ class PhotoTab:
     @contextmanager
     def _at_rest(self, request: gr.Request) -> Iterator[Job]:
         """Yield a job that begins when the visitor's other jobs have ended, so that what stopped them is not meant for it."""
-        with self.context.visit(request) as session, session.lock, self.context.job(request) as job:
+        with self.context.visit(request) as session, session.lock, self._composing, self.context.job(request) as job:
             yield job
 
     def _compose(self, request: gr.Request, job: Job, options: RestoreOptions) -> list[Any]:

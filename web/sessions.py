@@ -4,9 +4,9 @@ Everything lies in one private folder. Gradio puts uploads there, ``HASH/NAME``,
 results lie in a folder for each visitor whose name cannot be guessed. Gradio serves files of this folder to whoever knows
 their address, and of no other folder.
 
-A visitor's results and state are deleted once the page has been closed, or the client silent, for ``keep``; an upload once no
-visitor holds it and it is older than ``keep``. Not at once: a phone drops the connection of a page whenever its owner looks
-elsewhere.
+A visitor's results and state are deleted once the page has been closed, or the client silent, for ``keep``, and each result of
+a client once it is that old; an upload once no visitor holds it and it is older than ``keep``. Not at once: a phone drops the
+connection of a page whenever its owner looks elsewhere.
 """
 
 from __future__ import annotations
@@ -129,10 +129,11 @@ class Sessions:
         root: the folder where Gradio puts uploads.
         keep: seconds, see the module's text.
         max_mb: what one visitor may upload, in MB.
+        longest: seconds that a job may take.
     """
 
-    def __init__(self, root: Path, keep: float, max_mb: float = math.inf) -> None:
-        self.root, self.keep, self.max_mb = root, keep, max_mb
+    def __init__(self, root: Path, keep: float, max_mb: float = math.inf, longest: float = math.inf) -> None:
+        self.root, self.keep, self.max_mb, self.longest = root, keep, max_mb, longest
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -260,6 +261,8 @@ class Sessions:
                 if not session.busy and not session.listeners and session.last_used < now - patience:
                     del self._sessions[key]
                     shutil.rmtree(session.folder, ignore_errors=True)
+                elif not session.has_page and session.folder.is_dir():  # a program may go on for days
+                    _delete_old(session.folder, set(), now - self.keep - (self.longest if session.busy else 0))
             kept = {session.folder for session in self._sessions.values()}
             held = set[Path]().union(self._permanent, *(session.uploads for session in self._sessions.values()))
             for place in self.root.iterdir():

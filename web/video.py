@@ -180,7 +180,7 @@ class VideoTab:
         """Restore the clip.
 
         Raises:
-            InputError: no face is chosen, or strengths that are none.
+            InputError: no face is chosen, strengths that are none, or faces were shown that were looked for otherwise.
         """
         each = strengths_of((strengths or "").replace(",", " ").split())
         with self.context.job(request, armed=True) as job:
@@ -188,6 +188,9 @@ class VideoTab:
             self._accept(source)
             self.context.fetch(request, model, job, progress)
             chosen, clip = self._options(options)
+            seen: Followed | None = job.session.clip
+            if seen is not None and seen.shown and seen.how != self._how(source, chosen, clip):
+                raise InputError("How faces are looked for has changed since they were shown. Show the faces again.")
             folder = job.session.new_folder()
             try:
                 followed = self._follow(request, source, chosen, clip, job, progress)
@@ -222,7 +225,7 @@ class VideoTab:
         progress: gr.Progress,
     ) -> Followed:
         """Return the faces of the clip, found once for each way to look for them."""
-        how = (source, clip.detect_every, *(getattr(options, name) for name in names(RestoreOptions, "find")))
+        how = self._how(source, options, clip)
         kept: Followed | None = job.session.clip
         if kept is None or kept.how != how:
             report = self._report(request, progress)
@@ -231,6 +234,11 @@ class VideoTab:
             kept = job.session.clip = Followed(how, found)
         self.context.limits.check_faces(kept.tracks.most_at_once)
         return kept
+
+    @staticmethod
+    def _how(source: Path, options: RestoreOptions, clip: ClipOptions) -> object:
+        """Return all that decides which faces are found in which clip."""
+        return (source, clip.detect_every, *(getattr(options, name) for name in names(RestoreOptions, "find")))
 
     def _report(self, request: gr.Request, progress: gr.Progress) -> Callable[[str, int, int, float], None]:
         def report(stage: str, done: int, total: int, left: float) -> None:

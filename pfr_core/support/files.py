@@ -58,6 +58,8 @@ def replacing(
         ...     _ = temporary.write_text("[]")
     """
     given, target = target, Path(os.path.realpath(target))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise failure(f"{given}: cannot be written, for it is a device or a pipe; name a file.")
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ CLIP_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg
 RESULT_SUFFIXES = (".mp4", ".mov", ".mkv")
 """Endings of the files that clips are written to."""
 
-SEQUENCE = re.compile(r"%0?\d*d")
-"""In the name of a picture: numbered pictures."""
+SEQUENCE = re.compile(r"%(?:0\d+d|d(?![A-Za-z]))")
+"""In the name of a picture: numbered pictures. ``mom%20dad.jpg`` and ``100%done.jpg`` are no such names."""
 
 OLDEST_AV = 18
 """What is used of PyAV (chapters, subtitles) is in its versions from this one on."""
@@ -26,8 +26,8 @@ def is_clip(path: Path) -> bool:
 
 
 def is_sequence(path: Path) -> bool:
-    """Judge by the name whether it is numbered pictures: ``frame%04d.png``."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None
+    """Judge by the name whether it is numbered pictures, ``frame%04d.png``; a picture of that very name is none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None and not path.is_file()
 
 
 def numbers_of(path: Path) -> list[int]:

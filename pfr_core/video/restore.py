@@ -122,7 +122,8 @@ def restore_clip(
             )
             tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
         work = TrackRestorer(restorer, chosen, options, clip, strengths, found.scenes)
-        if not chosen and footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower():
+        same = footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower()
+        if same and not chosen and not is_sequence(footage.path):
             with replacing(target, ImageError) as part:
                 shutil.copyfile(footage.path, part)
             changed, count = False, found.frames

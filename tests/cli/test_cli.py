@@ -606,7 +606,12 @@ def test_detect_replaces_no_photo(tmp_path: Path, capsys: pytest.CaptureFixture[
     refused(capsys, pfr("detect", source, "--annotate", source), source, "same file")
     refused(capsys, pfr("detect", source, "--json", source), "--json", source)
     refused(capsys, pfr("detect", source, "--json", tmp_path), "--json", tmp_path)
+    refused(capsys, pfr("bench", source, "--json", source), "--json", source)
     assert source.read_bytes() == before and files(tmp_path) == ["a.png"]
+    if hasattr(os, "mkfifo"):  # nor a device, which a file would take the place of
+        os.mkfifo(tmp_path / "pipe")
+        refused(capsys, pfr("detect", source, "--json", tmp_path / "pipe"), "device or a pipe")
+        assert (tmp_path / "pipe").is_fifo()
 
 
 # --- degrade ----------------------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ def test_the_command_makes_a_file_of_it(ends: tuple[PFR, PFR], files: list[str],
         halfway = BlendedPFR.between(*ends)
         torch.testing.assert_close(net(faces, fidelity=0.0), halfway(faces))
     load_model(out)(faces)  # at the default fidelity, for programs that know of none
+    assert main(["blend", faithful, out, str(Path(out).with_name("b.safetensors")), "--licence", "none"]) == 1  # says why
 
 
 def test_the_option_reaches_it_through_the_pipeline(ends: tuple[PFR, PFR]) -> None:

@@ -103,6 +103,8 @@ def test_a_graph_made_for_a_model_that_is_not_here_says_what_to_do(pack: Any) ->
     for name in ("GFPGANv1.4.pth", "sub/GFPGANv1.4.pth", "sub\\GFPGANv1.4.pth"):
         assert "Choose gfpgan-1.4, which is downloaded when it is first used" in load.VALIDATE_INPUTS(name)
     assert "Choose another model" in load.VALIDATE_INPUTS("GPEN-BFR-512.pth"), "PFR does not download it"
+    # What another node gives is not known yet.
+    assert load.VALIDATE_INPUTS(None) is True and load.IS_CHANGED(None, device="auto", dtype="auto") == ""
 
 
 def test_a_model_file_that_was_replaced_is_read_again(pack: Any) -> None:

@@ -340,6 +340,13 @@ def test_shards_of_others_are_read_and_packing_skips_what_cannot_be(faces: Path,
         for path in sorted(faces.iterdir()):
             tar.add(path, path.name)
     assert [read_face(face.stored).shape for face in list_faces(tmp_path / "tars", "train")] == [(512, 512, 3)] * 3
+    (faces / "note.txt").write_text("a caption")
+    with tarfile.open(tmp_path / "tars" / "a.tar", "w") as tar:  # as `tar -C FOLDER -c .` does, with a file beside each image
+        for path in sorted(faces.glob("*.png")):
+            tar.add(path, f"./{path.name}")
+            tar.add(faces / "note.txt", f"./{path.stem}.txt")
+    (faces / "note.txt").unlink()
+    assert [read_face(face.stored).shape for face in list_faces(tmp_path / "tars", "train")] == [(512, 512, 3)] * 3
     (faces / "0.png").write_bytes(b"no picture")
     Image.new("RGB", (64, 48)).save(faces / "1.png")
     options: dict[str, Any] = {"shard_size": 1.0, "size": 64, "quality": 90}

@@ -92,6 +92,10 @@ def test_perceptual_distance_grows_with_blur(shared_dir: Path) -> None:
 def test_kid_by_hand() -> None:
     # one-dimensional features 0, 0 against 1, 1: kernels 1, 8 and 1, so 1 + 8 - 2 = 7
     assert kid(torch.zeros(2, 1), torch.ones(2, 1)) == pytest.approx(7.0)
+    # Twice each of two faces: within them only pairs of different faces count, (1 + 1 * 2) ** 3 = 27 each.
+    twice = torch.tensor([[1.0], [1.0], [2.0], [2.0]])
+    assert kid(twice, torch.zeros(2, 1), ["a", "a", "b", "b"]) == pytest.approx(27 + 1 - 2)
+    assert kid(twice, torch.zeros(2, 1)) > 27 + 1 - 2
     same = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     assert abs(kid(same[:200], same[200:])) < 0.2 < kid(same[:200], same[200:] + 0.5)
 

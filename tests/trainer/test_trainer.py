@@ -413,6 +413,8 @@ def test_a_run_goes_on_elsewhere_from_one_file(faces: Path, tmp_path: Path) -> N
     others = [name for name in own if not name.startswith("generator.")]
     assert {name.split(".")[0] for name in others} == {"global", "local", "detail"}
     assert all(torch.equal(own[name], trained["networks"][name].half().float()) for name in others)
+    anew = Run(dataclasses.replace(config, init_from=str(file), pass_through=True)).stage.networks.state_dict()
+    assert same_state({**anew}, own), "a model that is trained on does not begin as the identity"
     with pytest.raises(CheckpointError, match="'local' of --init-from does not fit"):
         Run(dataclasses.replace(config, init_from=str(file), local_channels=8))
 

@@ -30,7 +30,7 @@ from pfr_core.photo.read import read_photo
 
 av = pytest.importorskip("av")
 
-from pfr_core.video import check_av  # noqa: E402
+from pfr_core.video import check_av, is_clip  # noqa: E402
 from pfr_core.video.mux import _STYLE  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, restore_clip  # noqa: E402
@@ -343,11 +343,22 @@ def test_numbered_pictures_become_a_clip_and_a_clip_numbered_pictures(tmp_path: 
     assert back.frames == clip.frames == 5 and np.allclose(np.diff(pictures(back.path)[0]), 0.1, atol=0.001)
     with pytest.raises(ImageError, match="no such picture"):
         restore(tmp_path / "out" / "other%03d.png", tmp_path / "c.mkv")
+    again = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "again" / "shot%03d.png")
+    assert not again.changed and len(os.listdir(tmp_path / "again")) == 5, "without a face, too"
     part = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "c.mkv", fps=10.0, end="0.2")
     assert part.frames == 2, "the picture at 0.2 s is the next part's, though 0.2 in binary is a little more than a fifth"
     (tmp_path / "out" / "shot003.png").rename(tmp_path / "out" / "shot3.png")
     with pytest.raises(ImageError, match="picture 3 is missing, 5 is there"):
         restore(tmp_path / "out" / "shot%03d.png", tmp_path / "c.mkv")
+
+
+def test_a_percent_sign_does_not_make_a_photograph_numbered_pictures(tmp_path: Path) -> None:
+    for name in ("mom%20dad.jpg", "100%done.png", "50%.png", "a%3Ad.jpg"):
+        assert not is_clip(tmp_path / name), name
+    for name in ("frame%04d.png", "%d.png", "shot_%d_left.tiff", "x%06dy.webp"):
+        assert is_clip(tmp_path / name), name
+    (tmp_path / "%d.png").touch()
+    assert not is_clip(tmp_path / "%d.png"), "there is a photograph of that name"
 
 
 def test_numbered_pictures_that_are_there_are_no_other_clips_to_replace(tmp_path: Path, tiny_model: Path) -> None:

@@ -63,8 +63,11 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
+    with pytest.raises(InputError, match="Show the faces again"):
+        tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, threshold=0.7)
     tab.look(VISITOR, clip)
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet)[1], "nobody looked: all of them"
+    assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, threshold=0.7)[1]
 
 
 def test_a_stopped_job_keeps_nothing_and_limits_hold(tab: VideoTab, tmp_path: Path) -> None:

@@ -140,6 +140,24 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
 
 
+def test_what_changes_nothing_does_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model chosen before there is a photo; a visit to a slider of the search, which tells of it as of a change."""
+    tab, skipped = PhotoTab(context, []), [gr.skip()] * 4
+    progress: Any = lambda done, **more: None  # noqa: E731
+    assert tab.restore(VISITOR, "tiny", progress) == skipped and tab.look(VISITOR)[0] == gr.skip()
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    assert tab.look(VISITOR)[0] != gr.skip()
+    tab.open(VISITOR, threshold=0.7)
+    with context.sessions.use("visitor") as session:
+        session.photo.included = {1}
+    assert tab.open_again(VISITOR, threshold=0.7) == skipped
+    assert "1 of 2 faces" in tab.restore(VISITOR, "tiny", progress)[1]
+    assert tab.open_again(VISITOR, threshold=0.6) != skipped
+    with context.sessions.use("visitor") as session:
+        assert session.photo.included == {0, 1}
+
+
 def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Another's photo cannot be put aside then: it stays in memory, and the log says so."""
     tab = PhotoTab(replace(context, limits=Limits(max_memory_mb=1)), [])

@@ -126,6 +126,18 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     assert list(sessions.root.iterdir()) == []
 
 
+def test_results_of_a_client_that_stays_go_when_they_are_old(sessions: Sessions) -> None:
+    sessions.longest = 100
+    with sessions.use("client") as client, sessions.use("page") as page:
+        sessions.page_opened("page")
+        results = [session.new_folder() for session in (client, page)]
+        for keep, there in ((3600, True), (-99, True), (-101, False)):  # a job that may take 100 s is at work
+            sessions.keep = keep
+            sessions.sweep()
+            assert results[0].exists() is there and results[1].exists()
+        assert client.new_folder().is_dir()
+
+
 def test_a_client_that_listens_is_kept_and_a_silent_one_goes(sessions: Sessions) -> None:
     path = upload(sessions.root)
     sessions.hold("one", [str(path)])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pfr_core.errors import InputError
+from pfr_core.photo.photo import IMAGE_SUFFIXES
 
 TRIES, TIMEOUT = 4, 60.0
 
@@ -91,13 +92,15 @@ def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                key, _, ending = member.name.partition(".")
-                sample = samples.setdefault(key, {})
+                # WebDataset's key ends at the first dot of the file's own name, and what lies beside the image may be anything.
+                folder, _, name = member.name.rpartition("/")
+                key, _, ending = name.partition(".")
+                sample = samples.setdefault(f"{folder}/{key}", {})
                 if ending == "json":
                     file = tar.extractfile(member)
                     assert file is not None
                     sample |= json.load(file)
-                elif member.isfile():
+                elif member.isfile() and f".{ending.lower()}" in IMAGE_SUFFIXES:
                     sample |= {"file": member.name, "shard": path.name, "offset": member.offset_data, "length": member.size}
     except (tarfile.TarError, OSError, ValueError) as error:
         raise InputError(f"{path}: no readable shard ({error}).") from error

@@ -19,7 +19,7 @@ from ..data.dataset import list_faces
 from . import methods as ways
 from .evaluation import Evaluation, measure_all, set_scores
 from .methods import TRUTH, Method
-from .metrics import Features, Judge, joined, optimised_for
+from .metrics import Judge, joined, optimised_for
 from .options import DRAWS, EvaluateOptions, Measure
 from .pictures import grid
 from .records import Cache, Record
@@ -119,7 +119,8 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
         cache=Cache(Path(options.out)) if options.out else None,
         protocol=protocol,
     )
-    real = joined([record.features for record in records[TRUTH]]) if paired else Features()
+    truths = {record.face: record.features for record in records.get(TRUTH, ())}  # one of each face, however many draws
+    real = joined([*truths.values()])
     if options.reference:
         reference = Photographs(Path(options.reference), size=options.size)
         real = joined([judge.embed(case.given) for case in reference.cases(probes=False)])

@@ -99,7 +99,9 @@ def measure_all(
                 bar.set_postfix_str(method.name)
                 key = key_of(method, case, protocol)
                 record = cache.get(key, keep) if cache else None
-                if record is None:
+                if record is not None:
+                    record = replace(record, group=case.group)  # the index may have got a column of groups since
+                else:
                     record = _measured(method, case, judge, again=again and first and method.model)
                     record = record if keep else replace(record, picture=None)
                     if cache:
@@ -145,5 +147,6 @@ def set_scores(records: dict[str, list[Record]], judge: Judge, real: Features) -
     found: dict[str, Scores] = {}
     for name, all_of_it in records.items():
         judged = [record for record in all_of_it if not record.probe]
-        found[name] = means(record.scores for record in judged) | judge.apart(joined([r.features for r in judged]), real)
+        apart = judge.apart(joined([record.features for record in judged]), real, [record.face for record in judged])
+        found[name] = means(record.scores for record in judged) | apart
     return {name: scores for name, scores in found.items() if scores or name != TRUTH}

@@ -180,18 +180,18 @@ class Judge:
             found["inception"] = self.inception(torch.tensor(image, device=self.device).permute(2, 0, 1)[None]).cpu()
         return found
 
-    def apart(self, fake: Features, real: Features) -> Scores:
-        """Return how far two sets are apart; a set of a single image has no such measure."""
+    def apart(self, fake: Features, real: Features, faces: Sequence[str] = ()) -> Scores:
+        """Return how far two sets are apart, ``faces`` as for :func:`kid`; a set of a single image has no such measure."""
         few = min([len(each) for features in (fake, real) for each in features.values()], default=0) < 2
         if few or not fake or not real:
             return {}
         scores: Scores = {}
         if "kid" in self.by:
-            scores["kid"] = 1000 * kid(fake["kid"], real["kid"])
+            scores["kid"] = 1000 * kid(fake["kid"], real["kid"], faces)
         if "fid" in self.by:
             scores["fid"] = fid(fake["inception"], real["inception"])
         if "kid_inception" in self.by:
-            scores["kid_inception"] = 1000 * kid(fake["inception"], real["inception"])
+            scores["kid_inception"] = 1000 * kid(fake["inception"], real["inception"], faces)
         return scores
 
     def _tensor(self, image: RGB8) -> Tensor:
@@ -231,20 +231,27 @@ def sharpness(face: RGB8) -> float:
     return float(np.abs(cv2.Laplacian(inside, cv2.CV_64F)).mean()) + 1e-6
 
 
-def kid(a: Tensor, b: Tensor) -> float:
+def kid(a: Tensor, b: Tensor, faces: Sequence[str] = ()) -> float:
     """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
 
     It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+
+    Args:
+        a: features of N pictures.
+        b: features of M pictures, all of different faces.
+        faces: whose the N are: two of one face are left out of what is within ``a``, as one with itself is, for they are
+            alike however good they are. Left out: all are of different faces.
     """
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.t() / x.shape[1] + 1) ** 3
 
-    n, m = len(a), len(b)
-    own_a, own_b = kernel(a, a), kernel(b, b)
-    within = (own_a.sum() - own_a.trace()) / (n * (n - 1)) + (own_b.sum() - own_b.trace()) / (m * (m - 1))
-    return float(within - 2 * kernel(a, b).mean())
+    def within(x: Tensor, whose: Sequence[object]) -> Tensor:
+        apart = torch.tensor([[one != other for other in whose] for one in whose])
+        return kernel(x, x)[apart].mean()
+
+    return float(within(a, faces or range(len(a))) + within(b, range(len(b))) - 2 * kernel(a, b).mean())
 
 
 def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Measure]:

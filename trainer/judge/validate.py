@@ -80,6 +80,8 @@ class Validation:
             else:
                 faces = DegradedFaces(held_out[: config.validate_faces], draws=1, size=self.size)
                 self.cases = list(faces.cases(probes=False))
+            if config.best_by == "kid" and min(len(held_out), config.validate_faces) < 2:
+                raise InputError("best_by kid needs at least two held-out faces; hold out more, or choose another")
             train = {face.stored for face in trained_on}
             if any(face.stored in train for face in held_out):
                 log.warning("%s: has no held-out faces; validation is on training faces and flatters.", config.data)

@@ -167,7 +167,9 @@ class RestoreConfig(FaceConfig):
     DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
 
-    pass_through: bool = option(False, "start as the identity, so that training only learns what to change (ours)")
+    pass_through: bool = option(
+        False, "start as the identity (unless from a model), so that training only learns what to change (ours)"
+    )
     clean_share: float = option(0.0, "share of the inputs that are not degraded: a good face is to stay as it is (ours)", 0, 1)
     mild_share: float = option(
         0.0, "share of the inputs that are small, noisy or compressed, not blurred as Eq. 17's (ours)", 0, 1

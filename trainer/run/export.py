@@ -42,7 +42,9 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     if licence:
         config = replace(config, licence=licence)
     bare = without_start(config)
-    stage = build(replace(bare, fm_weight=0.0, unit_weight=0.0, fp_weight=0.0) if isinstance(bare, RestoreConfig) else bare)
+    if isinstance(bare, RestoreConfig):  # of what only losses need nothing has to be here
+        bare = replace(bare, fm_weight=0.0, unit_weight=0.0, fp_weight=0.0, anchor="", anchor_weight=0.0)
+    stage = build(bare)
     state = stage.modern(load_state(run))
     stage.load(state["stage"])
     told = provenance(config, state["data"], state["step"], state["started_from"])
@@ -77,7 +79,7 @@ def blend_command(
         dtype: stored precision.
 
     Raises:
-        InputError: ``share`` or ``middle`` is out of range, or the two networks differ.
+        InputError: ``share`` or ``middle`` is out of range, one is a blend already, or the two networks differ.
         CheckpointError: one of the files cannot be read, or ``out`` cannot be written.
     """
     if not 0 < share <= 1:
@@ -85,6 +87,11 @@ def blend_command(
     if not 0 <= middle <= 1:
         raise InputError(f"--middle {middle}: must be 0 to 1.")
     start, end = load_model(faithful), load_model(textured)
+    for path, net in ((faithful, start), (textured, end)):
+        if isinstance(net, BlendedPFR):
+            raise InputError(
+                f"{path}: is a blend of two sets of weights already. Name the two that it was made of, or runs' models."
+            )
     if start.config != end.config:
         raise InputError(f"{textured}: another network than {faithful}'s. Blend a model with one that was trained on from it.")
     with torch.no_grad():

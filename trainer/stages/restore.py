@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import discriminator_file, load_model, save_discriminator, save_model
+from pfr_core.models.checkpoint import PRIOR_FORMAT, discriminator_file, load_model, save_discriminator, save_model
 from pfr_core.models.identity import IdentityNetwork
 from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.config import PRESETS
@@ -55,7 +55,7 @@ class RestoreStage(FaceStage):
         super().__init__(config)
         self.g = PFR(config.shape)
         start = warm_start(self.g, config.init_from) if config.init_from else None
-        if config.pass_through:
+        if config.pass_through and (start is None or start.source == PRIOR_FORMAT):  # a model that is trained on stays itself
             pass_through(self.g)
         self.ema = PFR(config.shape).requires_grad_(False).eval()
         self.ema.load_state_dict(self.g.state_dict())

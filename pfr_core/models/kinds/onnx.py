@@ -40,7 +40,7 @@ class OnnxModel(FaceModel):
         except ImportError as error:
             raise CheckpointError(f"{path}: ONNX files need onnxruntime: python -m pip install onnxruntime ({error})") from error
         self.path, self._runtime = path, onnxruntime
-        self.session = self._open("CPUExecutionProvider")
+        self._opened_for, self.session = torch.device("cpu"), self._open("CPUExecutionProvider", {})
         self.register_buffer("anchor", torch.empty(0), persistent=False)  # is where the network was moved to
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         pictures = [each for each in inputs if len(each.shape) == 4]
@@ -66,21 +66,22 @@ class OnnxModel(FaceModel):
         """Pixels go in and come out as NumPy arrays."""
         return torch.device("cpu"), torch.float32
 
-    def _open(self, provider: str) -> Any:  # noqa: ANN401
+    def _open(self, provider: str, its_options: dict[str, Any]) -> Any:  # noqa: ANN401
         settings = self._runtime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 3  # errors; they are raised
         try:
-            return self._runtime.InferenceSession(str(self.path), settings, [provider])
+            return self._runtime.InferenceSession(str(self.path), settings, [(provider, its_options)])
         except Exception as error:  # onnxruntime's own types share no base but this one
             raise CheckpointError(f"{self.path}: damaged or no ONNX file ({error}). Download it again.") from error
 
     def _run_on(self, device: torch.device) -> None:
         """Open the file again if the network was moved, as far as onnxruntime was built for that device."""
+        if device == self._opened_for:  # asking the session would not do: it may have fallen back to the CPU
+            return
         gpu = device.type == "cuda" and "CUDAExecutionProvider" in self._runtime.get_available_providers()
-        provider = "CUDAExecutionProvider" if gpu else "CPUExecutionProvider"
-        if provider not in self.session.get_providers():
-            self.session = self._open(provider)
+        name, options = ("CUDAExecutionProvider", {"device_id": device.index or 0}) if gpu else ("CPUExecutionProvider", {})
+        self._opened_for, self.session = device, self._open(name, options)
 
     def forward(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
         """Restore [B,3,S,S] in [-1,1]."""
