@@ -14,14 +14,15 @@ RATE, SOUND_RATE = 8, 48000
 
 
 def make_clip(
-    path: Path, frames: int = 16, size: tuple[int, int] = (96, 64), sound: str | None = "aac", codec: str = "libx264"
-) -> Path:
+    path: Path, frames: int = 16, size: tuple[int, int] = (96, 64), sound: str | None = "aac", codec: str = "libx264",
+    sound_rate: int = SOUND_RATE,
+) -> Path:  # fmt: skip
     """Return a clip of smooth moving colours; a beep that starts with it."""
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     with av.open(str(path), "w") as file:
         video = file.add_stream(codec, rate=RATE, options={"crf": "10"} if codec == "libx264" else {})
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        audio = file.add_stream(sound, rate=SOUND_RATE, layout="mono") if sound else None
+        audio = file.add_stream(sound, rate=sound_rate, layout="mono") if sound else None
         for number in range(frames):
             picture = np.stack([x, y, 0.5 + 0.3 * np.sin(6 * x + number / 4)], axis=2)
             frame = av.VideoFrame.from_ndarray((picture * 200 + 20).astype(np.uint8), format="rgb24")

@@ -28,7 +28,7 @@ from .pages import channels_of
 from .photo import LOSSY, Photo
 from .pillow import exif_of, lost_profile, upright_exif, xmp_of
 from .tiff import MAGIC as TIFF_MAGIC
-from .tiff import Tag, cut_directories, exif_of_tiff, upright_tiff
+from .tiff import Tag, TiffReader, cut_directories, exif_of_tiff, upright_tiff
 from .xmp import upright_xmp
 
 MAX_PIXELS = 250_000_000
@@ -263,6 +263,8 @@ def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, byte
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return jpeg_extras(image.applist)
     if kind == "TIFF":
-        blocks = ((str(int(tag)), getattr(image, "tag_v2", {}).get(tag)) for tag in TIFF_EXTRAS)
-        return tuple((name, block) for name, block in blocks if isinstance(block, bytes))
+        # As they lie in the file: IPTC is often stored as 32-bit numbers, of which Pillow gives the first.
+        reader = TiffReader(data)
+        fields, _ = reader.directory(reader.first())
+        return tuple((str(int(tag)), fields[tag].data) for tag in TIFF_EXTRAS if tag in fields)
     return ()

@@ -51,6 +51,9 @@ CONTAINERS = {
 }
 """Files that clips are written to, by their ending."""
 
+LOWEST_MP3 = 16_000
+"""Samples a second; MP3 of fewer (MPEG-2.5, in old AVI and FLV) goes into no MP4 and no MOV."""
+
 _STYLE = b"""[Script Info]
 ScriptType: v4.00+
 
@@ -170,7 +173,9 @@ class _Sound(_Track):
 
     def __init__(self, result: Any, source: Any, codec: str) -> None:
         layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(source.channels, "stereo")
-        self.stream = result.add_stream(codec, rate=source.rate, layout=layout)
+        rates = av.Codec(codec, "w").audio_rates or [source.rate]
+        rate = min(rates, key=lambda each: (each < source.rate, abs(each - source.rate)))  # its own, or the next above
+        self.stream = result.add_stream(codec, rate=rate, layout=layout)
         _like(self.stream, source)
 
     def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
@@ -223,6 +228,7 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
             continue
         if stream.type == "audio" and codec is not None:
             copied = codec in (result.supported_codecs if kind.sound is None else kind.sound)
+            copied = copied and not (codec == "mp3" and kind.sound is not None and stream.rate < LOWEST_MP3)
             kept[stream.index] = _Track(result, stream) if copied else _Sound(result, stream, kind.other_sound)
         elif stream.type == "subtitle" and codec in kind.subtitles:
             kept[stream.index] = _Track(result, stream)

@@ -180,16 +180,23 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     filled: Any = _even(pixels) if even else pixels
     rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
     new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=matrix, dst_color_range=reach)
-    if old is not None and fits and form.startswith(("yuv4", "gray")):
+    if old is not None and fits and form.startswith(("yuv4", "yuva", "gray")):
         differs = pixels ^ shot.pixels
         _keep(new, old, (differs[..., 0] | differs[..., 1] | differs[..., 2]) == 0)  # NumPy is slow to reduce three channels
     return new
 
 
+ALPHA = 3
+"""Which plane of YUV it is."""
+
+
 def _keep(new: Any, old: Any, same: npt.NDArray[np.bool_]) -> None:
-    """Put the old values into ``new``, [H,W], where all pixels of a sample are the same."""
+    """Put the old values into ``new``, [H,W], where all pixels of a sample are the same; transparency is the old one all over."""
     whole = np.where(same, np.float32(1), np.float32(0))
-    for target, source in zip(new.planes, old.planes, strict=True):
+    for number, (target, source) in enumerate(zip(new.planes, old.planes, strict=True)):
+        if number == ALPHA:
+            np.copyto(_values(target, new.format), _values(source, new.format))
+            continue
         size = target.width, target.height
         kept = cv2.resize(whole, size, interpolation=cv2.INTER_AREA) > 1 - 1e-3
         np.copyto(_values(target, new.format), _values(source, new.format), where=kept)

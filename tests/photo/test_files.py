@@ -449,6 +449,13 @@ def test_blocks_of_the_same_format_are_carried(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "b.tif").extras == (("33723", iptc[20:]),)
     with Image.open(tmp_path / "b.tif") as image:
         assert image.getexif()[270] == "caption"
+    whole = iptc[20:] + bytes(-len(iptc[20:]) % 4)
+    Image.fromarray(smooth()).save(tmp_path / "d.tif", tiffinfo={33723: whole})
+    stored, tag = (tmp_path / "d.tif").read_bytes(), struct.pack("<H", 33723)
+    head = stored[stored.index(tag) : stored.index(tag) + 8]
+    assert struct.unpack("<HHI", head)[2] == len(whole)
+    (tmp_path / "d.tif").write_bytes(stored.replace(head, struct.pack("<HHI", 33723, 4, len(whole) // 4)))  # as Photoshop has it
+    assert read_photo(tmp_path / "d.tif").extras == (("33723", whole),)
     write_photo(tmp_path / "c.jpg", photo.pixels, photo)
     with Image.open(tmp_path / "c.jpg") as image:
         assert image.getexif()[270] == "caption"

@@ -369,6 +369,39 @@ def test_numbered_pictures_that_are_there_are_no_other_clips_to_replace(tmp_path
         assert main([*command, *options]) == 0 and sorted(path.name for path in tmp_path.glob("*.png")) == names
 
 
+@pytest.mark.parametrize(("sound_codec", "rate", "becomes"), [("libmp3lame", 8000, 8000), ("pcm_s16le", 22254, 24000)])
+def test_sound_that_the_result_cannot_hold_as_it_is_gets_a_rate_that_it_can(
+    tmp_path: Path, sound_codec: str, rate: int, becomes: int
+) -> None:
+    source = make_clip(tmp_path / "a.avi", 16, sound=sound_codec, codec="mpeg4", sound_rate=rate)
+    clip = restore(source, tmp_path / "b.mp4", FACE)
+    with av.open(str(clip.path)) as file:
+        assert file.streams.audio[0].rate == becomes
+    (_, heard), (_, given) = sound(clip.path), sound(source)
+    assert heard.std() > 0.1 and len(heard) / becomes == pytest.approx(len(given) / rate, rel=0.1)
+
+
+def test_transparency_stays_where_the_codec_holds_it(tmp_path: Path) -> None:
+    alpha = np.linspace(0, 255, 96 * 64).reshape(64, 96).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        stream = file.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuva420p"
+        for number in range(4):
+            frame = av.VideoFrame(96, 64, "yuva420p")
+            for plane, value in zip(frame.planes, (100 + number, 110, 140, None), strict=True):
+                plane.update(np.full((plane.height, plane.line_size), value or 0, np.uint8).tobytes())
+            rows = np.frombuffer(frame.planes[3], np.uint8).reshape(64, -1)
+            rows[:, :96] = alpha
+            frame.pts, frame.time_base = number, Fraction(1, 8)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    clip = restore(tmp_path / "a.mkv", tmp_path / "b.mkv", FACE, codec="ffv1")
+    before, after = (raw(path) for path in (tmp_path / "a.mkv", clip.path))
+    for old, new in zip(before, after, strict=True):
+        assert new.format.name == "yuva420p" and bytes(new.planes[0]) != bytes(old.planes[0]), "the face is restored"
+        assert np.array_equal(np.frombuffer(new.planes[3], np.uint8).reshape(64, -1)[:, :96], alpha)
+
+
 # --- Work that ends early ------------------------------------------------------------------------------------------------
 
 
