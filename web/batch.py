@@ -29,6 +29,8 @@ from .texts import say, text, translated
 
 log = logging.getLogger(__name__)
 
+STOP = "batch"
+"""The Stop button of this tab."""
 GALLERY_SIZE = 640
 LONGEST_NAME = 200
 """Bytes of a name in the zip file: file systems take 255, and an ending is added (ours)."""
@@ -73,7 +75,7 @@ class BatchTab:
         # The files are held from the moment they are there; they may wait long for the button.
         self.uploads.change(self.look, [self.uploads], [self.told], show_progress="hidden", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run_batch, [self.uploads, model.menu],
+            context, STOP, self.start, self.stop, self.run_batch, [self.uploads, model.menu],
             [self.told, self.zip, self.gallery, self.report],
             inputs_kwargs=options, show_progress_on=[self.told], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
@@ -98,7 +100,7 @@ class BatchTab:
         Raises:
             InputError: there are no photos.
         """
-        with self.context.job(request, armed=True) as job:
+        with self.context.job(request, STOP) as job:
             if not uploads:
                 raise InputError("Choose some photos or a zip file first.")
             self.context.fetch(request, model, job, progress)

@@ -56,21 +56,22 @@ class Context:
             yield session
 
     @contextmanager
-    def job(self, request: gr.Request, *, armed: bool = False) -> Iterator[Job]:
+    def job(self, request: gr.Request, button: str = "") -> Iterator[Job]:
         """Yield a job of the visitor, which ends when he leaves, asks for it, or the time is up.
 
         Args:
             request: the visitor's.
-            armed: a button made ready for this job, so that what asked for its end while it waited is meant for it.
+            button: the Stop button that was made ready for this job, so that what asked for its end while it waited is meant
+                for it; a job without one is asked by none.
 
         Raises:
             InputError: it was ended so and the block let :class:`Cancelled` through.
         """
         with self.visit(request) as session:
-            if not armed:
-                session.stop.clear()
+            if not button:
+                session.ended.clear()
             hung_up = partial(self.sessions.has_hung_up, request.headers.get(CALL))
-            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up)
+            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up, button)
             try:
                 yield job
             except Cancelled as error:

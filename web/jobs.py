@@ -13,6 +13,7 @@ from .texts import text
 
 def connect_job(
     context: Context,
+    name: str,
     start: gr.Button,
     stop: gr.Button,
     run: Callable[..., Any],
@@ -20,19 +21,19 @@ def connect_job(
     outputs: Sequence[Any],
     **settings: Any,
 ) -> None:
-    """Let ``start`` run ``run(request, *inputs, **inputs_kwargs)`` and ``stop`` set the session's ``stop``, which it heeds.
+    """Let ``start`` run ``run(request, *inputs, **inputs_kwargs)`` and ``stop`` set the session's flag ``name``, which it heeds.
 
     A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
     """
 
     def arm(request: gr.Request) -> list[Any]:
         with context.sessions.use(request.session_hash) as session:
-            session.stop.clear()
+            session.arm(name)
         return [gr.Button(visible=False), gr.Button(text("stop"), visible=True, interactive=True)]
 
     def ask_to_stop(request: gr.Request) -> Any:
         with context.sessions.use(request.session_hash) as session:
-            session.stop.set()
+            session.stop(name).set()
         return gr.Button(text("stopping"), interactive=False)
 
     def disarm() -> list[Any]:

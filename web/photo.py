@@ -39,6 +39,8 @@ STAGE_WORDS = (
 )  # fmt: skip
 AT_ONCE = "pfr-save-at-once"
 """Where the browser remembers whether photos are to be saved as soon as they are restored."""
+STOP = "photo"
+"""The Stop button of this tab."""
 COMPOSED_AT_ONCE = 2
 """Photos of all visitors that are put together at the same time (ours)."""
 MOST_PAIRS = 24
@@ -233,7 +235,7 @@ class PhotoTab:
     def arm(self, request: gr.Request) -> list[Any]:
         """Show that work goes on, and how to stop it."""
         with self.context.visit(request) as session:
-            session.stop.clear()
+            session.arm(STOP)
             there = session.wanted is not None
         return [gr.Row(visible=there), gr.Button(visible=False), gr.Button(text("stop"), visible=there, interactive=True)]
 
@@ -266,12 +268,12 @@ class PhotoTab:
     def ask_to_stop(self, request: gr.Request) -> Any:
         """End the job of this page."""
         with self.context.visit(request) as session:
-            session.stop.set()
+            session.stop(STOP).set()
         return gr.Button(text("stopping"), interactive=False)
 
     def open(self, request: gr.Request, **search: Any) -> list[Any]:
         """Read the photo and find its faces; they are shown while they are being restored."""
-        with self.context.job(request, armed=True) as job, job.session.lock:
+        with self.context.job(request, STOP) as job, job.session.lock:
             session, path, options = job.session, job.session.wanted, self.context.options(search)
             before: OpenPhoto | None = session.photo
             if path is None:
@@ -311,7 +313,7 @@ class PhotoTab:
 
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
-        with self.context.job(request, armed=True) as job, job.session.lock:
+        with self.context.job(request, STOP) as job, job.session.lock:
             session = job.session
             if session.photo is None and session.wanted is None:  # a model is chosen before there is a photo
                 return [gr.skip()] * 4

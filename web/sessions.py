@@ -44,7 +44,7 @@ class Session:
     Attributes:
         folder: for results; made when first asked for.
         lock: held while ``photo`` is worked on.
-        stop: asks the running or waiting job of this visitor to end.
+        ended: asks all jobs of this visitor to end, for the page was closed.
         cancelled: requests whose client asked for their end.
         wanted: the upload that the photo tab is to open.
         photo: what the photo tab works on.
@@ -56,7 +56,7 @@ class Session:
 
     folder: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
-    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     cancelled: set[str] = field(default_factory=set)
     wanted: Path | None = None
     photo: Any = None
@@ -68,6 +68,16 @@ class Session:
     closed: bool = False
     busy: int = 0
     last_used: float = field(default_factory=time.time)
+    _stops: dict[str, threading.Event] = field(default_factory=dict)
+
+    def stop(self, button: str) -> threading.Event:
+        """Return what the Stop button of that name sets: the running or waiting job that was begun beside it is to end."""
+        return self._stops.setdefault(button, threading.Event())
+
+    def arm(self, button: str) -> None:
+        """Make a Stop button ready for the next job: what asked for the end of the last one is not meant for it."""
+        self.stop(button).clear()
+        self.ended.clear()
 
     def has_left(self, since: float) -> bool:
         """Tell whether nobody waits for the result of a job that began at ``since`` (of ``time.monotonic``)."""
@@ -91,12 +101,18 @@ class Job:
         request: the id of the request that asked for it.
         seconds: how long it may take.
         hung_up: tells whether the caller has left, where the session is that of many.
+        button: name of the Stop button beside it; empty if there is none.
     """
 
     def __init__(
-        self, session: Session, request: str | None, seconds: float, hung_up: Callable[[], bool] = lambda: False
+        self,
+        session: Session,
+        request: str | None,
+        seconds: float,
+        hung_up: Callable[[], bool] = lambda: False,
+        button: str = "",
     ) -> None:
-        self.session, self.request, self.seconds, self._hung_up = session, request, seconds, hung_up
+        self.session, self.request, self.seconds, self._hung_up, self._button = session, request, seconds, hung_up, button
         self._started = time.monotonic()
 
     @property
@@ -107,7 +123,8 @@ class Job:
     def should_stop(self) -> bool:
         """Tell whether it must end: for ``should_stop=`` of everything that takes long."""
         return (
-            self.session.stop.is_set()
+            self.session.ended.is_set()
+            or (self._button != "" and self.session.stop(self._button).is_set())
             or self.request in self.session.cancelled
             or self.is_late
             or self._hung_up()
@@ -250,7 +267,7 @@ class Sessions:
         with self._lock:
             session = self._get(key)
             session.closed = True
-            session.stop.set()
+            session.ended.set()
 
     def sweep(self) -> None:
         """Delete what has had its time."""
@@ -274,7 +291,7 @@ class Sessions:
         self._ended.set()
         with self._lock:
             for session in self._sessions.values():
-                session.stop.set()
+                session.ended.set()
 
     def _get(self, key: str | None) -> Session:
         # Calls without a session hash are plain HTTP requests that cannot come back to their state.

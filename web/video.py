@@ -30,6 +30,8 @@ from .texts import say, text, translated
 
 FARTHEST_PREVIEW = 50
 """Frames before the one that is shown first: each must be decoded (ours)."""
+STOP, STOP_FINDING = "clip", "clip-find"
+"""The Stop buttons of this tab."""
 SHOWN = {".mp4", ".m4v", ".mov", ".webm", ".ogv"}
 """Endings of clips that browsers usually show."""
 
@@ -90,12 +92,12 @@ class VideoTab:
         people = [self.people, self.picked, self.strengths]
         self.upload.change(self.look, [self.upload], [self.facts, *people], show_progress="minimal", **PRIVATE)
         connect_job(
-            context, self.start, self.stop, self.run_clip, [self.upload, self.picked, model.menu],
+            context, STOP, self.start, self.stop, self.run_clip, [self.upload, self.picked, model.menu],
             [self.result, self.told, self.download],
             inputs_kwargs={**options, "strengths": self.strengths}, show_progress_on=[self.facts], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
         connect_job(
-            context, self.find, self.stop_find, self.find_people, [self.upload],
+            context, STOP_FINDING, self.find, self.stop_find, self.find_people, [self.upload],
             [*people, self.told],
             inputs_kwargs=options, show_progress_on=[self.facts], **GPU_QUEUE, **PRIVATE,
         )  # fmt: skip
@@ -144,7 +146,7 @@ class VideoTab:
         **options: Any,
     ) -> list[Any]:
         """Follow the faces through the clip, and show them."""
-        with self.context.job(request, armed=True) as job:
+        with self.context.job(request, STOP_FINDING) as job:
             source = self._source(path)
             self._accept(source)
             try:
@@ -183,7 +185,7 @@ class VideoTab:
             InputError: no face is chosen, strengths that are none, or faces were shown that were looked for otherwise.
         """
         each = strengths_of((strengths or "").replace(",", " ").split())
-        with self.context.job(request, armed=True) as job:
+        with self.context.job(request, STOP) as job:
             source = self._source(path)
             self._accept(source)
             self.context.fetch(request, model, job, progress)

@@ -121,9 +121,22 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     assert not result.exists() and path.exists(), "the open page needs the upload"
     sessions.page_closed("one")
     with sessions.use("one") as first:
-        assert first.stop.is_set(), "a closed page's jobs must end"
+        assert first.ended.is_set(), "a closed page's jobs must end"
     sessions.sweep()
     assert list(sessions.root.iterdir()) == []
+
+
+def test_a_stop_button_ends_the_job_beside_it_alone(sessions: Sessions) -> None:
+    with sessions.use("one") as session, sessions.listening("one"):
+        clip, photo, slider = (Job(session, None, 100, button=button) for button in ("clip", "photo", ""))
+        session.stop("clip").set()
+        assert clip.should_stop() and not photo.should_stop() and not slider.should_stop()
+        session.arm("photo")
+        assert clip.should_stop(), "another job begins, and this one is still to end"
+        session.arm("clip")
+        assert not clip.should_stop()
+        sessions.page_closed("one")
+        assert clip.should_stop() and photo.should_stop() and slider.should_stop()
 
 
 def test_results_of_a_client_that_stays_go_when_they_are_old(sessions: Sessions) -> None:
