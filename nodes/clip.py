@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def _holding(which: tuple[str, ...]) -> dict[str, Any]:
 
 def _clip_options(values: dict[str, Any]) -> ClipOptions:
     return ClipOptions(**{name: values.pop(name) for name in (*HOLDING, *LATER) if name in values})
+
+
+def _part(video: Any) -> dict[str, str]:
+    """Return which part of its file a VIDEO is, as options of clips: newer cores keep a cut beside the file."""
+    start, seconds = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    return ({"start": f"{start:.6f}"} if start else {}) | ({"end": f"{start + seconds:.6f}"} if seconds else {})
 
 
 class PFRRestoreClip:
@@ -151,7 +158,7 @@ class PFRRestoreVideo:
         check_av()
         from ..pfr_core.video.restore import restore_clip
 
-        clip, restorer = _clip_options(values), model.restorer(runtime.detector(detector))
+        clip, restorer = replace(_clip_options(values), **_part(video)), model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, widgets.ignored)
         if widgets.none:

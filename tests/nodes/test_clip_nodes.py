@@ -80,3 +80,6 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
     change = np.abs(after - before).mean(axis=(0, 1))
     assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()
+    cut = SimpleNamespace(get_stream_source=lambda: str(source), get_active_trim_window=lambda: (0.25, 0.25))  # of 8 a second
+    video, _ = node("PFRRestoreVideo")(video=cut)["result"]
+    assert len(pictures(Path(video.get_stream_source()))[0]) == 2
