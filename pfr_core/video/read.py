@@ -103,10 +103,14 @@ class Shot:
             src_colorspace=self.raw.colorspace,
             src_color_range=self.raw.color_range,
         ).to_ndarray()
+        return np.ascontiguousarray(self.turned(rgb))
+
+    def turned(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values [H,W,...] as they are stored as they are seen."""
         turn = self.turn
         if self.sideways:
-            rgb, turn = rgb.transpose(1, 0, 2), turn[::-1]
-        return np.ascontiguousarray(rgb[:: turn[1, 1], :: turn[0, 0]])
+            stored, turn = stored.swapaxes(0, 1), turn[::-1]
+        return stored[:: turn[1, 1], :: turn[0, 0]]
 
 
 @dataclass

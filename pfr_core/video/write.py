@@ -168,12 +168,11 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     """
     pixels: Any = shot.pixels if image is None else image
     matrix, reach = _matrix(shot, form)
-    same_place = np.array_equal(shot.turn, np.eye(2)) and pixels.shape[:2] == (shot.raw.height, shot.raw.width)
-    old = None
-    if same_place:
+    seen, old = _as_seen(shot), None
+    if seen is not None and pixels.shape[:2] == (seen.height, seen.width):
         changed = (matrix, reach) != (shot.raw.colorspace, shot.raw.color_range)
         how = {"dst_colorspace": matrix, "dst_color_range": reach} if changed else {}
-        old = shot.raw.reformat(format=form, interpolation=EXACT, **how)
+        old = seen.reformat(format=form, interpolation=EXACT, **how)
     fits = not even or not (pixels.shape[0] % 2 or pixels.shape[1] % 2)
     if image is None and old is not None and fits:
         return old
@@ -184,6 +183,26 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
         differs = pixels ^ shot.pixels
         _keep(new, old, (differs[..., 0] | differs[..., 1] | differs[..., 2]) == 0)  # NumPy is slow to reduce three channels
     return new
+
+
+def _as_seen(shot: Shot) -> Any:
+    """Return the picture as it is seen, of its own values; None if its colours' samples would not fit into its format then."""
+    raw, form = shot.raw, shot.raw.format
+    if np.array_equal(shot.turn, np.eye(2)):
+        return raw
+    height, width = (raw.width, raw.height) if shot.sideways else (raw.height, raw.width)
+    even = not (height % 2 or width % 2)
+    if (
+        not form.name.startswith(("yuv4", "yuvj4", "yuva4", "gray"))
+        or form.chroma_width(16) != form.chroma_height(16)
+        or not even
+    ):
+        return None
+    made = av.VideoFrame(width, height, form.name)
+    for target, source in zip(made.planes, raw.planes, strict=True):
+        np.copyto(_values(target, form), shot.turned(_values(source, form)))
+    made.colorspace, made.color_range = raw.colorspace, raw.color_range
+    return made
 
 
 ALPHA = 3

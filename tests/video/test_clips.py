@@ -231,6 +231,8 @@ def test_a_clip_that_is_shown_turned_or_mirrored_comes_out_as_it_is_seen(
     assert (info.height, info.width) == got.shape[:2]
     restore(source, tmp_path / "b.mkv", codec="ffv1")
     assert np.abs(next(Clip(tmp_path / "b.mkv").frames()).astype(int) - got).mean() < 1.5
+    (_, before), (_, after) = pictures(source), pictures(tmp_path / "b.mkv")
+    assert np.array_equal(after[0], seen(before[0][..., None])[..., 0]), "its own values, not by way of RGB"
 
 
 def test_a_turn_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
