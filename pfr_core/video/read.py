@@ -36,6 +36,8 @@ DEINTERLACE = "mode=send_frame:parity=auto:deint=interlaced"
 """Of FFmpeg's bwdif: one picture for one, those that are not interlaced as they are."""
 SHORT = 2.0
 """Seconds that a clip's pictures may end before the clip does, whose sound may go on."""
+MOST_BACK = 1.0
+"""Seconds by which a clip's clock may stumble back."""
 OWN_SHORT = 0.5
 """Seconds that pictures may end before their track does."""
 LONGEST_STEP = 3600
@@ -210,6 +212,12 @@ class Clip:
                         continue
                     pts = 0 if last is None else pts
                 count += 1
+                if last is not None and (last - pts) * base > MOST_BACK:
+                    back = float((last - pts) * base)
+                    raise ImageError(
+                        f"{self.path}: its clock goes back by {back:.1f} s after {float(last * base):.1f} s, as in files that were "
+                        "joined; export it again, or restore its parts by themselves."
+                    )
                 if last is not None and pts <= last:  # a clock that stumbles
                     pts, stuck = last + 1, stuck + 1
                 last = pts

@@ -383,6 +383,14 @@ def test_sound_that_the_result_cannot_hold_as_it_is_gets_a_rate_that_it_can(
     assert heard.std() > 0.1 and len(heard) / becomes == pytest.approx(len(given) / rate, rel=0.1)
 
 
+def test_joined_clips_whose_clock_begins_anew_are_refused_at_once(tmp_path: Path) -> None:
+    parts = [make_clip(tmp_path / name, 24, sound=None).read_bytes() for name in ("a.ts", "b.ts")]
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    with pytest.raises(ImageError, match=r"joined\.ts: its clock goes back by \d\.\d s after"):
+        restore(tmp_path / "joined.ts", tmp_path / "c.mp4", FACE)
+    assert sorted(os.listdir(tmp_path)) == ["a.ts", "b.ts", "joined.ts"]
+
+
 def test_transparency_stays_where_the_codec_holds_it(tmp_path: Path) -> None:
     alpha = np.linspace(0, 255, 96 * 64).reshape(64, 96).astype(np.uint8)
     with av.open(str(tmp_path / "a.mkv"), "w") as file:
