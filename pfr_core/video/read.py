@@ -215,8 +215,8 @@ class Clip:
                 if last is not None and (last - pts) * base > MOST_BACK:
                     back = float((last - pts) * base)
                     raise ImageError(
-                        f"{self.path}: its clock goes back by {back:.1f} s after {float(last * base):.1f} s, as in files that were "
-                        "joined; export it again, or restore its parts by themselves."
+                        f"{self.path}: its clock goes back by {back:.1f} s after {float(last * base):.1f} s, as in files "
+                        "that were joined; export it again, or restore its parts by themselves."
                     )
                 if last is not None and pts <= last:  # a clock that stumbles
                     pts, stuck = last + 1, stuck + 1
