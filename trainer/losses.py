@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,10 @@ from torch import Tensor
 from pfr_core.network.layers import averaged, haar
 
 ARCFACE_DIMENSIONS = 512
+
+AROUND = 0.25
+"""How much the strength of details counts around the face: as much of it as hair has, where nothing of the hair is known, comes
+out as leather."""
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
@@ -93,16 +98,25 @@ def luma_only(output: Tensor, truth: Tensor) -> Tensor:
 def detail_energy(output: Tensor, truth: Tensor) -> Tensor:
     """Return how far the finest details' local strength is from the truth's (ours): neither their place nor their sign counts.
 
-    The root mean square of each Haar band in windows of 8x8, at full and at half size; mean absolute difference, sum over the
-    two. A pixel loss alone makes details that it cannot place vanish; this one wants as much of them as there should be there.
+    The root mean square of each Haar band in windows of 8x8, at full and at half size; mean absolute difference times
+    :func:`face_weight`, sum over the two. A pixel loss alone makes details that it cannot place vanish; this one wants as much of
+    them as there should be there.
     """
     total = output.new_zeros((), dtype=torch.float32)
     for scale in (1, 2):
         bands = [torch.cat(haar(averaged(images.float(), scale)), dim=1) for images in (output, truth)]
         window = min(8, bands[0].shape[-1])
         ours, wanted = (torch.sqrt(F.avg_pool2d(band.square(), window) + 1e-6) for band in bands)  # no gradient at 0 without
-        total = total + l1(ours, wanted)
+        total = total + (face_weight(ours.shape[-1], ours.device) * (ours - wanted).abs()).mean()
     return total
+
+
+@lru_cache(maxsize=8)
+def face_weight(side: int, device: torch.device) -> Tensor:
+    """Return [side,side]: 1 in an oval, the face of an aligned crop, :data:`AROUND` outside, a soft border between (ours)."""
+    x = (torch.arange(side, device=device) + 0.5) / side
+    squares = ((x - 0.5) / 0.28).square() + ((x[:, None] - 0.58) / 0.34).square()
+    return AROUND + (1 - AROUND) * torch.sigmoid(8 * (1 - squares))
 
 
 def unit_distance(output: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from pfr_core.errors import InputError
 from pfr_core.network.codec import Decoder, Encoder
 from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import Discriminator, LocalDiscriminator, minibatch_stddev
+from pfr_core.network.fine import texture_noise
 from pfr_core.network.layers import ConvLayer, EqualLinear, as_channels, averaged, blur, enlarged, upsample2
 from pfr_core.network.need import Need
 from pfr_core.network.prior import ModulatedConv, NoiseBranch, StyleBlock, StyleGAN2Prior, ToRGB
@@ -429,6 +430,18 @@ def test_fine_levels_add_nothing_at_first_then_detail_across_seams_and_texture_w
         flat[:, :, 16, 16] = 1.0
         touched = fine(black, flat, finer[:1]).abs().amax(dim=(0, 1)) > 1e-6
         assert touched[62:70, 62:70].all()  # more than its own 4 x 4
+
+
+def test_directed_noise_is_of_strokes_all_around_and_of_unit_variance() -> None:
+    noise = texture_noise(128, 13, 8, torch.device("cpu"))[0]
+    assert all(torch.equal(white, noise[0]) for white in noise[:5])
+    torch.testing.assert_close(noise.std(dim=(1, 2)), torch.ones(13), atol=0.02, rtol=0)
+    for turn, strokes in enumerate(noise[5:]):
+        steps = [(round(6 * math.sin(angle)), round(6 * math.cos(angle))) for angle in (math.pi * k / 8 for k in range(8))]
+        alike = [(strokes * strokes.roll(step, dims=(0, 1))).mean() for step in steps]  # the correlation with itself, shifted
+        assert int(torch.stack(alike).argmax()) == turn
+        assert alike[turn] > 0.6 > 0.3 > alike[(turn + 4) % 8].abs()  # long along, unlike across
+    assert noise[5:].flatten(1).corrcoef().triu(1).abs().max() < 0.2  # no picture is another one turned
 
 
 def test_the_decoders_features_match_the_noise_branches() -> None:
