@@ -120,7 +120,9 @@ def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.Argumen
     )
     judge.add_argument("--threshold", type=float, default=DETECTION_THRESHOLD, help="lowest score that counts as a face")
     judge.add_argument("--size", type=int, default=DETECTION_SIZE, help="longer side in px at which faces are looked for")
-    judge.add_argument("--sizes", type=int, nargs="+", metavar="PX", help="instead: what the first detector finds at each size")
+    judge.add_argument(
+        "--sizes", type=int, nargs="+", default=(), metavar="PX", help="instead: what the first detector finds at each size"
+    )
     judge.add_argument(
         "--turned", action="store_true", help="instead: which faces are found the right way up in photographs turned by quarters"
     )

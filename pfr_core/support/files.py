@@ -58,10 +58,10 @@ def replacing(
         ...     _ = temporary.write_text("[]")
     """
     given, target = target, Path(os.path.realpath(target))
-    if target.exists() and not target.is_file() and not target.is_dir():
-        raise failure(f"{given}: cannot be written, for it is a device or a pipe; name a file.")
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            raise failure(f"{given}: cannot be written, for it is a device or a pipe; name a file.")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, "the existing file is write-protected")

@@ -26,6 +26,8 @@ def can_widen(given: PFRConfig, config: PFRConfig) -> bool:
 def widened(state: Mapping[str, Tensor], own: Mapping[str, Tensor], given: PFRConfig, config: PFRConfig) -> dict[str, Tensor]:
     """Return the tensors of a network like ``given`` at their places in one like ``config``, see :func:`can_widen`.
 
+    The wider one gives the same but for the noise behind a patch, of which the strokes of other channels are others.
+
     Args:
         state: of the narrower network, by name.
         own: of the wider one as it was drawn, by name. New channels keep what they have there.
