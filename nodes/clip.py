@@ -43,10 +43,10 @@ def _clip_options(values: dict[str, Any]) -> ClipOptions:
     return ClipOptions(**{name: values.pop(name) for name in (*HOLDING, *LATER) if name in values})
 
 
-def _part(video: Any) -> dict[str, str]:
-    """Return which part of its file a VIDEO is, as options of clips: newer cores keep a cut beside the file."""
+def _part(video: Any) -> tuple[str | None, str | None]:
+    """Return where in its file a VIDEO begins and ends, as clips' options: newer cores keep a cut beside the file."""
     start, seconds = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-    return ({"start": f"{start:.6f}"} if start else {}) | ({"end": f"{start + seconds:.6f}"} if seconds else {})
+    return f"{start:.6f}" if start else None, f"{start + seconds:.6f}" if seconds else None
 
 
 class PFRRestoreClip:
@@ -158,7 +158,8 @@ class PFRRestoreVideo:
         check_av()
         from ..pfr_core.video.restore import restore_clip
 
-        clip, restorer = replace(_clip_options(values), **_part(video)), model.restorer(runtime.detector(detector))
+        start, end = _part(video)
+        clip, restorer = replace(_clip_options(values), start=start, end=end), model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, widgets.ignored)
         if widgets.none:
