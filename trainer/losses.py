@@ -18,6 +18,9 @@ from pfr_core.network.layers import averaged, haar
 
 ARCFACE_DIMENSIONS = 512
 
+FLAWLESS = 1e-3
+"""Mean squared error, images in [-1,1], from which on a smaller one gains little: 36 dB."""
+
 AROUND = 0.25
 """How much the strength of details counts around the face: as much of it as hair has, where nothing of the hair is known, comes
 out as leather."""
@@ -51,6 +54,16 @@ def discriminator_local(real_logits: Sequence[Tensor], fake_logits: Sequence[Ten
 def l1(output: Tensor, truth: Tensor) -> Tensor:
     """Return the pixel loss, first term of Eq. 14: mean absolute difference per element."""
     return F.l1_loss(output.float(), truth.float())
+
+
+def log_error(output: Tensor, truth: Tensor) -> Tensor:
+    """Return the logarithm of each face's mean squared error, mean over faces: the PSNR itself (ours; Chen et al. 2022, NAFNet).
+
+    In nepers above :data:`FLAWLESS`, of log(1 + x). A face that lacks little counts as much as one that lacks a lot, and the best
+    answer is the mean of what the face may have been, where an L1 distance asks for the median.
+    """
+    errors = (output.float() - truth.float()).square().mean(dim=(1, 2, 3))
+    return torch.log1p(errors / FLAWLESS).mean()
 
 
 def shrunk(image: Tensor, sides: Iterable[int]) -> dict[int, Tensor]:
@@ -93,6 +106,11 @@ def luma_only(output: Tensor, truth: Tensor) -> Tensor:
     """
     weights = output.new_tensor([0.299, 0.587, 0.114])[:, None, None]
     return truth + ((output - truth) * weights).sum(dim=1, keepdim=True)
+
+
+def chroma(output: Tensor, truth: Tensor) -> Tensor:
+    """Return the pixel loss of the colours alone (ours): what texture adds is to be gray, for its losses see luma."""
+    return l1(output, luma_only(output, truth))
 
 
 def detail_energy(output: Tensor, truth: Tensor) -> Tensor:

@@ -46,6 +46,30 @@ def test_pixel_losses_by_hand() -> None:
     assert losses.l1_pyramid(pyramid, losses.shrunk(truth, pyramid)).item() == pytest.approx(0.25 + 0.5)
 
 
+def test_the_log_of_the_error_is_each_faces_own() -> None:
+    truth = torch.zeros(2, 3, 4, 4)
+    errors = torch.tensor([0.03, 0.2])
+    output = errors.sqrt()[:, None, None, None].expand_as(truth)
+    expected = sum(math.log(1 + error / losses.FLAWLESS) for error in errors.tolist()) / 2
+    assert losses.log_error(output, truth).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.log_error(truth, truth).item() == 0.0
+    # the best constant for what is -1 a quarter of the time is the mean, where that of an L1 distance is the median
+    outcomes = torch.ones(1, 3, 8, 8)
+    outcomes[..., :4, :4] = -1
+    constant = torch.zeros((), requires_grad=True)
+    for _ in range(200):
+        (gradient,) = torch.autograd.grad(losses.log_error(constant.expand_as(outcomes), outcomes), constant)
+        constant.data -= 0.1 * gradient
+    assert constant.item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_chroma_sees_no_gray() -> None:
+    truth = torch.rand(2, 3, 8, 8) * 2 - 1
+    assert losses.chroma(truth + torch.randn(2, 1, 8, 8), truth).item() == pytest.approx(0.0, abs=1e-6)
+    red = torch.tensor([0.5, 0.0, 0.0])[:, None, None]  # its luma is 0.1495
+    assert losses.chroma(truth + red, truth).item() == pytest.approx((0.5 - 0.1495 + 2 * 0.1495) / 3, rel=1e-4)
+
+
 def test_feature_matching_is_a_norm_per_layer_that_does_not_grow_with_the_image() -> None:
     a = [torch.zeros(2, 4, 3, 3), torch.zeros(2, 8, 2, 2)]
     b = [torch.full((2, 4, 3, 3), 2.0), torch.cat([torch.zeros(1, 8, 2, 2), torch.full((1, 8, 2, 2), 6.0)])]

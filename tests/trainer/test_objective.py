@@ -130,6 +130,7 @@ class Features(torch.nn.Module):
 def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.stages.restore.PerceptualNetwork", Features)
     weights = {"low_weight": 3.0, "unit_weight": 0.7, "projected_weight": 0.2, "detail_weight": 0.1, "r1_weight": 0.05}
+    weights |= {"psnr_weight": 0.3, "chroma_weight": 0.6}
     stage, batch, _ = started(restoration(faces, global_weight=0.0, local_weight=0.0, crop=8, path_weight=0.0, **weights))
     assert [phase.name for phase in stage.phases] == ["Gmain", "Dmain", "Dreg"]
     stage.networks.eval()  # spectral norm's estimate moves with each call in training
@@ -137,6 +138,8 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     output, truth = batch["fake"], to_signed(batch["truth"])
     piece, wanted = stage._piece(output, batch), stage._piece(truth, batch)
     assert piece.shape == (4, 3, 8, 8) and torch.equal(stage._piece(output - truth, batch), piece - wanted)
+    close(terms["G/psnr"], 0.3 * torch.log(1 + 1000 * (output - truth).square().mean(dim=(1, 2, 3))).mean())
+    close(terms["G/chroma"], 0.6 * (output - luma_only(output, truth)).abs().mean())
     close(terms["G/low"], 3.0 * (avg_pool2d(output, 4) - avg_pool2d(truth, 4)).abs().mean())
     network = stage.fixed["perceptual"]
     f, t = network(piece), network(wanted)
@@ -147,7 +150,8 @@ def test_our_terms_for_texture(faces: Path, monkeypatch: pytest.MonkeyPatch) -> 
     close(stage.projected([100 * x for x in f])[0].sum(), made[0].sum())  # whatever the size of the features
     r, m = stage.detail(details(wanted)), stage.detail(details(piece))
     close(terms["G/detail"], 0.1 * softplus(r - m).mean())  # at each place against the truth there
-    close(total, sum(terms[f"G/{name}"] for name in ("l1", "pyramid", "low", "unit", "projected", "detail")))
+    names = ("l1", "psnr", "pyramid", "low", "chroma", "unit", "projected", "detail")
+    close(total, sum(terms[f"G/{name}"] for name in names))
 
     loss, terms = stage.loss("Dmain", batch)
     close(terms["D/projected"], sum(softplus(m - r).mean() for r, m in zip(real_ones, made, strict=True)) / 2)

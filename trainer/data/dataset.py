@@ -76,6 +76,7 @@ class FaceBatch(TypedDict):
         points: [B,5,2] float32, in px of S.
         counter: [B] numbers of the samples.
         skipped: [B] numbers of unreadable images met on the way.
+        piece: left and top of the piece of each that features and details are taken of.
         fake: [B,3,S,S] in [-1,1], what the generator made of them in this step.
         fake_features: features of ``fake``, layer by layer, for the heads that judge them.
         real_features: those of ``truth``.
@@ -88,6 +89,7 @@ class FaceBatch(TypedDict):
     points: Tensor
     counter: Tensor
     skipped: Tensor
+    piece: NotRequired[list[tuple[int, int]]]
     fake: NotRequired[Tensor]
     fake_features: NotRequired[list[Tensor]]
     real_features: NotRequired[list[Tensor]]

@@ -159,6 +159,8 @@ class RestoreStage(FaceStage):
         pyramid = {r: torch.lerp(truths[r], y.float(), masks[r]) for r, y in pyramid.items()}
         batch["fake"] = output.detach()
         weighted = {"l1": config.l1_weight * losses.l1(output, truth)}
+        if config.psnr_weight:
+            weighted["psnr"] = config.psnr_weight * losses.log_error(output, truth)
         if config.pyramid_weight and pyramid:
             weighted["pyramid"] = config.pyramid_weight * losses.l1_pyramid(pyramid, truths)
         if config.global_weight:
@@ -167,6 +169,8 @@ class RestoreStage(FaceStage):
             weighted["global"] = config.global_weight * losses.generator_adversarial(logits)
         if config.low_weight:
             weighted["low"] = config.low_weight * losses.low_pass(output, truth)
+        if config.chroma_weight:
+            weighted["chroma"] = config.chroma_weight * losses.chroma(output, truth)
         if config.anchor:
             with torch.no_grad(), self.autocast():
                 anchor = self.fixed["anchor"]
@@ -229,8 +233,10 @@ class RestoreStage(FaceStage):
         size, side = self.config.shape.size, self.config.crop
         if not side:
             return images
-        random = SampleRandom(self.config.seed, "crop", batch["counter"].tolist(), torch.device("cpu"))
-        return squares(images, places(batch["boxes"], size, side, random.uniform(4)), side)
+        if "piece" not in batch:  # reading the boxes waits for the GPU
+            random = SampleRandom(self.config.seed, "crop", batch["counter"].tolist(), torch.device("cpu"))
+            batch["piece"] = places(batch["boxes"], size, side, random.uniform(4))
+        return squares(images, batch["piece"], side)
 
     def _path_length(self, batch: FaceBatch) -> tuple[Tensor, Terms]:
         random = SampleRandom(self.config.seed, "Greg", batch["counter"].tolist(), self.device)
