@@ -9,16 +9,15 @@ import sys
 from tqdm import tqdm
 
 from ..bench import bench
-from ..errors import InputError
 from ..faces.detect import Detector
 from ..options import RestoreOptions, Setup
-from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_bytes
 from ..photo.write import write_file
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import keep_memory
 from .common import fetch_models
+from .inputs import checked_json
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,8 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: ``--json`` names a folder or a picture.
     """
-    if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
-        raise InputError(f"--json {arguments.json}: name a file for the figures, say bench.json.")
+    checked_json(arguments.json, "the figures, say bench.json")
     options, setup = RestoreOptions(only_bad_faces=False), Setup(**chosen(arguments, Setup))
     data = read_bytes(arguments.photo)
     device = fetch_models(arguments.models, setup)

@@ -13,13 +13,12 @@ from ..faces.detect import Detector
 from ..find import find_faces
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
-from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from .common import for_each, tell
-from .inputs import list_inputs, plan_outputs
+from .inputs import checked_json, list_inputs, plan_outputs
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,8 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     inputs = list_inputs(arguments.input, [arguments.annotate])
     pictures = {} if arguments.annotate is None else dict(plan_outputs(inputs, arguments.annotate, "_faces.png"))
-    if arguments.json is not None and (arguments.json.is_dir() or arguments.json.suffix.lower() in IMAGE_SUFFIXES):
-        raise InputError(f"--json {arguments.json}: name a file for the list, say faces.json.")
+    checked_json(arguments.json, "the list, say faces.json")
     options = RestoreOptions(**chosen(arguments, RestoreOptions), only_bad_faces=False)
     setup = Setup(**chosen(arguments, Setup))
     detector = Detector(setup.detector, resolve_device(setup.device))

@@ -21,6 +21,16 @@ NAMED = 5
 Pairs = list[tuple[Path, Path]]
 
 
+def checked_json(path: Path | None, what: str) -> None:
+    """Check what ``--json`` names before there is ``what`` to write there.
+
+    Raises:
+        InputError: a folder or a picture.
+    """
+    if path is not None and (path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES):
+        raise InputError(f"--json {path}: name a file for {what}.")
+
+
 def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *, clips: bool = False) -> Pairs:
     """Turn files, folders (with everything below) and globs into pairs of a file and the path its result has in a folder.
 

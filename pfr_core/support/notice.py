@@ -23,6 +23,7 @@ NoticeKind = Literal[
     "baseline",  # a JPEG that could not be progressive
     "damaged_xmp",  # replaced by the record of restoration
     "deinterlaced",  # a clip
+    "opaque",  # a clip whose transparency the result does not hold
     "wrong_rotation",  # of a clip, ignored
     "lost_frames",  # of a damaged clip, left out
     "lost_tracks",  # of sound, subtitles or data, that the result's container cannot hold

@@ -96,6 +96,11 @@ class Shot:
         """Bits of a colour."""
         return max(component.bits for component in self.raw.format.components)
 
+    @property
+    def transparent(self) -> bool:
+        """Whether its format has transparency, used or not."""
+        return is_transparent(self.raw.format)
+
     @cached_property
     def pixels(self) -> Frame:
         """The picture as it is seen."""
@@ -385,6 +390,11 @@ def _own_length(video: Any) -> float | None:
     """Return how long the track of the pictures is in seconds, where MKV says so."""
     told = video.metadata.get("DURATION", "")
     return seconds(told) if re.fullmatch(r"\d+:\d+:\d+\.\d+", told) else None
+
+
+def is_transparent(form: Any) -> bool:  # noqa: ANN401  # PyAV's formats are not typed
+    """Return whether a pixel format has transparency."""
+    return any(component.is_alpha for component in form.components)
 
 
 def side_data(raw: Any) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from .read import Clip, seconds, video_of
 from .track import Track, Tracks, find_tracks
 from .tracked import TrackRestorer
 from .unfinished import Job, Unfinished
-from .write import PICTURES, Piece, codec_for
+from .write import PICTURES, Piece, codec_for, holds_transparency
 
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
@@ -100,7 +100,8 @@ def restore_clip(
     target = Path(target)
     footage, suffix = checked(source, target, clip), target.suffix.lower()
     with closing(footage.shots()) as shots:
-        codec = codec_for(clip.codec, clip.crf, suffix, next(shots).depth)
+        first = next(shots)
+        codec = codec_for(clip.codec, clip.crf, suffix, first.depth)
     unfinished, tally = Unfinished(target), Tally()
     job = _job(restorer, footage, codec, options, clip, strengths)
     earlier = unfinished.take_up(job) if resume else None
@@ -128,6 +129,9 @@ def restore_clip(
                 shutil.copyfile(footage.path, part)
             changed, count = False, found.frames
         else:
+            if first.transparent and not holds_transparency(codec):
+                text = f"{target}: what is transparent becomes opaque; numbered .png pictures, and .mkv with codec ffv1, keep it."
+                tally.add([Notice("opaque", text)])
             count, changed = _restore(work, footage, found.frames, unfinished, codec, clip, tally, progress, should_stop)
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..photo.arrays import Array
 from ..support.choices import ClipCodec
-from .read import EXACT, Shot, side_data
+from .read import EXACT, Shot, is_transparent, side_data
 
 RGB, BT_709, BT_601 = 0, 1, 5
 LIMITED, FULL = 1, 2
@@ -34,6 +34,8 @@ class Codec:
         suffixes: endings of files that hold it.
         tag: what MP4 and MOV call it, if players want another name than FFmpeg's.
         most_crf: highest value of ``crf``; None where there is no such setting.
+        transparent: pixel formats for pictures with transparency, if it holds that in others.
+        piece: container of a piece; NUT keeps every time exactly.
     """
 
     encoder: str
@@ -42,6 +44,8 @@ class Codec:
     suffixes: tuple[str, ...]
     tag: str | None = None
     most_crf: int | None = None
+    transparent: tuple[str, str] | None = None
+    piece: str = "nut"
 
 
 CODECS: dict[str, Codec] = {
@@ -49,9 +53,9 @@ CODECS: dict[str, Codec] = {
     "h265": Codec("libx265", {"crf": "18", "preset": "medium"}, ("yuv420p", "yuv420p10le"), (".mp4", ".mov", ".mkv"), "hvc1", 51),
     "ffv1": Codec("ffv1", {"level": "3", "slices": "4", "slicecrc": "1"}, None, (".mkv",)),
     # Numbered pictures.
-    "png": Codec("png", {}, ("rgb24", "rgb48be"), (".png",)),
+    "png": Codec("png", {}, ("rgb24", "rgb48be"), (".png",), transparent=("rgba", "rgba64be")),
     "jpg": Codec("mjpeg", {"qmin": "1", "qscale": "2"}, ("yuvj444p", "yuvj444p"), (".jpg", ".jpeg")),
-    "tiff": Codec("tiff", {"compression_algo": "deflate"}, ("rgb24", "rgb48le"), (".tif", ".tiff")),
+    "tiff": Codec("tiff", {"compression_algo": "deflate"}, ("rgb24", "rgb48le"), (".tif", ".tiff"), None, None, ("rgba", "rgba64le"), "mov"),
 }
 PICTURES = {suffix: name for name, codec in CODECS.items() if name in ("png", "jpg", "tiff") for suffix in codec.suffixes}
 """Codec of numbered pictures, by their ending."""
@@ -85,9 +89,14 @@ def codec_for(choice: ClipCodec, crf: int | None, suffix: str, depth: int) -> st
     return name
 
 
+def holds_transparency(codec: str) -> bool:
+    """Return whether what is transparent in a clip is so in the result."""
+    return CODECS[codec].formats is None or CODECS[codec].transparent is not None
+
+
 @dataclass
 class Piece:
-    """Some pictures of a clip in a file of their own (NUT, which keeps every time exactly).
+    """Some pictures of a clip in a file of their own.
 
     Args:
         path: the file to write.
@@ -106,7 +115,8 @@ class Piece:
     def write(self, shot: Shot, image: Array | None) -> None:
         """Encode a picture at its time: ``image`` [H,W,3] of the shot's depth, or the shot as it is."""
         codec = CODECS[self.codec]
-        form = _own_format(shot) if codec.formats is None else codec.formats[shot.depth > 8]
+        formats = codec.transparent if codec.transparent and shot.transparent else codec.formats
+        form = _own_format(shot) if formats is None else formats[shot.depth > 8]
         even = codec.formats is not None and "420" in form
         frame = _encodable(shot, image, form, even=even)
         if self._file is None:
@@ -133,7 +143,7 @@ class Piece:
         if self.codec == "h265":
             settings["x265-params"] = ":".join(["log-level=error", *_hdr(shot)])
         # NUT keeps times as they are, but FFmpeg would shift them all so that decoding begins at 0.
-        self._file = av.open(str(self.path), "w", format="nut", options={"avoid_negative_ts": "disabled"})
+        self._file = av.open(str(self.path), "w", format=codec.piece, options={"avoid_negative_ts": "disabled"})
         # The nominal rate only serves the encoder's rate control; every frame keeps its own time.
         stream = self._stream = self._file.add_stream(
             codec.encoder, rate=self.video.average_rate or Fraction(25), options=settings
@@ -177,7 +187,13 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
     if image is None and old is not None and fits:
         return old
     filled: Any = _even(pixels) if even else pixels
-    rgb = av.VideoFrame.from_ndarray(filled, format="rgb24" if filled.dtype == np.uint8 else "rgb48le")
+    layout = "rgb24" if filled.dtype == np.uint8 else "rgb48le"
+    if seen is not None and shot.transparent and is_transparent(av.VideoFormat(form)):
+        layout = "rgba" if filled.dtype == np.uint8 else "rgba64le"
+        whole = seen.reformat(width=filled.shape[1], height=filled.shape[0], format=layout).to_ndarray()
+        whole[..., :3] = filled
+        filled = whole
+    rgb = av.VideoFrame.from_ndarray(filled, format=layout)
     new = rgb.reformat(format=form, interpolation=EXACT, dst_colorspace=matrix, dst_color_range=reach)
     if old is not None and fits and form.startswith(("yuv4", "yuva", "gray")):
         differs = pixels ^ shot.pixels
@@ -234,8 +250,10 @@ def _own_format(shot: Shot) -> str:
     if name in known:
         return name
     if shot.raw.format.is_rgb:
-        return "bgr0" if shot.depth <= 8 else "gbrp16le"
-    return "yuv444p" if shot.depth <= 8 else "yuv444p16le"
+        eight, more = ("bgra", "rgba64le") if shot.transparent else ("bgr0", "gbrp16le")
+    else:
+        eight, more = ("yuva444p", "yuva444p16le") if shot.transparent else ("yuv444p", "yuv444p16le")
+    return eight if shot.depth <= 8 else more
 
 
 def _even(frame: Array) -> Array:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +28,7 @@ from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import ClipOptions
 from pfr_core.photo.photo import Provenance
 from pfr_core.photo.read import read_photo
+from pfr_core.support.choices import ClipCodec
 
 av = pytest.importorskip("av")
 
@@ -410,6 +412,33 @@ def test_transparency_stays_where_the_codec_holds_it(tmp_path: Path) -> None:
     for old, new in zip(before, after, strict=True):
         assert new.format.name == "yuva420p" and bytes(new.planes[0]) != bytes(old.planes[0]), "the face is restored"
         assert np.array_equal(np.frombuffer(new.planes[3], np.uint8).reshape(64, -1)[:, :96], alpha)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize(("target", "codec", "scale"), [("b%d.png", "auto", 1), ("b%d.tiff", "auto", 1), ("b.mkv", "ffv1", 2)])
+def test_transparent_numbered_pictures_stay_so(tmp_path: Path, depth: int, target: str, codec: ClipCodec, scale: int) -> None:
+    kind = np.uint8 if depth == 8 else np.uint16
+    alpha = np.linspace(0, np.iinfo(kind).max, 96 * 64).reshape(64, 96).astype(kind)
+    for number in range(3):
+        colours = np.full((64, 96, 3), (90 + number) << (depth - 8), kind)
+        cv2.imwrite(str(tmp_path / f"a{number}.png"), np.dstack([colours, alpha]))
+    restorer: Any = Inverting(FACE)
+    restorer.options = RestoreOptions(color_match="none", scale=scale)
+    clip = restore_clip(restorer, tmp_path / "a%d.png", tmp_path / target, clip=ClipOptions(steady=0.0, codec=codec))
+    assert clip.changed and not [notice for notice, _ in clip.notices if notice.kind == "opaque"]
+    found = [frame.reformat(format="rgba" if depth == 8 else "rgba64le").to_ndarray() for frame in raw(clip.path)]
+    for number, picture in enumerate(found):
+        assert picture.dtype == kind and (picture[..., :3] != (90 + number) << (depth - 8)).any(), "the face is restored"
+        seen = picture[..., 3] if scale == 1 else cv2.resize(picture[..., 3], (96, 64), interpolation=cv2.INTER_AREA)
+        assert np.abs(seen.astype(int) - alpha).max() <= (0 if scale == 1 else alpha.max() // 50)
+
+
+def test_transparency_that_is_lost_is_told(tmp_path: Path) -> None:
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"a{number}.png"), np.full((64, 96, 4), 128, np.uint8))
+    clip = restore(tmp_path / "a%d.png", tmp_path / "b.mp4", FACE)
+    (told,) = [notice.text for notice, _ in clip.notices if notice.kind == "opaque"]
+    assert "b.mp4: what is transparent becomes opaque" in told
 
 
 # --- Work that ends early ------------------------------------------------------------------------------------------------

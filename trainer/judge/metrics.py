@@ -243,15 +243,16 @@ def kid(a: Tensor, b: Tensor, faces: Sequence[str] = ()) -> float:
             alike however good they are. Left out: all are of different faces.
     """
     a, b = a.double(), b.double()
+    numbers = {face: number for number, face in enumerate(faces)}
+    whose = torch.tensor([numbers[face] for face in faces]) if faces else torch.arange(len(a))
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return (x @ y.t() / x.shape[1] + 1) ** 3
 
-    def within(x: Tensor, whose: Sequence[object]) -> Tensor:
-        apart = torch.tensor([[one != other for other in whose] for one in whose])
-        return kernel(x, x)[apart].mean()
+    def within(x: Tensor, whose: Tensor) -> Tensor:
+        return kernel(x, x)[whose[:, None] != whose].mean()
 
-    return float(within(a, faces or range(len(a))) + within(b, range(len(b))) - 2 * kernel(a, b).mean())
+    return float(within(a, whose) + within(b, torch.arange(len(b))) - 2 * kernel(a, b).mean())
 
 
 def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Measure]:
