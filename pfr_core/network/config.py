@@ -103,7 +103,7 @@ PRESETS: dict[str, PFRConfig] = {
     "pfr-256": PFRConfig(size=256, channel_multiplier=1, narrow=0.5),
     "pfr-512-lite": PFRConfig(size=512, narrow=0.25),
     # Ours: wide layers at a quarter of the size, which keep a CPU busier than narrow ones at half of it.
-    "pfr-512-patch4": PFRConfig(size=512, channel_multiplier=4, narrow=0.125, style_dim=256, patch=4),
+    "pfr-512-patch4": PFRConfig(size=512, channel_multiplier=6, narrow=0.125, style_dim=256, patch=4),
     # Ours: small enough to be trained on two CPU cores in an hour or two.
     "pfr-256-lite": PFRConfig(size=256, narrow=0.125),
     "pfr-1024": PFRConfig(size=1024),

@@ -392,7 +392,7 @@ def _own_length(video: Any) -> float | None:
     return seconds(told) if re.fullmatch(r"\d+:\d+:\d+\.\d+", told) else None
 
 
-def is_transparent(form: Any) -> bool:  # noqa: ANN401  # PyAV's formats are not typed
+def is_transparent(form: Any) -> bool:
     """Return whether a pixel format has transparency."""
     return any(component.is_alpha for component in form.components)
 

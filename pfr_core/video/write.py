@@ -55,7 +55,14 @@ CODECS: dict[str, Codec] = {
     # Numbered pictures.
     "png": Codec("png", {}, ("rgb24", "rgb48be"), (".png",), transparent=("rgba", "rgba64be")),
     "jpg": Codec("mjpeg", {"qmin": "1", "qscale": "2"}, ("yuvj444p", "yuvj444p"), (".jpg", ".jpeg")),
-    "tiff": Codec("tiff", {"compression_algo": "deflate"}, ("rgb24", "rgb48le"), (".tif", ".tiff"), None, None, ("rgba", "rgba64le"), "mov"),
+    "tiff": Codec(
+        "tiff",
+        {"compression_algo": "deflate"},
+        ("rgb24", "rgb48le"),
+        (".tif", ".tiff"),
+        transparent=("rgba", "rgba64le"),
+        piece="mov",  # NUT holds none
+    ),
 }
 PICTURES = {suffix: name for name, codec in CODECS.items() if name in ("png", "jpg", "tiff") for suffix in codec.suffixes}
 """Codec of numbered pictures, by their ending."""

@@ -42,6 +42,8 @@ RECONSTRUCTION_512: dict[str, Any] = {
     "network": "pfr-512-patch4",
     "min_native": 400,
     "pass_through": False,
+    "l1_weight": 3.0,
+    "psnr_weight": 1.0,
     "iterations": 1_000_000,
     "lr_codec": 1e-3,
     "lr_prior": 1e-3,
@@ -54,7 +56,9 @@ RECONSTRUCTION_512: dict[str, Any] = {
 TEXTURE_512: dict[str, Any] = {
     **RECONSTRUCTION_512,
     "l1_weight": 4.0,
+    "psnr_weight": 0.0,
     "low_weight": 4.0,
+    "chroma_weight": 6.0,
     "pyramid_weight": 0.5,
     "unit_weight": 1.5,
     "energy_weight": 2.0,
