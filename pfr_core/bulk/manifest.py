@@ -103,16 +103,17 @@ class Manifest:
         self._rows: list[dict[str, Any]] = []
         self._part, self._since = 0, time.monotonic()
 
-    def rows(self, columns: list[str] | None = None) -> pa.Table:
+    def rows(self, columns: list[str] | None = None, since: str = "") -> pa.Table:
         """Return the rows, of a photograph done again the last one.
 
         Args:
             columns: those that are wanted, ``input`` among them; all by default.
+            since: name of the first run whose rows count.
 
         Raises:
             ImageError: it cannot be read.
         """
-        parts = [self._read(part, columns) for part in self._files(".parquet")]
+        parts = [self._read(part, columns) for part in self._files(".parquet") if _run_of(part) >= since]
         if not parts:
             return SCHEMA.empty_table()
         table = pa.concat_tables(parts)
@@ -128,18 +129,24 @@ class Manifest:
         runs = self._files(".json")
         if not runs:
             return None
-        try:
-            return Choices(**json.loads(places.read(runs[-1])))
-        except (ValueError, TypeError) as error:
-            raise ImageError(f"{runs[-1]}: not written by pfr bulk ({error}); name another --manifest.") from error
+        return self._choices(runs[-1])[0]
 
-    def begin(self, choices: Choices) -> None:
-        """Say with which choices this run goes.
+    def last_again(self) -> str:
+        """Return the name of the last run that did all photographs again; empty if there was none.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return next((_run_of(run) for run in reversed(self._files(".json")) if self._choices(run)[1]), "")
+
+    def begin(self, choices: Choices, again: bool = False) -> None:
+        """Say with which choices this run goes, and whether it does ``again`` what was done.
 
         Raises:
             ImageError: it cannot be written.
         """
-        places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(asdict(choices), indent=1).encode())
+        said = asdict(choices) | {"again": again}
+        places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(said, indent=1).encode())
 
     def add(self, row: Row) -> None:
         """Take a row, and write a part when it is time to.
@@ -166,6 +173,15 @@ class Manifest:
             self._rows, self._part = [], self._part + 1
         self._since = time.monotonic()
 
+    def _choices(self, run: str) -> tuple[Choices, bool]:
+        """Return what :meth:`begin` wrote."""
+        try:
+            said = json.loads(places.read(run))
+            again = bool(said.pop("again", False))
+            return Choices(**said), again
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ImageError(f"{run}: not written by pfr bulk ({error}); name another --manifest.") from error
+
     def _files(self, ending: str) -> list[str]:
         return sorted(found for name, found in places.files_in(self.place) if name.endswith(ending) and "/" not in name)
 
@@ -180,7 +196,7 @@ class Manifest:
 def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
     """Return what need not be done: input and output, both :func:`storable`, of photographs that were, with these choices.
 
-    Nothing if all are to be done ``again``.
+    Nothing if all are to be done ``again``, and nothing from before a run that did all again, which may have been interrupted.
 
     Raises:
         InputError: the last run had others, and they are not to be done ``again``.
@@ -193,12 +209,17 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
         differ = [name for name in choices.options if choices.options[name] != last.options.get(name)]
         what = ", ".join(differ) or "the model's file"
         raise InputError(f"{manifest.place}: the last run had other choices ({what}); use the same, another output, or --again.")
-    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
+    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"], manifest.last_again())
     return {
         (row["input"], row["output"])
         for row in each(table)
         if row["status"] == "done" and (row["model_sha256"], row["options_sha256"]) == _key(choices)
     }
+
+
+def _run_of(file: str) -> str:
+    """Return the name of the run that a file of a manifest belongs to."""
+    return "-".join(file.replace("\\", "/").rpartition("/")[2].partition(".")[0].split("-")[1:3])
 
 
 def _key(choices: Choices) -> tuple[str, str]:

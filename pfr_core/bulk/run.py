@@ -140,7 +140,9 @@ def dashboard() -> str:
     return f"http://{url}" if url else ""
 
 
-def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manifest, gpus: float, actors: int) -> Summary:
+def run(
+    tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manifest, gpus: float, actors: int, again: bool = False
+) -> Summary:
     """Do all tasks; returns when each has its row in the manifest.
 
     Args:
@@ -150,6 +152,7 @@ def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manif
         manifest: where rows go.
         gpus: for each network, or 0.
         actors: networks at most.
+        again: whether the tasks hold what an earlier run did.
 
     Raises:
         PFRError: something that concerns all photographs: the model, the manifest's place, the cluster.
@@ -163,7 +166,7 @@ def run(tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manif
         ray.get_runtime_context().get_node_id(), soft=False
     )  # no other machine may take it along
     deaths = Deaths.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
-    manifest.begin(choices)
+    manifest.begin(choices, again)
     bar = tqdm(total=len(tasks), unit="photo", smoothing=0.05, disable=not sys.stderr.isatty())
     told = started
     try:

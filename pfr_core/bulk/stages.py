@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError, ImageError, InputError, WeightsError
-from ..faces.detect import BEST
+from ..faces.detect import on_this_machine
 from ..find import refuse_missing
 from ..models.checkpoint import model_file
-from ..models.disk import ASSETS, add_search_folder, on_disk, sha256_of
+from ..models.disk import ASSETS, add_search_folder, sha256_of
 from ..models.download import obtain
-from ..models.registry import REGISTRY
+from ..models.registry import PARSER, REGISTRY
 from ..network.config import PRESETS
 from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
@@ -37,8 +37,6 @@ from .manifest import Choices, Row
 from .plan import Task
 
 log = logging.getLogger(__name__)
-
-PARSER = "parsenet"
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class Recipe:
             CheckpointError, WeightsError: the model is not to be had.
         """
         setup = {name: value for name, value in asdict(self.setup).items() if name not in ("device", "batch_size", "model")}
+        setup["detector"] = on_this_machine(self.setup.detector)  # what auto means may change while an archive is done
         rest = {"aligned": self.aligned, "quality": self.quality, "provenance": self.provenance}
         options = {"model": Path(self.setup.model).name, **setup, **asdict(self.options), **rest}
         if self.setup.model in PRESETS:
@@ -93,9 +92,7 @@ class Weights:
         Raises:
             CheckpointError, WeightsError: one is not to be had.
         """
-        detector = recipe.setup.detector
-        if detector == "auto":
-            detector = BEST if on_disk(BEST) else "builtin"
+        detector = on_this_machine(recipe.setup.detector)
         paths = [model_file(recipe.setup.model)]
         if not recipe.aligned:
             paths += [] if REGISTRY[detector].embedded else [obtain(detector)]

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     checked_json(arguments.json, "the figures, say bench.json")
     options, setup = RestoreOptions(only_bad_faces=False), Setup(**chosen(arguments, Setup))
     data = read_bytes(arguments.photo)
-    device = fetch_models(arguments.models, setup)
+    device = fetch_models(arguments.models, setup, options)
     if device.type == "cpu":
         keep_memory()
     detector = Detector(setup.detector, device)

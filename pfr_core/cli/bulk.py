@@ -10,6 +10,7 @@ from ..bulk import check_packages
 from ..errors import InputError
 from ..models.registry import REGISTRY, dtypes_of
 from ..options import RestoreOptions, Setup
+from ..photo.photo import is_meant
 from ..support.arguments import chosen
 from ..support.device import check_borne
 from ..support.files import write_text
@@ -62,6 +63,9 @@ def _restore(arguments: argparse.Namespace) -> int:
     manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))
     output = places.absolute(arguments.output)
     there = {storable(place) for _, place in places.files_in(output)}
+    # Of a list, a photograph's path may hold a hidden name, which folders are not looked through for.
+    hidden = [task.output for task in tasks if not is_meant(PurePosixPath(task.output[len(output) :].lstrip("/")))]
+    there |= {storable(place) for place in hidden if places.exists(place)}
     done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
     todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
     strangers = [task.output for task in todo if storable(task.output) in there]
@@ -74,7 +78,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     gpus, actors = connect(Cluster(arguments.address, arguments.actors, arguments.gpus), on_cpu=setup.device == "cpu")
     if url := dashboard():
         print(f"dashboard: {url}", file=sys.stderr)
-    summary = run(todo, recipe, choices, manifest, gpus, actors)
+    summary = run(todo, recipe, choices, manifest, gpus, actors, arguments.again)
     rate = len(todo) / summary.seconds
     print(
         f"{summary.counts['done']} of {len(todo)} restored, {summary.counts['failed']} failed, {summary.faces} faces, "

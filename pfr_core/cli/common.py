@@ -16,9 +16,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import ImageError, InputError
 from ..models.disk import on_disk
 from ..models.download import obtain
-from ..models.registry import REGISTRY, dtypes_of
+from ..models.registry import PARSER, REGISTRY, dtypes_of
 from ..network.inference import is_out_of_memory
-from ..options import Setup
+from ..options import RestoreOptions, Setup
+from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
 from ..support.notice import Notice
 from .processes import Work, outcomes
@@ -90,12 +91,16 @@ def fetch(name: str) -> Path:
         return obtain(name, progress=progress)
 
 
-def fetch_models(models: Sequence[str], setup: Setup) -> torch.device:
-    """Download models that are not on this machine yet, once it is known that each bears the precision; returns the device.
+def fetch_models(models: Sequence[str], setup: Setup, options: RestoreOptions | None = None) -> torch.device:
+    """Download networks that are not on this machine yet, once it is known that each model bears the precision.
 
     Args:
         models: files, or names of the registry or of presets.
-        setup: its device and precision.
+        setup: its device, precision and detector.
+        options: whose mask may need a network; None if no face is looked for.
+
+    Returns:
+        The device.
 
     Raises:
         InputError: no such device, or a precision that one of the models does not bear there.
@@ -106,7 +111,17 @@ def fetch_models(models: Sequence[str], setup: Setup) -> torch.device:
         resolve_dtype(setup.dtype, device, dtypes_of(model))
     for model in models:
         fetch_model(model)
+    if options is not None:
+        fetch_around(setup.detector, options.mask)
     return device
+
+
+def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
+    """Download what finds and cuts out faces, if it is a choice that needs a file and that is not on this machine yet."""
+    if detector in REGISTRY:
+        fetch(detector)
+    if mask == "parse":
+        fetch(PARSER)
 
 
 def fetch_model(model: str) -> None:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     photo = read_photo(arguments.photo)
     if all(model in REGISTRY for model in arguments.models):  # before any is downloaded
         refuse_lacking(options, {name for model in arguments.models for name in REGISTRY[model].options})
-    device = fetch_models(arguments.models, setup)
+    device = fetch_models(arguments.models, setup, options)
     detector = Detector(setup.detector, device)
     load = partial(FaceRestorer, detector=detector, device=setup.device, dtype=setup.dtype, batch_size=setup.batch_size)
     models = [(_short(model), partial(load, model)) for model in arguments.models]

@@ -17,7 +17,7 @@ from ..photo.read import read_photo
 from ..photo.write import write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import for_each, tell
+from .common import fetch_around, for_each, tell
 from .inputs import checked_json, list_inputs, plan_outputs
 
 
@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     checked_json(arguments.json, "the list, say faces.json")
     options = RestoreOptions(**chosen(arguments, RestoreOptions), only_bad_faces=False)
     setup = Setup(**chosen(arguments, Setup))
+    fetch_around(setup.detector)
     detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 

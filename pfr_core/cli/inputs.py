@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import mimetypes
+import os
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def checked_json(path: Path | None, what: str) -> None:
     Raises:
         InputError: a folder or a picture.
     """
-    if path is not None and (path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES):
+    if path is not None and (os.path.isdir(path) or path.suffix.lower() in IMAGE_SUFFIXES):
         raise InputError(f"--json {path}: name a file for {what}.")
 
 
@@ -38,8 +39,8 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
 
     Args:
         arguments: what the user typed.
-        results: where the command writes to. Inside an input folder these are not looked through: the next run would
-            take the results of this one for photos.
+        results: where the command writes to. Folders and patterns leave out what is in there: the next run would take the
+            results of this one for photos.
         clips: whether clips in folders are inputs too.
 
     Raises:
@@ -51,7 +52,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         if argument == "-":
             raise InputError("-: only 'pfr restore' reads standard input; name a file.")
         path = checked(argument)
-        if path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir raises OSError behind a folder without access
             within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
             below, others = files_below(path, skip=within)
             if clips:
@@ -64,10 +65,15 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
             found |= {file: file.relative_to(path) for file in below if file not in found}
-        elif path.exists() or not glob.has_magic(argument):
+        elif os.path.exists(path) or not glob.has_magic(argument):
             found.setdefault(path, Path(path.name))
         else:
-            matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if Path(match).is_file())
+            skipped = [result.resolve() for result in results if result is not None and not os.path.isfile(result)]
+            matches = [
+                match
+                for match in map(Path, sorted(glob.glob(argument, recursive=True)))
+                if os.path.isfile(match) and not any(match.resolve().is_relative_to(other) for other in skipped)
+            ]
             if not matches:
                 raise ImageError(f"{argument}: no file matches; check the pattern.")
             found |= {file: Path(file.name) for file in matches if file not in found}
@@ -87,7 +93,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
         InputError: one output file for several inputs, or a format for it.
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
-    if output.is_dir() or not _is_file(output):
+    if os.path.isdir(output) or not _is_file(output):
         named = {name for _, name in inputs}
         clips = f".{format}" in RESULT_SUFFIXES
         names = [

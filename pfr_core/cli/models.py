@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, WeightsError
+from ..errors import CheckpointError, InputError, WeightsError
 from ..faces import points, retinaface
 from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
 from ..models.disk import cache_folder, on_disk
@@ -21,6 +21,7 @@ from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initiali
 from ..models.load import read_face_model
 from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, dtypes_of, published
 from ..models.tensors import read_state_dict
+from ..network.config import PRESETS
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..options import RestoreOptions, changed
@@ -38,10 +39,7 @@ def list_weights(_: argparse.Namespace) -> int:
     for weights in REGISTRY.values():
         try:
             path = on_disk(weights.name)
-            get = (
-                _download(weights.name) if weights.urls else f"not downloaded by PFR; put your own {weights.file} into the cache"
-            )
-            place = str(path) if path else f"not on disk; {get}"
+            place = str(path) if path else f"not on disk. {_how_to_get(weights)}"
             if weights.embedded:
                 place = f"embedded: {path or 'missing from the installation'}"
         except WeightsError as error:
@@ -67,13 +65,15 @@ def show_path(arguments: argparse.Namespace) -> int:
     """
     path = on_disk(arguments.name)
     if path is None:
-        raise WeightsError(f"{arguments.name} is not on disk. Get it with: {_download(arguments.name)}")
+        raise WeightsError(f"{arguments.name} is not on disk. {_how_to_get(REGISTRY[arguments.name])}.")
     print(path)
     return 0
 
 
-def _download(name: str) -> str:
-    return f"{program('pfr', 'pfr_core')} weights download {name}"
+def _how_to_get(weights: Weights) -> str:
+    if weights.urls:
+        return f"Get it with: {program('pfr', 'pfr_core')} weights download {weights.name}"
+    return f"PFR does not download it: put your own {weights.file} into {cache_folder()}"
 
 
 def download_weights(arguments: argparse.Namespace) -> int:
@@ -121,6 +121,8 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a model as ONNX."""
     from ..models.export import export_onnx
 
+    if arguments.model in PRESETS:
+        raise InputError(f"{arguments.model} is a preset, a network without weights; name a model.")
     check_borne(arguments.dtype, dtypes_of(arguments.model))  # before it is downloaded
     fetch_model(arguments.model)
     path = model_file(arguments.model)
@@ -152,11 +154,15 @@ def show_info(arguments: argparse.Namespace) -> int:
     if arguments.file in DESCRIBED:
         print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
         return 0
+    if arguments.file in PRESETS:
+        raise InputError(f"{arguments.file} is a preset, a network without weights, so there is no file to tell of.")
     weights = REGISTRY.get(arguments.file)
-    if weights is not None and weights.size and weights.urls and on_disk(weights.name) is None:  # to tell of it costs no download
-        known = {"file": None, "size": weights.size, "options": weights.options, "bytes": weights.bytes}
-        print(json.dumps(known | {"licence": weights.licence} | _origin(weights), indent=2))
-        return 0
+    if weights is not None and not weights.embedded:
+        path = on_disk(weights.name)
+        if not weights.size or (weights.urls and path is None):  # no restoration network; to tell of one costs no download
+            known = {"file": path and str(path), "size": weights.size, "options": weights.options, "bytes": weights.bytes}
+            print(json.dumps(known | {"licence": weights.licence} | _origin(weights), indent=2))
+            return 0
     path = model_file(arguments.file)
     net = read_face_model(path)
     tensors = net.state_dict().values()

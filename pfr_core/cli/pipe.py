@@ -37,17 +37,15 @@ def standard_input(inputs: Sequence[str]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def standard_output(output: Path, inputs: Sequence[str]) -> Iterator[Path]:
+def standard_output(output: Path) -> Iterator[Path]:
     """Yield the output; in the place of ``-`` a temporary folder, of which the one result is then written to standard output.
 
     Raises:
-        InputError: several inputs, or nobody who would read it.
+        InputError: nobody would read it.
     """
     if output != Path(STANDARD):
         yield output
         return
-    if len(inputs) != 1 or Path(inputs[0]).is_dir():
-        raise InputError("-o -: standard output takes the result of one input; name a folder for several.")
     if sys.stdout is None or sys.stdout.isatty():
         raise InputError("-o -: standard output is no file and no pipe here; redirect it, or name a file.")
     with TemporaryDirectory(prefix="pfr-") as folder:

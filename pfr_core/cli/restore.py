@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -24,13 +25,15 @@ from .processes import Work, choose_jobs
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every input; returns the exit status."""
-    with standard_input(arguments.input) as names, standard_output(arguments.output, names) as output:
+    with standard_input(arguments.input) as names, standard_output(arguments.output) as output:
         return _restore(arguments, names, output)
 
 
 def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> int:
     """Restore the inputs of these names."""
     inputs = list_inputs(names, [output, arguments.compare], clips=True)
+    if output != arguments.output and len(inputs) != 1:
+        raise InputError("-o -: standard output takes the result of one input; name a folder for several.")
     plan = plan_outputs(inputs, output, format=arguments.format)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
     clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
@@ -47,12 +50,15 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(target)]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
+        skipped = {source for source, _ in plan} - {source for source, _ in todo}
+        if lacking := sum(source in skipped and not os.path.isfile(picture) for source, picture in pictures.items()):
+            print(f"{lacking} of them without their picture before | after; --overwrite makes both")
     if not todo:
         return 0
     setup = Setup(**chosen(arguments, Setup))
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
-    fetch_models([setup.model], setup)
+    fetch_models([setup.model], setup, options if not arguments.aligned else None)
     photos = RestorePhotos(arguments, pictures)
     restorer = photos.restorer
     refuse_lacking(arguments, options, setup.model, restorer.model_options)
@@ -74,7 +80,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
 
 def _is_there(target: Path) -> bool:
     """Return whether an output exists; of numbered pictures, whether any does."""
-    return bool(numbers_of(target)) if is_sequence(target) else target.is_file()
+    return bool(numbers_of(target)) if is_sequence(target) else os.path.isfile(target)
 
 
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:

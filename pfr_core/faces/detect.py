@@ -59,6 +59,13 @@ BACKBONES: dict[DetectorName, Backbone] = {
 }
 
 
+def on_this_machine(name: DetectorName) -> DetectorName:
+    """Return the detector that a name means here: ``auto`` is the better one if its file is on disk, else the one that ships."""
+    if name != "auto":
+        return name
+    return BEST if on_disk(BEST) else "builtin"
+
+
 class Look(NamedTuple):
     """What was seen in a picture of that width and height, at its size and smaller ones."""
 
@@ -283,7 +290,7 @@ class Detector:
     def _load(self) -> RetinaFace | YuNet:
         name = self.name
         if name == "auto":
-            name = BEST if self.weights is None and on_disk(BEST) else "builtin"
+            name = on_this_machine(name) if self.weights is None else "builtin"
             self._second_best = name != BEST and self.weights is None
         self._unsure = name == "builtin"  # measured for it alone, with the weights that ship
         path = self.weights or obtain(name)

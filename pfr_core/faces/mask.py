@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError, WeightsError
 from ..models.disk import on_disk
 from ..models.download import obtain
-from ..models.registry import INSTALL_FACEXLIB
+from ..models.registry import INSTALL_FACEXLIB, PARSER
 from ..models.tensors import read_state_dict, weights_of
 from ..photo.arrays import FloatImage
 from ..support.choices import MaskKind
@@ -69,7 +69,7 @@ class FaceParser:
     @staticmethod
     def available() -> bool:
         """Return whether the weights are on disk, so that nothing would be downloaded."""
-        return on_disk("parsenet") is not None
+        return on_disk(PARSER) is not None
 
     def mask(self, crop: FloatImage, feather: float) -> FloatImage:
         """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
@@ -98,7 +98,7 @@ class FaceParser:
             from facexlib.parsing.parsenet import ParseNet
         except ImportError as error:
             raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
-        path = obtain("parsenet")
+        path = obtain(PARSER)
         network = ParseNet(in_size=PARSE_SIZE, out_size=PARSE_SIZE, parsing_ch=19)
         with weights_of("ParseNet", path):
             network.load_state_dict(read_state_dict(path))

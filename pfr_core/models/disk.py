@@ -106,7 +106,7 @@ def supplied(file: str) -> Path:
     """
     folders = search_folders()
     for folder in folders:
-        if (folder / file).is_file():
+        if os.path.isfile(folder / file):
             return folder / file
     looked = ", ".join(map(str, folders))
     raise WeightsError(f"{file}: not found (looked in {looked}). Put it into a folder and set PFR_WEIGHTS_DIR to that.")

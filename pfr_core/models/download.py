@@ -136,7 +136,7 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
             part.unlink()
         raise
     finally:
-        if part.exists():
+        if os.path.exists(part):  # Path.exists raises OSError behind a folder without access
             if part.stat().st_size < WORTH_KEEPING:
                 part.unlink()
             else:
@@ -249,7 +249,7 @@ def _cannot_write(weights: Weights, path: Path, error: OSError) -> WeightsError:
 def _not_to_be_had(weights: Weights, failures: list[str]) -> WeightsError:
     lines = [f"weights {weights.name}: {weights.file} ({weights.bytes / 1e6:.1f} MB) is not to be had:"]
     for folder in search_folders():
-        lines.append(f"  {folder}: {'no good copy' if folder.is_dir() else 'no such folder'}")
+        lines.append(f"  {folder}: {'no good copy' if os.path.isdir(folder) else 'no such folder'}")
     lines += [f"  {failure}" for failure in failures]
     lines.append(
         f"Download {weights.urls[0]} by hand and put it into {cache_folder()} as {weights.file} "

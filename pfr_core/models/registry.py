@@ -56,6 +56,9 @@ class Weights:
     dtypes: tuple[DTypeName, ...] = EVERY_DTYPE  # precisions that the network bears
 
 
+PARSER = "parsenet"
+"""Name of the face parser's weights."""
+
 INSTALL_FACEXLIB = "facexlib is not installed. Install it with: python -m pip install --no-deps facexlib"
 """The remedy where a network is chosen that is facexlib's own: the face parser, ArcFace."""
 
@@ -205,7 +208,7 @@ REGISTRY: dict[str, Weights] = {
             purpose="face detection by OpenCV, smallest and fastest",
         ),
         Weights(
-            name="parsenet",
+            name=PARSER,
             file="parsing_parsenet.pth",
             urls=(f"{_FACEXLIB}/v0.2.2/parsing_parsenet.pth", f"{_CODEFORMER}/parsing_parsenet.pth"),
             sha256="3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",

@@ -89,7 +89,7 @@ def write_text(path: str | os.PathLike[str], text: str, failure: type[PFRError] 
         failure: it cannot be written.
     """
     with replacing(path, failure) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name need not be UTF-8
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> str:

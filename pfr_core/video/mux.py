@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import av
 from ..errors import ImageError, check_stop
 from ..photo.photo import Provenance
 from ..support.notice import Notice
+from . import is_sequence
 from .read import Clip, video_of
 from .write import CODECS, PICTURES
 
@@ -97,7 +99,11 @@ def assemble(
         av.FFmpegError: it cannot be written.
     """
     if suffix in PICTURES:
-        with av.open(str(target), "w", format="image2") as result, av.open(str(pieces[0])) as first:
+        number = 1
+        if is_sequence(clip.path):  # the first picture's own
+            number = clip.first_number() + math.ceil(clip.start * clip.fps - 1e-6)
+        options = {"start_number": str(number)}
+        with av.open(str(target), "w", format="image2", options=options) as result, av.open(str(pieces[0])) as first:
             pictures = result.add_stream_from_template(first.streams.video[0])
             for packet, _ in _video(pieces, pictures):
                 check_stop(should_stop)
@@ -116,6 +122,9 @@ def assemble(
             pictures.codec_context.codec_tag = tag
         video = video_of(source)
         _like(pictures, video)
+        if codec == "ffv1":  # neither it nor a piece's container holds these
+            for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+                setattr(pictures.codec_context, name, getattr(video.codec_context, name))
         if video.average_rate:
             pictures.codec_context.framerate = video.average_rate  # a piece of H.264 says that of its clock
         kept, notices = _tracks(clip, source, result, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -17,10 +18,11 @@ import numpy.typing as npt
 from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
+from PIL import Image
 
 from ..errors import ImageError, InputError
 from ..support.notice import Notice
-from . import is_sequence, numbers_of
+from . import SEQUENCE, is_sequence, numbers_of
 
 Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """[H,W,3] RGB, upright; 16 bits where the clip has more than 8."""
@@ -44,6 +46,10 @@ LONGEST_STEP = 3600
 """Seconds between two ticks of a clip's clock from which on it is taken for broken."""
 LARGEST = 35_651_584
 """Pixels of the largest frame of H.264 and H.265, at level 6.2."""
+
+
+TRANSPARENT = "RGBA"
+"""Pillow's mode of what is transparent, in whatever way."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class Clip:
             raise ImageError(f"{self.path}: not a file; name a video file.")
         options, kind = INPUT_OPTIONS, None
         if is_sequence(self.path):
-            options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self._first_number())}, "image2"
+            options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self.first_number())}, "image2"
         try:
             source = av.open(str(self.path), format=kind, options=options)
         except FileNotFoundError as error:
@@ -244,6 +250,19 @@ class Clip:
             if self.whole and short and all(notice.kind != "lost_frames" for notice in self.notices):
                 text = f"{self.path}: its pictures end at {float(end):.1f} s of {own or length:.1f} s; it may be cut off"
                 self.notices.append(Notice("lost_frames", text))
+
+    def modes(self) -> set[str]:
+        """Return Pillow's modes of numbered pictures, by their headers, :data:`TRANSPARENT` for all that are; none of a file.
+
+        What cannot be read is left to :meth:`shots`.
+        """
+        found = set()
+        for number in numbers_of(self.path) if is_sequence(self.path) else ():
+            name = SEQUENCE.sub(lambda found, number=number: found[0] % number, self.path.name)  # type: ignore[misc]
+            with suppress(OSError), Image.open(self.path.with_name(name)) as image:
+                transparent = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+                found.add(TRANSPARENT if transparent else image.mode)
+        return found
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pictures as they are seen; see :meth:`shots`."""
@@ -360,7 +379,7 @@ class Clip:
             "Export the clip again, as MP4, MOV, WebM, MKV or AVI."
         )
 
-    def _first_number(self) -> int:
+    def first_number(self) -> int:
         """Return the lowest number of a picture.
 
         Raises:

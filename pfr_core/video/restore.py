@@ -24,11 +24,11 @@ from ..support.notice import Notice, Tally
 from ..work import ShouldStop
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence
 from .mux import assemble
-from .read import Clip, seconds, video_of
+from .read import TRANSPARENT, Clip, is_transparent, seconds, video_of
 from .track import Track, Tracks, find_tracks
 from .tracked import TrackRestorer
 from .unfinished import Job, Unfinished
-from .write import PICTURES, Piece, codec_for, holds_transparency
+from .write import PICTURES, Piece, codec_for, format_for
 
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
@@ -101,7 +101,8 @@ def restore_clip(
     footage, suffix = checked(source, target, clip), target.suffix.lower()
     with closing(footage.shots()) as shots:
         first = next(shots)
-        codec = codec_for(clip.codec, clip.crf, suffix, first.depth)
+        codec, modes = codec_for(clip.codec, clip.crf, suffix, first.depth), footage.modes()
+        form = format_for(codec, first, modes)
     unfinished, tally = Unfinished(target), Tally()
     job = _job(restorer, footage, codec, options, clip, strengths)
     earlier = unfinished.take_up(job) if resume else None
@@ -129,10 +130,10 @@ def restore_clip(
                 shutil.copyfile(footage.path, part)
             changed, count = False, found.frames
         else:
-            if first.transparent and not holds_transparency(codec):
+            if (first.transparent or TRANSPARENT in modes) and not is_transparent(av.VideoFormat(form)):
                 text = f"{target}: what is transparent becomes opaque; numbered .png pictures, and .mkv with codec ffv1, keep it."
                 tally.add([Notice("opaque", text)])
-            count, changed = _restore(work, footage, found.frames, unfinished, codec, clip, tally, progress, should_stop)
+            count, changed = _restore(work, footage, found.frames, unfinished, (codec, form), clip, tally, progress, should_stop)
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
     except BaseException as error:
@@ -218,13 +219,17 @@ def _restore(
     footage: Clip,
     total: int,
     unfinished: Unfinished,
-    codec: str,
+    encoding: tuple[str, str],
     clip: ClipOptions,
     tally: Tally,
     progress: Progress | None,
     should_stop: ShouldStop | None,
 ) -> tuple[int, bool]:
-    """Encode the frames that are not encoded yet; return how many there are in all, and whether any was changed."""
+    """Encode the frames that are not encoded yet, by codec and pixel format.
+
+    Returns:
+        How many there are in all, and whether any was changed.
+    """
     work.steady = {track.number: work.past() for track in work.tracks}
     done, changed = unfinished.done(work.steady)
     clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
@@ -241,7 +246,7 @@ def _restore(
                 tally.add(replace(notice, frame=number - 1) for notice in pasted.notices)
                 changed |= pasted.changed
                 image = pasted.image if pasted.changed or work.options.scale != 1 else None
-            piece = piece or Piece(unfinished.new_piece(), codec, clip.crf, video)
+            piece = piece or Piece(unfinished.new_piece(), encoding[0], clip.crf, video, encoding[1])
             piece.write(shot, image)
             if number - begun == PIECE:
                 piece.close()

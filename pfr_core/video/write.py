@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..photo.arrays import Array
 from ..support.choices import ClipCodec
-from .read import EXACT, Shot, is_transparent, side_data
+from .read import EXACT, TRANSPARENT, Shot, is_transparent, side_data
 
 RGB, BT_709, BT_601 = 0, 1, 5
 LIMITED, FULL = 1, 2
@@ -96,9 +96,21 @@ def codec_for(choice: ClipCodec, crf: int | None, suffix: str, depth: int) -> st
     return name
 
 
-def holds_transparency(codec: str) -> bool:
-    """Return whether what is transparent in a clip is so in the result."""
-    return CODECS[codec].formats is None or CODECS[codec].transparent is not None
+def format_for(codec: str, first: Shot, modes: Set[str]) -> str:
+    """Return the pixel format of all pieces, which have one header.
+
+    Args:
+        codec: a name of :data:`CODECS`.
+        first: the clip's first picture.
+        modes: of numbered pictures (:meth:`.read.Clip.modes`), which need not be alike.
+    """
+    transparent, deep = first.transparent or TRANSPARENT in modes, first.depth > 8
+    formats = CODECS[codec].transparent if transparent else None
+    if formats := formats or CODECS[codec].formats:
+        return formats[deep]
+    if len(modes) > 1 or first.raw.format.name == "pal8":
+        return _any_rgb(transparent, deep)
+    return _own_format(first)
 
 
 @dataclass
@@ -110,24 +122,23 @@ class Piece:
         codec: a name of :data:`CODECS`.
         crf: quality; None for the codec's own.
         video: the stream of the source, for its rate and colours.
+        form: pixel format, from :func:`format_for`.
     """
 
     path: Path
     codec: str
     crf: int | None
     video: Any
+    form: str
     _file: Any = field(default=None, init=False)
     _stream: Any = field(default=None, init=False)
 
     def write(self, shot: Shot, image: Array | None) -> None:
         """Encode a picture at its time: ``image`` [H,W,3] of the shot's depth, or the shot as it is."""
-        codec = CODECS[self.codec]
-        formats = codec.transparent if codec.transparent and shot.transparent else codec.formats
-        form = _own_format(shot) if formats is None else formats[shot.depth > 8]
-        even = codec.formats is not None and "420" in form
-        frame = _encodable(shot, image, form, even=even)
+        even = CODECS[self.codec].formats is not None and "420" in self.form
+        frame = _encodable(shot, image, self.form, even=even)
         if self._file is None:
-            self._open(shot, frame, form)
+            self._open(shot, frame)
         frame.pts, frame.time_base = shot.pts, shot.time_base
         frame.pict_type = av.video.frame.PictureType.NONE  # or the encoder would take the source's
         self._file.mux(self._stream.encode(frame))
@@ -144,8 +155,8 @@ class Piece:
             with suppress(av.FFmpegError):  # why it cannot be finished is told already
                 self._file.close()
 
-    def _open(self, shot: Shot, frame: Any, form: str) -> None:
-        codec = CODECS[self.codec]
+    def _open(self, shot: Shot, frame: Any) -> None:
+        codec, form = CODECS[self.codec], self.form
         settings = dict(codec.settings) | ({} if self.crf is None else {"crf": str(self.crf)})
         if self.codec == "h265":
             settings["x265-params"] = ":".join(["log-level=error", *_hdr(shot)])
@@ -195,7 +206,7 @@ def _encodable(shot: Shot, image: Array | None, form: str, *, even: bool) -> Any
         return old
     filled: Any = _even(pixels) if even else pixels
     layout = "rgb24" if filled.dtype == np.uint8 else "rgb48le"
-    if seen is not None and shot.transparent and is_transparent(av.VideoFormat(form)):
+    if seen is not None and is_transparent(av.VideoFormat(form)):
         layout = "rgba" if filled.dtype == np.uint8 else "rgba64le"
         whole = seen.reformat(width=filled.shape[1], height=filled.shape[0], format=layout).to_ndarray()
         whole[..., :3] = filled
@@ -257,10 +268,15 @@ def _own_format(shot: Shot) -> str:
     if name in known:
         return name
     if shot.raw.format.is_rgb:
-        eight, more = ("bgra", "rgba64le") if shot.transparent else ("bgr0", "gbrp16le")
-    else:
-        eight, more = ("yuva444p", "yuva444p16le") if shot.transparent else ("yuv444p", "yuv444p16le")
+        return _any_rgb(shot.transparent, shot.depth > 8)
+    eight, more = ("yuva444p", "yuva444p16le") if shot.transparent else ("yuv444p", "yuv444p16le")
     return eight if shot.depth <= 8 else more
+
+
+def _any_rgb(transparent: bool, deep: bool) -> str:
+    if transparent:
+        return "rgba64le" if deep else "bgra"
+    return "gbrp16le" if deep else "bgr0"
 
 
 def _even(frame: Array) -> Array:

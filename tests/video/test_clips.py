@@ -436,9 +436,47 @@ def test_transparent_numbered_pictures_stay_so(tmp_path: Path, depth: int, targe
 def test_transparency_that_is_lost_is_told(tmp_path: Path) -> None:
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"a{number}.png"), np.full((64, 96, 4), 128, np.uint8))
+    cv2.imwrite(str(tmp_path / "a0.png"), np.full((64, 96, 3), 128, np.uint8))  # whichever of them is transparent
     clip = restore(tmp_path / "a%d.png", tmp_path / "b.mp4", FACE)
     (told,) = [notice.text for notice, _ in clip.notices if notice.kind == "opaque"]
     assert "b.mp4: what is transparent becomes opaque" in told
+
+
+@pytest.mark.parametrize("kinds", [("RGB", "RGBA"), ("RGB", "L"), ("L", "RGB"), ("P", "RGB")])
+@pytest.mark.parametrize("target", ["b.mkv", "b%d.png"])
+def test_numbered_pictures_of_several_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: Any, target: str) -> None:
+    monkeypatch.setattr("pfr_core.video.restore.PIECE", 3)  # a piece begins with the second kind
+    given = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), np.uint8)
+    for number, pixels in enumerate(given):
+        image = Image.fromarray(pixels if number < 3 or kinds[1] != "L" else np.repeat(pixels[..., :1], 3, axis=2))
+        image = image.convert(kinds[number >= 3])
+        given[number] = np.array(image.convert("RGB"))
+        if image.mode == "RGBA":
+            image.putalpha(77)
+        image.save(tmp_path / f"a{number + 5}.png")
+    clip = restore(tmp_path / "a%d.png", tmp_path / target, codec="ffv1" if target == "b.mkv" else "auto")
+    found = raw(clip.path) if target == "b.mkv" else [raw(tmp_path / f"b{number + 5}.png")[0] for number in range(6)]
+    for number, frame in enumerate(found):
+        picture = frame.to_ndarray(format="rgba")
+        assert np.array_equal(picture[..., :3], given[number])
+        assert (picture[..., 3] == (77 if "RGBA" in kinds and number >= 3 else 255)).all()
+
+
+def test_without_loss_the_tags_of_colour_stay(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 1, 1, 1, 2
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((96, 96), 90, np.uint8), format="yuv420p")
+            frame.pts, frame.colorspace, frame.color_range = number, 1, 2
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    clip = restore(tmp_path / "a.mp4", tmp_path / "b.mkv", FACE, codec="ffv1")
+    with av.open(str(clip.path)) as file:
+        context = file.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc, context.colorspace, context.color_range) == (1, 1, 1, 2)
 
 
 # --- Work that ends early ------------------------------------------------------------------------------------------------
@@ -548,7 +586,7 @@ def test_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
     try:
         before = pictures_held()
         with clip.open() as source:
-            piece = Piece(tmp_path / "b.nut", "h264", None, video_of(source))
+            piece = Piece(tmp_path / "b.nut", "h264", None, video_of(source), "yuv420p")
             for shot in clip.shots():
                 piece.write(shot, shot.pixels.copy())
                 most = max(most, pictures_held() - before)
