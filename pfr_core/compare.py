@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .errors import InputError
 from .faces.align import align, alignment_matrix
 from .faces.face import Face
-from .find import find_faces
+from .find import find_faces, refuse_missing
 from .options import RestoreOptions, lacking
 from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
@@ -47,6 +47,7 @@ def compare(
     *,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: ShouldStop | None = None,
+    check_faces: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Restore the faces of a photograph with several models, one after the other, each with the memory of the last one freed.
 
@@ -56,6 +57,7 @@ def compare(
         options: for all of them; what a model lacks is left out for it. Faces that are sharp already are compared too.
         progress: called with (name of the model, models done, models in all).
         should_stop: asked before each run of a network and between faces; true ends the work with :class:`Cancelled`.
+        check_faces: called with their number before any is restored; may refuse it.
 
     Raises:
         InputError: no model, no face, or an option that none of the models has.
@@ -75,9 +77,12 @@ def compare(
         if faces is None:
             found = find_faces(restorer.detector, image, replace(options, only_bad_faces=False), should_stop)
             faces, notices = found.faces, found.notices
+            refuse_missing(found)
             if not faces:
-                text = "No face was found to compare the models on. Lower the detection threshold, or choose another photo."
-                raise InputError(text)
+                text = "No face was found to compare the models on. Lower the detection threshold, widen the face sizes, or"
+                raise InputError(" ".join([f"{text} choose another photo.", *(notice.text for notice in notices)]))
+            if check_faces is not None:
+                check_faces(len(faces))
             columns.append(_cells(image, faces))
         missing = lacking((), options, restorer.model_options)
         own = replace(options, **{each: specs(RestoreOptions)[each].default for each in missing})

@@ -26,6 +26,8 @@ Range = tuple[float, float]
 UInt8Image = npt.NDArray[np.uint8]
 
 KERNEL_SIZE = 41
+LONGEST_JPEG = 65500
+"""Side in px that its libraries write."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def degrade(image: UInt8Image, parameters: DegradationParameters, enlarging: int
         enlarging: OpenCV's interpolation for resizing back.
 
     Raises:
-        InputError: not an [H,W,3] uint8 array, or an empty one.
+        InputError: not an [H,W,3] uint8 array, an empty one, or one that enlarged is too large for a JPEG.
     """
     _check(image)
     height, width = image.shape[:2]
@@ -182,6 +184,11 @@ def degrade(image: UInt8Image, parameters: DegradationParameters, enlarging: int
         x = cv2.filter2D(x, -1, blur_kernel(parameters), borderType=cv2.BORDER_REFLECT_101)
     if parameters.scale is not None:
         size = (max(1, round(width / parameters.scale)), max(1, round(height / parameters.scale)))
+        if parameters.quality is not None and max(size) > LONGEST_JPEG:
+            raise InputError(
+                f"enlarged by {1 / parameters.scale:.2g} it is {size[0]} x {size[1]} px, and a JPEG has at most {LONGEST_JPEG}; "
+                "shrink it first, or degrade it with a scale of at least 1."
+            )
         x = _resize(x, size, cv2.INTER_AREA if parameters.scale > 1 else cv2.INTER_CUBIC)
     if parameters.noise is not None:
         rng = np.random.Generator(np.random.PCG64(parameters.noise_seed))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .errors import InputError, check_stop
+from .faces.align import resemblance
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.select import filter_by_size, select_faces, sort_faces
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 MUCH_LARGER = 4
 """A photograph so many times larger than the detection size may hide faces that could be restored (ours)."""
+
+
+LIKE_A_FACE = 0.5
+"""Smallest resemblance of a given face's points (ours): a face from its side has 0.74, one with left and right exchanged 0.1."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,19 @@ class Found:
         """Return the faces that a caller chose, in their order.
 
         Raises:
-            InputError: it is no list of faces.
+            InputError: it is no list of faces, or the points of one are in another order.
         """
         if not isinstance(faces, Iterable):
             raise InputError(f"faces is a {type(faces).__name__}; pass a list of Face, such as the faces of a result.")
         chosen = [*faces]
         if wrong := [type(face).__name__ for face in chosen if not isinstance(face, Face)]:
             raise InputError(f"faces holds a {wrong[0]}; pass a list of Face, such as the faces of a result.")
+        for number, face in enumerate(chosen):
+            if abs(resemblance(face.points)) < LIKE_A_FACE:  # its crop would be many times the face
+                raise InputError(
+                    f"the points of face {number} lie like no face's; give the eyes, the nose and the corners of the mouth, "
+                    "the left one of two as seen in the picture first."
+                )
         return cls(chosen, [*range(len(chosen))])
 
     @property

@@ -81,3 +81,26 @@ def test_the_command(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["compare", str(PHOTO), "--models", "nothing", "-o", str(sheet)]) == 1
     assert "nothing: no such model file" in capsys.readouterr().err
     assert main(["compare", str(PHOTO), "--models", "default", "-o", str(PHOTO)]) == 1
+
+
+def test_faces_that_are_not_compared_are_told_apart_from_none(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", str(PHOTO), "--models", str(tiny_model), "-o", str(tmp_path / "s.png"), "--device", "cpu"]
+    assert main([*command, "--select", "index", "--indices", "7"]) == 2
+    assert "there is no face 7 among the 2 found" in capsys.readouterr().err
+    assert main([*command, "--max-face-size", "50"]) == 2
+    assert "widen the face sizes" in capsys.readouterr().err
+
+
+def test_a_limit_of_faces_is_asked_before_any_is_restored(tiny_model: Path) -> None:
+    def refuse(count: int) -> None:
+        raise InputError(f"{count} are too many")
+
+    def load() -> FaceRestorer:
+        restorer = FaceRestorer(tiny_model, "builtin", device="cpu")
+        restorer.restore = None  # type: ignore[assignment,method-assign]
+        return restorer
+
+    with pytest.raises(InputError, match="2 are too many"):
+        compare(np.array(Image.open(PHOTO).convert("RGB")), [("first", load)], check_faces=refuse)

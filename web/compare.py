@@ -55,7 +55,7 @@ class CompareTab:
         """Restore the faces with every model, and show the sheet.
 
         Raises:
-            InputError: no model is chosen; else as :func:`pfr_core.compare.compare`.
+            InputError: no model is chosen, or there are too many faces; else as :func:`pfr_core.compare.compare`.
         """
         with self.context.job(request) as job:
             if not models:
@@ -69,6 +69,7 @@ class CompareTab:
                 self.context.options(options),
                 lambda name, done, total: progress((done, total), desc=name, unit=say(request, "unit_models")),
                 job.should_stop,
+                self.context.limits.check_faces,
             )
             sheet = pictures.save_exact(job.session.new_folder() / "comparison.png", found.sheet)
             told = (

@@ -152,11 +152,12 @@ class Engine:
         options: RestoreOptions,
         progress: Callable[[str, int, int], None],
         should_stop: Callable[[], bool],
+        check_faces: Callable[[int], None],
     ) -> Comparison:
         """See :func:`pfr_core.compare.compare`."""
         with self._lock:
             loaders = [(model, partial(self._load, model)) for model in models]
-            return compare(image, loaders, options, progress=progress, should_stop=should_stop)
+            return compare(image, loaders, options, progress=progress, should_stop=should_stop, check_faces=check_faces)
 
     def _load(self, model: str) -> FaceRestorer:
         if model not in self.models:

@@ -20,8 +20,23 @@ _BRANDS = {
 """What an ISO media file says it is, if it holds a picture."""
 
 
+BOXES = 1 << 20
+"""Bytes at the beginning of a file in which what it states of its pictures lies."""
 _PIXEL_INFORMATION = re.compile(rb"\0\0\0[\x0e\x10-\x12]pixi(?=\0\0\0\0[\x01-\x04])")
 """The box that states the bits of each channel: length, name, version, number of channels, and the bits."""
+
+
+_COLOURS = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
+"""The box that states primaries and transfer by their numbers in ITU-T H.273."""
+_PRIMARIES = {9: "of BT.2020", 11: "of DCI-P3", 12: "of Display P3"}
+_TRANSFERS = {16: "HDR (PQ)", 18: "HDR (HLG)"}
+
+
+def wide_colours(data: bytes) -> str:
+    """Return in words which colours an AVIF or HEIC file states that are not sRGB's; empty if it states none."""
+    said = [(int.from_bytes(one, "big"), int.from_bytes(other, "big")) for one, other in _COLOURS.findall(data[:BOXES])]
+    words = {words for one, other in said for words in (_PRIMARIES.get(one), _TRANSFERS.get(other)) if words}
+    return " and ".join(sorted(words))
 
 
 def container_of(head: bytes) -> str | None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from ..support.notice import Notice
-from .metadata import png_chunks
+from .metadata import MAX_METADATA, png_chunks
 from .photo import JpegCoding
 from .tiff import Tag
 
@@ -34,12 +34,13 @@ def strict_pillow() -> Iterator[None]:
     """
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
-        saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
+        PngImagePlugin.MAX_TEXT_CHUNK = MAX_METADATA  # a printer's profile has more than its megabyte
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = saved
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK = saved
 
 
 def jpeg_coding(image: Image.Image) -> JpegCoding | None:
@@ -97,12 +98,22 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
             pixels = 65535 - pixels  # white is zero
         if image.mode == "RGB":
             pixels = pixels[..., :3]  # a fourth channel that is not said to be alpha
+            _tell_of_more(path, image, notices)
         return (_straight_alpha(pixels) if tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray
     gray = image.mode in ("1", "L", "LA", "La")
     transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode == "La":
         image = image.convert("LA")
+    if kind == "TIFF":
+        _tell_of_more(path, image, notices)
     return np.asarray(image.convert("RGBA" if transparent else "RGB")), gray
+
+
+def _tell_of_more(path: Path, image: Image.Image, notices: list[Notice]) -> None:
+    """Say that a TIFF's pixels have a channel that is neither colour nor transparency."""
+    if any(kind == 0 for kind in tiff_tag(image, Tag.EXTRA_SAMPLES, ())):
+        text = f"{path}: its pixels have another channel (infrared, say), which will not be in the result."
+        notices.append(Notice("further_pictures", text))
 
 
 def tiff_tag(image: Image.Image, tag: Tag, default: tuple[int, ...]) -> tuple[int, ...]:

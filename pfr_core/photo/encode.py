@@ -11,6 +11,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
@@ -21,7 +22,17 @@ from ..support.notice import Notice
 from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
 from .pages import TiffPage, pack_pages
 from .photo import JpegCoding
-from .tiff import BYTE_ORDERS, Directory, Kind, Tag, TiffField, classic_header, descriptive_fields, pack_directory
+from .tiff import (
+    BYTE_ORDERS,
+    Directory,
+    Kind,
+    Tag,
+    TiffField,
+    classic_header,
+    descriptive_fields,
+    pack_directory,
+    without_orientation,
+)
 
 JPEG_QUALITY = 95
 """Quality of a JPEG, AVIF, HEIF or lossy WebP whose source sets no higher one (ours): what a restored face gains over a badly
@@ -101,6 +112,8 @@ def encode_webp(pixels: np.ndarray, metadata: Metadata, quality: int | None, los
 
 def encode_avif(pixels: np.ndarray, metadata: Metadata, quality: int | None) -> bytes:
     """Return an AVIF file of 8 bits, without chroma subsampling."""
+    if metadata.exif:  # Pillow would write a block with an orientation anew, and fails where a tag is of a wrong type
+        metadata = replace(metadata, exif=without_orientation(metadata.exif))
     return _pillow(pixels, "AVIF", quality=quality or JPEG_QUALITY, subsampling="4:4:4", **_blocks(metadata))
 
 

@@ -22,6 +22,8 @@ _FIRST_APP, _START_OF_SCAN = 0xE0, 0xDA
 TIFF_EXTRAS: dict[int, str] = {Tag.IPTC: "IPTC", Tag.PHOTOSHOP: "Photoshop"}
 _PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME"})
 _JPEG_EXTRAS = {"APP1": b"http://ns.adobe.com/xmp/extension/\0", "APP13": b"Photoshop 3.0\0", "COM": b""}
+_PREVIEWS = (1033, 1036)
+"""Photoshop's numbers of previews."""
 _JPEG_MARKERS = {"APP1": b"\xff\xe1", "APP13": b"\xff\xed", "COM": b"\xff\xfe"}
 
 
@@ -99,10 +101,34 @@ def with_png_chunks(data: bytes, metadata: Metadata) -> bytes:
     return data[:header_end] + b"".join(png_chunk(name, content) for name, content in chunks) + data[header_end:]
 
 
+def without_previews(resources: bytes) -> bytes:
+    """Return Photoshop's image resources without its two kinds of preview, which show the photo before restoration.
+
+    What is no whole list of resources, as the parts of one that fills several segments, comes back as it is.
+    """
+    kept, position = b"", 0
+    while position < len(resources):
+        if len(resources) < position + 12 or resources[position : position + 4] != b"8BIM":
+            return resources
+        (number,) = struct.unpack_from(">H", resources, position + 4)
+        name = 1 + resources[position + 6]  # with its length
+        start = position + 6 + name + name % 2
+        if len(resources) < start + 4:
+            return resources
+        (size,) = struct.unpack_from(">I", resources, start)
+        end = start + 4 + size + size % 2
+        if end > len(resources) + 1:
+            return resources
+        kept += b"" if number in _PREVIEWS else resources[position:end]
+        position = end
+    return kept
+
+
 def jpeg_extras(segments: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
     """Return, of the (marker, content) segments of a JPEG, Photoshop / IPTC data, extended XMP and comments."""
     wanted = ((name, data, _JPEG_EXTRAS.get(name)) for name, data in segments)
-    return tuple((name, data) for name, data, start in wanted if start is not None and data.startswith(start))
+    found = tuple((name, data, start) for name, data, start in wanted if start is not None and data.startswith(start))
+    return tuple((name, start + without_previews(data[len(start) :]) if name == "APP13" else data) for name, data, start in found)
 
 
 def jpeg_segments(metadata: Metadata) -> bytes:

@@ -19,17 +19,17 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from ..errors import ImageError
 from ..support.files import checked
 from ..support.notice import Notice
-from .codecs import bits_of, container_of, need_codec
+from .codecs import bits_of, container_of, need_codec, wide_colours
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, tiff_tag, turned
 from .jpeg import check_whole, mend_jpeg
 from .mend import describe_damage, mend
-from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras
+from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras, without_previews
 from .pages import channels_of
 from .photo import LOSSY, Photo
 from .pillow import exif_of, lost_profile, upright_exif, xmp_of
 from .tiff import MAGIC as TIFF_MAGIC
 from .tiff import Tag, TiffReader, cut_directories, exif_of_tiff, upright_tiff
-from .xmp import upright_xmp
+from .xmp import upright_xmp, without_motion
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
@@ -96,8 +96,13 @@ def decode_photo(path: Path, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Ph
             f"{path}: this picture is damaged, cut short or of an unsupported kind{reason}. Get a complete copy, or "
             "open it in an image editor and save it as a JPEG, or as a PNG or TIFF of 8- or 16-bit RGB."
         ) from error
-    channels = channels_of(data) if photo.format == "TIFF" else ()
-    return replace(photo, channels=channels, notices=(*_mended(path, mended), *photo.notices))
+    channels, notices = channels_of(data) if photo.format == "TIFF" else (), photo.notices
+    if channels and upright_tiff(data)[0] != 1:
+        text = (
+            f"{path}: its other channel (infrared or a mask) is not turned as the photograph is, and will not be in the result."
+        )
+        channels, notices = (), (*notices, Notice("not_kept", text))
+    return replace(photo, channels=channels, notices=(*_mended(path, mended), *notices))
 
 
 def _mended(path: Path, said: list[str]) -> list[Notice]:
@@ -198,9 +203,13 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Photo:
 def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     notices: list[Notice] = []
-    if "mp" in image.info or (kind == "HEIF" and getattr(image, "n_frames", 1) > 1):
+    hidden = kind == "HEIF" and (image.info.get("aux") or image.info.get("depth_images"))
+    if "mp" in image.info or hidden or (kind == "HEIF" and getattr(image, "n_frames", 1) > 1):
         text = f"{path}: holds further pictures (depth, HDR gain, stereo or a series); only the first is used."
         notices.append(Notice("further_pictures", text))
+    if kind in ("AVIF", "HEIF") and not image.info.get("icc_profile") and (colours := wide_colours(data)):
+        text = f"{path}: its colours are {colours}, which it states without a profile; the result's will be taken for sRGB."
+        notices.append(Notice("wide_colours", text))
     if kind in ("AVIF", "HEIF") and (bits := bits_of(data)) > 8:
         notices.append(Notice("sixteen_bits", f"{path}: its {bits} bits a channel are reduced to 8 in reading."))
     in_file: int | None = None
@@ -218,6 +227,9 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
             notices += _mended(path, ["parts of its ICC profile are missing, and it is left out"])
     in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(xmp_of(image))
+    moves, xmp = without_motion(xmp)
+    if moves:
+        notices.append(Notice("further_pictures", f"{path}: a motion photo; the video behind its picture is not kept."))
     if kind == "HEIF":
         in_exif = in_xmp = 1  # the library has turned it, by what the format itself states: the others are not to be asked
     pixels, gray = decode_pixels(path, data, image, kind, notices)
@@ -266,5 +278,6 @@ def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, byte
         # As they lie in the file: IPTC is often stored as 32-bit numbers, of which Pillow gives the first.
         reader = TiffReader(data)
         fields, _ = reader.directory(reader.first())
-        return tuple((str(int(tag)), fields[tag].data) for tag in TIFF_EXTRAS if tag in fields)
+        found = {tag: fields[tag].data for tag in TIFF_EXTRAS if tag in fields}
+        return tuple((str(int(tag)), without_previews(data) if tag == Tag.PHOTOSHOP else data) for tag, data in found.items())
     return ()

@@ -374,6 +374,19 @@ def without_thumbnail(exif: bytes) -> bytes:
     return exif[:position] + b"\0" * len(exif[position : position + 4]) + exif[position + 4 :]
 
 
+def without_orientation(exif: bytes) -> bytes:
+    """Return the block without that tag; everything else stays at its place, for maker notes count from the beginning."""
+    reader = TiffReader(exif)
+    first, size, tag = reader.first(), 12, struct.pack(f"{reader.order}H", Tag.ORIENTATION)
+    (count,) = struct.unpack_from(f"{reader.order}H", exif, first)
+    end = first + 2 + size * count
+    table = [exif[start : start + size] for start in range(first + 2, end, size)]
+    rest = [entry for entry in table if not entry.startswith(tag)]
+    gap = b"\0" * size * (len(table) - len(rest))
+    head = exif[:first] + struct.pack(f"{reader.order}H", len(rest))
+    return head + b"".join(rest) + exif[end : end + 4] + gap + exif[end + 4 :]
+
+
 def exif_for_size(exif: bytes, width: int, height: int) -> bytes:
     """Return the block with its pixel dimensions, where it states any, set to those of the picture about to be written."""
     for tag, value in ((Tag.EXIF_WIDTH, width), (Tag.EXIF_HEIGHT, height)):

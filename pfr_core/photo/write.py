@@ -21,6 +21,7 @@ from ..support.notice import Notice
 from .codecs import need_codec
 from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
+from .pages import TiffPage
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .read import read_bytes
 from .tiff import exif_for_size
@@ -112,7 +113,7 @@ def encode_photo(
         elif kind == "PNG":
             data = encode_png(pixels, metadata, fast)
         elif kind == "TIFF":
-            data = encode_tiff(pixels, metadata, like.channels if like else ())
+            data = encode_tiff(pixels, metadata, _channels(pixels, like))
         elif kind == "WEBP":
             lossy = quality is not None or (like is not None and like.format == "WEBP" and not like.lossless)
             data = encode_webp(pixels, metadata, quality, lossless=not lossy)
@@ -122,7 +123,7 @@ def encode_photo(
             data = encode_heif(pixels, metadata, quality)
         else:
             data = encode_bmp(pixels, metadata)
-    except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
+    except (OSError, ValueError, TypeError, OverflowError, struct.error, cv2.error) as error:
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
     return data, tuple(notices)
 
@@ -208,7 +209,7 @@ def _metadata(
         kept = Metadata(like.icc, like.exif, like.xmp, like.dpi, like.extras if like.format == kind else ())
         dropped = sorted({TIFF_EXTRAS.get(int(name), name) if name.isdigit() else name for name, _ in like.extras})
         dropped = [] if kept.extras else [name for name in dropped if name not in _HARMLESS_EXTRAS]
-        dropped += ["another channel"] if like.channels and kind != "TIFF" else []
+        dropped += ["another channel"] if like.channels and (kind != "TIFF" or not _channels(pixels, like)) else []
     if kept.exif:
         kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
     if provenance is not None:
@@ -225,6 +226,11 @@ def _metadata(
     if dropped:
         notices.append(Notice("not_kept", f"{target}: not kept in this {kind} file: {', '.join(dropped)}."))
     return kept
+
+
+def _channels(pixels: np.ndarray, like: Photo | None) -> tuple[TiffPage, ...]:
+    """Return the pages that go with a photograph, which has to have kept its size."""
+    return like.channels if like is not None and pixels.shape[:2] == like.pixels.shape[:2] else ()
 
 
 def write_file(target: Path, data: bytes) -> None:

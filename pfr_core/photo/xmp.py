@@ -17,13 +17,24 @@ _EMPTY_XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta><?xpacket end="w"?>'
 )
+_XMP = "http://ns.adobe.com/xap/1.0/"
+_BREAKS = {"\n": "\ue00a", "\r": "\ue00d", "\t": "\ue009"}
+"""Characters in attributes that a parser reads as spaces unless they are written as numbers, which minidom does not do."""
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)([1-8])")
+
+_XMP_MOTION = re.compile(rb"(GCamera:(?:MotionPhoto|MicroVideo)(?:\s*=\s*[\"']|>)\s*)1(?=\s*[\"'<])")
 
 
 def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
     """Return the orientation an XMP packet states (None if it does not), and the packet stating 1."""
     match = _XMP_ORIENTATION.search(xmp)
     return (int(match[2]) if match else None), _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+def without_motion(xmp: bytes) -> tuple[bool, bytes]:
+    """Return whether an XMP packet says that a video lies behind the picture, and the packet saying that none does."""
+    still, count = _XMP_MOTION.subn(rb"\g<1>0", xmp)
+    return count > 0, still
 
 
 def with_provenance(xmp: bytes | None, provenance: Provenance, notices: list[Notice] | None = None) -> bytes:
@@ -61,7 +72,26 @@ def with_provenance(xmp: bytes | None, provenance: Provenance, notices: list[Not
     for description in descriptions:
         _remove_if_empty(description)  # our own record of an earlier run
     rdf.appendChild(document.importNode(record, deep=True))
-    return "".join(node.toxml() for node in document.childNodes).encode()
+    for preview in rdf.getElementsByTagNameNS(_XMP, "Thumbnails"):  # of the photo before restoration
+        assert preview.parentNode is not None
+        preview.parentNode.removeChild(preview)
+    _keep_breaks(document)
+    text = "".join(node.toxml() for node in document.childNodes)
+    for character, stand_in in _BREAKS.items():
+        text = text.replace(stand_in, f"&#{ord(character)};")
+    return text.encode()
+
+
+def _keep_breaks(node: minidom.Node) -> None:
+    """Put stand-ins for the characters that the next parser would take for others."""
+    if isinstance(node, minidom.Element):
+        for name, value in node.attributes.items():
+            if any(character in value for character in _BREAKS):
+                node.setAttribute(name, value.translate(str.maketrans(_BREAKS)))
+    if isinstance(node, minidom.Text):
+        node.data = node.data.replace("\r", _BREAKS["\r"])
+    for child in node.childNodes:
+        _keep_breaks(child)
 
 
 def _parse_xmp(xmp: bytes) -> minidom.Document | None:
@@ -69,7 +99,7 @@ def _parse_xmp(xmp: bytes) -> minidom.Document | None:
         return None
     try:
         document = minidom.parseString(xmp.strip(b"\0 \t\r\n"))
-    except (ExpatError, ValueError):
+    except (ExpatError, ValueError, LookupError, RecursionError):  # no XML, an unknown encoding, nested too deeply
         return None
     return document if document.getElementsByTagNameNS(_RDF, "RDF") else None
 

@@ -13,6 +13,7 @@ NoticeKind = Literal[
     "sharp_faces",  # left as they are
     "not_finite",  # a frame with NaN or infinity, passed on
     "magnified",  # a face much larger than the network's crop
+    "wide_colours",  # of an AVIF or HEIC, that the result does not state
     "cmyk",  # converted to RGB in reading
     "further_pictures",  # in the file, beside the first
     "mended",  # small damage, read over

@@ -219,6 +219,27 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
     assert already_done(Manifest(str(tmp_path)), other, True) == already_done(Manifest(str(tmp_path)), now, True) == set()
 
 
+def test_a_run_that_does_all_again_and_was_interrupted_goes_on(tmp_path: Path) -> None:
+    now = choices()
+    for names, again in (("abc", False), ("a", True)):
+        run = Manifest(str(tmp_path))
+        run.begin(now, again)
+        for name in names:
+            run.add(Row(name, f"out/{name}", "done", model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+        run.flush()
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+    assert Manifest(str(tmp_path)).rows().num_rows == 3, "the report has them all"
+
+
+def test_what_auto_means_is_settled_when_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(Setup(), RestoreOptions())
+    monkeypatch.setattr("pfr_core.faces.detect.on_disk", lambda name: None)
+    before = recipe.choices()
+    assert before.options["detector"] == "builtin"
+    monkeypatch.setattr("pfr_core.faces.detect.on_disk", lambda name: Path("there"))
+    assert recipe.choices().options_sha256 != before.options_sha256
+
+
 def test_a_name_that_is_no_utf8_is_done_once(tmp_path: Path) -> None:
     name, now = os.fsdecode(b"M\xfcller.jpg"), choices()
     manifest = Manifest(str(tmp_path))

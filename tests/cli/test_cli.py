@@ -155,6 +155,37 @@ def test_what_a_pipe_cannot_do_is_said(
     assert not shown.buffer.getvalue()
 
 
+def test_a_pattern_goes_to_a_pipe_if_it_matches_one_photograph(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "b.png")
+    refused(capsys, restore(tmp_path / "*.png", "-o", "-"), "-o -", "name a folder")
+    out = Standard()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert restore(tmp_path / "a*.png", "-o", "-") == 0 and out.buffer.getvalue().startswith(b"\x89PNG")
+
+
+def test_a_pattern_leaves_out_what_the_last_run_made(tmp_path: Path, restore: Callable[..., int]) -> None:
+    photo(tmp_path / "album" / "deep" / "a.png")
+    for _ in range(2):
+        assert restore(tmp_path / "album" / "**" / "*.png", "-o", tmp_path / "album" / "restored") == 0
+    assert files(tmp_path) == ["album/deep/a.png", "album/restored/a.png"]
+
+
+def test_a_missing_picture_before_and_after_is_told(
+    tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "in" / "a.png")
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 0
+    command = (tmp_path / "in", "-o", tmp_path / "out", "--compare", tmp_path / "pairs")
+    assert restore(*command) == 0
+    assert "1 of them without their picture before | after; --overwrite makes both" in capsys.readouterr().out
+    assert restore(*command, "--overwrite") == 0 and (tmp_path / "pairs" / "a.png_before_after.png").is_file()
+    capsys.readouterr()
+    assert restore(*command) == 0 and "without their picture" not in capsys.readouterr().out
+
+
 def test_a_format_for_the_results_in_a_folder(
     tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1100,3 +1100,105 @@ def test_a_frame_without_content_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(ImageError, match=r"a\.jpg.*its size is cut short"):
         read_photo(tmp_path / "a.jpg")
+
+
+def test_exif_of_a_wrong_type_is_no_matter_for_avif_and_offsets_stay(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 1, "a maker of long names"
+    block = bytearray(exif.tobytes().removeprefix(b"Exif\0\0"))
+    Image.fromarray(textured(0)).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + bytes(block))
+    photo = read_photo(tmp_path / "a.jpg")
+    write_photo(tmp_path / "b.avif", photo.pixels, photo)
+    with Image.open(tmp_path / "b.avif") as image:
+        written = image.info["exif"].removeprefix(b"Exif\0\0")
+        assert image.getexif()[ExifTags.Base.Make] == "a maker of long names"
+    assert written.index(b"a maker") == block.index(b"a maker") and len(written) == len(block)
+    wrong = struct.pack("<4sIHHHI4sHHI4sI", b"II*\0", 8, 2, 0x112, 3, 1, b"\1\0\0\0", 0x11A, 2, 4, b"300\0", 0)
+    Image.fromarray(textured(0)).save(tmp_path / "c.jpg", exif=b"Exif\0\0" + wrong)
+    photo = read_photo(tmp_path / "c.jpg")
+    write_photo(tmp_path / "d.avif", photo.pixels, photo)
+    assert read_photo(tmp_path / "d.avif").exif is not None
+
+
+def test_a_printers_profile_goes_into_a_png_and_comes_out(tmp_path: Path) -> None:
+    profile = np.random.default_rng(0).bytes(1_400_000)
+    Image.fromarray(textured(0)).save(tmp_path / "a.tif", icc_profile=profile)
+    photo = read_photo(tmp_path / "a.tif")
+    write_photo(tmp_path / "b.png", photo.pixels, photo)
+    assert read_photo(tmp_path / "b.png").icc == profile
+
+
+def test_a_motion_photo_says_that_it_is_one_and_its_result_does_not(tmp_path: Path) -> None:
+    moving = XMP.replace(
+        b"dc:source=", b'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1" dc:source='
+    )
+    Image.fromarray(textured(0)).save(tmp_path / "a.jpg", xmp=moving)
+    with open(tmp_path / "a.jpg", "ab") as file:
+        file.write(b"\0\0\0\x18ftypmp42" + bytes(2000))
+    photo = read_photo(tmp_path / "a.jpg")
+    assert [notice.kind for notice in photo.notices] == ["further_pictures"] and "video" in photo.notices[0].text
+    write_photo(tmp_path / "b.jpg", photo.pixels, photo, provenance=PROVENANCE)
+    assert b'MotionPhoto="0"' in (tmp_path / "b.jpg").read_bytes() and not read_photo(tmp_path / "b.jpg").notices
+
+
+def test_colours_of_a_heic_that_are_lost_are_told(tmp_path: Path) -> None:
+    need_codec("HEIF", tmp_path)
+    stated = {"color_primaries": 12, "transfer_characteristics": 16, "matrix_coefficients": 1, "full_range_flag": 1}
+    Image.fromarray(textured(0)).save(tmp_path / "a.heic", **stated)
+    (notice,) = read_photo(tmp_path / "a.heic").notices
+    assert notice.kind == "wide_colours" and "HDR (PQ) and of Display P3" in notice.text
+    Image.fromarray(textured(0)).save(tmp_path / "b.heic")
+    assert not read_photo(tmp_path / "b.heic").notices
+
+
+def test_previews_of_the_face_before_do_not_survive(tmp_path: Path) -> None:
+    def resource(number: int, data: bytes, name: bytes = b"") -> bytes:
+        named = bytes([len(name)]) + name
+        named += b"\0" * (len(named) % 2)
+        return b"8BIM" + struct.pack(">H", number) + named + struct.pack(">I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    resources = resource(1028, b"caption", b"abc") + resource(1036, b"old face here") + resource(1005, b"resolution")
+    packet = XMP.replace(
+        b"<dc:title>", b'<xmp:Thumbnails xmlns:xmp="http://ns.adobe.com/xap/1.0/">old</xmp:Thumbnails><dc:title>'
+    )
+    plain = io.BytesIO()
+    Image.fromarray(textured(0)).save(plain, "JPEG", xmp=packet)
+    segment = b"Photoshop 3.0\0" + resources
+    data = plain.getvalue()
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + data[2:])
+    photo = read_photo(tmp_path / "a.jpg")
+    write_photo(tmp_path / "b.jpg", photo.pixels, photo, provenance=PROVENANCE)
+    written = (tmp_path / "b.jpg").read_bytes()
+    assert b"old face" not in written and b"Thumbnails" not in written
+    assert resource(1028, b"caption", b"abc") + resource(1005, b"resolution") in written
+
+
+def test_line_breaks_in_xmp_stay() -> None:
+    packet = XMP.replace(b"attic box 7", b"line one&#xA;line&#x9;two&#xD;")
+    again = with_provenance(packet, PROVENANCE)
+    assert b"line one&#10;line&#9;two&#13;" in again and with_provenance(again, PROVENANCE) == again
+
+
+@pytest.mark.parametrize("packet", [b'<?xml version="1.0" encoding="x-user-defined"?><a/>', b"<a>" * 100_000])
+def test_xmp_that_no_parser_takes_is_replaced(packet: bytes) -> None:
+    notices: list[Notice] = []
+    assert MARKER in with_provenance(packet, PROVENANCE, notices)
+    assert [notice.kind for notice in notices] == ["damaged_xmp"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_scanners_fourth_channel_is_missed_aloud(tmp_path: Path, dtype: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 4), np.uint8).astype(dtype)
+    order = "<"
+    entries = [(256, 4, 8), (257, 4, 8), (262, 3, 2), (273, 4, 0), (277, 3, 4), (278, 4, 8), (279, 4, pixels.nbytes), (338, 3, 0)]
+    bits = struct.pack("<4H", *[8 * pixels.itemsize] * 4)
+    at = 8 + 2 + 12 * (len(entries) + 2) + 4
+    table = [(tag, struct.pack(f"{order}HHII", tag, kind, 1, at + 8 if tag == 273 else value)) for tag, kind, value in entries]
+    table += [(258, struct.pack("<HHII", 258, 3, 4, at)), (259, struct.pack("<HHII", 259, 3, 1, 1))]
+    directory = struct.pack("<H", len(table)) + b"".join(entry for _, entry in sorted(table)) + b"\0" * 4
+    (tmp_path / "a.tif").write_bytes(
+        b"II*\0" + struct.pack("<I", 8) + directory + bits + pixels.astype(f"<u{pixels.itemsize}").tobytes()
+    )
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.pixels.shape == (8, 8, 3) and photo.pixels.dtype == dtype
+    assert [notice.kind for notice in photo.notices] == ["further_pictures"] and "another channel" in photo.notices[0].text

@@ -172,6 +172,15 @@ def test_a_tiff_whose_exif_is_cut_keeps_its_orientation(tmp_path: Path, pointer:
     np.testing.assert_array_equal(read_photo(tmp_path / "new.tif").pixels, np.rot90(PHOTO, -1))
 
 
+def test_a_channel_that_no_longer_fits_is_left_out_aloud(tmp_path: Path) -> None:
+    turned, text = reading(tmp_path, tiff((PHOTO, {274: (3, [6])}), (INFRARED, {})))
+    assert turned.pixels.shape[:2] == PHOTO.shape[1::-1] and not turned.channels and "is not turned" in text
+    photo, _ = reading(tmp_path, tiff((PHOTO, {}), (INFRARED, {})))
+    (notice,) = write_photo(tmp_path / "new.tif", np.repeat(photo.pixels, 2, axis=0).repeat(2, axis=1), photo)
+    assert notice.kind == "not_kept" and "another channel" in notice.text
+    assert not read_photo(tmp_path / "new.tif").notices
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
