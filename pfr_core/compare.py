@@ -79,8 +79,10 @@ def compare(
             faces, notices = found.faces, found.notices
             refuse_missing(found)
             if not faces:
-                text = "No face was found to compare the models on. Lower the detection threshold, widen the face sizes, or"
-                raise InputError(" ".join([f"{text} choose another photo.", *(notice.text for notice in notices)]))
+                raise InputError(
+                    "No face was found to compare the models on. Lower the detection threshold, widen the face sizes, or choose "
+                    "another photo."
+                )
             if check_faces is not None:
                 check_faces(len(faces))
             columns.append(_cells(image, faces))

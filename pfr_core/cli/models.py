@@ -118,7 +118,11 @@ def import_gpen(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a model as ONNX."""
+    """Write a model as ONNX.
+
+    Raises:
+        InputError: it is a preset, which has no weights, or does not bear the precision.
+    """
     from ..models.export import export_onnx
 
     if arguments.model in PRESETS:
@@ -150,7 +154,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def show_info(arguments: argparse.Namespace) -> int:
-    """Print a checkpoint's metadata as JSON; of a published model that is not on this machine what is known of it."""
+    """Print a checkpoint's metadata as JSON; of published weights that are not read here what is known of them.
+
+    Raises:
+        InputError: it is a preset, which has no file.
+    """
     if arguments.file in DESCRIBED:
         print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
         return 0
