@@ -60,7 +60,7 @@ def main() -> None:
         def each() -> None:
             clip = Clip(source)
             with clip.open() as file:
-                piece = Piece(target.with_suffix(".nut"), "h264", None, video_of(file))
+                piece = Piece(target.with_suffix(".nut"), "h264", None, video_of(file), "yuv420p")
                 for shot in clip.shots():
                     piece.write(shot, restorer.restore(shot.pixels, options=options).image)
                 piece.close()

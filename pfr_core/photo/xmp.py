@@ -86,8 +86,11 @@ def _keep_breaks(node: minidom.Node) -> None:
     """Put stand-ins for the characters that the next parser would take for others."""
     if isinstance(node, minidom.Element):
         for name, value in node.attributes.items():
-            if any(character in value for character in _BREAKS):
-                node.setAttribute(name, value.translate(str.maketrans(_BREAKS)))
+            kept = value
+            for character, stand_in in _BREAKS.items():
+                kept = kept.replace(character, stand_in)
+            if kept != value:
+                node.setAttribute(name, kept)
     if isinstance(node, minidom.Text):
         node.data = node.data.replace("\r", _BREAKS["\r"])
     for child in node.childNodes:
