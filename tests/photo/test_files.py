@@ -1143,7 +1143,12 @@ def test_a_motion_photo_says_that_it_is_one_and_its_result_does_not(tmp_path: Pa
 
 def test_colours_of_a_heic_that_are_lost_are_told(tmp_path: Path) -> None:
     need_codec("HEIF", tmp_path)
-    stated: dict[str, Any] = {"color_primaries": 12, "transfer_characteristics": 16, "matrix_coefficients": 1, "full_range_flag": 1}
+    stated: dict[str, Any] = {
+        "color_primaries": 12,
+        "transfer_characteristics": 16,
+        "matrix_coefficients": 1,
+        "full_range_flag": 1,
+    }
     Image.fromarray(textured(0)).save(tmp_path / "a.heic", **stated)
     (notice,) = read_photo(tmp_path / "a.heic").notices
     assert notice.kind == "wide_colours" and "HDR (PQ) and of Display P3" in notice.text
