@@ -22,8 +22,8 @@ MUCH_LARGER = 4
 """A photograph so many times larger than the detection size may hide faces that could be restored (ours)."""
 
 
-LIKE_A_FACE = 0.5
-"""Smallest resemblance of a given face's points (ours): a face from its side has 0.74, one with left and right exchanged 0.1."""
+LIKE_A_FACE = 0.25
+"""Smallest resemblance of a given face's points (ours): from its side one has 0.74, with left and right exchanged 0.1."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -63,6 +63,10 @@ _TYPES = {"str": pa.string(), "int": pa.int32(), "bool": pa.bool_(), "float": pa
 SCHEMA = pa.schema([pa.field(each.name, _TYPES.get(str(each.type), pa.string()), nullable=False) for each in fields(Row)])
 
 
+AGAIN = ".again"
+"""Ending of the Parquet file that lists what a run does again."""
+
+
 def storable(text: str) -> str:
     r"""Return a text as the manifest holds it: bytes of a name that are no UTF-8 as ``\udcXX``, for Parquet has only UTF-8.
 
@@ -103,19 +107,18 @@ class Manifest:
         self._rows: list[dict[str, Any]] = []
         self._part, self._since = 0, time.monotonic()
 
-    def rows(self, columns: list[str] | None = None, since: str = "") -> pa.Table:
-        """Return the rows, of a photograph done again the last one.
+    def rows(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows, of a photograph done again the last one, with the name of the run as ``run``.
 
         Args:
             columns: those that are wanted, ``input`` among them; all by default.
-            since: name of the first run whose rows count.
 
         Raises:
             ImageError: it cannot be read.
         """
-        parts = [self._read(part, columns) for part in self._files(".parquet") if _run_of(part) >= since]
+        parts = [self._read(part, columns) for part in self._files(".parquet")]
         if not parts:
-            return SCHEMA.empty_table()
+            return SCHEMA.append(pa.field("run", pa.string())).empty_table()
         table = pa.concat_tables(parts)
         last = {name: number for number, name in enumerate(table["input"].to_pylist())}
         return table if len(last) == table.num_rows else table.take(sorted(last.values()))
@@ -129,24 +132,37 @@ class Manifest:
         runs = self._files(".json")
         if not runs:
             return None
-        return self._choices(runs[-1])[0]
+        try:
+            return Choices(**json.loads(places.read(runs[-1])))
+        except (ValueError, TypeError) as error:
+            raise ImageError(f"{runs[-1]}: not written by pfr bulk ({error}); name another --manifest.") from error
 
-    def last_again(self) -> str:
-        """Return the name of the last run that did all photographs again; empty if there was none.
+    def again(self) -> dict[str, str]:
+        """Return the inputs that runs were to do again, with the name of the last such run: it may have been interrupted.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: they cannot be read.
         """
-        return next((_run_of(run) for run in reversed(self._files(".json")) if self._choices(run)[1]), "")
+        found = dict[str, str]()
+        for file in self._files(AGAIN):
+            try:
+                inputs = pq.read_table(io.BytesIO(places.read(file)))["input"].to_pylist()
+            except (pa.ArrowException, KeyError, ValueError) as error:
+                raise ImageError(f"{file}: not written by pfr bulk ({error}); name another --manifest.") from error
+            found |= dict.fromkeys(inputs, _run_of(file))
+        return found
 
-    def begin(self, choices: Choices, again: bool = False) -> None:
-        """Say with which choices this run goes, and whether it does ``again`` what was done.
+    def begin(self, choices: Choices, again: Sequence[str] = ()) -> None:
+        """Say with which choices this run goes, and which inputs it does again, whatever was done.
 
         Raises:
             ImageError: it cannot be written.
         """
-        said = asdict(choices) | {"again": again}
-        places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(said, indent=1).encode())
+        if again:
+            buffer = io.BytesIO()
+            pq.write_table(pa.table({"input": [*map(storable, again)]}), buffer)
+            places.write(places.join(self.place, f"again-{self._run}{AGAIN}"), buffer.getvalue())
+        places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(asdict(choices), indent=1).encode())
 
     def add(self, row: Row) -> None:
         """Take a row, and write a part when it is time to.
@@ -173,30 +189,22 @@ class Manifest:
             self._rows, self._part = [], self._part + 1
         self._since = time.monotonic()
 
-    def _choices(self, run: str) -> tuple[Choices, bool]:
-        """Return what :meth:`begin` wrote."""
-        try:
-            said = json.loads(places.read(run))
-            again = bool(said.pop("again", False))
-            return Choices(**said), again
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ImageError(f"{run}: not written by pfr bulk ({error}); name another --manifest.") from error
-
     def _files(self, ending: str) -> list[str]:
         return sorted(found for name, found in places.files_in(self.place) if name.endswith(ending) and "/" not in name)
 
     def _read(self, part: str, columns: list[str] | None) -> pa.Table:
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         try:
-            return pq.read_table(io.BytesIO(places.read(part)), columns=columns).select(schema.names).cast(schema)
+            table = pq.read_table(io.BytesIO(places.read(part)), columns=columns).select(schema.names).cast(schema)
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise ImageError(f"{part}: no part of a manifest ({error}); move it away, its photographs are done again.") from error
+        return table.append_column("run", pa.array([_run_of(part)] * table.num_rows, pa.string()))
 
 
 def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
     """Return what need not be done: input and output, both :func:`storable`, of photographs that were, with these choices.
 
-    Nothing if all are to be done ``again``, and nothing from before a run that did all again, which may have been interrupted.
+    Nothing if all are to be done ``again``; of a photograph that a run was to do again, what was before it does not count.
 
     Raises:
         InputError: the last run had others, and they are not to be done ``again``.
@@ -209,11 +217,14 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
         differ = [name for name in choices.options if choices.options[name] != last.options.get(name)]
         what = ", ".join(differ) or "the model's file"
         raise InputError(f"{manifest.place}: the last run had other choices ({what}); use the same, another output, or --again.")
-    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"], manifest.last_again())
+    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
+    redone = manifest.again()
     return {
         (row["input"], row["output"])
         for row in each(table)
-        if row["status"] == "done" and (row["model_sha256"], row["options_sha256"]) == _key(choices)
+        if row["status"] == "done"
+        and row["run"] >= redone.get(row["input"], "")
+        and (row["model_sha256"], row["options_sha256"]) == _key(choices)
     }
 
 

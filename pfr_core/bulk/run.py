@@ -141,7 +141,13 @@ def dashboard() -> str:
 
 
 def run(
-    tasks: Sequence[Task], recipe: Recipe, choices: Choices, manifest: Manifest, gpus: float, actors: int, again: bool = False
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    choices: Choices,
+    manifest: Manifest,
+    gpus: float,
+    actors: int,
+    again: Sequence[str] = (),
 ) -> Summary:
     """Do all tasks; returns when each has its row in the manifest.
 
@@ -152,7 +158,7 @@ def run(
         manifest: where rows go.
         gpus: for each network, or 0.
         actors: networks at most.
-        again: whether the tasks hold what an earlier run did.
+        again: inputs that are done whatever an earlier run did.
 
     Raises:
         PFRError: something that concerns all photographs: the model, the manifest's place, the cluster.

@@ -64,7 +64,8 @@ class Recipe:
             CheckpointError, WeightsError: the model is not to be had.
         """
         setup = {name: value for name, value in asdict(self.setup).items() if name not in ("device", "batch_size", "model")}
-        setup["detector"] = on_this_machine(self.setup.detector)  # what auto means may change while an archive is done
+        if not self.aligned:
+            setup["detector"] = on_this_machine(self.setup.detector)  # what auto means may change while an archive is done
         rest = {"aligned": self.aligned, "quality": self.quality, "provenance": self.provenance}
         options = {"model": Path(self.setup.model).name, **setup, **asdict(self.options), **rest}
         if self.setup.model in PRESETS:

@@ -78,7 +78,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     gpus, actors = connect(Cluster(arguments.address, arguments.actors, arguments.gpus), on_cpu=setup.device == "cpu")
     if url := dashboard():
         print(f"dashboard: {url}", file=sys.stderr)
-    summary = run(todo, recipe, choices, manifest, gpus, actors, arguments.again)
+    summary = run(todo, recipe, choices, manifest, gpus, actors, [task.input for task in todo] if arguments.again else ())
     rate = len(todo) / summary.seconds
     print(
         f"{summary.counts['done']} of {len(todo)} restored, {summary.counts['failed']} failed, {summary.faces} faces, "

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -120,7 +121,7 @@ def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
     """Download what finds and cuts out faces, if it is a choice that needs a file and that is not on this machine yet."""
     if detector in REGISTRY:
         fetch(detector)
-    if mask == "parse":
+    if mask == "parse" and find_spec("facexlib") is not None:  # without that package it fails for that reason
         fetch(PARSER)
 
 

@@ -7,6 +7,7 @@ import logging
 import mimetypes
 import os
 from collections.abc import Sequence, Set
+from itertools import takewhile
 from pathlib import Path
 
 from ..errors import ImageError, InputError
@@ -68,7 +69,8 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         elif os.path.exists(path) or not glob.has_magic(argument):
             found.setdefault(path, Path(path.name))
         else:
-            skipped = [result.resolve() for result in results if result is not None and not os.path.isfile(result)]
+            fixed = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)).resolve()
+            skipped = [result.resolve() for result in results if result is not None and fixed in result.resolve().parents]
             matches = [
                 match
                 for match in map(Path, sorted(glob.glob(argument, recursive=True)))

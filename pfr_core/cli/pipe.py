@@ -50,6 +50,7 @@ def standard_output(output: Path) -> Iterator[Path]:
         raise InputError("-o -: standard output is no file and no pipe here; redirect it, or name a file.")
     with TemporaryDirectory(prefix="pfr-") as folder:
         yield Path(folder)
-        for path in Path(folder).iterdir():
-            sys.stdout.buffer.write(path.read_bytes())
+        for path in Path(folder).rglob("*"):  # of a folder with one photograph below it, too
+            if path.is_file():
+                sys.stdout.buffer.write(path.read_bytes())
         sys.stdout.buffer.flush()

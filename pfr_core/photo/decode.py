@@ -112,7 +112,7 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
 def _tell_of_more(path: Path, image: Image.Image, notices: list[Notice]) -> None:
     """Say that a TIFF's pixels have a channel that is neither colour nor transparency."""
     if any(kind == 0 for kind in tiff_tag(image, Tag.EXTRA_SAMPLES, ())):
-        text = f"{path}: its pixels have another channel (infrared, say), which will not be in the result."
+        text = f"{path}: its pixels have another channel (infrared, say), which is not used."
         notices.append(Notice("further_pictures", text))
 
 

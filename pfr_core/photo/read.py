@@ -29,7 +29,7 @@ from .photo import LOSSY, Photo
 from .pillow import exif_of, lost_profile, upright_exif, xmp_of
 from .tiff import MAGIC as TIFF_MAGIC
 from .tiff import Tag, TiffReader, cut_directories, exif_of_tiff, upright_tiff
-from .xmp import upright_xmp, without_motion
+from .xmp import of_the_picture, upright_xmp
 
 MAX_PIXELS = 250_000_000
 """Largest photo read by default, width x height. Our choice: phones make 200-megapixel photos, panoramas of
@@ -98,9 +98,7 @@ def decode_photo(path: Path, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Ph
         ) from error
     channels, notices = channels_of(data) if photo.format == "TIFF" else (), photo.notices
     if channels and upright_tiff(data)[0] != 1:
-        text = (
-            f"{path}: its other channel (infrared or a mask) is not turned as the photograph is, and will not be in the result."
-        )
+        text = f"{path}: its other channel (infrared or a mask) is not turned as the photograph is, and is not used."
         channels, notices = (), (*notices, Notice("not_kept", text))
     return replace(photo, channels=channels, notices=(*_mended(path, mended), *notices))
 
@@ -208,7 +206,7 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         text = f"{path}: holds further pictures (depth, HDR gain, stereo or a series); only the first is used."
         notices.append(Notice("further_pictures", text))
     if kind in ("AVIF", "HEIF") and not image.info.get("icc_profile") and (colours := wide_colours(data)):
-        text = f"{path}: its colours are {colours}, which it states without a profile; the result's will be taken for sRGB."
+        text = f"{path}: its colours are {colours}, stated without a profile; they are taken for sRGB."
         notices.append(Notice("wide_colours", text))
     if kind in ("AVIF", "HEIF") and (bits := bits_of(data)) > 8:
         notices.append(Notice("sixteen_bits", f"{path}: its {bits} bits a channel are reduced to 8 in reading."))
@@ -227,9 +225,9 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
             notices += _mended(path, ["parts of its ICC profile are missing, and it is left out"])
     in_exif, exif = _exif(path, data, image, notices)
     in_xmp, xmp = upright_xmp(xmp_of(image))
-    moves, xmp = without_motion(xmp)
+    moves, xmp = of_the_picture(xmp)
     if moves:
-        notices.append(Notice("further_pictures", f"{path}: a motion photo; the video behind its picture is not kept."))
+        notices.append(Notice("further_pictures", f"{path}: a motion photo; only its picture is used."))
     if kind == "HEIF":
         in_exif = in_xmp = 1  # the library has turned it, by what the format itself states: the others are not to be asked
     pixels, gray = decode_pixels(path, data, image, kind, notices)

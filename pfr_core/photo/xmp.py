@@ -17,12 +17,14 @@ _EMPTY_XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta><?xpacket end="w"?>'
 )
-_XMP = "http://ns.adobe.com/xap/1.0/"
+DEEPEST = 100
+"""Levels of an XMP packet that are taken; those of programs have a tenth of it."""
 _BREAKS = {"\n": "\ue00a", "\r": "\ue00d", "\t": "\ue009"}
 """Characters in attributes that a parser reads as spaces unless they are written as numbers, which minidom does not do."""
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)([1-8])")
 
-_XMP_MOTION = re.compile(rb"(GCamera:(?:MotionPhoto|MicroVideo)(?:\s*=\s*[\"']|>)\s*)1(?=\s*[\"'<])")
+_XMP_PREVIEWS = re.compile(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails\s*>", re.DOTALL)
+_XMP_MOTION = re.compile(rb"(G?Camera:(?:MotionPhoto|MicroVideo)(?:\s*=\s*[\"']|>)\s*)1(?=\s*[\"'<])")
 
 
 def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
@@ -31,10 +33,10 @@ def upright_xmp(xmp: bytes) -> tuple[int | None, bytes]:
     return (int(match[2]) if match else None), _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
-def without_motion(xmp: bytes) -> tuple[bool, bytes]:
-    """Return whether an XMP packet says that a video lies behind the picture, and the packet saying that none does."""
+def of_the_picture(xmp: bytes) -> tuple[bool, bytes]:
+    """Return whether a video lies behind the picture by its XMP packet, and the packet without that and without previews."""
     still, count = _XMP_MOTION.subn(rb"\g<1>0", xmp)
-    return count > 0, still
+    return count > 0, _XMP_PREVIEWS.sub(b"", still)
 
 
 def with_provenance(xmp: bytes | None, provenance: Provenance, notices: list[Notice] | None = None) -> bytes:
@@ -72,9 +74,6 @@ def with_provenance(xmp: bytes | None, provenance: Provenance, notices: list[Not
     for description in descriptions:
         _remove_if_empty(description)  # our own record of an earlier run
     rdf.appendChild(document.importNode(record, deep=True))
-    for preview in rdf.getElementsByTagNameNS(_XMP, "Thumbnails"):  # of the photo before restoration
-        assert preview.parentNode is not None
-        preview.parentNode.removeChild(preview)
     _keep_breaks(document)
     text = "".join(node.toxml() for node in document.childNodes)
     for character, stand_in in _BREAKS.items():
@@ -102,9 +101,17 @@ def _parse_xmp(xmp: bytes) -> minidom.Document | None:
         return None
     try:
         document = minidom.parseString(xmp.strip(b"\0 \t\r\n"))
-    except (ExpatError, ValueError, LookupError, RecursionError):  # no XML, an unknown encoding, nested too deeply
+    except (ExpatError, ValueError, LookupError):  # no XML, or an unknown encoding
         return None
-    return document if document.getElementsByTagNameNS(_RDF, "RDF") else None
+    return document if _depth(document) < DEEPEST and document.getElementsByTagNameNS(_RDF, "RDF") else None
+
+
+def _depth(document: minidom.Document) -> int:
+    """Return how deeply a document is nested; minidom's own functions call themselves."""
+    depth, level = 0, list[minidom.Node](document.childNodes)
+    while level:
+        depth, level = depth + 1, [child for node in level for child in node.childNodes]
+    return depth
 
 
 def _take(descriptions: list[minidom.Element], name: str) -> str:

@@ -21,6 +21,7 @@ from av.video.reformatter import Interpolation
 from PIL import Image
 
 from ..errors import ImageError, InputError
+from ..photo.decode import strict_pillow
 from ..support.notice import Notice
 from . import SEQUENCE, is_sequence, numbers_of
 
@@ -70,10 +71,13 @@ class Shot:
         raw: as it was decoded, deinterlaced.
         pts: its time in units of ``time_base``, from the beginning of what is read.
         time_base: seconds.
+        side_data: what comes along with it, by its name.
     """
 
-    def __init__(self, raw: Any, pts: int, time_base: Fraction) -> None:
+    def __init__(self, raw: Any, pts: int, time_base: Fraction, *, bare: bool = False) -> None:
         self.raw, self.pts, self.time_base = raw, pts, time_base
+        # The picture's own `side_data` is a circle of references: hundreds of pictures wait for the garbage collector.
+        self.side_data: Mapping[str, Any] = {} if bare else SideDataContainer(raw)  # type: ignore[call-arg]  # not in PyAV's stub
 
     @cached_property
     def turn(self) -> npt.NDArray[np.int64]:
@@ -83,7 +87,7 @@ class Shot:
 
     @cached_property
     def _matrix(self) -> npt.NDArray[np.float64]:
-        data = side_data(self.raw).get("DISPLAYMATRIX")
+        data = self.side_data.get("DISPLAYMATRIX")
         return np.eye(2) if data is None else np.frombuffer(bytes(data), "<i4").reshape(3, 3)[:2, :2] / 65536
 
     @property
@@ -152,6 +156,11 @@ class Clip:
     def whole(self) -> bool:
         """Whether no part is cut out of it."""
         return not self.start and self.end is None
+
+    @property
+    def _bare(self) -> bool:
+        """Whether nothing beside the pixels is asked for: PyAV crashes on what comes along with a PNG, its profile."""
+        return is_sequence(self.path) and self.path.suffix.lower() == ".png"
 
     def open(self) -> Any:
         """Open the file; its first video is what :meth:`shots` reads.
@@ -233,7 +242,7 @@ class Clip:
                     pts, stuck = last + 1, stuck + 1
                 last = pts
                 end = last * base + (raw.duration or 0) * raw.time_base
-                shot = Shot(raw, pts, base)
+                shot = Shot(raw, pts, base, bare=self._bare)
                 if count == 1 and not shot.well_turned:
                     text = f"{self.path}: says to be turned by what is no quarter turn; its pictures stay as they are stored"
                     self.notices.append(Notice("wrong_rotation", text))
@@ -259,7 +268,7 @@ class Clip:
         found = set()
         for number in numbers_of(self.path) if is_sequence(self.path) else ():
             name = SEQUENCE.sub(lambda found, number=number: found[0] % number, self.path.name)  # type: ignore[misc]
-            with suppress(OSError), Image.open(self.path.with_name(name)) as image:
+            with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(self.path.with_name(name)) as image:
                 transparent = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
                 found.add(TRANSPARENT if transparent else image.mode)
         return found
@@ -311,7 +320,7 @@ class Clip:
             if first is None:
                 raise ImageError(self._nothing(source))
             width, height = video.width, video.height
-            if shown is not None and Shot(shown, 0, video.time_base).sideways:
+            if shown is not None and Shot(shown, 0, video.time_base, bare=self._bare).sideways:
                 width, height = height, width
             return ClipInfo(frames, last - first, width, height, bool(source.streams.audio))
 
@@ -414,14 +423,6 @@ def _own_length(video: Any) -> float | None:
 def is_transparent(form: Any) -> bool:
     """Return whether a pixel format has transparency."""
     return any(component.is_alpha for component in form.components)
-
-
-def side_data(raw: Any) -> Mapping[str, Any]:
-    """Return what comes along with a picture, by its name.
-
-    The picture's own ``side_data`` is a circle of references: hundreds of pictures wait for the garbage collector.
-    """
-    return SideDataContainer(raw)  # type: ignore[call-arg]  # PyAV's stub leaves it out
 
 
 def seconds(text: str) -> float:

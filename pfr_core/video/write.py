@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..photo.arrays import Array
 from ..support.choices import ClipCodec
-from .read import EXACT, TRANSPARENT, Shot, is_transparent, side_data
+from .read import EXACT, TRANSPARENT, Shot, is_transparent
 
 RGB, BT_709, BT_601 = 0, 1, 5
 LIMITED, FULL = 1, 2
@@ -290,7 +290,7 @@ def _even(frame: Array) -> Array:
 def _hdr(shot: Shot) -> list[str]:
     """Return what x265 is told of the display that an HDR clip was graded on, and of its brightest picture."""
     told = []
-    if (data := side_data(shot.raw).get("MASTERING_DISPLAY_METADATA")) is not None:
+    if (data := shot.side_data.get("MASTERING_DISPLAY_METADATA")) is not None:
         numbers = np.frombuffer(bytes(data)[:88], "<i4")
         ratio = numbers[:20:2] / np.maximum(numbers[1:20:2], 1)  # red, green, blue and white (x, y), darkest, brightest
         if numbers[20] and numbers[21]:
@@ -298,7 +298,7 @@ def _hdr(shot: Shot) -> list[str]:
             low, high = np.rint(ratio[8:] * 10000).astype(int).tolist()
             places = {"G": green, "B": blue, "R": red, "WP": white, "L": (high, low)}
             told.append("master-display=" + "".join(f"{name}({x},{y})" for name, (x, y) in places.items()))
-    if (data := side_data(shot.raw).get("CONTENT_LIGHT_LEVEL")) is not None:
+    if (data := shot.side_data.get("CONTENT_LIGHT_LEVEL")) is not None:
         most, average = np.frombuffer(bytes(data)[:8], "<u4").tolist()
         told.append(f"max-cll={most},{average}")
     return ["hdr10=1", "repeat-headers=1", *told] if told else []

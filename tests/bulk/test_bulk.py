@@ -221,14 +221,14 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
 
 def test_a_run_that_does_all_again_and_was_interrupted_goes_on(tmp_path: Path) -> None:
     now = choices()
-    for names, again in (("abc", False), ("a", True)):
+    for names, again in (("abcd", ""), ("a", "abc")):
         run = Manifest(str(tmp_path))
-        run.begin(now, again)
+        run.begin(now, [*again])
         for name in names:
             run.add(Row(name, f"out/{name}", "done", model_sha256=now.model_sha256, options_sha256=now.options_sha256))
         run.flush()
-    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
-    assert Manifest(str(tmp_path)).rows().num_rows == 3, "the report has them all"
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a"), ("d", "out/d")}
+    assert Manifest(str(tmp_path)).rows().num_rows == 4, "the report has them all"
 
 
 def test_what_auto_means_is_settled_when_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:

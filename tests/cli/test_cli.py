@@ -164,6 +164,9 @@ def test_a_pattern_goes_to_a_pipe_if_it_matches_one_photograph(
     out = Standard()
     monkeypatch.setattr(sys, "stdout", out)
     assert restore(tmp_path / "a*.png", "-o", "-") == 0 and out.buffer.getvalue().startswith(b"\x89PNG")
+    photo(tmp_path / "nest" / "deep" / "c.png")
+    out.buffer = io.BytesIO()
+    assert restore(tmp_path / "nest", "-o", "-") == 0 and out.buffer.getvalue().startswith(b"\x89PNG")
 
 
 def test_a_pattern_leaves_out_what_the_last_run_made(tmp_path: Path, restore: Callable[..., int]) -> None:
@@ -171,6 +174,8 @@ def test_a_pattern_leaves_out_what_the_last_run_made(tmp_path: Path, restore: Ca
     for _ in range(2):
         assert restore(tmp_path / "album" / "**" / "*.png", "-o", tmp_path / "album" / "restored") == 0
     assert files(tmp_path) == ["album/deep/a.png", "album/restored/a.png"]
+    assert restore(tmp_path / "album" / "deep" / "*.png", "-o", tmp_path) == 0, "above what the pattern looks at"
+    assert pfr("detect", tmp_path / "*.png", "--annotate", tmp_path) == 0, "where it looks"
 
 
 def test_a_missing_picture_before_and_after_is_told(

@@ -1136,7 +1136,7 @@ def test_a_motion_photo_says_that_it_is_one_and_its_result_does_not(tmp_path: Pa
     with open(tmp_path / "a.jpg", "ab") as file:
         file.write(b"\0\0\0\x18ftypmp42" + bytes(2000))
     photo = read_photo(tmp_path / "a.jpg")
-    assert [notice.kind for notice in photo.notices] == ["further_pictures"] and "video" in photo.notices[0].text
+    assert [notice.kind for notice in photo.notices] == ["further_pictures"] and "motion" in photo.notices[0].text
     write_photo(tmp_path / "b.jpg", photo.pixels, photo, provenance=PROVENANCE)
     assert b'MotionPhoto="0"' in (tmp_path / "b.jpg").read_bytes() and not read_photo(tmp_path / "b.jpg").notices
 
@@ -1172,7 +1172,7 @@ def test_previews_of_the_face_before_do_not_survive(tmp_path: Path) -> None:
     data = plain.getvalue()
     (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + data[2:])
     photo = read_photo(tmp_path / "a.jpg")
-    write_photo(tmp_path / "b.jpg", photo.pixels, photo, provenance=PROVENANCE)
+    write_photo(tmp_path / "b.jpg", photo.pixels, photo)
     written = (tmp_path / "b.jpg").read_bytes()
     assert b"old face" not in written and b"Thumbnails" not in written
     assert resource(1028, b"caption", b"abc") + resource(1005, b"resolution") in written
@@ -1184,7 +1184,7 @@ def test_line_breaks_in_xmp_stay() -> None:
     assert b"line one&#10;line&#9;two&#13;" in again and with_provenance(again, PROVENANCE) == again
 
 
-@pytest.mark.parametrize("packet", [b'<?xml version="1.0" encoding="x-user-defined"?><a/>', b"<a>" * 100_000])
+@pytest.mark.parametrize("packet", [b'<?xml version="1.0" encoding="x-user-defined"?><a/>', b"<a>" * 900 + b"</a>" * 900])
 def test_xmp_that_no_parser_takes_is_replaced(packet: bytes) -> None:
     notices: list[Notice] = []
     assert MARKER in with_provenance(packet, PROVENANCE, notices)

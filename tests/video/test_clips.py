@@ -462,6 +462,13 @@ def test_numbered_pictures_of_several_kinds(tmp_path: Path, monkeypatch: pytest.
         assert (picture[..., 3] == (77 if "RGBA" in kinds and number >= 3 else 255)).all()
 
 
+def test_numbered_pictures_with_profiles(tmp_path: Path) -> None:
+    for number, profile in enumerate((b"x" * 500, b"y" * 1_400_000)):
+        Image.new("RGB", (96, 64), (90, number, 7)).save(tmp_path / f"a{number}.png", icc_profile=profile)
+    clip = restore(tmp_path / "a%d.png", tmp_path / "b.mkv", FACE)
+    assert clip.frames == 2 and clip.changed
+
+
 def test_without_loss_the_tags_of_colour_stay(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=8)
