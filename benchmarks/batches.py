@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ from pfr_core import FaceModel, load_face_model  # noqa: E402
 from pfr_core.bench import measure  # noqa: E402
 from pfr_core.models.kinds.codeformer import CodeFormer  # noqa: E402
 from pfr_core.models.kinds.gfpgan import GFPGAN  # noqa: E402
-from pfr_core.network.winograd import Winograd  # noqa: E402
+from pfr_core.network.winograd import fast_convolutions  # noqa: E402
 from pfr_core.support.device import DTYPES, keep_memory, memory_format, resolve_device  # noqa: E402
 
 NETWORKS: dict[str, Callable[[], FaceModel]] = {
@@ -46,7 +45,7 @@ def seconds(net: FaceModel, x: torch.Tensor, rounds: int) -> list[float]:
     found = []
     for _ in range(rounds + 3):
         started = time.perf_counter()
-        with Winograd() if x.device.type == "cpu" else nullcontext():
+        with fast_convolutions(x.device):
             net.restore(x)
         if x.device.type != "cpu":
             getattr(torch, x.device.type).synchronize()

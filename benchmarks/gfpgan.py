@@ -1,9 +1,10 @@
 """What a photograph with many faces costs with GFPGAN's network: through PFR, against facexlib's ``FaceRestoreHelper``.
 
-Both have the same network with the same random weights in float32 and the published RetinaFace mobile0.25; facexlib runs its own
-code, in the order in which GFPGAN's own program calls it, with its feathered square mask (``use_parse=False``), PFR its ``box``
-mask. The photograph is one face, many times. ``--skip-network`` leaves the network out of both, to see what is around it.
-What is measured is the processor time of all threads, which other programs on the machine change little; the two take turns.
+Both have the same network with the same random weights, facexlib in float32, PFR in ``--dtype``, and the published RetinaFace
+mobile0.25; facexlib runs its own code, in the order in which GFPGAN's own program calls it, with its feathered square mask
+(``use_parse=False``), PFR its ``box`` mask. The photograph is one face, many times. ``--skip-network`` leaves the network out of
+both, to see what is around it. What is measured is the processor time of all threads, which other programs on the machine change
+little; the two take turns.
 
     PFR_WEIGHTS_DIR=FOLDER OMP_NUM_THREADS=1 python benchmarks/gfpgan.py
 """
@@ -28,6 +29,7 @@ from spandrel.architectures.GFPGAN import GFPGAN
 
 from pfr_core import FaceModel, FaceRestorer, load_face_model
 from pfr_core.models.download import obtain
+from pfr_core.models.registry import GFPGAN_DTYPES
 from pfr_core.support.choices import DetectorName
 from pfr_core.support.device import keep_memory
 
@@ -82,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=30, metavar="N", help="faces in the photograph (default: %(default)s)")
     parser.add_argument("--skip-network", action="store_true", help="leave the network out: crops come back as they are")
+    parser.add_argument("--dtype", choices=GFPGAN_DTYPES, default="fp32", help="PFR's precision (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="the fastest of so many runs (default: %(default)s)")
     arguments = parser.parse_args()
     keep_memory()  # as the commands do; both gain by it
@@ -93,7 +96,7 @@ def main() -> None:
         model: FaceModel = load_face_model(Path(folder) / "random.pth")
     if arguments.skip_network:
         model.forward = lambda x: x.clone()
-    restorer = FaceRestorer(model, DETECTOR, device="cpu", dtype="fp32")
+    restorer = FaceRestorer(model, DETECTOR, device="cpu", dtype=arguments.dtype)
 
     def their_network(x: torch.Tensor) -> torch.Tensor:
         return x if arguments.skip_network else network(x, return_rgb=False, randomize_noise=False)[0]

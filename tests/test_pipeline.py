@@ -701,7 +701,9 @@ def test_errors_are_not_swallowed() -> None:
 def test_a_network_that_gives_no_numbers_is_named(value: float) -> None:
     """fp16 can overflow; the face must not become a black hole."""
     with pytest.raises(CheckpointError, match=r"NaN or infinity in torch\.float32\. Use another model file"):
-        restorer_of(lambda x: x + value).restore(photo(), faces=[face_for(60, 45, 50)])
+        restorer_of(lambda x: x + value, dtype="fp32").restore(photo(), faces=[face_for(60, 45, 50)])
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in torch\.bfloat16\. Use dtype fp32, or another model file"):
+        restorer_of(lambda x: x + value, dtype="bf16").restore(photo(), faces=[face_for(60, 45, 50)])
 
 
 @pytest.mark.parametrize("after", range(18))
@@ -849,13 +851,16 @@ def test_devices_and_dtypes() -> None:
 @pytest.mark.parametrize(
     ("capabilities", "chosen"),
     [
-        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
-        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.float32),
         ({}, torch.float32),
     ],
 )
-def test_auto_is_bf16_on_a_cpu_with_matrix_units_for_it(
-    capabilities: dict[str, bool], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_bf16_on_a_cpu_that_is_faster_in_it(
+    capabilities: dict[str, object], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     cpu = torch.device("cpu")

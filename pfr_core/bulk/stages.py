@@ -22,7 +22,6 @@ from ..models.checkpoint import model_file
 from ..models.disk import ASSETS, add_search_folder, sha256_of
 from ..models.download import obtain
 from ..models.registry import PARSER, REGISTRY
-from ..network.config import PRESETS
 from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..photo.photo import Photo, Provenance
@@ -61,15 +60,13 @@ class Recipe:
         """Return what decides about the pixels. Device and batch size do not, beyond rounding.
 
         Raises:
-            CheckpointError, WeightsError: the model is not to be had.
+            InputError, CheckpointError, WeightsError: the model is not to be had.
         """
         setup = {name: value for name, value in asdict(self.setup).items() if name not in ("device", "batch_size", "model")}
         if not self.aligned:
             setup["detector"] = on_this_machine(self.setup.detector)  # what auto means may change while an archive is done
         rest = {"aligned": self.aligned, "quality": self.quality, "provenance": self.provenance}
         options = {"model": Path(self.setup.model).name, **setup, **asdict(self.options), **rest}
-        if self.setup.model in PRESETS:
-            raise InputError(f"{self.setup.model} is a preset, a network without weights; name a model.")
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
         return Choices(options["model"], sha256_of(model_file(self.setup.model)), digest, json.loads(json.dumps(options)))
 

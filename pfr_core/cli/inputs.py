@@ -54,8 +54,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
             raise InputError("-: only 'pfr restore' reads standard input; name a file.")
         path = checked(argument)
         if os.path.isdir(path):  # Path.is_dir raises OSError behind a folder without access
-            within = [result for result in results if result is not None and path.resolve() in result.resolve().parents]
-            below, others = files_below(path, skip=within)
+            below, others = files_below(path, skip=_inside(path, results))
             if clips:
                 below = sorted([*below, *(other for other in others if is_clip(other))])
                 others = [other for other in others if not is_clip(other)]
@@ -69,8 +68,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         elif os.path.exists(path) or not glob.has_magic(argument):
             found.setdefault(path, Path(path.name))
         else:
-            fixed = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)).resolve()
-            skipped = [result.resolve() for result in results if result is not None and fixed in result.resolve().parents]
+            skipped = _inside(Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), results)
             matches = [
                 match
                 for match in map(Path, sorted(glob.glob(argument, recursive=True)))
@@ -80,6 +78,12 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
                 raise ImageError(f"{argument}: no file matches; check the pattern.")
             found |= {file: Path(file.name) for file in matches if file not in found}
     return list(found.items())
+
+
+def _inside(folder: Path, results: Sequence[Path | None]) -> list[Path]:
+    """Return, resolved, the results that lie in ``folder``, not it itself."""
+    resolved = [result.resolve() for result in results if result is not None]
+    return [result for result in resolved if folder.resolve() in result.parents]
 
 
 def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str | None = None) -> Pairs:

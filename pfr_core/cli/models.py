@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, InputError, WeightsError
+from ..errors import CheckpointError, WeightsError
 from ..faces import points, retinaface
 from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
 from ..models.disk import cache_folder, on_disk
@@ -21,7 +21,6 @@ from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initiali
 from ..models.load import read_face_model
 from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, dtypes_of, published
 from ..models.tensors import read_state_dict
-from ..network.config import PRESETS
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..options import RestoreOptions, changed
@@ -125,8 +124,6 @@ def export(arguments: argparse.Namespace) -> int:
     """
     from ..models.export import export_onnx
 
-    if arguments.model in PRESETS:
-        raise InputError(f"{arguments.model} is a preset, a network without weights; name a model.")
     check_borne(arguments.dtype, dtypes_of(arguments.model))  # before it is downloaded
     fetch_model(arguments.model)
     path = model_file(arguments.model)
@@ -162,8 +159,6 @@ def show_info(arguments: argparse.Namespace) -> int:
     if arguments.file in DESCRIBED:
         print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
         return 0
-    if arguments.file in PRESETS:
-        raise InputError(f"{arguments.file} is a preset, a network without weights, so there is no file to tell of.")
     weights = REGISTRY.get(arguments.file)
     if weights is not None and not weights.embedded:
         path = on_disk(weights.name)

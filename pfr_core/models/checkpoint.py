@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..network.blended import HALFWAY, BlendedPFR
 from ..network.config import PRESETS, PFRConfig
 from ..network.discriminator import Discriminator
@@ -157,6 +157,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     """Return the file that ``name`` means: of a model in the registry, downloaded if it is not on this machine, or a path.
 
     Raises:
+        InputError: a preset, which has no file.
         CheckpointError: no such file, or weights of something else than a restoration network.
         WeightsError: the model is not to be had, or the file has the name of a published one but is another.
 
@@ -164,6 +165,8 @@ def model_file(name: str | os.PathLike[str]) -> Path:
         >>> model_file("default").name
         'pfr-default.safetensors'
     """
+    if str(name) in PRESETS:
+        raise InputError(f"{name} is a preset, a network without weights; name a model.")
     models = [weights.name for weights in restorers()]
     if str(name) in models:
         return obtain(str(name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from einops import rearrange
 from ..errors import CheckpointError, check_stop
 from ..photo.arrays import FloatImage
 from .face_model import FaceModel
-from .winograd import Winograd
+from .winograd import fast_convolutions
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ def restore_crops(
         check_stop(should_stop, f"Stopped after {done} of {len(crops)} faces; nothing was written.")
         batch = rearrange(torch.from_numpy(crops[done : done + batch_size]), "n h w c -> n c h w")
         try:
-            with torch.inference_mode(), Winograd() if device.type == "cpu" else nullcontext():
+            with torch.inference_mode(), fast_convolutions(device):
                 y = net.restore(batch, **(options or {}))
                 if not y.isfinite().all():
                     remedy = "another model file" if dtype == torch.float32 else "dtype fp32, or another model file"

@@ -8,6 +8,7 @@ the processor's rate. In float32 its rounding is a few times that of the usual w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +62,11 @@ class Winograd(TorchFunctionMode):
         if func is F.conv2d and len(args) > 1 and _suits(*args, **given):
             return convolved(args[0], args[1], given.get("bias", args[2] if len(args) > 2 else None))
         return func(*args, **given)
+
+
+def fast_convolutions(device: torch.device) -> AbstractContextManager[object]:
+    """Return :class:`Winograd` for a CPU, and what does nothing for other devices, whose libraries choose for themselves."""
+    return Winograd() if device.type == "cpu" else nullcontext()
 
 
 def _suits(

@@ -101,7 +101,7 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
             _tell_of_more(path, image, notices)
         return (_straight_alpha(pixels) if tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray
     gray = image.mode in ("1", "L", "LA", "La")
-    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    transparent = image.has_transparency_data
     if image.mode == "La":
         image = image.convert("LA")
     if kind == "TIFF":

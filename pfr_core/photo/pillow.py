@@ -124,7 +124,7 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
     if deep:
         pixels = np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2)
     else:
-        transparent = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+        transparent = image.has_transparency_data
         pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
     orientation, info = _metadata(image)
 

@@ -269,8 +269,7 @@ class Clip:
         for number in numbers_of(self.path) if is_sequence(self.path) else ():
             name = SEQUENCE.sub(lambda found, number=number: found[0] % number, self.path.name)  # type: ignore[misc]
             with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(self.path.with_name(name)) as image:
-                transparent = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
-                found.add(TRANSPARENT if transparent else image.mode)
+                found.add(TRANSPARENT if image.has_transparency_data else image.mode)
         return found
 
     def frames(self) -> Iterator[Frame]:
