@@ -37,6 +37,9 @@ EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_
 """How YUV becomes RGB and back; FFmpeg's default would darken every picture by 1 of 255."""
 DEINTERLACE = "mode=send_frame:parity=auto:deint=interlaced"
 """Of FFmpeg's bwdif: one picture for one, those that are not interlaced as they are."""
+LEADS = (0, 1, 10, 100)
+"""Seconds by which to aim before a start, until what can be decoded from there begins no later than it: where there is no index,
+as in a transport stream, a seek lands at any packet, and the next picture that stands alone may be seconds later."""
 SHORT = 2.0
 """Seconds that a clip's pictures may end before the clip does, whose sound may go on."""
 MOST_BACK = 1.0
@@ -208,8 +211,8 @@ class Clip:
         self.notices.clear()
         with self.open() as source:
             video, first = video_of(source), self.offset(source)
-            if self.start:
-                source.seek(round(first * av.time_base), backward=True)
+            if self.start and (place := self._place_before(first)) is not None:
+                source.seek(place, backward=True)
             count, stuck = 0, 0
             last, size, rate = None, None, video.average_rate or Fraction(self.fps).limit_denominator(1000)
             for raw in self._decoded(source, video):
@@ -280,6 +283,23 @@ class Clip:
         """Return the time in the opened file at which what is read begins, in seconds."""
         begins = max(0, source.start_time or 0)
         return Fraction(begins, av.time_base) + _exact(self.start)
+
+    def _place_before(self, first: Fraction) -> int | None:
+        """Return where to seek to, in microseconds, to miss no picture from ``first`` on, in seconds; see :data:`LEADS`.
+
+        None for the beginning, where an opened file is already.
+        """
+        with self.open() as source:
+            video, begins = video_of(source), source.start_time or 0
+            for lead in LEADS:
+                place = round((first - lead) * av.time_base)
+                if place <= begins:
+                    break
+                source.seek(place, backward=True)
+                found = _first_time(source, video)
+                if found is not None and found <= first:
+                    return place
+        return None
 
     def expected(self) -> int:
         """Return about how many pictures there are, by the file's header; 0 if it does not say."""
@@ -406,6 +426,15 @@ def video_of(source: Any) -> Any:
     """Return the stream of the pictures: the first that is no picture of a cover; None if there is none."""
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in source.streams.video if not stream.disposition & cover), None)
+
+
+def _first_time(source: Any, video: Any) -> Fraction | None:
+    """Return the time in seconds of the first picture that can be decoded from here; None if there is none, or it has none."""
+    for packet in source.demux(video):
+        with suppress(av.InvalidDataError):
+            for raw in packet.decode():
+                return None if raw.pts is None else raw.pts * raw.time_base
+    return None
 
 
 def _exact(time: float) -> Fraction:

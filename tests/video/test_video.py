@@ -409,6 +409,21 @@ def times(path: Path) -> list[float]:
         return [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
 
 
+@pytest.mark.parametrize("ending", ["ts", "mp4"])
+def test_a_part_begins_where_it_was_asked_to(ending: str, tmp_path: Path) -> None:
+    """Without an index a seek lands at any packet, and what can be decoded from there may begin much later."""
+    path = tmp_path / f"a.{ending}"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"g": "50", "crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(150):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), number + 50, np.uint8), format="rgb24")))
+        file.mux(stream.encode())
+    for first in (10, 49, 50, 74, 98, 149):
+        seen = [round(float(shot.pixels.mean())) - 50 for shot in Clip(path, start=first / 25).shots()]
+        assert len(seen) == 150 - first and abs(seen[0] - first) <= 1
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tiny network with random weights: it changes every face."""
