@@ -408,6 +408,14 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     page.wait_for_timeout(1500)
     text_of(page, "#told", "2 of 2 faces restored", "512 x 256")
     assert page.locator("#download").is_visible() and not page.locator("#stop").is_visible()
+    page.get_by_role("button", name="More settings").first.click()
+    threshold = page.get_by_label("range slider for Detection threshold").first
+    threshold.focus()
+    page.keyboard.press("End")  # a slider that is moved by keys searches, too
+    text_of(page, "#told", "No face was found")
+    page.keyboard.press("Home")
+    text_of(page, "#told", "faces restored")
+    page.get_by_role("button", name="More settings").first.click()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "wider than a phone"
     assert in_view(page, "#stage .picture", "#download"), "one has to scroll on a phone"

@@ -17,6 +17,11 @@
     };
     // Of a clip that the browser cannot show Gradio says "Error"; the page itself says that it is restored all the same.
     document.addEventListener("error", (event) => event.target.matches?.("#clip video") && event.stopImmediatePropagation(), true);
+    // A slider tells that it was let go where a pointer did so; keys let it go, too.
+    document.addEventListener("keyup", (event) => {
+        if (event.target.type === "range" && /^(Arrow|Home|End|Page)/.test(event.key))
+            event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+    });
     let waiting = false;
     new MutationObserver(() => {
         if (waiting) return;
