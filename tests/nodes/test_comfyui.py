@@ -264,7 +264,7 @@ def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server
         ({"3": {"model": "GFPGANv1.4.pth"}}, "Choose gfpgan-1.4, which is downloaded when it is first used"),
         ({"3": {"device": "cpu", "dtype": "fp16"}}, "fp16 on a CPU"),
         ({"4": {"detector": "retinaface_resnet50"}}, "detection_Resnet50_Final.pth"),
-        ({"4": {"select": "index", "indices": "first"}}, "write whole numbers"),
+        ({"4": {"select": "index", "indices": "first"}}, "write numbers from 0 on"),
     ],
 )
 def test_bad_input_is_a_readable_node_error(server: Server, changes: Prompt, words: str) -> None:
