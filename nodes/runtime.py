@@ -23,7 +23,7 @@ from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
-from ..pfr_core.models.registry import REGISTRY, dtypes_of, obtainable, published
+from ..pfr_core.models.registry import REGISTRY, check_package, dtypes_of, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
 from ..pfr_core.support.device import resolve_dtype
@@ -127,6 +127,7 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     load_device = cpu if device == "cpu" else management.get_torch_device()
     offload_device = cpu if device == "cpu" else management.unet_offload_device()
     resolve_dtype(dtype, load_device, dtypes_of(name))  # before a model is downloaded
+    check_package(name)
     if name in obtainable():
         _fetch(name)
     net = load_face_model(model_path(name))
@@ -145,7 +146,7 @@ def _fetch(name: str) -> None:
 
     weights = REGISTRY[name]
     if on_disk(name) is None:
-        log.warning("%s: %s, %.0f MB, is downloaded. Licence: %s.", name, weights.file, weights.bytes / 1e6, weights.licence)
+        log.warning("%s", weights.announcement)
         bar = ProgressBar(weights.bytes)
         try:
             obtain(name, progress=lambda done, total: bar.update_absolute(done, total), should_stop=interrupted)

@@ -21,6 +21,7 @@ from .faces.face import Face
 from .faces.mask import FaceParser
 from .models.checkpoint import model_file
 from .models.disk import sha256_of
+from .models.kinds.onnx import OnnxModel
 from .models.load import load_face_model, read_face_model
 from .models.registry import dtypes_of
 from .network import inference
@@ -31,7 +32,7 @@ from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
-from .support.device import faces_at_once, memory_format, resolve_device, resolve_dtype
+from .support.device import faces_at_once, give_back_cached, memory_format, resolve_device, resolve_dtype
 from .work import Done, Progress, ShouldStop, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class FaceRestorer:
     @property
     def provenance(self) -> Provenance:
         """Name and SHA-256 of the model, to be recorded in the files it made."""
+        if isinstance(self._model, OnnxModel):
+            self._read = Provenance(self._model.path.name, sha256_of(self._model.path))
         if self._read is None:  # no file to take the hash of
             digest = hashlib.sha256()
             for value in self.net.state_dict().values():
@@ -299,7 +302,11 @@ class FaceRestorer:
         )
 
     def release(self) -> None:
-        """Give back the memory of network, detector and parser; they are loaded again when needed."""
+        """Give back the memory of network, detector and parser; they are loaded again when needed.
+
+        A network that was passed as an object stays with whoever holds it.
+        """
         self._net = None
         self.detector.release()
         self.parser.release()
+        give_back_cached(self.device)

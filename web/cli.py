@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--downloads", action="store_true", help="fetch missing weights when a visitor asks for what needs them (default: never)"
     )
-    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as tools over MCP (needs pfr[mcp])")
+    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as tools over MCP (needs the package mcp)")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     parser.add_argument("--verbose", action="store_true", help="tell what happens")
     add_options(parser.add_argument_group("limits"), Limits)

@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import ImageError, InputError
 from ..models.disk import on_disk
 from ..models.download import obtain
-from ..models.registry import PARSER, REGISTRY, dtypes_of
+from ..models.registry import PARSER, REGISTRY, check_package, dtypes_of
 from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..support.choices import DetectorName, MaskKind
@@ -79,10 +79,7 @@ def fetch(name: str) -> Path:
     """Return the file of weights ``name``; before a download its licence is printed, during it a progress bar."""
     weights = REGISTRY[name]
     if not weights.embedded and weights.urls and on_disk(name) is None:
-        print(
-            f"{name}: {weights.file}, {weights.bytes / 1e6:.0f} MB, by {weights.source}. Licence: {weights.licence}.",
-            file=sys.stderr,
-        )
+        print(weights.announcement, file=sys.stderr)
     with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -93,7 +90,7 @@ def fetch(name: str) -> Path:
 
 
 def fetch_models(models: Sequence[str], setup: Setup, options: RestoreOptions | None = None) -> torch.device:
-    """Download networks that are not on this machine yet, once it is known that each model bears the precision.
+    """Download networks that are not on this machine yet, once it is known that each model bears the precision and has its code.
 
     Args:
         models: files, or names of the registry or of presets.
@@ -110,6 +107,7 @@ def fetch_models(models: Sequence[str], setup: Setup, options: RestoreOptions | 
     device = resolve_device(setup.device)
     for model in models:
         resolve_dtype(setup.dtype, device, dtypes_of(model))
+        check_package(model)
     for model in models:
         fetch_model(model)
     if options is not None:

@@ -23,9 +23,9 @@ from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from . import gpen
-from .disk import verify
+from .disk import on_disk, verify
 from .download import obtain
-from .registry import GPEN_LICENCE, obtainable, published, restorers
+from .registry import GPEN_LICENCE, REGISTRY, check_package, obtainable, published, restorers
 from .tensors import assigned, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -169,12 +169,16 @@ def model_file(name: str | os.PathLike[str]) -> Path:
         raise InputError(f"{name} is a preset, a network without weights; name a model.")
     models = [weights.name for weights in restorers()]
     if str(name) in models:
-        return obtain(str(name))
+        check_package(name)
+        known = REGISTRY[str(name)]
+        if known.urls and on_disk(known.name) is None:
+            log.warning("%s", known.announcement)
+        return obtain(known.name)
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
-        known = ", ".join((DEFAULT, *PRESETS, *models[1:]))
+        names = ", ".join((DEFAULT, *PRESETS, *models[1:]))
         folder = "a folder; " if str(name) and os.path.isdir(path) else ""
-        raise CheckpointError(f"{name}: {folder}no such model file, and no known name either. Known names: {known}.")
+        raise CheckpointError(f"{name}: {folder}no such model file, and no known name either. Known names: {names}.")
     weights = published(path.name)
     if weights is not None:
         if not weights.size:

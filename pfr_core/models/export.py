@@ -63,7 +63,9 @@ def export_onnx(
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise CheckpointError(f"Export needs packages of its own: python -m pip install 'pfr[export]' ({error})") from error
+        raise CheckpointError(
+            f"Export needs packages of its own: python -m pip install onnxruntime onnxscript ({error})"
+        ) from error
     options = dict(options or {})
     faces = torch.rand(2, 3, net.size, net.size, generator=torch.Generator().manual_seed(0))
     net.float()  # outside inference mode, which would mark the parameters

@@ -9,6 +9,7 @@ No publisher of a restoration network states a checksum: those here are of files
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from ..errors import WeightsError
 from ..support.choices import EVERY_DTYPE, DTypeName
@@ -22,6 +23,9 @@ GPEN_LICENCE = "GPEN publishes no licence for its weights: no right to use, chan
 GFPGAN_LICENCE = (
     "Apache-2.0, except for its StyleGAN2 parts (NVIDIA Source Code License) and DFDNet parts (CC BY-NC-SA 4.0), which forbid "
     "commercial use"
+)
+CODEFORMER_CODE = (
+    "CodeFormer's code, for non-commercial use, is a package of its own: python -m pip install spandrel_extra_arches"
 )
 CODEFORMER_LICENCE = "S-Lab License 1.0, which forbids commercial use"
 RESTOREFORMER_LICENCE = "Apache-2.0"
@@ -54,6 +58,11 @@ class Weights:
     size: int = 0  # side in px of the faces it restores; 0 of what restores none
     options: tuple[str, ...] = ()  # fields of RestoreOptions that only this model has
     dtypes: tuple[DTypeName, ...] = EVERY_DTYPE  # precisions that the network bears
+
+    @property
+    def announcement(self) -> str:
+        """What is told before the file is downloaded."""
+        return f"{self.name}: {self.file}, {self.bytes / 1e6:.0f} MB, by {self.source}. Licence: {self.licence}."
 
 
 PARSER = "parsenet"
@@ -280,6 +289,16 @@ def dtypes_of(model: object) -> tuple[DTypeName, ...]:
         (('fp32',), ('fp32', 'fp16', 'bf16'))
     """
     return REGISTRY[str(model)].dtypes if str(model) in REGISTRY else EVERY_DTYPE
+
+
+def check_package(model: object) -> None:
+    """Look whether the code of a model's network is here, as far as that is known before its file is there: from its name.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    if str(model) == "codeformer" and find_spec("spandrel_extra_arches") is None:
+        raise WeightsError(CODEFORMER_CODE)
 
 
 def entry(name: str) -> Weights:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..errors import CheckpointError, check_stop
+from ..errors import CheckpointError, InputError, check_stop
 from ..photo.arrays import FloatImage
+from ..support.device import give_back_cached
 from .face_model import FaceModel
 from .winograd import fast_convolutions
 
@@ -49,9 +50,12 @@ def restore_crops(
         should_stop: asked between two batches.
 
     Raises:
+        InputError: the crops are of another type.
         CheckpointError: the network gives numbers that are not finite.
         Cancelled: ``should_stop`` returned true between two batches.
     """
+    if crops.dtype != np.float32:
+        raise InputError(f"The crops are {crops.dtype}; pass float32 in [0,1].")
     device, dtype = net.place
     restored = np.empty_like(crops)
     done = 0
@@ -75,6 +79,5 @@ def restore_crops(
             if progress is not None:
                 progress(done, len(crops))
             continue
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # outside the except block, which still holds the failed batch's tensors
+        give_back_cached(device)  # outside the except block, which still holds the failed batch's tensors
     return restored

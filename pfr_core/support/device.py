@@ -124,5 +124,16 @@ def keep_memory() -> None:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Return the fastest layout of feature maps on ``device``: channels last, but not on a CPU without AVX-512."""
-    return torch.contiguous_format if device.type == "cpu" and not has_avx512() else torch.channels_last
+    """Return the fastest layout of feature maps on ``device``: channels last, but not on a CPU without AVX-512.
+
+    Nor on Apple's GPUs, where many a torch convolves a part of the channels of such maps wrongly, without an error (its issue
+    180984).
+    """
+    planes = device.type == "mps" or (device.type == "cpu" and not has_avx512())
+    return torch.contiguous_format if planes else torch.channels_last
+
+
+def give_back_cached(device: torch.device) -> None:
+    """Give the memory that torch keeps for later on a GPU back to the system, for other programs and libraries."""
+    if device.type in ("cuda", "mps", "xpu"):
+        getattr(torch, device.type).empty_cache()

@@ -26,6 +26,7 @@ from pfr_core.cli import main
 from pfr_core.compose import Canvas, cut_face, paste_faces
 from pfr_core.errors import CheckpointError, InputError, WeightsError
 from pfr_core.faces.face import Face
+from pfr_core.models import registry
 from pfr_core.models.kinds import recognise
 from pfr_core.models.kinds.gfpgan import bear_any_layout
 from pfr_core.models.kinds.restoreformer import HEADS_PLUS
@@ -434,6 +435,25 @@ def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None
         kind(state)
 
 
+def test_codeformer_without_its_package_is_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
+    with pytest.raises(WeightsError, match="pip install spandrel_extra_arches"):
+        FaceRestorer("codeformer", device="cpu")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    assert main(["compare", str(tmp_path / "a.png"), "--models", "gfpgan-1.4", "codeformer", "-o", str(tmp_path / "b.png")]) != 0
+    said = capsys.readouterr().err
+    assert "pip install spandrel_extra_arches" in said and "Licence" not in said, "nothing is fetched, of the other model neither"
+
+
+def test_what_crops_are_is_said() -> None:
+    restorer = FaceRestorer(PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2)), device="cpu")
+    with pytest.raises(InputError, match=r"uint8; pass float32 in \[0,1\]"):
+        restorer.restore_crops(np.zeros((1, 64, 64, 3), np.uint8))  # type: ignore[arg-type]
+
+
 def test_an_option_that_the_model_lacks() -> None:
     restorer = FaceRestorer(PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2)), device="cpu")
     photo = np.zeros((40, 40, 3), np.uint8)
@@ -463,6 +483,13 @@ class Plain(nn.Module):
         y = nn.functional.pixel_shuffle(self.conv(x), self.enlarge)
         y = y if weight is None else y * weight.float()
         return (y.mean((2, 3)), y) if self.first else (y, y.mean((2, 3)), y[:, :, ::2, ::2])
+
+
+class Fixed(nn.Module):
+    """A network of 64 px, whose file says that it takes any size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.arange(64.0)
 
 
 @pytest.fixture(scope="module")
@@ -509,7 +536,8 @@ def test_an_onnx_file_with_a_weight(export: Callable[..., Path]) -> None:
             wanted = ((net(x)[0][0] * fidelity).clamp(-1, 1) + 1) / 2
         result = restorer.restore(image, aligned=True, fidelity=fidelity).image
         assert result == pytest.approx(wanted.permute(1, 2, 0).numpy(), abs=1e-3)
-    assert restorer.provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for each in (restorer, FaceRestorer(model, device="cpu")):
+        assert each.provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.slow
@@ -520,6 +548,8 @@ def test_onnx_of_another_task(export: Callable[..., Path], tmp_path: Path) -> No
     any_size = {"dynamic_axes": {"input": {2: "height", 3: "width"}}}
     with pytest.raises(CheckpointError, match=r"it makes \[1, 3, 128, 128\] of \[1, 3, 64, 64\]"):
         load_face_model(export(Plain(enlarge=2), **any_size)).restore(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(CheckpointError, match=r"\.onnx: onnxruntime cannot run it on \[1, 3, 512, 512\]"):
+        load_face_model(export(Fixed(), **any_size)).restore(torch.zeros(1, 3, 512, 512))
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:200])
     refused(tmp_path / "cut.onnx", "damaged or no ONNX file")
 

@@ -1,4 +1,4 @@
-"""LPIPS and DISTS by torchmetrics, FID by torch-fidelity: maintained libraries, an extra (``pip install 'pfr[evaluate]'``).
+"""LPIPS and DISTS by torchmetrics, FID by torch-fidelity: maintained libraries, the extra ``evaluate``.
 
 Their networks' weights are files of the registry, checked there; they are downloaded only where that was asked for.
 """
@@ -23,7 +23,7 @@ from pfr_core.models.registry import REGISTRY
 
 from .options import Trunk
 
-INSTALL = "python -m pip install 'pfr[evaluate]'"
+INSTALL = "python -m pip install 'torchmetrics>=1.8' torch-fidelity"
 
 
 class Lpips:

@@ -26,6 +26,7 @@ class OnnxModel(FaceModel):
 
     Raises:
         CheckpointError: no onnxruntime, a damaged file, or a network that does something else.
+        MemoryError: a batch does not fit, see :func:`pfr_core.network.inference.is_out_of_memory`.
     """
 
     kind = "ONNX"
@@ -93,7 +94,12 @@ class OnnxModel(FaceModel):
         given: dict[str, Any] = {self._picture.name: pixels}
         if self._weight is not None:
             given[self._weight.name] = np.full([1] * len(self._weight.shape), fidelity, TYPES[self._weight.type])
-        (image,) = self.session.run([self._answer], given)
+        try:
+            (image,) = self.session.run([self._answer], given)
+        except Exception as error:  # onnxruntime's own types share no base but this one
+            if any(said in str(error).lower() for said in ("out of memory", "failed to allocate memory")):
+                raise MemoryError(str(error)) from error
+            raise CheckpointError(f"{self.path}: onnxruntime cannot run it on {list(pixels.shape)} ({error}).") from error
         if image.shape != pixels.shape:
             raise self._other_task(f"it makes {list(image.shape)} of {list(pixels.shape)}")
         return torch.from_numpy(image.astype(np.float32))
