@@ -7,6 +7,7 @@ installed beside it. That condition is why OpenCV is not in ``requirements.txt``
 """
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 OPENCV = "opencv-python-headless"
+PEP_440 = re.compile(r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[A-Za-z0-9.]+)?")
+"""Versions that pip can hold to; those of a distribution's own packages it refuses, and would install nothing."""
 
 
 def main() -> int:
@@ -49,7 +52,8 @@ def install(names: list[str], installed: dict[str, str]) -> int:
     """Install packages, with those that are there held at their versions; return the installer's exit status."""
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "installed.txt"
-        held.write_text("".join(f"{name}=={version}\n" for name, version in installed.items()))
+        known = {name: version for name, version in installed.items() if version and PEP_440.fullmatch(version)}
+        held.write_text("".join(f"{name}=={version}\n" for name, version in known.items()))
         if importlib.util.find_spec("pip"):
             command = [sys.executable, "-m", "pip", "install"]
         elif uv := shutil.which("uv"):

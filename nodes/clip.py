@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..pfr_core.compose import Canvas, paste_faces
+from ..pfr_core.faces.face import Face
 from ..pfr_core.options import ClipOptions
 from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
@@ -98,21 +100,31 @@ class PFRRestoreClip:
         self._past = None  # after an interruption it would have seen half of this batch
         follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
         follower.detector = restorer.detector
-        begun = follower.frames
+        begun, broken = follower.frames, set[int]()
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 finite = notices.finite(number, frame)
+                if not finite:
+                    broken.add(number)
                 follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])), runtime.interrupted)
-        found = Tracks(follower.tracks(), follower.frames, follower.cuts, follower.size)
+        here = [track for track in follower.tracks() if track.last >= begun]  # not those that ended in an earlier batch
+        found = Tracks(here, follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
         notices.add(0, noticed if found.tracks or noticed else [NOTHING_FOUND])
         work = TrackRestorer(restorer, chosen, widgets.options, clip, scenes=found.scenes)
         work.steady = {} if past is None else past[2]
-        images, masks, every, ui = Batch(len(frames)), Batch(len(frames)), [], NOTHING_RESTORED
+        images, masks, ui = Batch(len(frames)), Batch(len(frames)), NOTHING_RESTORED
+        every: list[list[Face]] = []
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                every.append([track.face(begun + number) for track in work.present(begun + number)])
-                pasted = work.restore(begun + number, frame, runtime.interrupted)
+                if number in broken:
+                    every.append([])
+                    pasted = paste_faces(
+                        Canvas(frame, widgets.options.scale), [], options=widgets.options, parser=restorer.parser
+                    )
+                else:
+                    every.append([track.face(begun + number) for track in work.present(begun + number)])
+                    pasted = work.restore(begun + number, frame, runtime.interrupted)
                 notices.add(number, pasted.notices)
             images.append(pasted.image)
             masks.append(pasted.mask)
@@ -157,6 +169,7 @@ class PFRRestoreVideo:
 
         check_av()
         from ..pfr_core.video.restore import restore_clip
+        from ..pfr_core.video.unfinished import Unfinished
 
         start, end = _part(video)
         clip, restorer = replace(_clip_options(values), start=start, end=end), model.restorer(runtime.detector(detector))
@@ -174,18 +187,22 @@ class PFRRestoreVideo:
 
         folder = Path(folder_paths.get_temp_directory())
         folder.mkdir(parents=True, exist_ok=True)
-        source, own = video.get_stream_source(), None
-        if isinstance(source, BytesIO):
-            own = folder / f"pfr_{uuid.uuid4().hex}.mp4"
-            own.write_bytes(source.getbuffer())
+        source, own, target = video.get_stream_source(), *(folder / f"pfr_{uuid.uuid4().hex}.mp4" for _ in range(2))
         try:
+            if getattr(video, "has_pending_frame_edits", lambda: False)():  # newer cores crop and resize where it is saved
+                video.save_to(str(own))
+                source, clip = own, replace(clip, start=None, end=None)
+            elif isinstance(source, BytesIO):
+                own.write_bytes(source.getbuffer())
+                source = own
             result = restore_clip(
-                restorer, own or source, folder / f"pfr_{uuid.uuid4().hex}.mp4", options=widgets.options, clip=clip,
-                progress=progress, should_stop=runtime.interrupted,
-            )  # fmt: skip
+                restorer, source, target, options=widgets.options, clip=clip, progress=progress, should_stop=runtime.interrupted
+            )
+        except BaseException:  # ComfyUI's own of a stop, too: nobody could go on with what has this name
+            Unfinished(target).remove()
+            raise
         finally:
-            if own is not None:
-                own.unlink()
+            own.unlink(missing_ok=True)
         noticed = [notice for notice, _ in result.notices]
         notices.add(0, noticed if result.tracks or noticed else [NOTHING_FOUND])
         return {"ui": notices.ui(), "result": (VideoFromFile(str(result.path)), len(result.tracks))}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..pfr_core.compose import Canvas, cut_face, cut_whole, paste_faces, stacked
 from ..pfr_core.errors import InputError
-from ..pfr_core.photo.arrays import FloatImage, resize
+from ..pfr_core.photo.arrays import Array, FloatImage, resize
 from . import inputs, runtime
 from .detect import Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
@@ -94,8 +94,12 @@ class PFRRestoreCrops:
                 )
                 for number in numbers:
                     crop = frames[number][..., :3]
-                    results.append(resize(next(after), *crops.shape[1:3]) if whole[number] else crop)
+                    results.append(_sized(next(after), len(crop)) if whole[number] else crop)
         return {"ui": notices.ui(), "result": (results.result(crops[..., :3]),)}
+
+
+def _sized(crop: FloatImage, side: int) -> Array:
+    return cut_whole(crop, side).crop if side < len(crop) else resize(crop, side, side)
 
 
 class PFRPasteFaces:

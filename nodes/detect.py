@@ -206,7 +206,7 @@ def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chos
     left, top, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
     around = (left - width / 2, top - height / 2, left + width * 1.5, top + height * 1.5)
     x0, y0, x1, y1 = (int(np.clip(value, 0, side)) for value, side in zip(around, frame.shape[1::-1] * 2, strict=True))
-    if x1 <= x0 or y1 <= y0 or min(width, height) < 1:
+    if left >= frame.shape[1] or top >= frame.shape[0] or min(left + width, top + height) <= 0 or min(width, height) < 1:
         raise InputError(f"The given box {dict(box)} lies outside the picture of {frame.shape[1]}x{frame.shape[0]} px.")
     options = replace(widgets.options, threshold=min(widgets.options.threshold, GIVEN_THRESHOLD))
     found = find_candidates(finder, np.ascontiguousarray(frame[y0:y1, x0:x1]), options, runtime.interrupted)
@@ -227,6 +227,8 @@ def _masks(region: Tensor | None, image: Tensor) -> list[Array] | None:
     """
     if region is None:
         return None
+    if region.ndim == 2:
+        region = region[None]
     if region.shape[1:] != image.shape[1:3] or len(region) not in (1, len(image)):
         raise InputError(
             f"The region is a MASK of {len(region)} x {region.shape[2]}x{region.shape[1]} px, the IMAGE {len(image)} x "

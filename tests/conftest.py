@@ -22,6 +22,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def full_precision() -> Iterator[None]:
+    """Make ``auto`` float32 where a test does not say otherwise: what references are in, whatever this processor is fast in."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Folder with real photos, golden data and detector weights (``PFR_SHARED_DIR``); skips where there is none."""

@@ -124,6 +124,10 @@ def run_install(tmp_path: Path, *installed: str, loads: bool) -> tuple[int, list
         about = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (tmp_path / "distro_info-1.1build1.dist-info").mkdir()
+    (tmp_path / "distro_info-1.1build1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: distro-info\nVersion: 1.1build1\n"
+    )
     (tmp_path / "cv2.py").write_text("" if loads else "raise ImportError('libGL.so.1')")
     (tmp_path / "pip.py").touch()
     code = """
@@ -131,7 +135,8 @@ import pathlib, runpy, subprocess, sys
 sys.path[:] = [sys.argv[1], *(each for each in sys.path if "site-packages" not in each)]
 def run(command, check):
     print(*command[command.index("--constraint") + 2:])
-    assert "torch==1.0" in pathlib.Path(command[command.index("--constraint") + 1]).read_text()
+    held = pathlib.Path(command[command.index("--constraint") + 1]).read_text()
+    assert "torch==1.0" in held and "distro" not in held, "pip refuses such a version, and installs nothing"
     return subprocess.CompletedProcess(command, 0)
 subprocess.run = run
 runpy.run_path(sys.argv[2], run_name="__main__")

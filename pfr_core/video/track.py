@@ -160,9 +160,11 @@ class Tracks:
             text = f"there is no face {which} among the {len(self.tracks)} followed, numbered from 0; choose another"
             numbers = {"missing": len(missing), "found": len(self.tracks)}
             return chosen, (Notice("missing_face", text, numbers=numbers),) if missing else ()
-        by_face = {track.middle: track for track in self.tracks}
+        by_face: dict[Face, list[Track]] = {}  # a shot that occurs twice has equal faces
+        for track in self.tracks:
+            by_face.setdefault(track.middle, []).append(track)
         found = choose_faces(list(by_face), self.size, options)
-        return [by_face[face] for face in found.faces], found.notices
+        return [track for face in found.faces for track in by_face[face]], found.notices
 
 
 @dataclass

@@ -93,7 +93,7 @@ def digests(place: str) -> dict[str, str]:
 
 def bulk(model: Path, *arguments: object) -> int:
     """Run the command in this process; the exit status."""
-    return main(["bulk", *map(str, arguments), "--aligned", "--device", "cpu", "--model", str(model)])
+    return main(["bulk", *map(str, arguments), "--aligned", "--device", "cpu", "--dtype", "fp32", "--model", str(model)])
 
 
 def kill_workers(place: str, stop: threading.Event, killed: list[int]) -> None:

@@ -451,7 +451,7 @@ def test_codeformer_without_its_package_is_not_downloaded(
 def test_what_crops_are_is_said() -> None:
     restorer = FaceRestorer(PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2)), device="cpu")
     with pytest.raises(InputError, match=r"uint8; pass float32 in \[0,1\]"):
-        restorer.restore_crops(np.zeros((1, 64, 64, 3), np.uint8))  # type: ignore[arg-type]
+        restorer.restore_crops(np.zeros((1, 64, 64, 3), np.uint8))
 
 
 def test_an_option_that_the_model_lacks() -> None:

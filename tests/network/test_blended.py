@@ -29,6 +29,7 @@ def ends() -> tuple[PFR, PFR]:
     with torch.no_grad():
         for parameter in textured.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
+    textured.need.load_state_dict(faithful.need.state_dict())  # training leaves it as it is
     return faithful, textured
 
 
@@ -115,6 +116,16 @@ def test_a_share_out_of_range(files: list[str], option: str, value: str, capsys:
 
 
 def test_networks_that_differ(ends: tuple[PFR, PFR], files: list[str], tmp_path: Path) -> None:
+    unfitted = load_model(files[1])
+    torch.nn.init.normal_(unfitted.need.out.weight)
+    save_model(unfitted, tmp_path / "unfitted.safetensors", provenance={}, licence="none")
+    blend_command(Path(files[0]), tmp_path / "unfitted.safetensors", tmp_path / "one.safetensors", "none")
+    fitted, net = load_model(files[0]).need, load_model(tmp_path / "one.safetensors")
+    assert isinstance(net, BlendedPFR)
+    assert all(not (value.abs() > 1e-3).any() for name, value in net.texture.named_parameters() if name.startswith("need."))
+    assert all(
+        torch.allclose(a, b, rtol=1e-2, atol=1e-2) for a, b in zip(net.need.parameters(), fitted.parameters(), strict=True)
+    )
     other = tmp_path / "other.safetensors"
     save_model(PFR(PFRConfig(size=64, narrow=1 / 16, style_dim=16, n_mlp=2)), other, provenance={}, licence="none")
     with pytest.raises(InputError, match=r"another network than .*faithful\.safetensors's"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -65,6 +66,17 @@ def test_frames_without_a_face_and_frames_that_are_no_numbers_pass(node: Any) ->
     shown = node("PFRRestoreClip")(image=black)
     assert torch.equal(shown["result"][0].isnan(), black.isnan()) and "NaN" in shown["ui"]["text"][0]
     assert node("PFRRestoreClip")(image=film(2), select="index", indices="7")["result"][3] == 0
+    broken = film(9)
+    broken[4, 30] = float("nan")
+    image, mask, faces, _ = node("PFRRestoreClip")(image=broken)["result"]
+    assert torch.equal(image[4].nan_to_num(), broken[4].nan_to_num()) and not mask[4].any() and mask[3].any() and mask[5].any()
+    assert [len(each) for each in faces.frames] == [1] * 4 + [0] + [1] * 4
+
+
+def test_a_face_of_an_earlier_batch_is_none_of_this_one(node: Any) -> None:
+    clip, black = node("PFRRestoreClip"), torch.zeros(3, 64, 96, 3)
+    assert clip(image=film(3))["result"][3] == 1
+    assert clip(image=black, goes_on=True)["result"][3] == 0
 
 
 def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +92,14 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
     change = np.abs(after - before).mean(axis=(0, 1))
     assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()
+    edited = SimpleNamespace(
+        get_stream_source=lambda: "what it was",
+        has_pending_frame_edits=lambda: True,
+        save_to=lambda path: shutil.copy(source, path),
+        get_active_trim_window=lambda: (0.25, 0.25),
+    )
+    video, _ = node("PFRRestoreVideo")(video=edited)["result"]
+    assert len(pictures(Path(video.get_stream_source()))[0]) == 5, "cut by save_to, and not once more"
     cut = SimpleNamespace(get_stream_source=lambda: str(source), get_active_trim_window=lambda: (0.25, 0.25))  # of 8 a second
     video, _ = node("PFRRestoreVideo")(video=cut)["result"]
     assert len(pictures(Path(video.get_stream_source()))[0]) == 2

@@ -168,6 +168,47 @@ def test_the_index_leaves_out_small_magnified_and_cut_faces(tmp_path: Path) -> N
     assert [face.stored.place for face in found] == [f"{tmp_path}/train/a.png"]
     assert np.allclose(found[0].points, template(512)) and found[0].licence == "x"
     assert len(list_faces(tmp_path, "train", min_native=256, max_out_of_photo=0.1)) == 3
+    with pytest.raises(InputError, match=r"of at least 2000 .* 5 listed, 1 of which are of val\. Lower --min-native"):
+        list_faces(tmp_path, "val", min_native=2000)
+    with pytest.raises(InputError, match=r"0 of which are of test\. Make a training set"):
+        list_faces(tmp_path, "test")
+
+
+def test_a_face_whose_outside_is_known_is_taken_where_that_is_masked(tmp_path: Path) -> None:
+    row = {"file": "a.png", "size": 64, "native_px": 512, "photo": [[0, 0], [40, 0], [40, 63], [0, 63]], "out_of_photo": 0.4}
+    (tmp_path / "index.jsonl").write_text(json.dumps(row) + "\n")
+    assert len(list_faces(tmp_path, "train", min_native=1, max_out_of_photo=0.1)) == 1
+    with pytest.raises(InputError, match="no train faces"):
+        list_faces(tmp_path, "train", min_native=1, max_out_of_photo=0.1, masked=False)
+
+
+def test_indices_as_other_programs_write_them(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("split,file,size,native_px\ntrain,a.png,512.0,900.0\ntrain,b.png,,700\n", "utf-8-sig")
+    assert [(face.size, face.native) for face in list_faces(tmp_path, "train")] == [(512, 900), (512, 700)]
+    (tmp_path / "index.csv").write_bytes("split,file,size,native_px\ntrain,ä.png,512,900\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"index\.csv: its columns are not"):
+        list_faces(tmp_path, "train")
+    rows = {
+        '{"file": "a.png", "native_px": 512, "points": null}': None,
+        '{"native_px": 512}': "names no file",
+        '{"file": "a.png", "native_px": "many"}': "says native_px 'many' of a.png",
+        '{"file": "a.png", "native_px": 512, "points": [[1, 2]]}': "other than five points of a.png",
+        "[1]": "is no object",
+    }
+    for row, said in rows.items():
+        (tmp_path / "index.jsonl").write_text(row + "\n")
+        if said is None:
+            assert np.allclose(list_faces(tmp_path, "train")[0].points, template(512))
+        else:
+            with pytest.raises(InputError, match=said):
+                list_faces(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_of_gray_are_brought_to_eight(tmp_path: Path, name: str) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / name)
+    assert abs(float(read_face(tmp_path / name).mean()) - 127) < 2
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import ClipOptions
 from pfr_core.video.steady import Steady
-from pfr_core.video.track import Track, find_tracks
+from pfr_core.video.track import Track, Tracks, find_tracks
 
 av = pytest.importorskip("av")
 
@@ -407,6 +407,13 @@ def write_clip(path: Path, film: Sequence[Picture]) -> Path:
 def times(path: Path) -> list[float]:
     with av.open(str(path)) as file:
         return [float(frame.pts * frame.time_base) for frame in file.decode(video=0)]
+
+
+def test_a_shot_that_occurs_twice_is_chosen_twice() -> None:
+    row = np.concatenate([[40, 24, 56, 40, 0.9], (TEMPLATE / 16 + 30).ravel()]).astype(np.float32)
+    twice = [Track(number, first, np.stack([row] * 5), np.zeros((8, 8, 3), np.uint8)) for number, first in ((0, 0), (1, 10))]
+    chosen, _ = Tracks(twice, 15, [5, 10], (96, 64)).chosen(RestoreOptions())
+    assert [track.number for track in chosen] == [0, 1]
 
 
 @pytest.mark.parametrize("ending", ["ts", "mp4"])

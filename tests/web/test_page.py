@@ -92,7 +92,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Iterat
     temporary = folder / "tmp"
     temporary.mkdir()
     limits = {"max-pixels": 2_000_000, "max-video-seconds": 10, "max-unpacked-mb": 5, "keep-minutes": KEEP / 60}
-    command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--model", model, folder / "gone.safetensors"]
+    command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--dtype", "fp32"]
+    command += ["--model", model, folder / "gone.safetensors"]
     command += [text for name, value in limits.items() for text in (f"--{name}", value)]
     environment = {**os.environ, "TMPDIR": str(temporary), "PFR_WEIGHTS_DIR": str(shared_dir / "weights")}
     process = subprocess.Popen(

@@ -124,7 +124,9 @@ class FaceFile:
     group: str = ""
 
 
-def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0) -> list[FaceFile]:
+def list_faces(
+    source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0, masked: bool = True
+) -> list[FaceFile]:
     """Return the faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
 
     ``source`` is a folder with ``index.jsonl`` (written by ``prepare``) or ``index.csv``, or of tar shards, or of plain images
@@ -134,7 +136,9 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
         source: see above.
         split: which part.
         min_native: smallest number of source pixels across the crop.
-        max_out_of_photo: largest share of the crop beyond the photograph's edge, where the index does not say which part.
+        max_out_of_photo: largest share of the crop beyond the photograph's edge; with ``masked`` only where the index does not
+            say which part.
+        masked: that part is left out of what the faces are used for.
 
     Raises:
         InputError: no such folder, a damaged index, or no usable face in it.
@@ -164,31 +168,36 @@ def list_faces(source: str | Path, split: str, *, min_native: int = 400, max_out
             paths = [path.relative_to(folder).as_posix() for path in images_below(folder)]
             rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
     faces = [
-        _face(row, root)
+        _face(row, root, source)
         for row in rows
         if row.get("split", "train") == split
-        and min(int(row.get("native_px") or 0), int(row.get("size") or FULL_SIZE)) >= min_native
-        and (row.get("photo") or float(row.get("out_of_photo") or 0) <= max_out_of_photo)
+        and min(_whole(row, "native_px", source) or 0, _whole(row, "size", source) or FULL_SIZE) >= min_native
+        and ((masked and row.get("photo")) or float(row.get("out_of_photo") or 0) <= max_out_of_photo)
     ]
     if not faces:
+        there = sum(row.get("split", "train") == split for row in rows)
+        remedy = "Lower --min-native, or make" if there else "Make"
         raise InputError(
-            f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed. "
-            f"Lower --min-native, or make a training set with: {program()} prepare PHOTOS FOLDER"
+            f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed, {there} of which "
+            f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER"
         )
     return faces
 
 
 def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if odd := next((row for row in rows if not isinstance(row, dict)), None):
+            raise ValueError(f"{odd!r} is no object")
     except ValueError as error:
         raise InputError(f"{where}: its index is damaged ({error}). Run prepare again.") from error
+    return rows
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
     try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
         for row in rows:
             row["file"] = f"{row['split']}/{row['file']}"
             if row.get(CSV_POINTS[0]):
@@ -198,14 +207,26 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _face(row: dict[str, Any], root: str) -> FaceFile:
-    size = int(row.get("size") or FULL_SIZE)
-    points = np.asarray(row["points"], dtype=np.float64) if "points" in row else template(size)
-    boxes = np.asarray(row["boxes"], dtype=np.float32) if "boxes" in row else component_boxes(points, size)
+def _whole(row: dict[str, Any], name: str, where: object) -> int:
+    """Return a whole number of a row, 0 if it states none; tools write 512.0 for 512."""
+    try:
+        return int(float(row.get(name) or 0))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: its index says {name} {row[name]!r} of {row.get('file')}, which is no number.") from error
+
+
+def _face(row: dict[str, Any], root: str, where: object) -> FaceFile:
+    size = _whole(row, "size", where) or FULL_SIZE
+    if not (row.get("shard") or row.get("file")):
+        raise InputError(f"{where}: a row of its index names no file: {row}.")
+    points = template(size) if row.get("points") is None else np.asarray(row["points"], dtype=np.float64)
+    if points.shape != (5, 2):
+        raise InputError(f"{where}: its index has other than five points of {row.get('file')}.")
+    boxes = component_boxes(points, size) if row.get("boxes") is None else np.asarray(row["boxes"], dtype=np.float32)
     return FaceFile(
         Stored(f"{root}/{row.get('shard') or row['file']}", int(row.get("offset") or 0), row.get("length")),
         size,
-        int(row.get("native_px") or 0),
+        _whole(row, "native_px", where),
         float(row.get("out_of_photo") or 0),
         row.get("kind", "real") == "real",
         row.get("licence") or "not stated",
@@ -225,7 +246,10 @@ def read_face(stored: Stored | Path) -> RGB8:
     stored = stored if isinstance(stored, Stored) else Stored(str(stored))
     try:
         with Image.open(io.BytesIO(stored.read())) as image:
-            rgb = np.asarray(image.convert("RGB"))
+            if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would cut off what is above 255
+                rgb = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            else:
+                rgb = np.asarray(image.convert("RGB"))
     except OSError as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error

@@ -76,7 +76,9 @@ def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Se
         if options.unpaired:
             source = Photographs(Path(data), options.limit, options.size, aligned=not options.align)
         else:
-            source = DegradedFaces(list_faces(data, "val")[: options.limit or None], DRAWS, options.size, options.seed)
+            source = DegradedFaces(
+                list_faces(data, "val", min_native=options.min_native)[: options.limit or None], DRAWS, options.size, options.seed
+            )
     if not models and not options.results:
         raise InputError("There is nothing to evaluate: name a model before the data, or --results NAME=FOLDER.")
     return models, source

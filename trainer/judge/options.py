@@ -40,6 +40,7 @@ class EvaluateOptions:
     grid: str = option("", "also write a picture: degraded | restored by each model | truth")
     grid_rows: int = option(8, "faces in it and in the report", 1, 1000)
     limit: int = option(0, "evaluate only the first N faces (0: all)", 0, 10_000_000)
+    min_native: int = option(400, "leave out faces with fewer source pixels across, as in training", 1, 8192)
     size: int = option(FULL_SIZE, "judge at this size in px, that of a network trained small", SMALLEST_SIZE, FULL_SIZE)
     seed: int = option(SEED, "of the degradations", 0, 2**31)
     pairs: tuple[str, ...] = option((), "instead of DATA: a folder of degraded faces and one of their truths, of the same names")

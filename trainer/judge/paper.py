@@ -16,7 +16,11 @@ Make = Callable[[Path, EvaluateOptions], Source]
 def faces(degrade: Degrade, first: int = 0) -> Make:
     """Return how a set of faces is made, each degraded once: all of them, or the first so many."""
     return lambda data, options: DegradedFaces(
-        list_faces(data, "val")[: options.limit or first or None], 1, options.size, options.seed, degrade
+        list_faces(data, "val", min_native=options.min_native)[: options.limit or first or None],
+        1,
+        options.size,
+        options.seed,
+        degrade,
     )
 
 

@@ -74,7 +74,7 @@ class Validation:
         if have[config.best_by] is None or (prior and config.best_by not in ("kid", "niqe")):
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")
         try:
-            held_out = list_faces(config.data, "val")
+            held_out = list_faces(config.data, "val", min_native=config.min_native)
             if prior:
                 self.real = [resize_square(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
             else:
@@ -106,4 +106,6 @@ class Validation:
     def rank(self, scores: Scores) -> float:
         """Return the deciding score, turned so that more is better."""
         score = scores[self.config.best_by]
+        if self.config.best_by == "sharpness":  # a share of the truth's: more than all of it is too much
+            return -abs(score - 1)
         return score if self.config.best_by in HIGHER_IS_BETTER else -score

@@ -97,6 +97,8 @@ def blend_command(
     with torch.no_grad():
         for parameter, target in zip(start.parameters(), end.parameters(), strict=True):
             target.copy_(torch.lerp(parameter, target, share))
+        if start.config.patch > 1:  # whether a face is to be changed is no question of fidelity, and half of two answers is none
+            end.need.load_state_dict(start.need.state_dict())
     # What the textured one was trained on is all of it, for it started from the faithful one.
     blend = {"share": share, "middle": middle, "faithful": read_checkpoint(faithful).provenance}
     told = {**read_checkpoint(textured).provenance, "blend": blend}

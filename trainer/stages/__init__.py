@@ -56,13 +56,16 @@ def open_data(config: RunConfig, device: torch.device) -> TrainingSet:
     if isinstance(config, PointsConfig):
         return CropDataset(config, load_teacher(device))
     assert isinstance(config, FaceConfig)
-    faces = list_faces(config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo)
+    restores = isinstance(config, RestoreConfig)
+    faces = list_faces(
+        config.data, "train", min_native=config.min_native, max_out_of_photo=config.max_out_of_photo, masked=restores
+    )
     return FaceDataset(
         faces,
         config.shape.size,
         seed=config.seed,
         real_share=config.real_share,
-        degrade=isinstance(config, RestoreConfig),
+        degrade=restores,
         clean_share=config.clean_share if isinstance(config, RestoreConfig) else 0.0,
         mild_share=config.mild_share if isinstance(config, RestoreConfig) else 0.0,
     )

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import PRIOR_FORMAT, discriminator_file, load_model, save_discriminator, save_model
+from pfr_core.models.checkpoint import (
+    DISCRIMINATORS,
+    PRIOR_FORMAT,
+    Checkpoint,
+    discriminator_file,
+    load_model,
+    save_discriminator,
+    save_model,
+)
 from pfr_core.models.identity import IdentityNetwork
 from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.config import PRESETS
@@ -81,17 +89,18 @@ class RestoreStage(FaceStage):
             # What lies before w has no part in it.
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
             self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
-        self._add_discriminators()
+        self._add_discriminators(start)
         if start is not None:
             self.started_from = origin(start)
             take_over_discriminators(self.networks, start)
 
-    def _add_discriminators(self) -> None:
+    def _add_discriminators(self, start: Checkpoint | None) -> None:
         config = self.config
+        given = start is not None and any(name.startswith(f"{DISCRIMINATORS}.global.") for name in start.state)
         groups: dict[str, list[nn.Parameter]] = {}
         if config.global_weight:
-            self.d = start_discriminator(config.shape, config.stddev_group, config.discriminator)
-            if config.freeze_d and not config.discriminator:
+            self.d = start_discriminator(config.shape, config.stddev_group, "" if given else config.discriminator)
+            if config.freeze_d and not config.discriminator and not given:
                 log.warning("FreezeD freezes random layers: pass a trained discriminator with --discriminator, or --freeze-d 0.")
             freeze_first(self.d.convs, config.freeze_d)
             self.networks["global"] = self.d
