@@ -18,7 +18,7 @@ from pathlib import Path
 
 OPENCV = "opencv-python-headless"
 PEP_440 = re.compile(r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[A-Za-z0-9.]+)?")
-"""Versions that pip can hold to; those of a distribution's own packages it refuses, and would install nothing."""
+"""Versions that pip can hold to; those of an operating system's own packages it refuses, and would install nothing."""
 
 
 def main() -> int:

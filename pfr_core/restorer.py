@@ -126,7 +126,7 @@ class FaceRestorer:
     @property
     def provenance(self) -> Provenance:
         """Name and SHA-256 of the model, to be recorded in the files it made."""
-        if isinstance(self._model, OnnxModel):
+        if self._read is None and isinstance(self._model, OnnxModel):
             self._read = Provenance(self._model.path.name, sha256_of(self._model.path))
         if self._read is None:  # no file to take the hash of
             digest = hashlib.sha256()

@@ -259,5 +259,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith((__package__, "pfr_core")):
             raise  # a defect of ours
-        print(f"error: {error.name} is missing: training needs more packages, python -m pip install '.[train]'.", file=sys.stderr)
+        print(f'error: {error.name} is missing: training needs more packages, python -m pip install ".[train]".', file=sys.stderr)
         return 1

@@ -120,7 +120,7 @@ def _serve(
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        raise PFRError(f"The web page needs more packages: python -m pip install '.[demo]' ({error})") from error
+        raise PFRError(f'The web page needs more packages: python -m pip install ".[demo]" ({error})') from error
     from starlette.middleware import Middleware
 
     from .context import Context

@@ -18,5 +18,5 @@ def check_packages() -> None:
     missing = [name for name in ("ray", "pyarrow", "fsspec", "pandas") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"pfr bulk needs {', '.join(missing)}, which is missing here; python -m pip install 'ray[data]' fsspec pyarrow."
+            f'pfr bulk needs {", ".join(missing)}, which is missing here; python -m pip install "ray[data]" fsspec pyarrow.'
         )

@@ -135,7 +135,7 @@ def _knock(address: str) -> None:
 
 
 def dashboard() -> str:
-    """Return the address of Ray's dashboard; empty if there is none (``pip install 'ray[default]'``)."""
+    """Return the address of Ray's dashboard; empty if there is none (``pip install "ray[default]"``)."""
     url: str | None = ray._private.worker.get_dashboard_url()
     return f"http://{url}" if url else ""
 

@@ -24,9 +24,6 @@ GFPGAN_LICENCE = (
     "Apache-2.0, except for its StyleGAN2 parts (NVIDIA Source Code License) and DFDNet parts (CC BY-NC-SA 4.0), which forbid "
     "commercial use"
 )
-CODEFORMER_CODE = (
-    "CodeFormer's code, for non-commercial use, is a package of its own: python -m pip install spandrel_extra_arches"
-)
 CODEFORMER_LICENCE = "S-Lab License 1.0, which forbids commercial use"
 RESTOREFORMER_LICENCE = "Apache-2.0"
 
@@ -58,11 +55,17 @@ class Weights:
     size: int = 0  # side in px of the faces it restores; 0 of what restores none
     options: tuple[str, ...] = ()  # fields of RestoreOptions that only this model has
     dtypes: tuple[DTypeName, ...] = EVERY_DTYPE  # precisions that the network bears
+    package: str = ""  # of the network's code, where that is not PFR's own
 
     @property
     def announcement(self) -> str:
         """What is told before the file is downloaded."""
         return f"{self.name}: {self.file}, {self.bytes / 1e6:.0f} MB, by {self.source}. Licence: {self.licence}."
+
+    @property
+    def package_remedy(self) -> str:
+        """What is told where the package with the network's code is missing."""
+        return f"{self.name}'s code is a package of its own, under {self.licence}: python -m pip install {self.package}"
 
 
 PARSER = "parsenet"
@@ -149,6 +152,7 @@ REGISTRY: dict[str, Weights] = {
             size=512,
             options=("fidelity",),
             dtypes=CODEBOOK_DTYPES,
+            package="spandrel_extra_arches",
         ),
         Weights(
             name="restoreformer",
@@ -297,8 +301,9 @@ def check_package(model: object) -> None:
     Raises:
         WeightsError: it is not.
     """
-    if str(model) == "codeformer" and find_spec("spandrel_extra_arches") is None:
-        raise WeightsError(CODEFORMER_CODE)
+    known = REGISTRY.get(str(model))
+    if known is not None and known.package and find_spec(known.package) is None:
+        raise WeightsError(known.package_remedy)
 
 
 def entry(name: str) -> Weights:

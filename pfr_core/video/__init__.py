@@ -49,6 +49,6 @@ def check_av() -> None:
     try:
         installed = version("av")
     except PackageNotFoundError as error:
-        raise InputError(f"clips need PyAV, which is missing; python -m pip install 'av>={OLDEST_AV}'.") from error
+        raise InputError(f'clips need PyAV, which is missing; python -m pip install "av>={OLDEST_AV}".') from error
     if int(installed.split(".")[0]) < OLDEST_AV:
         raise InputError(f"clips need PyAV {OLDEST_AV} or newer, this is {installed}; pip install --upgrade av.")

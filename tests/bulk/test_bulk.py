@@ -384,4 +384,4 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, ca
 
     monkeypatch.setattr(pfr_core.bulk, "find_spec", lambda name: None if name == "ray" else object())
     assert main(["bulk", "in", "out"]) == 2
-    assert "pip install 'ray[data]' fsspec pyarrow" in capsys.readouterr().err
+    assert 'pip install "ray[data]" fsspec pyarrow' in capsys.readouterr().err

@@ -194,6 +194,7 @@ def test_indices_as_other_programs_write_them(tmp_path: Path) -> None:
         '{"file": "a.png", "native_px": "many"}': "says native_px 'many' of a.png",
         '{"file": "a.png", "native_px": 512, "points": [[1, 2]]}': "other than five points of a.png",
         "[1]": "is no object",
+        "null": "is no object",
     }
     for row, said in rows.items():
         (tmp_path / "index.jsonl").write_text(row + "\n")

@@ -464,7 +464,7 @@ def test_missing_packages_are_named() -> None:
     script = f"{hidden}; from trainer.cli import main; sys.exit(main(['prior', '--dry-run']))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: lightning_fabric is missing: training needs more packages, python -m pip install '.[train]'.\n"
+    assert done.stderr == 'error: lightning_fabric is missing: training needs more packages, python -m pip install ".[train]".\n'
 
 
 def test_bad_input_is_named(

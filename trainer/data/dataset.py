@@ -171,7 +171,7 @@ def list_faces(
         _face(row, root, source)
         for row in rows
         if row.get("split", "train") == split
-        and min(_whole(row, "native_px", source) or 0, _whole(row, "size", source) or FULL_SIZE) >= min_native
+        and min(_whole(row, "native_px", source), _whole(row, "size", source) or FULL_SIZE) >= min_native
         and ((masked and row.get("photo")) or float(row.get("out_of_photo") or 0) <= max_out_of_photo)
     ]
     if not faces:
@@ -187,8 +187,9 @@ def list_faces(
 def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if odd := next((row for row in rows if not isinstance(row, dict)), None):
-            raise ValueError(f"{odd!r} is no object")
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ValueError(f"{row!r} is no object")
     except ValueError as error:
         raise InputError(f"{where}: its index is damaged ({error}). Run prepare again.") from error
     return rows

@@ -405,7 +405,7 @@ def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("matplotlib is not installed. Install it with: python -m pip install '.[train]'") from error
+        raise InputError('matplotlib is not installed. Install it with: python -m pip install ".[train]"') from error
     total = sum(len(photo.faces) for photo in photos)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot(

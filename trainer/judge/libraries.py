@@ -23,7 +23,7 @@ from pfr_core.models.registry import REGISTRY
 
 from .options import Trunk
 
-INSTALL = "python -m pip install 'torchmetrics>=1.8' torch-fidelity"
+INSTALL = 'python -m pip install "torchmetrics>=1.8" torch-fidelity'
 
 
 class Lpips:

@@ -51,9 +51,10 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
         raise InputError(f"{model}: only networks with a patch (--patch) have a layer that says whether a face needs a change.")
     if faces < 1:
         raise InputError(f"--faces {faces}: must be at least 1.")
-    statistics, degraded = _draw(data, "train", net.size, faces, seed)
+    shown, kept = (_faces(data, split, net.size, each) for split, each in (("train", seed), ("val", seed + 1)))
+    statistics, degraded = _draw(shown, "train", faces)
     fit(net.need, statistics, degraded, seed)
-    held, truth = _draw(data, "val", net.size, CHECKED, seed + 1)
+    held, truth = _draw(kept, "val", CHECKED)
     with torch.no_grad():
         said = net.need.judge(held)[:, 0] > 0
     start = read_checkpoint(model)
@@ -97,9 +98,9 @@ def fit(need: Need, statistics: Tensor, degraded: Tensor, seed: int) -> None:
         need.out.bias.copy_(last.bias)
 
 
-def _draw(data: str, split: str, size: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the statistics [N,STATISTICS] of ``count`` photographed faces as a run sees them, and which of them are degraded."""
-    faces = FaceDataset(
+def _faces(data: str, split: str, size: int, seed: int) -> FaceDataset:
+    """Return photographed faces as a run sees them."""
+    return FaceDataset(
         list_faces(data, split, min_native=size * 3 // 4, max_out_of_photo=1.0),
         size,
         seed=seed,
@@ -108,6 +109,10 @@ def _draw(data: str, split: str, size: int, count: int, seed: int) -> tuple[Tens
         clean_share=CLEAN_SHARE,
         mild_share=MILD_SHARE,
     )
+
+
+def _draw(faces: FaceDataset, split: str, count: int) -> tuple[Tensor, Tensor]:
+    """Return the statistics [N,STATISTICS] of ``count`` of the faces, and which of them are degraded."""
     statistics, degraded = [], []
     for counter in tqdm(range(count), f"{split} faces"):
         sample = faces[counter]

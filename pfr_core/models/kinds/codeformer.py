@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
-from ..registry import CODEBOOK_DTYPES, CODEFORMER_CODE, CODEFORMER_LICENCE
+from ..registry import CODEBOOK_DTYPES, CODEFORMER_LICENCE, REGISTRY
 from ..tensors import whole
 
 
@@ -26,7 +26,7 @@ class CodeFormer(FaceModel):
         try:
             from spandrel_extra_arches.architectures.CodeFormer import CodeFormer as Network
         except ImportError as error:
-            raise CheckpointError(f"{CODEFORMER_CODE} ({error})") from error
+            raise CheckpointError(f"{REGISTRY['codeformer'].package_remedy} ({error})") from error
         levels = [size for size in ("16", "32", "64", "128", "256", "512") if f"fuse_convs_dict.{size}.scale.0.weight" in state]
 
         def make() -> nn.Module:
