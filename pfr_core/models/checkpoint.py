@@ -272,7 +272,9 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):
             hint = gpen.DISCRIMINATOR
-        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). {TO_BE_HAD}")
+        raise CheckpointError(
+            f"{path}: not a PFR or GPEN generator ({hint}). load_face_model takes other kinds too."
+        )
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
@@ -288,6 +290,16 @@ def _described(path: Path, state: dict[str, Tensor], metadata: Mapping[str, str]
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
 
 
+def check_suffix(path: Path) -> None:
+    """Look whether a model can be saved as ``path``.
+
+    Raises:
+        CheckpointError: it does not end in ``.safetensors``.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: models are saved as .safetensors; give the file that suffix.")
+
+
 def _write(
     net: torch.nn.Module,
     config: PFRConfig,
@@ -297,8 +309,7 @@ def _write(
     licence: str,
     dtype: torch.dtype | None,
 ) -> None:
-    if target.suffix != ".safetensors":
-        raise CheckpointError(f"{target}: models are saved as .safetensors; give the file that suffix.")
+    check_suffix(target)
     metadata = {
         "format": layout,
         "format_version": str(FORMAT_VERSION),

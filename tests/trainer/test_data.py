@@ -191,8 +191,10 @@ def test_indices_as_other_programs_write_them(tmp_path: Path) -> None:
     rows = {
         '{"file": "a.png", "native_px": 512, "points": null}': None,
         '{"native_px": 512}': "names no file",
-        '{"file": "a.png", "native_px": "many"}': "says native_px 'many' of a.png",
-        '{"file": "a.png", "native_px": 512, "points": [[1, 2]]}': "other than five points of a.png",
+        '{"file": "a.png", "native_px": "many"}': "a.png: native_px is 'many', which is no number",
+        '{"file": "a.png", "native_px": 512, "points": [[1, 2]]}': "a.png: it has other than five points",
+        '{"file": "a.png", "native_px": 512, "points": [[1, 2], [1]]}': "cannot be read, a.png: ",
+        '{"file": "a.png", "native_px": 512, "out_of_photo": "n/a"}': "out_of_photo is 'n/a'",
         "[1]": "is no object",
         "null": "is no object",
     }
@@ -203,6 +205,17 @@ def test_indices_as_other_programs_write_them(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match=said):
                 list_faces(tmp_path, "train")
+
+
+def test_a_chunk_that_is_none_is_a_damaged_image(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    second = data.index(b"IDAT", data.index(b"IDAT") + 4)
+    data[second] = 0
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image"):
+        read_face(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pfr_core.errors import InputError
 from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.points import EYES, FRAME, SIDE, describe
 from pfr_core.faces.retinaface import RetinaFace
@@ -130,6 +131,11 @@ def test_labels_are_the_middle_of_several_looks_and_kept(data: Path, shared_dir:
         assert again is not None and np.abs(again - face.points).max() < 0.12 * eyes
     kept = load_faces(str(data / "faces"), "", str(labels), 2, teacher=None)  # type: ignore[arg-type]  # nothing is left to label
     assert all(np.array_equal(a.points, b.points) for a, b in zip(found, kept, strict=True))
+    with pytest.raises(InputError, match="knows nothing of"):
+        load_faces(str(data / "faces"), "", str(labels), 3, teacher=None)  # type: ignore[arg-type]
+    (tmp_path / "half.npz").write_bytes(labels.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"half\.npz: cannot be read"):
+        load_faces(str(data / "faces"), "", str(tmp_path / "half.npz"), 2, teacher=None)  # type: ignore[arg-type]
     # Of the photographs only the one for training; what lies around its faces comes with them.
     more = load_faces(str(data / "faces"), str(data / "wild"), str(labels), 2, teacher)[2:]
     assert len(more) == 2

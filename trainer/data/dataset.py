@@ -104,7 +104,7 @@ class FaceFile:
         size: side in px for which ``points``, ``boxes`` and ``photo`` are stated.
         native: source pixels across the crop.
         out_of_photo: share of the crop beyond the photograph's edge.
-        real: a photograph, as opposed to a synthetic face.
+        kind: ``real`` of a photograph, ``synthetic``, or whatever else the index says.
         licence: of the image.
         points: the five landmarks [5,2].
         boxes: left eye, right eye, mouth [3,4].
@@ -116,12 +116,17 @@ class FaceFile:
     size: int
     native: int
     out_of_photo: float
-    real: bool
+    kind: str
     licence: str
     points: npt.NDArray[np.float64]
     boxes: Boxes
     photo: npt.NDArray[np.float64] | None = None
     group: str = ""
+
+    @property
+    def real(self) -> bool:
+        """Whether it is a photograph."""
+        return self.kind == "real"
 
 
 def list_faces(
@@ -167,13 +172,18 @@ def list_faces(
         else:
             paths = [path.relative_to(folder).as_posix() for path in images_below(folder)]
             rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
-    faces = [
-        _face(row, root, source)
-        for row in rows
-        if row.get("split", "train") == split
-        and min(_whole(row, "native_px", source), _whole(row, "size", source) or FULL_SIZE) >= min_native
-        and ((masked and row.get("photo")) or float(row.get("out_of_photo") or 0) <= max_out_of_photo)
-    ]
+    faces = []
+    for row in rows:
+        try:
+            face = _face(row, root)
+        except (KeyError, TypeError, ValueError) as error:
+            name = row.get("file") or row
+            raise InputError(
+                f"{source}: its index has a row that cannot be read, {name}: {error}. Mend or remove it."
+            ) from error
+        whole = (masked and face.photo is not None) or face.out_of_photo <= max_out_of_photo
+        if whole and row.get("split", "train") == split and min(face.native, face.size) >= min_native:
+            faces.append(face)
     if not faces:
         there = sum(row.get("split", "train") == split for row in rows)
         remedy = "Lower --min-native, or make" if there else "Make"
@@ -208,28 +218,28 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole(row: dict[str, Any], name: str, where: object) -> int:
-    """Return a whole number of a row, 0 if it states none; tools write 512.0 for 512."""
+def _number(row: dict[str, Any], name: str) -> float:
+    """Return a number of a row, 0 if it states none."""
     try:
-        return int(float(row.get(name) or 0))
+        return float(row.get(name) or 0)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: its index says {name} {row[name]!r} of {row.get('file')}, which is no number.") from error
+        raise ValueError(f"{name} is {row[name]!r}, which is no number") from error
 
 
-def _face(row: dict[str, Any], root: str, where: object) -> FaceFile:
-    size = _whole(row, "size", where) or FULL_SIZE
+def _face(row: dict[str, Any], root: str) -> FaceFile:
+    size = int(_number(row, "size")) or FULL_SIZE  # tools write 512.0 for 512
     if not (row.get("shard") or row.get("file")):
-        raise InputError(f"{where}: a row of its index names no file: {row}.")
+        raise ValueError("it names no file")
     points = template(size) if row.get("points") is None else np.asarray(row["points"], dtype=np.float64)
     if points.shape != (5, 2):
-        raise InputError(f"{where}: its index has other than five points of {row.get('file')}.")
+        raise ValueError("it has other than five points")
     boxes = component_boxes(points, size) if row.get("boxes") is None else np.asarray(row["boxes"], dtype=np.float32)
     return FaceFile(
-        Stored(f"{root}/{row.get('shard') or row['file']}", int(row.get("offset") or 0), row.get("length")),
+        Stored(f"{root}/{row.get('shard') or row['file']}", int(_number(row, "offset")), row.get("length")),
         size,
-        _whole(row, "native_px", where),
-        float(row.get("out_of_photo") or 0),
-        row.get("kind", "real") == "real",
+        int(_number(row, "native_px")),
+        _number(row, "out_of_photo"),
+        row.get("kind", "real"),
         row.get("licence") or "not stated",
         points,
         boxes,
@@ -245,13 +255,14 @@ def read_face(stored: Stored | Path) -> RGB8:
         InputError: the image cannot be read, or is not square; the message names it.
     """
     stored = stored if isinstance(stored, Stored) else Stored(str(stored))
+    data = stored.read()
     try:
-        with Image.open(io.BytesIO(stored.read())) as image:
+        with Image.open(io.BytesIO(data)) as image:
             if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would cut off what is above 255
                 rgb = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             else:
                 rgb = np.asarray(image.convert("RGB"))
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow has no common one for damage
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:

@@ -79,12 +79,13 @@ def _samples(found: list[tuple[str, FaceFile]], size: int, quality: int) -> Iter
             "file": f"{split}/{i:06d}.webp",
             "split": split,
             "size": size,
-            "kind": "real" if face.real else "unknown",
+            "kind": face.kind,
             "native_px": face.native,
             "out_of_photo": face.out_of_photo,
             "photo": None if face.photo is None else scaled(face.photo),
             "points": scaled(face.points),
             "boxes": np.round(face.boxes.astype(np.float64) * factor, 2).tolist(),
             "licence": face.licence,
+            "group": face.group,
         }
         yield row, data.tobytes()

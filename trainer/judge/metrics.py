@@ -262,7 +262,7 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
         return float(training.get(weight) or 0) > 0
 
     found: set[Measure] = set()
-    if used("l1_weight"):
+    if used("l1_weight") or used("psnr_weight"):
         found.add("psnr")
     if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
         found.add("perceptual")

@@ -5,6 +5,7 @@ Degraded here (:class:`DegradedFaces`), prepared (:class:`PreparedPairs`), or as
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from pfr_core import Degradation
+from pfr_core.degradation import bicubic_downsample
 from pfr_core.errors import InputError
 from pfr_core.faces.align import align, alignment_matrix, template
 from pfr_core.faces.detect import Detector
@@ -91,9 +92,7 @@ def eq17(face: RGB8, seed: tuple[int, ...]) -> RGB8:
 
 def bicubic4(face: RGB8, seed: tuple[int, ...]) -> RGB8:
     """Shrink to a quarter and enlarge again, both bicubic and antialiased (the paper's Table 2); nothing is drawn."""
-    whole = Image.fromarray(face)
-    small = whole.resize((whole.width // 4, whole.height // 4), Image.Resampling.BICUBIC)
-    return np.asarray(small.resize(whole.size, Image.Resampling.BICUBIC))
+    return bicubic_downsample(face)
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,9 @@ class Photographs:
     def names(self) -> list[str]:
         names = list(by_stem(self.folder))
         if self.sample is not None and 0 < self.limit < len(names):
-            return [names[i] for i in sorted(np.random.default_rng(self.sample).permutation(len(names))[: self.limit])]
+            # By each name alone: without one of the files, all others stay drawn.
+            drawn = sorted(names, key=lambda name: hashlib.sha256(f"{self.sample} {name}".encode()).digest())
+            return sorted(drawn[: self.limit])
         return names[: self.limit or None]
 
     def cases(self, probes: bool) -> Iterator[Case]:

@@ -298,6 +298,7 @@ class PointsConfig(RunConfig):
     STARTS: ClassVar[tuple[str, ...]] = ()
     EXPORTED: ClassVar[str] = "points.safetensors"
 
+    init_from: str = option("", "not to be given: the second look starts from random weights")
     faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
     wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
     labels: str = option(
@@ -321,6 +322,11 @@ class PointsConfig(RunConfig):
     checkpoint_every: int = option(250, "steps between checkpoints", 1, 10**9)
     log_every: int = option(25, "steps between log entries", 1, 10**9)
     image_every: int = option(0, "steps between image grids (0: none)", 0, 10**9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_from:
+            raise InputError("points starts from random weights: leave out --init-from.")
 
     @property
     def samples(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from tqdm import tqdm
 
 from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import read_checkpoint, save_model
+from pfr_core.models.checkpoint import check_suffix, model_file, read_checkpoint, save_model
 from pfr_core.network.layers import GAIN, SLOPE
 from pfr_core.network.need import Need, detail_statistics
 
+from .. import program
 from ..data.dataset import FaceDataset, list_faces, to_signed
-
-log = logging.getLogger(__name__)
 
 CLEAN_SHARE, MILD_SHARE = 0.3, 0.5
 """Of the faces it is fitted on; the rest have Eq. 17's degradations, which are far easier to tell."""
@@ -36,7 +34,7 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
     """Fit on ``faces`` degraded and undegraded training faces, write ``out``; returns how it does on those for validation.
 
     Args:
-        model: of a network with a patch.
+        model: file or name of a network with a patch.
         data: training set with a val split.
         out: ends in ``.safetensors``.
         faces: how many to draw.
@@ -46,18 +44,21 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
         InputError: the network has no such layer, or the data is unusable.
         CheckpointError: the model cannot be read, or ``out`` cannot be written.
     """
-    net = load_model(model)
+    check_suffix(out)
+    file = model_file(model)
+    net, start = load_model(file), read_checkpoint(file)
     if not isinstance(net, PFR) or net.config.patch == 1:
         raise InputError(f"{model}: only networks with a patch (--patch) have a layer that says whether a face needs a change.")
     if faces < 1:
         raise InputError(f"--faces {faces}: must be at least 1.")
     shown, kept = (_faces(data, split, net.size, each) for split, each in (("train", seed), ("val", seed + 1)))
+    if {face.stored for face in shown.faces} & {face.stored for face in kept.faces}:
+        raise InputError(f"{data}: has no val split; make one with: {program()} prepare PHOTOS FOLDER")
     statistics, degraded = _draw(shown, "train", faces)
     fit(net.need, statistics, degraded, seed)
     held, truth = _draw(kept, "val", CHECKED)
     with torch.no_grad():
         said = net.need.judge(held)[:, 0] > 0
-    start = read_checkpoint(model)
     told = {**start.provenance, "need": {"faces": faces, "seed": seed}}
     save_model(net, out, provenance=told, licence=start.licence, dtype=torch.float16)
     right = {name: (said[truth == kind] == kind).float().mean() for kind, name in ((True, "degraded"), (False, "others"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from .config import RunConfig, without_start
 from .engine import average_gradients, means, start
 from .optim import rate_factor, set_rates
 from .provenance import provenance
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -43,6 +46,8 @@ class Run:
         # A checkpoint replaces what the run started from, whose files need not be there any more.
         self.stage: Stage[Any] = build(config if state is None else without_start(config))
         self.started_from = self.stage.started_from
+        if state is None and self.stage.advice:
+            log.warning("%s", self.stage.advice)
         self.stage.to(self.device, self.fabric.autocast)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
         self.step = 0

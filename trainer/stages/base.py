@@ -61,6 +61,7 @@ class Stage(ABC, Generic[Batch]):
     optimisers: dict[str, torch.optim.Optimizer]
     phases: list[Phase]
     started_from: str = ""
+    advice: str = ""  # what to tell whoever begins a run
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

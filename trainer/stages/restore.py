@@ -6,7 +6,6 @@ the paper's terms there are our own for texture (preset ``texture-512``), off by
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,6 @@ from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
 from .texture import DetailDiscriminator, ProjectedHeads, details, discriminator_paired, generator_paired
-
-log = logging.getLogger(__name__)
 
 ANCHORED = 8
 """Shrunk by this, the output is to be the anchor's (ours): what is finer is texture's, and little of it the person's."""
@@ -80,7 +77,7 @@ class RestoreStage(FaceStage):
             for parameter in groups["prior"]:
                 parameter.requires_grad_(False)
         rates = {"codec": config.lr_codec, "prior": config.lr_prior, "noise": config.lr_noise, "fine": config.lr_fine}
-        lazy_g = dict.fromkeys(groups, config.path_every if config.path_weight else 0)
+        lazy_g = dict.fromkeys(("prior", "noise"), config.path_every if config.path_weight else 0)
         g = trainable([parameter for group in groups.values() for parameter in group])
         self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
         norm = "G/gradient" if config.grad_clip else ""
@@ -101,7 +98,7 @@ class RestoreStage(FaceStage):
         if config.global_weight:
             self.d = start_discriminator(config.shape, config.stddev_group, "" if given else config.discriminator)
             if config.freeze_d and not config.discriminator and not given:
-                log.warning("FreezeD freezes random layers: pass a trained discriminator with --discriminator, or --freeze-d 0.")
+                self.advice = "FreezeD freezes random layers: pass a trained discriminator with --discriminator, or --freeze-d 0."
             freeze_first(self.d.convs, config.freeze_d)
             self.networks["global"] = self.d
             groups["global"] = list(self.d.parameters())

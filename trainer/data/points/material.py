@@ -6,6 +6,7 @@ sizes, in other turns and mirrored is a steadier aim (ours). The index's own poi
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,9 @@ SEEN = 0.5
 KEPT = 128
 """Side in px at which an aligned face is kept; the network sees faces half as large."""
 
+DISAGREED = np.zeros((0, 2), np.float32)
+"""The points, in the file of labels, of a face on which looks do not agree: unlike one that was never looked at it is in it."""
+
 AROUND = 2.5
 """What is kept of a photograph on each side of a face's middle, in distances of the eyes."""
 
@@ -77,16 +81,18 @@ def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFac
     Raises:
         InputError: a folder is missing or holds nothing that can be used, or a file cannot be read; the message names it.
     """
-    known = dict(np.load(labels)) if labels and Path(labels).is_file() else None
+    known = _labels(Path(labels)) if labels and Path(labels).is_file() else None
     found, agreed = list[KnownFace](), dict[str, Points]()
     rows = [row for row in read_index(Path(faces)) if row["kind"] == "real"][:most]
     for row in tqdm(rows, desc="faces"):
         image = read_picture(Path(faces) / "train" / row["file"], FACE_SIDE)
         about = index_points(row, image.shape[1])
-        points = agreement(teacher, image, about) if known is None else known.get(row["file"])
-        if points is not None:
-            agreed[row["file"]] = points
-            found.append(_kept(image, points))
+        if known is not None and row["file"] not in known:
+            raise InputError(f"{labels}: knows nothing of {row['file']}. Delete the file, or lower --most-faces.")
+        points = agreement(teacher, image, about) if known is None else known[row["file"]]
+        agreed[row["file"]] = DISAGREED if points is None else points
+        if len(agreed[row["file"]]):
+            found.append(_kept(image, agreed[row["file"]]))
     if labels and known is None:
         with replacing(Path(labels)) as part, part.open("wb") as file:
             np.savez(file, **agreed)  # type: ignore[arg-type]  # its stubs take them for options
@@ -95,6 +101,13 @@ def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFac
     if not found:
         raise InputError(f"{faces}: no real aligned face that {TEACHER} sees.")
     return found
+
+
+def _labels(path: Path) -> dict[str, Points]:
+    try:
+        return dict(np.load(path))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Delete it, and it is made anew.") from error
 
 
 def _faces_of(photo: RGB8, teacher: RetinaFace) -> list[KnownFace]:
