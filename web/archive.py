@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from .limits import Limits
 PIECE = 1 << 20
 UTF8 = 0x800
 """Flag of an entry whose name is in UTF-8."""
+
+
+UNREADABLE = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)
+"""What zipfile raises where it cannot read a file's list of entries."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                 raise ImageError(f"{archive}: {len(members)} files in it; the limit is {limits.max_files} (max_files).")
             for number, member in enumerate(members):
                 name = _name(member)
-                if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+                if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
                     yield Entry(str(name), problem="refused: its name leads out of the zip file's folder.")
                 elif name.suffix.lower() not in IMAGE_SUFFIXES:
                     yield Entry(str(name), problem="not a photo; left out.")
@@ -68,11 +73,11 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                                         "split it into several."
                                     )
                                 file.write(piece)
-                    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
                         yield Entry(str(name), problem=f"damaged in the zip file ({error}).")
                         continue
                     yield Entry(str(name), target)
-    except zipfile.BadZipFile as error:
+    except UNREADABLE as error:
         raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
 
 

@@ -19,7 +19,7 @@ from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 
 from . import pictures
-from .archive import Entry, is_zip, unpack
+from .archive import UNREADABLE, Entry, is_zip, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
@@ -227,7 +227,7 @@ class BatchTab:
             try:
                 with zipfile.ZipFile(upload) as content:
                     count += len(content.namelist())
-            except (zipfile.BadZipFile, OSError):
+            except (*UNREADABLE, OSError):
                 count += 1
         return count
 

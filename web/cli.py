@@ -12,10 +12,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pfr_core.errors import InputError, PFRError
+from pfr_core.errors import InputError, PFRError, WeightsError
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
@@ -90,10 +91,30 @@ def _available(sources: Sequence[str], downloads: bool) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    here = [source for source in sources if downloads or source not in REGISTRY or on_disk(source)]
+    here = [source for source in sources if downloads or source not in REGISTRY or _is_here(source)]
     if not here:
         raise InputError(f"None of the models {', '.join(sources)} is on this machine; --downloads fetches them when used.")
     return here
+
+
+def _is_here(source: str) -> bool:
+    try:
+        return on_disk(source) is not None
+    except WeightsError:  # a file of another content: what is wrong with it is told beside the models that can be used
+        return True
+
+
+def _check_detector(detector: str, downloads: bool) -> None:
+    """Look whether the faces can be found, before a visitor finds out.
+
+    Raises:
+        InputError: the detector is not on this machine, and nothing may be downloaded.
+        WeightsError: its file is another one.
+    """
+    if detector in REGISTRY and not downloads and on_disk(detector) is None:
+        raise InputError(
+            f"--detector {detector} is not on this machine; pfr weights download {detector} fetches it, and so does --downloads."
+        )
 
 
 def _check_models(engine: Engine) -> None:
@@ -117,10 +138,9 @@ def _check_models(engine: Engine) -> None:
 def _serve(
     arguments: argparse.Namespace, sources: list[str], limits: Limits, auth: list[tuple[str, str]] | None, folder: Path
 ) -> int:
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise PFRError(f'The web page needs more packages: python -m pip install ".[demo]" ({error})') from error
+    extra, needed = ("mcp", ("gradio", "skimage", "mcp")) if arguments.mcp else ("demo", ("gradio", "skimage"))
+    if missing := [name for name in needed if find_spec(name) is None]:  # without mcp Gradio would go on, without a word
+        raise PFRError(f'The web page needs {" and ".join(missing)}, missing here: python -m pip install ".[{extra}]"')
     from starlette.middleware import Middleware
 
     from .context import Context
@@ -136,7 +156,9 @@ def _serve(
     if not arguments.allow_host and not arguments.share:
         # What a request says of the address that it came from is a proxy's word, to be believed only where there is one.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
-    engine = Engine(named(sources), downloads=arguments.downloads, **chosen(arguments, Setup))
+    setup = chosen(arguments, Setup)
+    _check_detector(Setup(**setup).detector, arguments.downloads)
+    engine = Engine(named(sources), downloads=arguments.downloads, **setup)
     _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)
     shown = examples(folder / "own")

@@ -98,6 +98,7 @@ class DegradeTab:
                 quality=(quality, quality),
             )  # fmt: skip
             degraded, drawn = degradation(original, seed)
+            self.context.fetch(request, model, job)
             with self.context.engine.use(model) as restorer:
                 restored = restorer.restore(degraded, aligned=True, should_stop=job.should_stop).image
             folder = job.session.new_folder()

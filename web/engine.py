@@ -17,7 +17,7 @@ from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
 from pfr_core.models.download import obtain
 from pfr_core.models.load import load_face_model
-from pfr_core.models.registry import REGISTRY, dtypes_of
+from pfr_core.models.registry import REGISTRY, check_package, dtypes_of
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
@@ -142,6 +142,7 @@ class Engine:
             if not self.downloads:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
             resolve_dtype(self.dtype, self.device, dtypes_of(source))
+            check_package(source)
             obtain(source, progress=progress, should_stop=should_stop)
             self._facts.pop(model, None)  # they say how much is to be downloaded
 

@@ -152,6 +152,7 @@ class VideoTab:
             try:
                 followed = self._follow(request, source, *self._options(options), job, progress)
             except Cancelled:
+                job.session.clip = None  # with the faces on the page the choice among them goes
                 return [*_no_people(), f"**{translated(request.headers, job.why)}**"]
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)

@@ -14,7 +14,7 @@ from ..photo.photo import is_meant
 from ..support.arguments import chosen
 from ..support.device import check_borne
 from ..support.files import write_text
-from .common import fetch_model
+from .common import fetch_around, fetch_model
 from .restore import refuse_lacking, refuse_useless
 
 REPORT = "report"
@@ -58,6 +58,8 @@ def _restore(arguments: argparse.Namespace) -> int:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)
     check_borne(setup.dtype, dtypes_of(setup.model))  # before it is downloaded; the devices are the cluster's
     fetch_model(setup.model)
+    if not arguments.aligned:
+        fetch_around(setup.detector, options.mask)
     recipe = Recipe(setup, options, arguments.aligned, arguments.quality, arguments.provenance)
     choices = recipe.choices()
     manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,18 +17,19 @@ from ..errors import ImageError, InputError
 from ..faces.detect import Detector
 from ..models.identity import MOBILEFACENET, IdentityNetwork, identity_here
 from ..options import ClipOptions, RestoreOptions, Setup
-from ..photo.write import write_photo
+from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import write_text
-from ..video import check_av, is_sequence
+from ..video import check_av, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
 from ..video.restore import Progress, checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
+from .common import fetch_around
 from .inputs import Pairs
 
 log = logging.getLogger(__name__)
@@ -41,12 +43,16 @@ def check_plan(plan: Pairs, options: ClipOptions, arguments: argparse.Namespace)
     """
     strengths_of(arguments.strengths or ())
     given = chosen(arguments, ClipOptions)
-    if "fps" in given and not any(is_sequence(source) for source, _ in plan):
-        raise InputError("--fps has no effect: no input is a series of numbered pictures.")
+    _refuse_fps(arguments, [source for source, _ in plan])
     if "restore_every" in given and options.steady == 0:
         raise InputError("--restore-every has no effect with --steady 0: each frame is restored by itself.")
     for source, target in plan:
         checked(source, target, options)
+
+
+def _refuse_fps(arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
+    if "fps" in chosen(arguments, ClipOptions) and not any(map(is_sequence, sources)):
+        raise InputError("--fps has no effect: no input is a series of numbered pictures.")
 
 
 def restore_one_clip(
@@ -75,21 +81,30 @@ def show_faces(arguments: argparse.Namespace) -> int:
     """Write a picture of the faces of a clip, and print them as JSON; returns the exit status.
 
     Raises:
-        InputError: there is no face in the clip.
+        InputError: there is no face in the clip, or an option has no effect.
+        ImageError: the clip cannot be read, or the picture not be written.
+        WeightsError: the detector is not to be had.
     """
     check_av()
+    clip, output = arguments.clip, arguments.output
+    writable_format(output)
+    sources = pictures_of(clip) if is_sequence(clip) else [clip]
+    if os.path.abspath(output) in map(os.path.abspath, sources):
+        raise ImageError(f"{output}: is the clip itself, or a picture of it. Choose another name.")
+    _refuse_fps(arguments, [clip])
     setup, options = Setup(**chosen(arguments, Setup)), ClipOptions(**chosen(arguments, ClipOptions))
+    fetch_around(setup.detector)
     detector = Detector(setup.detector, resolve_device(setup.device))
-    footage = footage_of(arguments.clip, options)
-    with _bar(arguments.clip) as report:
+    footage = footage_of(clip, options)
+    with _bar(clip) as report:
         found = follow(detector, footage, RestoreOptions(**chosen(arguments, RestoreOptions)), options, progress=report)
     for notice in footage.notices:
         log.warning("%s", notice.text)
     if not found.tracks:
-        raise InputError(f"{arguments.clip}: no face in {found.frames} frames; lower --threshold, or look at larger faces.")
-    write_photo(arguments.output, sheet(found.tracks))
+        raise InputError(f"{clip}: no face in {found.frames} frames; lower --threshold, or look at larger faces.")
     faces = [{"index": each.number, "first": each.first, "last": each.last, **each.middle.to_dict()} for each in found.tracks]
     print(json.dumps({"frames": found.frames, "cuts": found.cuts, "faces": faces}, indent=2))
+    write_photo(output, sheet(found.tracks))
     return 0
 
 
@@ -99,12 +114,14 @@ def show_flicker(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: the drawing has another ending than .svg.
         ImageError: a clip cannot be read, or the drawing not be written.
+        WeightsError: the detector is not to be had.
     """
     check_av()
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".svg":
         raise InputError(f"{arguments.plot}: the plot is an SVG drawing; give it the ending .svg.")
     setup, network = Setup(**chosen(arguments, Setup)), identity_here()
     device = resolve_device(setup.device)
+    fetch_around(setup.detector)
     if network is None:
         log.warning(
             "identity is left out: %s is in no folder of PFR_WEIGHTS_DIR, and arcface not on this machine.", MOBILEFACENET
@@ -117,9 +134,9 @@ def show_flicker(arguments: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         measured = flicker(arguments.source, arguments.clips, Detector(setup.detector, device), recognise, report)
+    print(json.dumps({str(clip): {**each.to_dict(), "identity_by": network} for clip, each in measured.items()}, indent=2))
     if arguments.plot is not None:
         write_text(arguments.plot, plot({str(clip): each for clip, each in measured.items()}), ImageError)
-    print(json.dumps({str(clip): {**each.to_dict(), "identity_by": network} for clip, each in measured.items()}, indent=2))
     return 0
 
 

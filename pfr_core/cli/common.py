@@ -124,6 +124,11 @@ def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
 
 
 def fetch_model(model: str) -> None:
-    """Download a model that is a name of the registry and not on this machine yet."""
+    """Download a model that is a name of the registry and not on this machine yet.
+
+    Raises:
+        WeightsError: it is not to be had, or the package with its code is not here.
+    """
+    check_package(model)
     if model in REGISTRY and REGISTRY[model].size:
         fetch(model)

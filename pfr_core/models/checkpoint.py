@@ -272,9 +272,7 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
         hint = PARTS.get(metadata.get("format", ""), "unknown")
         if gpen.is_gpen_discriminator(state):
             hint = gpen.DISCRIMINATOR
-        raise CheckpointError(
-            f"{path}: not a PFR or GPEN generator ({hint}). load_face_model takes other kinds too."
-        )
+        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). load_face_model takes other kinds too.")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")

@@ -40,6 +40,13 @@ def numbers_of(path: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name and number[0] % int(name[1]) == name[1])
 
 
+def pictures_of(path: Path) -> list[Path]:
+    """Return the pictures that are there of ``frame%04d.png``, in order."""
+    before, after = SEQUENCE.split(path.name, maxsplit=1)
+    number = path.name[len(before) : len(path.name) - len(after)]
+    return [path.with_name(f"{before}{number % each}{after}") for each in numbers_of(path)]
+
+
 def check_av() -> None:
     """Look whether clips can be read here.
 

@@ -23,7 +23,7 @@ from PIL import Image
 from ..errors import ImageError, InputError
 from ..photo.decode import strict_pillow
 from ..support.notice import Notice
-from . import SEQUENCE, is_sequence, numbers_of
+from . import is_sequence, numbers_of, pictures_of
 
 Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """[H,W,3] RGB, upright; 16 bits where the clip has more than 8."""
@@ -269,9 +269,8 @@ class Clip:
         What cannot be read is left to :meth:`shots`.
         """
         found = set()
-        for number in numbers_of(self.path) if is_sequence(self.path) else ():
-            name = SEQUENCE.sub(lambda found, number=number: found[0] % number, self.path.name)  # type: ignore[misc]
-            with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(self.path.with_name(name)) as image:
+        for path in pictures_of(self.path) if is_sequence(self.path) else ():
+            with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
                 found.add(TRANSPARENT if image.has_transparency_data else image.mode)
         return found
 

@@ -61,7 +61,7 @@ def test_a_sample_depends_only_on_seed_and_counter(faces: Path) -> None:
 
 def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     face = list_faces(faces, "train")[0]
-    files = [dataclasses.replace(face, stored=Stored(str(i)), real=i == 0) for i in range(2)]
+    files = [dataclasses.replace(face, stored=Stored(str(i)), kind="real" if i == 0 else "synthetic") for i in range(2)]
     seen: list[str] = []
 
     def remember(stored: Stored) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_real_share_is_kept(faces: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_which_face_is_taken_says_nothing_of_how_it_is_degraded(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once both drew from one stream: real faces never met motion blur, and each face had one angle for ever."""
     face = list_faces(faces, "train")[0]
-    files = [dataclasses.replace(face, stored=Stored(str(i)), real=i < 20) for i in range(40)]
+    files = [dataclasses.replace(face, stored=Stored(str(i)), kind="real" if i < 20 else "synthetic") for i in range(40)]
     image = np.zeros((16, 16, 3), np.uint8)
     image[:, :8] = 255
     chosen: list[int] = []

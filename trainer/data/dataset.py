@@ -178,9 +178,7 @@ def list_faces(
             face = _face(row, root)
         except (KeyError, TypeError, ValueError) as error:
             name = row.get("file") or row
-            raise InputError(
-                f"{source}: its index has a row that cannot be read, {name}: {error}. Mend or remove it."
-            ) from error
+            raise InputError(f"{source}: its index has a row that cannot be read, {name}: {error}. Mend or remove it.") from error
         whole = (masked and face.photo is not None) or face.out_of_photo <= max_out_of_photo
         if whole and row.get("split", "train") == split and min(face.native, face.size) >= min_native:
             faces.append(face)
