@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--photo", default="examples/astronaut.jpg")
     parser.add_argument("--frames", type=int, default=30)
     arguments = parser.parse_args()
+    pristine = read_pristine(supplied(FILE))
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     restorer, options = FaceRestorer(device="cpu"), RestoreOptions(only_bad_faces=False)
@@ -129,7 +130,6 @@ def main() -> None:
     track = max(found, key=lambda each: each.last - each.first)  # others in the photograph are restored, not measured
     alone = [find_faces(restorer.detector, frame, one).faces[0] for frame in frames]
     points = trembling(alone, motions), trembling([track.face(number) for number in range(len(frames))], motions)
-    pristine = read_pristine(supplied(FILE))
     print("| | points tremble, of the eyes' distance | warping error | sharpness | NIQE | seconds of CPU |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, (pictures, seconds) in results.items():

@@ -40,7 +40,8 @@ def restoring() -> str:
         "# Options of a restoration",
         MADE,
         "One list for every door: fields of `pfr_core.RestoreOptions`, options of `pfr restore` (with `--` and dashes), widgets "
-        "of the nodes, controls of the page and arguments of its endpoint. An option that would have no effect is refused.",
+        "of the nodes, controls of the page and arguments of its endpoint. Options that exclude each other are refused "
+        "(in a graph of ComfyUI ignored, which is said).",
         table(RestoreOptions, flag=False),
         "## Networks",
         "Arguments of `FaceRestorer` and options of `pfr restore`; `pfr-demo` and nodes have those that concern them.",

@@ -78,7 +78,7 @@ def report(manifest: Manifest) -> Report:
         counts[row["status"]] += 1
         if row["error"]:
             errors[_kind(row)] += 1
-        if row["changed"]:
+        if row["changed"] and row["status"] == "done":
             changed += 1
             restored.append((row["input"], row["output"]))
     order = np.argsort(table["seconds"].to_numpy())[::-1][:SLOWEST]

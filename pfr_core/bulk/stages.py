@@ -150,7 +150,7 @@ class Job:
             said = self.task.input + said[len(name) :]
         if not said.startswith((self.task.input, self.task.output)):
             said = f"{self.task.input}: {said}"
-        return Job(self.task, replace(self.row, status="failed", error=said))
+        return Job(self.task, replace(self.row, status="failed", faces=0, changed=False, notices=[], error=said))
 
     def took(self, seconds: float) -> Job:
         """Return the photograph with time added."""

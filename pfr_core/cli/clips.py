@@ -65,8 +65,9 @@ def restore_one_clip(
                 restorer, source, target, clip=options, strengths=strengths_of(arguments.strengths or ()),
                 provenance=arguments.provenance, resume=arguments.resume, progress=report,
             )  # fmt: skip
-    except KeyboardInterrupt:
-        if Unfinished(target).followed():
+    except (KeyboardInterrupt, ImageError) as error:
+        unfinished = Unfinished(target)
+        if unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed()):
             log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
         raise
     for notice, more in clip.notices:

@@ -53,8 +53,8 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "restore",
         help="restore the faces of photographs and clips",
-        description="Restore the faces of photographs and clips; everything else stays as it is. Format, bit depth, EXIF, ICC "
-        "profile and transparency are kept. Outputs that exist are skipped.",
+        description="Restore the faces of photographs and clips; everything else stays as it is, but for a JPEG's "
+        "encoding. Format, bit depth, EXIF, ICC profile and transparency are kept. Outputs that exist are skipped.",
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns; - is standard input")
     parser.add_argument(

@@ -70,5 +70,6 @@ class RestorePhotos:
 def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:
     """Write before | after."""
     before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
-    pair = to_uint8(np.concatenate([before, restored.image], axis=1))
+    after = restored.image[..., : before.shape[2]]  # a background may have a transparency of its own
+    pair = to_uint8(np.concatenate([before, after], axis=1))
     tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))

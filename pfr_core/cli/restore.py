@@ -94,6 +94,14 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
     for name in ("aligned", "background", "compare", "jobs"):
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")
+    if clips and len(clips) == len(plan):
+        typed = {*chosen(arguments, RestoreOptions), *(["quality"] if arguments.quality is not None else [])}
+        for name in ("only_bad_faces", "quality"):
+            if name in typed:
+                raise InputError(f"{flag(name)} has no effect with clips; leave it out.")
+        for name in ("order", "min_face_size", "max_face_size"):
+            if name in typed and "indices" in typed:  # these number the faces that were followed, of whatever size
+                raise InputError(f"{flag(name)} has no effect with clips and --indices; leave it out.")
     for source, target in plan:
         if (source in clips) != is_clip(target):
             raise InputError(f"{source} cannot become {target}: a clip stays a clip and a photograph a photograph.")

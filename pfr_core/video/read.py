@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
@@ -177,7 +178,8 @@ class Clip:
         if is_sequence(self.path):
             options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self.first_number())}, "image2"
         try:
-            source = av.open(str(self.path), format=kind, options=options)
+            # Not by a relative path, of which FFmpeg takes what stands before a colon for a protocol.
+            source = av.open(os.path.abspath(self.path), format=kind, options=options, metadata_errors="replace")
         except FileNotFoundError as error:
             raise ImageError(f"{self.path}: there is no such file; check the path.") from error
         except (av.FFmpegError, OSError) as error:
@@ -272,6 +274,14 @@ class Clip:
         for path in pictures_of(self.path) if is_sequence(self.path) else ():
             with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
                 found.add(TRANSPARENT if image.has_transparency_data else image.mode)
+        return found
+
+    def profiles(self) -> set[bytes]:
+        """Return the ICC profiles of numbered pictures, empty for those without one; none of a file."""
+        found = set()
+        for path in pictures_of(self.path) if is_sequence(self.path) else ():
+            with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
+                found.add(bytes(image.info.get("icc_profile") or b""))
         return found
 
     def frames(self) -> Iterator[Frame]:

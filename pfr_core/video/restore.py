@@ -15,14 +15,15 @@ import av
 
 from .. import __version__
 from ..errors import Cancelled, ImageError, InputError, check_stop
-from ..faces.detect import Detector
+from ..faces.detect import Detector, on_this_machine
 from ..options import ClipOptions, RestoreOptions
+from ..photo.metadata import Metadata, png_chunks, with_png_chunks
 from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
 from ..support.files import overwritten, replacing, unwritable
 from ..support.notice import Notice, Tally
 from ..work import ShouldStop
-from . import RESULT_SUFFIXES, SEQUENCE, is_sequence
+from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
 from .mux import assemble
 from .read import TRANSPARENT, Clip, is_transparent, seconds, video_of
 from .track import Track, Tracks, find_tracks
@@ -37,6 +38,8 @@ OF_THE_DISK = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, 
 """Errors after which another try may succeed; all others lie in the clip."""
 PIECE = 125
 """Frames of a clip that are encoded together: what an interrupted run loses at most."""
+PNG_COLOUR_TYPE, ICC_COLOURS = 25, slice(16, 20)
+"""Where in these files the kind of colours stands."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,6 @@ def restore_clip(
         if earlier is None:
             unfinished.begin(job)
             found = found or follow(restorer.detector, footage, options, clip, progress=progress, should_stop=should_stop)
-            tally.add(footage.notices)
             unfinished.keep_tracks(found)
         else:
             found = earlier
@@ -125,7 +127,8 @@ def restore_clip(
             tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
         work = TrackRestorer(restorer, chosen, options, clip, strengths, found.scenes)
         same = footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower()
-        if same and not chosen and not is_sequence(footage.path):
+        idle = all((strengths or {}).get(track.number, options.strength) == 0 for track in chosen)
+        if same and idle and not is_sequence(footage.path):
             with replacing(target, ImageError) as part:
                 shutil.copyfile(footage.path, part)
             changed, count = False, found.frames
@@ -136,6 +139,7 @@ def restore_clip(
             count, changed = _restore(work, footage, found.frames, unfinished, (codec, form), clip, tally, progress, should_stop)
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
+        tally.add(footage.notices)  # what was left out, and the like, of the last time that it was read
     except BaseException as error:
         if isinstance(error, av.FFmpegError) and error.errno not in OF_THE_DISK:
             unfinished.remove()
@@ -271,10 +275,28 @@ def _finish(
     folder = unfinished.folder / "pictures"
     folder.mkdir(exist_ok=True)
     notices = assemble(footage, pieces, folder / target.name, suffix, codec, should_stop=should_stop)
+    profiles = footage.profiles()
+    if profiles - {b""}:
+        only = profiles.pop() if len(profiles) == 1 and suffix == ".png" else b""
+        if not (only and all([_put_profile(picture, only) for picture in sorted(folder.iterdir())])):
+            text = f"{target}: the colour profile of the source's pictures is not in all of these; assign it to them."
+            notices.append(Notice("not_kept", text))
     target.parent.mkdir(parents=True, exist_ok=True)
     for picture in sorted(folder.iterdir()):
         picture.replace(target.parent / picture.name)
     return notices
+
+
+def _put_profile(picture: Path, profile: bytes) -> bool:
+    """Give a PNG an ICC profile if it has none, as one with restored faces; return whether it has one then."""
+    data = picture.read_bytes()
+    if any(name == b"iCCP" for name, _ in png_chunks(data)):  # encoded from the decoder's own frame
+        return True
+    gray = data[PNG_COLOUR_TYPE] in (0, 4)
+    if gray != (profile[ICC_COLOURS] == b"GRAY"):
+        return False
+    picture.write_bytes(with_png_chunks(data, Metadata(icc=profile)))
+    return True
 
 
 def _job(
@@ -287,9 +309,13 @@ def _job(
 ) -> Job:
     """Return all that the result depends on."""
     source = [str(footage.path.resolve())]
-    if footage.path.is_file():  # not numbered pictures
+    if footage.path.is_file():
         state = footage.path.stat()
         source += [str(state.st_size), str(state.st_mtime_ns)]
+    elif is_sequence(footage.path):
+        states = [(picture.name, picture.stat()) for picture in pictures_of(footage.path)]
+        source += [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     each = {str(number): value for number, value in (strengths or {}).items()}
-    mine = {"source": source, "model": restorer.provenance.sha256, "version": __version__, "strengths": each}
+    setup = {"detector": on_this_machine(restorer.detector.name), "dtype": str(restorer.net.place[1])}
+    mine = {"source": source, "model": restorer.provenance.sha256, "version": __version__, "strengths": each, **setup}
     return {**asdict(options), **asdict(clip), "codec": codec, **mine}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Unfinished:
     """
 
     def __init__(self, target: Path) -> None:
+        target = Path(os.path.abspath(target))  # FFmpeg takes what stands before a colon for a protocol
         self.folder = target.with_name(f".{target.name.replace('%', '_')}.part")
 
     def begin(self, job: Job) -> None:

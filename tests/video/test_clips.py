@@ -35,7 +35,7 @@ av = pytest.importorskip("av")
 from pfr_core.video import check_av, is_clip  # noqa: E402
 from pfr_core.video.mux import _STYLE  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
-from pfr_core.video.restore import RestoredClip, restore_clip  # noqa: E402
+from pfr_core.video.restore import RestoredClip, follow, restore_clip  # noqa: E402
 from pfr_core.video.unfinished import Unfinished  # noqa: E402
 from pfr_core.video.write import Piece  # noqa: E402
 
@@ -51,8 +51,10 @@ class Inverting(SimpleNamespace):
     def __init__(self, *faces: Face) -> None:
         self.runs = 0
         super().__init__(
-            options=RestoreOptions(color_match="none"), detector=SimpleNamespace(detect=lambda image, **how: list(faces)),
+            options=RestoreOptions(color_match="none"),
+            detector=SimpleNamespace(name="builtin", detect=lambda image, **how: list(faces)),
             provenance=Provenance("inverting", "00" * 32), crop_size=32, model_options=(), parser=None,
+            net=SimpleNamespace(place=("cpu", "float32")),
         )  # fmt: skip
 
     def restore_crops(self, crops: Any, **how: Any) -> Any:
@@ -469,6 +471,36 @@ def test_numbered_pictures_with_profiles(tmp_path: Path) -> None:
     assert clip.frames == 2 and clip.changed
 
 
+def test_one_profile_of_all_numbered_pictures_is_kept(tmp_path: Path) -> None:
+    def profile_of(name: str) -> bytes | None:
+        with Image.open(tmp_path / name) as image:
+            return image.info.get("icc_profile")
+
+    profiles = [b"\0" * 16 + b"RGB " + letter * 500 for letter in (b"x", b"x", b"y")]
+    for number, profile in enumerate(profiles):
+        Image.new("RGB", (96, 64), (90, number, 7)).save(tmp_path / f"a{number}.png", icc_profile=profile)
+    clip = restore(tmp_path / "a%d.png", tmp_path / "b%d.png", FACE)
+    assert "not_kept" in [notice.kind for notice, _ in clip.notices]
+    (tmp_path / "a2.png").unlink()
+    clip = restore(tmp_path / "a%d.png", tmp_path / "c%d.png", FACE)
+    assert clip.changed and not list(clip.notices) and profile_of("c0.png") == profile_of("c1.png") == profiles[0]
+    assert "not_kept" in [notice.kind for notice, _ in restore(tmp_path / "a%d.png", tmp_path / "d%d.jpg", FACE).notices]
+
+
+def test_a_title_that_is_no_utf8_and_a_name_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes what stands before the colon of a relative path for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    with av.open(str(make_clip(tmp_path / "a.mp4", 4, sound=None))) as plain, av.open("b.mkv", "w") as file:
+        file.metadata["title"] = "M_ller"
+        stream = file.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                file.mux(packet)
+    Path("Talk: 1985.mkv").write_bytes(Path("b.mkv").read_bytes().replace(b"M_ller", b"M\xfcller"))
+    assert restore(Path("Talk: 1985.mkv"), Path("New: 1985.mkv"), FACE).changed and Path("New: 1985.mkv").is_file()
+
+
 def test_without_loss_the_tags_of_colour_stay(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=8)
@@ -545,6 +577,14 @@ def test_single_faces_have_strengths_of_their_own(tmp_path: Path) -> None:
     before, after = pictures(source)[1], pictures(tmp_path / "b.mkv")[1]
     assert np.array_equal(before[:, :, :44], after[:, :, :44])
     assert np.abs(before[:, 20:28, 68:76] - after[:, 20:28, 68:76]).mean() > 10
+
+
+def test_without_strength_the_clip_stays_as_it_is(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 4)
+    given: Any = {"clip": ClipOptions(steady=0.0)}
+    restore_clip(Inverting(FACE), source, tmp_path / "b.mp4", options=RestoreOptions(strength=0.0), **given)  # type: ignore[arg-type]
+    restore_clip(Inverting(FACE), source, tmp_path / "c.mp4", strengths={0: 0.0}, **given)  # type: ignore[arg-type]
+    assert source.read_bytes() == (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
 
 
 def test_numbers_of_which_the_clip_has_no_face_are_refused(tmp_path: Path) -> None:
@@ -738,8 +778,10 @@ def test_what_is_left_of_a_cut_file_is_restored_and_the_loss_is_told(tmp_path: P
             with pytest.raises(ImageError, match="not a video"):
                 restore(source, tmp_path / "b.mp4")
         else:
-            clip = restore(source, tmp_path / "c.mp4")
-            assert 20 < clip.frames < 80 and [notice.kind for notice, _ in clip.notices] == ["lost_frames"]
+            found = follow(Inverting().detector, Clip(source), RestoreOptions(), ClipOptions())
+            for given in (None, found):
+                clip = restore_clip(Inverting(), source, tmp_path / "c.mp4", found=given)  # type: ignore[arg-type]
+                assert 20 < clip.frames < 80 and [notice.kind for notice, _ in clip.notices] == ["lost_frames"]
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a.mp4", "c.mp4"]
 
 
@@ -799,6 +841,8 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
     two = [FACE.moved(1, (-24, 0)), FACE.moved(1, (24, 0))]
     monkeypatch.setattr("pfr_core.faces.detect.Detector.detect", lambda self, image, **how: two)
     source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    for output, words in ((tmp_path / "sheet", "ending"), (source, "")):
+        assert main(["faces", str(source), "-o", str(output)]) != 0 and words in capsys.readouterr().err
     assert main(["faces", str(source), "-o", str(tmp_path / "sheet.png")]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [(each["index"], each["first"], each["last"]) for each in told["faces"]] == [(0, 0, 3), (1, 0, 3)]
@@ -811,6 +855,9 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
         assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "0=2"]) == 2
     assert "from 0 to 1" in capsys.readouterr().err
+    for idle in (["--only-bad-faces"], ["--quality", "80"], ["--select", "index", "--indices", "0", "--order", "size"]):
+        assert main([*given, "-o", str(tmp_path / "c.mp4"), *idle]) == 2
+        assert "has no effect" in capsys.readouterr().err
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 2
     assert "write the number of a face" in capsys.readouterr().err
 

@@ -45,12 +45,12 @@ def test_photos_come_out_of_a_zip_file_and_nothing_leaves_the_folder(tmp_path: P
     inside = tmp_path / "inside"
     inside.mkdir()
     evil = ["../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg"]
-    names = ["a.jpg", "album/a.jpg", *evil, "notes.txt", "__MACOSX/._a.jpg"]
+    names = ["a.jpg", "album/a.jpg", *evil, "notes.txt", "__MACOSX/._a.jpg", "."]
     found = entries(make_zip(inside / "photos.zip", {name: name.encode() for name in names}))
     assert [(entry.name, entry.path is not None) for entry in found][:2] == [("a.jpg", True), ("album/a.jpg", True)]
     assert [entry.path.read_bytes() for entry in found if entry.path] == [b"a.jpg", b"album/a.jpg"]
     refused = [(entry.name, entry.problem) for entry in found if not entry.path]
-    assert ["out of the zip file's folder" in text for _, text in refused] == [True] * 4 + [False]
+    assert ["out of the zip file's folder" in text for _, text in refused] == [True] * 4 + [False, True]
     assert refused[4] == ("notes.txt", "not a photo; left out.")
     written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"photos.zip", "0.jpg", "1.jpg"}
@@ -84,6 +84,10 @@ def test_a_damaged_zip_file_and_a_damaged_entry_are_named(tmp_path: Path) -> Non
     data = bytearray(archive.read_bytes())
     data[600:700] = bytes(100)
     archive.write_bytes(data)
+    odd = make_zip(tmp_path / "odd.zip", {"\xe4.jpg": b"1"})  # a name that says that it is UTF-8
+    odd.write_bytes(odd.read_bytes().replace("\xe4.jpg".encode(), b"\xff\xff.jpg"))
+    with pytest.raises(ImageError, match=r"odd\.zip: not a zip file, or damaged"):
+        entries(odd)
     bad, good = entries(archive)
     assert bad.path is None and "damaged" in bad.problem and good.path and good.path.read_bytes() == b"good"
 
