@@ -385,3 +385,8 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(pfr_core.bulk, "find_spec", lambda name: None if name == "ray" else object())
     assert main(["bulk", "in", "out"]) == 2
     assert 'pip install "ray[data]" fsspec pyarrow' in capsys.readouterr().err
+
+
+def test_a_photograph_that_cannot_be_written_counts_no_faces() -> None:
+    failed = Job(Task("a.png", "b.png"), Row("a.png", "b.png", "done", faces=2, changed=True)).failure(OSError("no room")).row
+    assert (failed.status, failed.faces, failed.changed) == ("failed", 0, False) and "no room" in failed.error
