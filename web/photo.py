@@ -274,18 +274,22 @@ class PhotoTab:
     def open(self, request: gr.Request, **search: Any) -> list[Any]:
         """Read the photo and find its faces; they are shown while they are being restored."""
         with self.context.job(request, STOP) as job, job.session.lock:
-            session, path = job.session, job.session.wanted
+            session, path, options = job.session, job.session.wanted, self.context.options(search)
             before: OpenPhoto | None = session.photo
             if path is None:
                 return [gr.skip()] * 4
             same = before is not None and before.path == path
             try:
-                options = self.context.options(search)
                 photo = self._read(before) if before is not None and same else self.context.read(path)
-                found = self.context.engine.find(photo.pixels, options, job.should_stop)
-            except BaseException:
+            except PFRError:
                 if session.wanted == path:  # what is on the page is what later clicks mean
                     session.wanted = None if before is None else before.path
+                raise
+            try:
+                found = self.context.engine.find(photo.pixels, options, job.should_stop)
+            except BaseException:
+                if session.wanted == path and before is not None:  # without one, the search can be begun again
+                    session.wanted = before.path
                 raise
             if before is not None:
                 before.close()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pfr_core.compare import CELL, HEADER
-from pfr_core.errors import InputError
+from pfr_core.errors import Cancelled, InputError
 from pfr_core.models.registry import REGISTRY, restorers
 
 gr = pytest.importorskip("gradio")
@@ -138,6 +138,27 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
         assert session.photo.nbytes == 0, "it is still in memory"
     tab.open(VISITOR, threshold=0.7)
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
+
+
+def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tab = PhotoTab(context, [])
+    other = tmp_path / "other.jpg"
+    other.write_bytes(PHOTO.read_bytes())
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    tab.open(VISITOR)
+    tab.restore(VISITOR, "tiny", lambda *done, **more: None)
+
+    def stopped(*given: Any) -> None:
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(context.engine, "find", stopped)
+    with context.sessions.use("visitor") as session:
+        session.wanted = other
+    with pytest.raises(InputError, match="Stopped"):
+        tab.open(VISITOR)
+    told, _, download, stop = tab.give_up(VISITOR)
+    assert "2 of 2 faces restored" in told and download.visible and not stop.visible
 
 
 def test_what_changes_nothing_does_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
