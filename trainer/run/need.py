@@ -16,7 +16,6 @@ from pfr_core.models.checkpoint import check_suffix, model_file, read_checkpoint
 from pfr_core.network.layers import GAIN, SLOPE
 from pfr_core.network.need import Need, detail_statistics
 
-from .. import program
 from ..data.dataset import FaceDataset, list_faces, to_signed
 
 CLEAN_SHARE, MILD_SHARE = 0.3, 0.5
@@ -52,8 +51,7 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
     if faces < 1:
         raise InputError(f"--faces {faces}: must be at least 1.")
     shown, kept = (_faces(data, split, net.size, each) for split, each in (("train", seed), ("val", seed + 1)))
-    if {face.stored for face in shown.faces} & {face.stored for face in kept.faces}:
-        raise InputError(f"{data}: has no val split; make one with: {program()} prepare PHOTOS FOLDER")
+    seen = {face.stored for face in shown.faces} & {face.stored for face in kept.faces}  # a plain folder has no splits
     statistics, degraded = _draw(shown, "train", faces)
     fit(net.need, statistics, degraded, seed)
     held, truth = _draw(kept, "val", CHECKED)
@@ -63,7 +61,8 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
     save_model(net, out, provenance=told, licence=start.licence, dtype=torch.float16)
     right = {name: (said[truth == kind] == kind).float().mean() for kind, name in ((True, "degraded"), (False, "others"))}
     shares = " and ".join(f"{share:.1%} of the {name}" for name, share in right.items())
-    return f"{out}: says rightly of {shares}, of {len(held)} faces it was not fitted on, whether they need a change"
+    which = "that it was fitted on as well, there being no val split" if seen else "that it was not fitted on"
+    return f"{out}: says rightly of {shares}, of {len(held)} faces {which}, whether they need a change"
 
 
 def fit(need: Need, statistics: Tensor, degraded: Tensor, seed: int) -> None:
