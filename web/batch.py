@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import secrets
 import shutil
 import zipfile
 from collections import Counter
@@ -116,7 +117,7 @@ class BatchTab:
         quality: int | None,
         progress: gr.Progress,
     ) -> list[Any]:
-        folder = job.session.new_folder()
+        folder = job.session.new_folder("batch")
         (folder / "unpacked").mkdir()
         rows: list[tuple[str, Row]] = []
         names: set[str] = set()
@@ -140,7 +141,8 @@ class BatchTab:
         shutil.rmtree(folder / "unpacked")
         shown = [(row.preview, name) for name, row in rows if row.preview]
         count = Counter(row.outcome for _, row in rows)
-        told = f"**{', '.join(say(request, f'count_{each}', count=number) for each, number in count.items())}**"
+        counted = ", ".join(say(request, f"count_{each}", count=number) for each, number in count.items())
+        told = f"**{counted}**" if counted else ""
         if stopped:
             why = translated(request.headers, job.why)
             told = f"{say(request, 'count_stopped', why=why, done=len(rows), total=total)} {told}"
@@ -172,7 +174,7 @@ class BatchTab:
                 self.context.limits.check_faces(len(found.faces))
                 file = work.save(work.restore(options, should_stop=job.should_stop), folder, quality=quality)
             preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
-            shown = pictures.save_shown(job.session.new_folder() / "preview", preview, photo)
+            shown = pictures.save_shown(folder / f"preview-{secrets.token_hex(4)}", preview, photo)
         except (ImageError, InputError) as error:
             return Row("failed", translated(request.headers, self._about(entry.path.name, error)))
         except Cancelled:

@@ -21,6 +21,7 @@ from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, file_path, program
+from pfr_core.video import check_av
 
 from .limits import Limits
 from .memory import share_pools
@@ -141,6 +142,7 @@ def _serve(
     extra, needed = ("mcp", ("gradio", "skimage", "mcp")) if arguments.mcp else ("demo", ("gradio", "skimage"))
     if missing := [name for name in needed if find_spec(name) is None]:  # without mcp Gradio would go on, without a word
         raise PFRError(f'The web page needs {" and ".join(missing)}, missing here: python -m pip install ".[{extra}]"')
+    check_av()
     from starlette.middleware import Middleware
 
     from .context import Context

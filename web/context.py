@@ -149,6 +149,8 @@ class Context:
             by_number: whether there are ``indices`` to choose faces by.
         """
         made = controls(*names, without=() if by_number else ("index",), masks=self.engine.masks)
+        if "detection_size" in made:
+            made["detection_size"].maximum = self.limits.max_detection_size
         for name, each in made.items():
             if isinstance(each, gr.Dropdown):
                 self.menus[each] = partial(choices, name=name, values=[value for _, value in each.choices])

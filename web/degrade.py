@@ -101,7 +101,7 @@ class DegradeTab:
             self.context.fetch(request, model, job)
             with self.context.engine.use(model) as restorer:
                 restored = restorer.restore(degraded, aligned=True, should_stop=job.should_stop).image
-            folder = job.session.new_folder()
+            folder = job.session.new_folder("understood")
             images = {"degraded": degraded, "restored": restored, "original": original}
             paths = {name: pictures.save_exact(folder / f"{name}.png", image) for name, image in images.items()}
             table = "\n".join(

@@ -68,7 +68,6 @@ class OpenPhoto:
         model: the one that ``work`` was opened with.
         work: reads, cuts and runs the network only once.
         before: the picture for the left of the border.
-        folders: of the pictures on the page, by what they show; the last two stay, the browser may still be loading the older.
         told: what was said of it last.
     """
 
@@ -88,7 +87,6 @@ class OpenPhoto:
     model: str = ""
     work: PhotoSession[Array, FloatImage] | None = None
     before: str | None = None
-    folders: dict[str, list[Path]] = field(default_factory=dict)
     told: str = ""
 
     @property
@@ -115,19 +113,10 @@ class OpenPhoto:
         if self.work is not None:
             self.work.put_aside(self.folder / "crops.npz")
 
-    def new_folder(self, session: Session, what: str) -> Path:
-        """Make a folder for the next pictures of this kind; old ones go."""
-        *old, last = [*self.folders.get(what, []), session.new_folder()]
-        for folder in old[:-1]:
-            shutil.rmtree(folder, ignore_errors=True)
-        self.folders[what] = [*old[-1:], last]
-        return last
-
     def close(self) -> None:
-        """Give back the memory and delete the pictures: another photo takes this one's place."""
+        """Give back the memory: another photo takes this one's place."""
         self.photo = self.small = self.work = None
-        for folder in [self.folder, *(folder for folders in self.folders.values() for folder in folders)]:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PhotoTab:
@@ -210,7 +199,11 @@ class PhotoTab:
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, **settings)
         restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
-        gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
+        changed = gr.on(
+            [each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings
+        )
+        # What was refused for a setting, a scale too large, begins once that is another.
+        restoring(changed.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
         self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
         self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
@@ -274,12 +267,13 @@ class PhotoTab:
     def open(self, request: gr.Request, **search: Any) -> list[Any]:
         """Read the photo and find its faces; they are shown while they are being restored."""
         with self.context.job(request, STOP) as job, job.session.lock:
-            session, path, options = job.session, job.session.wanted, self.context.options(search)
+            session, path = job.session, job.session.wanted
             before: OpenPhoto | None = session.photo
             if path is None:
                 return [gr.skip()] * 4
             same = before is not None and before.path == path
             try:
+                options = self.context.options(search)
                 photo = self._read(before) if before is not None and same else self.context.read(path)
             except PFRError:
                 if session.wanted == path:  # what is on the page is what later clicks mean
@@ -405,7 +399,7 @@ class PhotoTab:
             with self.context.engine.composing(options):
                 faces = [state.faces[number] for number in sorted(state.included)]
                 result = state.work.compose(options, faces=faces, should_stop=job.should_stop)
-            file = state.work.save(result, state.new_folder(session, "saved"), quality=quality)
+            file = state.work.save(result, session.new_folder("saved"), quality=quality)
             self._keep(state)
             state.noticed = file.notices
             stage, told = self._compose(request, job, options)
@@ -432,7 +426,7 @@ class PhotoTab:
         with self.context.engine.composing(options):
             small = self._small(state, photo)
             result = state.work.compose(shown, faces=faces, background=small, should_stop=job.should_stop)
-        after = pictures.save_shown(state.new_folder(session, "after") / "after", result.image, photo)
+        after = pictures.save_shown(session.new_folder("after") / "after", result.image, photo)
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)
         state.told = told + self.context.told(request, dict.fromkeys((*state.found, *state.noticed)))
@@ -442,7 +436,7 @@ class PhotoTab:
         """Return what the stage shows: the photo, and where its faces are."""
         state = self._photo_of(session)
         if state.before is None:
-            state.before = pictures.save_shown(state.new_folder(session, "before") / "before", self._small(state, photo), photo)
+            state.before = pictures.save_shown(session.new_folder("before") / "before", self._small(state, photo), photo)
         width, height = state.size
         boxes = [(left, top, right - left, bottom - top) for left, top, right, bottom in (face.box for face in state.faces)]
         faces = [
@@ -477,7 +471,7 @@ class PhotoTab:
 
     def _pairs(self, session: Session, request: gr.Request, result: RestoredArray) -> list[tuple[str, str]]:
         state = self._photo_of(session)
-        folder = state.new_folder(session, "pairs")
+        folder = session.new_folder("pairs")
         crops = zip(sorted(state.included), result.crops_before, result.crops_after, strict=True)
         return [
             (

@@ -69,6 +69,7 @@ class Session:
     busy: int = 0
     last_used: float = field(default_factory=time.time)
     _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _results: dict[str, list[Path]] = field(default_factory=dict)
 
     def stop(self, button: str) -> threading.Event:
         """Return what the Stop button of that name sets: the running or waiting job that was begun beside it is to end."""
@@ -86,10 +87,20 @@ class Session:
         now = time.monotonic()
         return now - since > NEVER_HEARD if self.heard is None else now - max(since, self.heard) > LEFT
 
-    def new_folder(self) -> Path:
-        """Return a fresh folder for the files of one result."""
+    def new_folder(self, what: str = "") -> Path:
+        """Return a fresh folder for the files of one result.
+
+        Args:
+            what: the result is; the last two of a kind stay, for the browser may still be loading the older one. Those of no
+                kind stay as long as the session.
+        """
         path = self.folder / secrets.token_hex(4)
         path.mkdir(parents=True)
+        if what:
+            *old, last = [*self._results.get(what, []), path]
+            for folder in old[:-1]:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._results[what] = [*old[-1:], last]
         return path
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import ClipOptions, RestoreOptions
+from pfr_core.support.notice import Notice
 from pfr_core.support.schema import names
 from pfr_core.video.read import Clip, ClipInfo
 from pfr_core.video.restore import follow, restore_clip
@@ -38,10 +39,18 @@ SHOWN = {".mp4", ".m4v", ".mov", ".webm", ".ogv"}
 
 @dataclass(frozen=True)
 class Followed:
-    """The faces of a visitor's clip; ``how`` says of which clip, and how they were looked for; whether he sees them."""
+    """The faces of a visitor's clip.
+
+    Attributes:
+        how: of which clip, and how they were looked for.
+        tracks: the faces.
+        notices: what was noticed in reading it.
+        shown: whether the visitor sees them.
+    """
 
     how: object
     tracks: Tracks
+    notices: tuple[Notice, ...] = ()
     shown: bool = False
 
 
@@ -135,8 +144,9 @@ class VideoTab:
                 self.context.limits.check_faces(len(work.find(chosen, should_stop=job.should_stop).faces))
                 result = work.restore(chosen, should_stop=job.should_stop)
             both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
-            shown = pictures.save_shown(job.session.new_folder() / "frame", np.concatenate(both, axis=1))
-            return [gr.Image(value=shown, visible=True), say(request, "clip_told", frames=1, count=len(result.faces))]
+            shown = pictures.save_shown(job.session.new_folder("frame") / "frame", np.concatenate(both, axis=1))
+            told = say(request, "clip_told", frames=1, count=len(result.faces)) + self.context.told(request, result.notices)
+            return [gr.Image(value=shown, visible=True), told]
 
     def find_people(
         self,
@@ -156,13 +166,14 @@ class VideoTab:
                 return [*_no_people(), f"**{translated(request.headers, job.why)}**"]
             found = followed.tracks
             job.session.clip = replace(followed, shown=True)
-            folder = job.session.new_folder()
+            folder = job.session.new_folder("people")
             shown = [
                 (pictures.save_exact(folder / f"{track.number}.png", track.picture), str(track.number)) for track in found.tracks
             ]
             choices = [(say(request, "clip_person", number=track.number), str(track.number)) for track in found.tracks]
             picked = gr.CheckboxGroup(choices=choices, value=[value for _, value in choices], visible=bool(choices))
             told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
+            told += self.context.told(request, followed.notices)
             return [gr.Gallery(value=shown, visible=bool(shown)), picked, gr.Textbox(visible=bool(shown)), told]
 
     def pick(self, event: gr.SelectData, picked: list[str]) -> list[str]:
@@ -194,7 +205,7 @@ class VideoTab:
             seen: Followed | None = job.session.clip
             if seen is not None and seen.shown and seen.how != self._how(source, chosen, clip):
                 raise InputError("How faces are looked for has changed since they were shown. Show the faces again.")
-            folder = job.session.new_folder()
+            folder = job.session.new_folder("clip")
             try:
                 followed = self._follow(request, source, chosen, clip, job, progress)
                 found = followed.tracks
@@ -233,8 +244,9 @@ class VideoTab:
         if kept is None or kept.how != how:
             report = self._report(request, progress)
             with self.context.engine.finding() as detector:
-                found = follow(detector, Clip(source), options, clip, progress=report, should_stop=job.should_stop)
-            kept = job.session.clip = Followed(how, found)
+                footage = Clip(source)
+                found = follow(detector, footage, options, clip, progress=report, should_stop=job.should_stop)
+            kept = job.session.clip = Followed(how, found, tuple(footage.notices))
         self.context.limits.check_faces(kept.tracks.most_at_once)
         return kept
 

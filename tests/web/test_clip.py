@@ -40,6 +40,7 @@ def tab(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(engine._detector, "detect", lambda image, **how: [face(24), face(72)])
     with gr.Blocks(), sessions.listening("visitor"):
         yield VideoTab(Context(engine, sessions, Limits(max_faces=2)))
+    sessions.close()
 
 
 def quiet(*done: Any, **more: Any) -> None:

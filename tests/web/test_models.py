@@ -25,6 +25,7 @@ from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
 from web.photo import PhotoTab  # noqa: E402
 from web.sessions import Sessions  # noqa: E402
+from web.texts import say  # noqa: E402
 
 VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "two_faces.jpg"
@@ -37,6 +38,11 @@ def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
     sessions = Sessions(tmp_path / "visitors", 60)
     with gr.Blocks(), sessions.listening("visitor"):
         yield Context(Engine(models, detector="builtin", device="cpu", downloads=True), sessions, Limits())
+    sessions.close()
+
+
+def quiet(*done: Any, **more: Any) -> None:
+    """Stand in for a progress bar."""
 
 
 def test_the_menu_tells_size_licence_and_download(context: Context) -> None:
@@ -77,7 +83,7 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     tab.open(VISITOR)
     context.engine.downloads = False
     with pytest.raises(InputError, match=r"model is 'gfpgan-1\.4'; it is not on this server"):
-        tab.restore(VISITOR, "gfpgan-1.4", lambda *done, **more: None)
+        tab.restore(VISITOR, "gfpgan-1.4", quiet)
     context.engine.downloads = True
     progress: Any = lambda done, **more: seen.append((done, more["desc"]))  # noqa: E731
     _, told, *_ = tab.restore(VISITOR, "gfpgan-1.4", progress)
@@ -101,7 +107,7 @@ def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Calla
     tiny_model.write_bytes(b"another file by now")
     tab = CompareTab(context)
     with pytest.raises(InputError, match=r"^gfpgan-1\.4 cannot be had on this server.*Choose another model"):
-        tab.run_comparison(VISITOR, str(PHOTO), ["gfpgan-1.4"], lambda *done, **more: None)
+        tab.run_comparison(VISITOR, str(PHOTO), ["gfpgan-1.4"], quiet)
 
 
 def test_a_model_that_cannot_be_read_is_offered_without_facts(tmp_path: Path) -> None:
@@ -147,7 +153,7 @@ def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch:
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
     tab.open(VISITOR)
-    tab.restore(VISITOR, "tiny", lambda *done, **more: None)
+    tab.restore(VISITOR, "tiny", quiet)
 
     def stopped(*given: Any) -> None:
         raise Cancelled("stopped")
@@ -194,3 +200,45 @@ def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: 
                 session.photo.folder = tmp_path / "file"  # no folder: nothing can be written into it
         assert first.photo.nbytes > 0
     assert "A photo stays in memory" in caplog.text
+
+
+def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context) -> None:
+    tab = PhotoTab(replace(context, limits=Limits(max_faces=1)), [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        told = tab.open(VISITOR)[1]
+        sizes = [face.size for face in session.photo.faces]
+        assert session.photo.included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
+        assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+        tab.toggle(VISITOR, SimpleNamespace(_data={"index": 9}))  # there is no such face
+        assert len(session.photo.included) == 1
+        tab.toggle(VISITOR, SimpleNamespace(_data={"index": sizes.index(min(sizes))}))
+        with pytest.raises(InputError, match="max_faces"):
+            tab.restore_missing(VISITOR, "tiny", quiet)
+
+
+def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        tab.ask_to_stop(VISITOR)
+        with pytest.raises(InputError, match="Stopped"):
+            tab.restore(VISITOR, "tiny", quiet)
+        told, _, _, stop = tab.give_up(VISITOR)
+        assert told == say(VISITOR, "not_restored") and not stop.visible
+        assert Path(tab.save(VISITOR)[0]["save"]).read_bytes() == PHOTO.read_bytes(), "nothing is claimed to be restored"
+        tab.arm(VISITOR)
+        assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+
+
+def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Context, tmp_path: Path) -> None:
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        session.wanted = tmp_path / "another.jpg"
+        with pytest.raises(InputError, match="detection_size is 4096"):
+            tab.open(VISITOR, detection_size=4096)
+        assert session.wanted == PHOTO and session.photo is not None
+    assert context.controls("detection_size")["detection_size"].maximum == context.limits.max_detection_size

@@ -44,11 +44,13 @@ from web.gallery import NAMES
 from ..clip_files import make_clip, pictures
 from .test_parts import make_zip
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "web" / "examples" / "astronaut_degraded.jpg"
 """Of one face, which is not sharp."""
+DETECTOR = ("--detector", "builtin")
+"""The one that is on every machine."""
 KEEP = 15.0
 """Seconds that a closed page's files are kept in these tests; also what may pass between an upload and its request."""
 
@@ -79,7 +81,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """``python -m web`` with a tiny network of random weights, which changes every face; one more model is missing."""
     folder = tmp_path_factory.mktemp("page")
     torch.manual_seed(0)
@@ -92,10 +94,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, shared_dir: Path) -> Iterat
     temporary = folder / "tmp"
     temporary.mkdir()
     limits = {"max-pixels": 2_000_000, "max-video-seconds": 10, "max-unpacked-mb": 5, "keep-minutes": KEEP / 60}
-    command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--dtype", "fp32"]
+    command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--dtype", "fp32", *DETECTOR]
     command += ["--model", model, folder / "gone.safetensors"]
     command += [text for name, value in limits.items() for text in (f"--{name}", value)]
-    environment = {**os.environ, "TMPDIR": str(temporary), "PFR_WEIGHTS_DIR": str(shared_dir / "weights")}
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     process = subprocess.Popen(
         [str(word) for word in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -152,7 +154,8 @@ def refused(call: Callable[[], Any], *words: str) -> None:
 
 def by_command(server: Server, source: Path, target: Path, *options: str) -> bytes:
     """Return what `pfr restore` makes of a photo."""
-    assert pfr(["restore", str(source), "-o", str(target), "--model", str(server.model), "--device", "cpu", *options]) == 0
+    command = ["restore", str(source), "-o", str(target), "--model", str(server.model), "--device", "cpu", *DETECTOR, *options]
+    assert pfr(command) == 0
     return target.read_bytes()
 
 
@@ -180,15 +183,16 @@ def test_the_client_gets_what_the_command_writes(server: Server, client: Client,
     assert result.pixels.dtype == np.uint16 and result.pixels.shape[2] == 4
 
 
-def test_a_photo_without_a_face_comes_back_byte_for_byte(client: Client, shared_dir: Path) -> None:
-    white = shared_dir / "data" / "wild" / "whole" / "faceapi__images__white.png"
+def test_a_photo_without_a_face_comes_back_byte_for_byte(client: Client, tmp_path: Path) -> None:
+    white = tmp_path / "white.png"
+    Image.new("RGB", (300, 200), "white").save(white)
     file, facts = client.predict(photo=handle_file(white), api_name="/restore")
     assert Path(file).read_bytes() == white.read_bytes() and facts == {"changed": False, "faces": [], "notices": []}
 
 
 def test_the_client_finds_what_the_command_finds(client: Client, tmp_path: Path) -> None:
     found = client.predict(photo=handle_file(PHOTO), threshold=0.5, api_name="/detect")
-    assert pfr(["detect", str(PHOTO), "--threshold", "0.5", "--device", "cpu", "--json", str(tmp_path / "f.json")]) == 0
+    assert pfr(["detect", str(PHOTO), "--threshold=0.5", "--device=cpu", *DETECTOR, "--json", str(tmp_path / "f.json")]) == 0
     (listed,) = json.loads((tmp_path / "f.json").read_text())
     assert found["faces"] == [{key: face[key] for key in ("box", "score", "points")} for face in listed["faces"]]
     assert (found["width"], found["height"]) == (512, 512)
