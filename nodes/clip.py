@@ -168,7 +168,7 @@ class PFRRestoreVideo:
         from comfy_api.input_impl import VideoFromFile
 
         check_av()
-        from ..pfr_core.video.restore import restore_clip
+        from ..pfr_core.video.restore import follow, footage_of, restore_clip
         from ..pfr_core.video.unfinished import Unfinished
 
         start, end = _part(video)
@@ -195,9 +195,14 @@ class PFRRestoreVideo:
             elif isinstance(source, BytesIO):
                 own.write_bytes(source.getbuffer())
                 source = own
-            result = restore_clip(
-                restorer, source, target, options=widgets.options, clip=clip, progress=progress, should_stop=runtime.interrupted
-            )
+            chosen = widgets.options
+            how: dict[str, Any] = {"progress": progress, "should_stop": runtime.interrupted}
+            found = follow(restorer.detector, footage_of(source, clip), chosen, clip, **how)
+            picked, missing = found.chosen(chosen)
+            if missing and not picked:  # numbers that no face has: a notice, as for single pictures
+                notices.add(0, list(missing))
+                return {"ui": notices.ui(), "result": (video, 0)}
+            result = restore_clip(restorer, source, target, options=chosen, clip=clip, found=found, **how)
         except BaseException:  # ComfyUI's own of a stop, too: nobody could go on with what has this name
             Unfinished(target).remove()
             raise

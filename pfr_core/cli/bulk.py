@@ -14,7 +14,7 @@ from ..photo.photo import is_meant
 from ..support.arguments import chosen
 from ..support.device import check_borne
 from ..support.files import write_text
-from .common import fetch_around, fetch_model
+from .common import fetch_all, fetch_around
 from .restore import refuse_lacking, refuse_useless
 
 REPORT = "report"
@@ -42,6 +42,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
+    if arguments.actors is not None and arguments.actors < 1:
+        raise InputError(f"--actors is {arguments.actors}; it must be at least 1.")
+    if arguments.gpus is not None and not arguments.gpus >= 0:
+        raise InputError(f"--gpus is {arguments.gpus:g}; it must be at least 0.")
     from ..bulk import places
     from ..bulk.manifest import Manifest, already_done, storable
     from ..bulk.plan import list_inputs, plan, refuse_nested
@@ -57,7 +61,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)
     check_borne(setup.dtype, dtypes_of(setup.model))  # before it is downloaded; the devices are the cluster's
-    fetch_model(setup.model)
+    fetch_all([setup.model])
     if not arguments.aligned:
         fetch_around(setup.detector, options.mask)
     recipe = Recipe(setup, options, arguments.aligned, arguments.quality, arguments.provenance)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from ..support.files import write_text
+from ..support.files import overwritten, same_file, write_text
 from ..video import check_av, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
@@ -65,7 +64,7 @@ def restore_one_clip(
                 restorer, source, target, clip=options, strengths=strengths_of(arguments.strengths or ()),
                 provenance=arguments.provenance, resume=arguments.resume, progress=report,
             )  # fmt: skip
-    except (KeyboardInterrupt, ImageError) as error:
+    except (KeyboardInterrupt, Exception) as error:  # out of memory, say: hours of work may lie there
         unfinished = Unfinished(target)
         if unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed()):
             log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
@@ -89,9 +88,9 @@ def show_faces(arguments: argparse.Namespace) -> int:
     check_av()
     clip, output = arguments.clip, arguments.output
     writable_format(output)
-    sources = pictures_of(clip) if is_sequence(clip) else [clip]
-    if os.path.abspath(output) in map(os.path.abspath, sources):
-        raise ImageError(f"{output}: is the clip itself, or a picture of it. Choose another name.")
+    for source in pictures_of(clip) if is_sequence(clip) else [clip]:
+        if same_file(source, output):
+            raise ImageError(overwritten(source))
     _refuse_fps(arguments, [clip])
     setup, options = Setup(**chosen(arguments, Setup)), ClipOptions(**chosen(arguments, ClipOptions))
     fetch_around(setup.detector)

@@ -107,9 +107,7 @@ def fetch_models(models: Sequence[str], setup: Setup, options: RestoreOptions | 
     device = resolve_device(setup.device)
     for model in models:
         resolve_dtype(setup.dtype, device, dtypes_of(model))
-        check_package(model)
-    for model in models:
-        fetch_model(model)
+    fetch_all(models)
     if options is not None:
         fetch_around(setup.detector, options.mask)
     return device
@@ -123,12 +121,14 @@ def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
         fetch(PARSER)
 
 
-def fetch_model(model: str) -> None:
-    """Download a model that is a name of the registry and not on this machine yet.
+def fetch_all(models: Sequence[str]) -> None:
+    """Download those of the models that are names of the registry and not on this machine yet, once each has its code here.
 
     Raises:
-        WeightsError: it is not to be had, or the package with its code is not here.
+        WeightsError: one is not to be had, or the package with its code is not here.
     """
-    check_package(model)
-    if model in REGISTRY and REGISTRY[model].size:
-        fetch(model)
+    for model in models:
+        check_package(model)
+    for model in models:
+        if model in REGISTRY and REGISTRY[model].size:
+            fetch(model)

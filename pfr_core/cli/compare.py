@@ -15,7 +15,7 @@ from ..photo.read import read_photo
 from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
-from ..support.files import overwritten
+from ..support.files import overwritten, same_file
 from .common import fetch_models, tell
 
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         ImageError: the sheet would replace the photograph, or a file cannot be read or written.
         InputError: an option that none of the models has, or a precision that one does not bear.
     """
-    if arguments.output.resolve() == arguments.photo.resolve():
+    if same_file(arguments.photo, arguments.output):
         raise ImageError(overwritten(arguments.photo))
     writable_format(arguments.output)
     options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))

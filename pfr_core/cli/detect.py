@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
-from ..find import find_faces
+from ..find import find_faces, refuse_missing
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
@@ -42,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
         tell(photo.notices)
-        if options.indices and not found.faces:
-            raise InputError(found.notices[-1].text)
+        if options.indices:
+            refuse_missing(found)
         tell(found.notices)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]

@@ -102,6 +102,8 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     if os.path.isdir(output) or not _is_file(output):
         named = {name for _, name in inputs}
         clips = f".{format}" in RESULT_SUFFIXES
+        if format and not any(is_clip(name) == clips for name in named):
+            raise InputError(f"--format {format} has no effect: no input is a {'clip' if clips else 'photograph'}.")
         names = [
             name.with_suffix(f".{format}") if format and is_clip(name) == clips else _writable(name, named) for _, name in inputs
         ]

@@ -26,8 +26,8 @@ from ..network.pfr import PFR
 from ..options import RestoreOptions, changed
 from ..support.arguments import chosen, flag, program
 from ..support.device import check_borne
-from ..support.files import overwritten
-from .common import fetch, fetch_model
+from ..support.files import overwritten, same_file
+from .common import fetch, fetch_all
 
 DESCRIBED = {"builtin": retinaface.describe, "points": points.describe}
 """What ships with PFR beside the model, and what reads such a file's own words."""
@@ -89,7 +89,7 @@ def import_gpen(arguments: argparse.Namespace) -> int:
     """
     beside = discriminator_file(arguments.output)
     for source in (arguments.generator, arguments.discriminator):
-        if source is not None and source.resolve() in (arguments.output.resolve(), beside.resolve()):
+        if source is not None and (same_file(source, arguments.output) or same_file(source, beside)):
             raise CheckpointError(overwritten(source))
     state = read_state_dict(arguments.generator)
     provenance = {"imported_from": arguments.generator.name}
@@ -125,7 +125,7 @@ def export(arguments: argparse.Namespace) -> int:
     from ..models.export import export_onnx
 
     check_borne(arguments.dtype, dtypes_of(arguments.model))  # before it is downloaded
-    fetch_model(arguments.model)
+    fetch_all([arguments.model])
     path = model_file(arguments.model)
     net = read_face_model(path)
     options = changed(RestoreOptions(), chosen(arguments, RestoreOptions), net.options)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..find import refuse_missing
 from ..options import RestoreOptions, Setup
-from ..photo.arrays import resize, to_uint8
+from ..photo.arrays import Array, resize, to_uint8
 from ..photo.photo import Photo, Provenance
 from ..photo.read import read_photo
 from ..photo.restored import check_transparency
@@ -21,6 +21,7 @@ from ..restorer import FaceRestorer
 from ..session import RestoredArray
 from ..support.arguments import chosen
 from ..support.device import keep_memory
+from ..support.notice import Notice
 from .common import tell
 
 
@@ -50,7 +51,7 @@ class RestorePhotos:
         arguments, photo = self.arguments, read_photo(source)
         if target != arguments.output:  # a format that was not asked for
             check_transparency(photo, target)
-        background = None if arguments.background is None else read_photo(arguments.background).pixels
+        background = None if arguments.background is None else _background(arguments.background, photo)
         session = self.restorer.open(photo, aligned=arguments.aligned)
         if session.models.options.indices:
             refuse_missing(session.find())
@@ -65,6 +66,15 @@ class RestorePhotos:
         what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         return f"{target}: {what}" + (f" ({times})" if arguments.verbose else "")
+
+
+def _background(path: Path, photo: Photo) -> Array:
+    """Return the pixels of a background, whose notices are told; its colours are taken to be the photograph's."""
+    large = read_photo(path)
+    other = large.icc is not None and large.icc != photo.icc
+    text = f"{path}: has another colour profile than {photo.path}, whose own the result gets; convert it to that one."
+    tell((*large.notices, *([Notice("not_kept", text)] if other else [])))
+    return large.pixels
 
 
 def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: Provenance | None) -> None:

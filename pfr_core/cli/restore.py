@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -22,6 +23,11 @@ from .photos import RestorePhotos
 from .pipe import standard_input, standard_output
 from .processes import Work, choose_jobs
 
+log = logging.getLogger(__name__)
+
+FOR_PHOTOS = ("aligned", "background", "compare", "jobs")
+"""Options that clips have no use for."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore every input; returns the exit status."""
@@ -34,6 +40,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     inputs = list_inputs(names, [output, arguments.compare], clips=True)
     if output != arguments.output and len(inputs) != 1:
         raise InputError("-o -: standard output takes the result of one input; name a folder for several.")
+    inputs = _without_idle_clips(arguments, inputs, names)
     plan = plan_outputs(inputs, output, format=arguments.format)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
     clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
@@ -62,6 +69,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     photos = RestorePhotos(arguments, pictures)
     restorer = photos.restorer
     refuse_lacking(arguments, options, setup.model, restorer.model_options)
+    clips = [source for source, _ in todo if is_clip(source)]
     jobs = 1 if clips else choose_jobs(arguments.jobs, len(todo), restorer.device)
     if jobs > 1:
         photos = replace(photos)  # without the networks, which each process loads for itself
@@ -78,6 +86,24 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     return for_each(todo, work, "restored", jobs=jobs, stream=None if output == arguments.output else sys.stderr)
 
 
+def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Sequence[str]) -> Pairs:
+    """Leave clips out that a folder holds beside photographs, Live Photos' say, where they cannot be restored as well."""
+    named = set(map(Path, names))
+    found = [source for source, _ in inputs if is_clip(source) and source not in named]
+    if not found or len(found) == len(inputs):
+        return inputs
+    why = next((f"{flag(name)} is for photographs" for name in FOR_PHOTOS if getattr(arguments, name)), "")
+    if not why:
+        try:
+            check_av()
+        except InputError as error:
+            why = str(error)
+    if not why:
+        return inputs
+    log.warning("left out, being clips: %d files, %s the first (%s)", len(found), found[0], why)
+    return [(source, name) for source, name in inputs if source not in found]
+
+
 def _is_there(target: Path) -> bool:
     """Return whether an output exists; of numbered pictures, whether any does."""
     return bool(numbers_of(target)) if is_sequence(target) else os.path.isfile(target)
@@ -91,7 +117,7 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
             raise InputError(f"{flag(given[0])} has no effect: no input is a clip.")
     else:
         check_av()
-    for name in ("aligned", "background", "compare", "jobs"):
+    for name in FOR_PHOTOS:
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")
     if clips and len(clips) == len(plan):

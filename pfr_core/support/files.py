@@ -70,7 +70,9 @@ def replacing(
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)  # writers may have replaced the file by one with their own permissions
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # writers may have replaced the file by one with their own permissions
+            with suppress(PermissionError):  # a mounted disk whose files all belong to another takes no chmod
+                os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException as error:
         with suppress(OSError):
@@ -95,6 +97,11 @@ def write_text(path: str | os.PathLike[str], text: str, failure: type[PFRError] 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
     """Return the sentence that says that ``path`` cannot be written, why, and what a person can do about it."""
     return f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}."
+
+
+def same_file(source: Path, target: Path) -> bool:
+    """Judge whether writing ``target`` would change the file ``source``, by whatever name; False if either is not there."""
+    return source.exists() and target.exists() and target.samefile(source)
 
 
 def overwritten(source: str | os.PathLike[str]) -> str:

@@ -1,5 +1,6 @@
 """Clips. Needs PyAV: the extra ``video``."""
 
+import os
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,19 +33,29 @@ def is_sequence(path: Path) -> bool:
 
 def numbers_of(path: Path) -> list[int]:
     """Return the numbers of the pictures that are there of ``frame%04d.png``, in order."""
-    number = SEQUENCE.search(path.name)
-    assert number is not None
-    before, after = re.escape(path.name[: number.start()]), re.escape(path.name[number.end() :])
-    found = re.compile(rf"{before}(\d+){after}")
+    before, number, after = _parts(path)
+    found = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
     names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if path.parent.is_dir() else ())]
-    return sorted(int(name[1]) for name in names if name and number[0] % int(name[1]) == name[1])
+    return sorted(int(name[1]) for name in names if name and number % int(name[1]) == name[1])
 
 
 def pictures_of(path: Path) -> list[Path]:
     """Return the pictures that are there of ``frame%04d.png``, in order."""
-    before, after = SEQUENCE.split(path.name, maxsplit=1)
-    number = path.name[len(before) : len(path.name) - len(after)]
+    before, number, after = _parts(path)
     return [path.with_name(f"{before}{number % each}{after}") for each in numbers_of(path)]
+
+
+def pattern_of(path: Path) -> str:
+    """Return what FFmpeg calls numbered pictures: absolute, and ``%`` alone, in a folder's name too, is two to it."""
+    before, number, after = _parts(path)
+    folder, before, after = (text.replace("%", "%%") for text in (os.path.abspath(path.parent), before, after))
+    return os.path.join(folder, f"{before}{number}{after}")
+
+
+def _parts(path: Path) -> tuple[str, str, str]:
+    """Return what stands before the number of numbered pictures, it itself (``%04d``), and what stands behind."""
+    before, after = SEQUENCE.split(path.name, maxsplit=1)
+    return before, path.name[len(before) : len(path.name) - len(after)], after
 
 
 def check_av() -> None:

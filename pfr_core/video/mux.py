@@ -16,7 +16,7 @@ import av
 from ..errors import ImageError, check_stop
 from ..photo.photo import Provenance
 from ..support.notice import Notice
-from . import is_sequence
+from . import is_sequence, pattern_of
 from .read import Clip, video_of
 from .write import CODECS, PICTURES
 
@@ -103,7 +103,7 @@ def assemble(
         if is_sequence(clip.path):  # the first picture's own
             number = clip.first_number() + math.ceil(clip.start * clip.fps - 1e-6)
         options = {"start_number": str(number)}
-        with av.open(str(target), "w", format="image2", options=options) as result, av.open(str(pieces[0])) as first:
+        with av.open(pattern_of(target), "w", format="image2", options=options) as result, av.open(str(pieces[0])) as first:
             pictures = result.add_stream_from_template(first.streams.video[0])
             for packet, _ in _video(pieces, pictures):
                 check_stop(should_stop)
@@ -177,11 +177,15 @@ class _Track:
         packet.time_base, packet.dts, packet.pts, packet.duration = self._rate, start, start, self._length
 
 
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+"""Of sound that is encoded anew, by the number of its channels."""
+
+
 class _Sound(_Track):
-    """Sound that is encoded anew."""
+    """Sound that is encoded anew; of another number of channels than those of :data:`LAYOUTS` two are made."""
 
     def __init__(self, result: Any, source: Any, codec: str) -> None:
-        layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}.get(source.channels, "stereo")
+        layout = LAYOUTS.get(source.channels, "stereo")
         rates = av.Codec(codec, "w").audio_rates or [source.rate]
         rate = min(rates, key=lambda each: (each < source.rate, abs(each - source.rate)))  # its own, or the next above
         self.stream = result.add_stream(codec, rate=rate, layout=layout)
@@ -225,9 +229,9 @@ class _Text(_Track):
 
 
 def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict[int, _Track], list[Notice]]:
-    """Return what becomes of each track beside the pictures, by its number, and a notice if any is left out."""
+    """Return what becomes of each track beside the pictures, by its number, and notices of what is left out or mixed."""
     kept: dict[int, _Track] = {}
-    left = []
+    left, notices = [], list[Notice]()
     data = [stream for stream in source.streams if stream.type == "data"]
     of_chapters = data[-1:] if source.chapters() else []  # in MP4 their text is a track, which nothing tells from others
     for stream in source.streams:
@@ -239,6 +243,10 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
             copied = codec in (result.supported_codecs if kind.sound is None else kind.sound)
             copied = copied and not (codec == "mp3" and kind.sound is not None and stream.rate < LOWEST_MP3)
             kept[stream.index] = _Track(result, stream) if copied else _Sound(result, stream, kind.other_sound)
+            if not copied and stream.channels not in LAYOUTS:
+                sound = f"the {stream.channels} channels of sound of track {stream.index}"
+                text = f"{clip.path}: {sound} become two; .mkv may keep them."
+                notices.append(Notice("not_kept", text))
         elif stream.type == "subtitle" and codec in kind.subtitles:
             kept[stream.index] = _Track(result, stream)
         elif stream.type == "subtitle" and codec in _PLAIN:
@@ -247,10 +255,10 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
             result.add_attachment(stream.name, stream.mimetype, stream.data)
         elif stream not in of_chapters:
             left.append(f"{stream.index} ({stream.type}{f', {codec}' if codec else ''})")
-    if not left:
-        return kept, []
-    text = f"{clip.path}: tracks that a {kind.format} file cannot hold are left out: {', '.join(left)}"
-    return kept, [Notice("lost_tracks", text, numbers={"lost": len(left)})]
+    if left:
+        text = f"{clip.path}: tracks that a {kind.format} file cannot hold are left out: {', '.join(left)}"
+        notices.append(Notice("lost_tracks", text, numbers={"lost": len(left)}))
+    return kept, notices
 
 
 def _video(pieces: Sequence[Path], stream: Any) -> Iterator[tuple[list[Any], float]]:

@@ -24,7 +24,7 @@ from PIL import Image
 from ..errors import ImageError, InputError
 from ..photo.decode import strict_pillow
 from ..support.notice import Notice
-from . import is_sequence, numbers_of, pictures_of
+from . import is_sequence, numbers_of, pattern_of, pictures_of
 
 Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """[H,W,3] RGB, upright; 16 bits where the clip has more than 8."""
@@ -66,6 +66,19 @@ class ClipInfo:
     width: int
     height: int
     audio: bool
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What numbered pictures are, which need not be alike.
+
+    Attributes:
+        modes: Pillow's, :data:`TRANSPARENT` for all that are transparent.
+        profiles: ICC profiles, empty for pictures without one.
+    """
+
+    modes: frozenset[str]
+    profiles: frozenset[bytes]
 
 
 class Shot:
@@ -174,12 +187,13 @@ class Clip:
         """
         if self.path.exists() and not (self.path.is_file() or is_sequence(self.path)):
             raise ImageError(f"{self.path}: not a file; name a video file.")
-        options, kind = INPUT_OPTIONS, None
+        options, kind, name = INPUT_OPTIONS, None, os.path.abspath(self.path)
         if is_sequence(self.path):
+            name = pattern_of(self.path)
             options, kind = {"framerate": f"{self.fps:g}", "start_number": str(self.first_number())}, "image2"
         try:
             # Not by a relative path, of which FFmpeg takes what stands before a colon for a protocol.
-            source = av.open(os.path.abspath(self.path), format=kind, options=options, metadata_errors="replace")
+            source = av.open(name, format=kind, options=options, metadata_errors="replace")
         except FileNotFoundError as error:
             raise ImageError(f"{self.path}: there is no such file; check the path.") from error
         except (av.FFmpegError, OSError) as error:
@@ -265,24 +279,15 @@ class Clip:
                 text = f"{self.path}: its pictures end at {float(end):.1f} s of {own or length:.1f} s; it may be cut off"
                 self.notices.append(Notice("lost_frames", text))
 
-    def modes(self) -> set[str]:
-        """Return Pillow's modes of numbered pictures, by their headers, :data:`TRANSPARENT` for all that are; none of a file.
-
-        What cannot be read is left to :meth:`shots`.
-        """
-        found = set()
+    @cached_property
+    def headers(self) -> Headers:
+        """What the headers of numbered pictures say; of a file nothing. What cannot be read is left to :meth:`shots`."""
+        modes, profiles = set(), set()
         for path in pictures_of(self.path) if is_sequence(self.path) else ():
             with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
-                found.add(TRANSPARENT if image.has_transparency_data else image.mode)
-        return found
-
-    def profiles(self) -> set[bytes]:
-        """Return the ICC profiles of numbered pictures, empty for those without one; none of a file."""
-        found = set()
-        for path in pictures_of(self.path) if is_sequence(self.path) else ():
-            with strict_pillow(), suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
-                found.add(bytes(image.info.get("icc_profile") or b""))
-        return found
+                modes.add(TRANSPARENT if image.has_transparency_data else image.mode)
+                profiles.add(bytes(image.info.get("icc_profile") or b""))
+        return Headers(frozenset(modes), frozenset(profiles))
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pictures as they are seen; see :meth:`shots`."""

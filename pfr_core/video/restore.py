@@ -20,7 +20,7 @@ from ..options import ClipOptions, RestoreOptions
 from ..photo.metadata import Metadata, png_chunks, with_png_chunks
 from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
-from ..support.files import overwritten, replacing, unwritable
+from ..support.files import overwritten, replacing, same_file, unwritable
 from ..support.notice import Notice, Tally
 from ..work import ShouldStop
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
@@ -34,8 +34,8 @@ from .write import PICTURES, Piece, codec_for, format_for
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
 
-OF_THE_DISK = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, getattr(errno, "EDQUOT", None)}
-"""Errors after which another try may succeed; all others lie in the clip."""
+IN_THE_CLIP = {errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS}
+"""Errors that lie in the clip, as FFmpeg's own do, whose numbers are above the system's; after others another try may succeed."""
 PIECE = 125
 """Frames of a clip that are encoded together: what an interrupted run loses at most."""
 PNG_COLOUR_TYPE, ICC_COLOURS = 25, slice(16, 20)
@@ -104,7 +104,7 @@ def restore_clip(
     footage, suffix = checked(source, target, clip), target.suffix.lower()
     with closing(footage.shots()) as shots:
         first = next(shots)
-        codec, modes = codec_for(clip.codec, clip.crf, suffix, first.depth), footage.modes()
+        codec, modes = codec_for(clip.codec, clip.crf, suffix, first.depth), footage.headers.modes
         form = format_for(codec, first, modes)
     unfinished, tally = Unfinished(target), Tally()
     job = _job(restorer, footage, codec, options, clip, strengths)
@@ -139,9 +139,9 @@ def restore_clip(
             count, changed = _restore(work, footage, found.frames, unfinished, (codec, form), clip, tally, progress, should_stop)
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
-        tally.add(footage.notices)  # what was left out, and the like, of the last time that it was read
+            tally.add(footage.notices)  # what was left out, and the like, of the last time that it was read
     except BaseException as error:
-        if isinstance(error, av.FFmpegError) and error.errno not in OF_THE_DISK:
+        if isinstance(error, av.FFmpegError) and (error.errno in IN_THE_CLIP or error.errno not in errno.errorcode):
             unfinished.remove()
             what = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
             raise ImageError(f"{what}; export the clip again, with a usual frame rate.") from error
@@ -202,7 +202,7 @@ def _same(source: Path, target: Path) -> bool:
     if is_sequence(source) and is_sequence(target):  # whatever the digits of the numbers
         one, other = (SEQUENCE.split(each.name) for each in (source, target))
         return one == other and source.parent.resolve() == target.parent.resolve()
-    return target.exists() and source.exists() and target.samefile(source)
+    return same_file(source, target)
 
 
 class _Clock:
@@ -275,9 +275,9 @@ def _finish(
     folder = unfinished.folder / "pictures"
     folder.mkdir(exist_ok=True)
     notices = assemble(footage, pieces, folder / target.name, suffix, codec, should_stop=should_stop)
-    profiles = footage.profiles()
+    profiles = footage.headers.profiles
     if profiles - {b""}:
-        only = profiles.pop() if len(profiles) == 1 and suffix == ".png" else b""
+        only = next(iter(profiles)) if len(profiles) == 1 and suffix == ".png" else b""
         if not (only and all([_put_profile(picture, only) for picture in sorted(folder.iterdir())])):
             text = f"{target}: the colour profile of the source's pictures is not in all of these; assign it to them."
             notices.append(Notice("not_kept", text))

@@ -102,7 +102,7 @@ def format_for(codec: str, first: Shot, modes: Set[str]) -> str:
     Args:
         codec: a name of :data:`CODECS`.
         first: the clip's first picture.
-        modes: of numbered pictures (:meth:`.read.Clip.modes`), which need not be alike.
+        modes: of numbered pictures (:attr:`.read.Headers.modes`), which need not be alike.
     """
     transparent, deep = first.transparent or TRANSPARENT in modes, first.depth > 8
     formats = CODECS[codec].transparent if transparent else None

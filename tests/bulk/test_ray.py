@@ -33,9 +33,8 @@ def _ray(store: str) -> Iterator[None]:
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")
-        ray.init(
-            "local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-        )
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init("local", num_cpus=2, num_gpus=1, object_store_memory=80 << 20, **quiet)  # a GPU that Ray believes in
         yield
         ray.shutdown()
 
@@ -96,14 +95,23 @@ def bulk(model: Path, *arguments: object) -> int:
     return main(["bulk", *map(str, arguments), "--aligned", "--device", "cpu", "--dtype", "fp32", "--model", str(model)])
 
 
+def started_here(process: int) -> bool:
+    """Judge whether a process descends from this one: another's Ray on this machine is not ours to kill."""
+    while process > 1 and process != os.getpid():
+        status = Path(f"/proc/{process}/status").read_text()
+        process = int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])
+    return process == os.getpid()
+
+
 def kill_workers(place: str, stop: threading.Event, killed: list[int]) -> None:
     """Kill workers that restore, one after the other, once there are results in ``place``."""
     while not stop.wait(0.05) and len(killed) < KILLED:
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # gone meanwhile
-                if b"AllStages" in process.read_bytes() and int(process.parent.name) not in killed and digests(place):
-                    os.kill(int(process.parent.name), signal.SIGKILL)
-                    killed.append(int(process.parent.name))
+                worker = int(process.parent.name)
+                if b"AllStages" in process.read_bytes() and worker not in killed and started_here(worker) and digests(place):
+                    os.kill(worker, signal.SIGKILL)
+                    killed.append(worker)
                     break
 
 
@@ -146,3 +154,30 @@ def test_an_object_store_is_read_and_written_in_legs(
     bulk(model, f"{store}/in", f"{store}/out")
     assert digests(f"{store}/out") == {name: digest for name, digest in expected.items() if name in names} != {}
     assert len(Manifest(f"{store}/out/pfr-manifest").rows()) == 6
+
+
+def test_the_stages_of_gpus_give_the_same_files(
+    _ray: None, photos: Path, model: Path, expected: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bulk(model, photos, tmp_path, "--gpus", "0.5", "--actors", "1") == 1, "one photo is broken"
+    assert digests(str(tmp_path)) == expected
+    capsys.readouterr()
+    assert bulk(model, photos, tmp_path / "more", "--gpus", "4") == 2
+    assert "--gpus is 4, but Ray has 1" in capsys.readouterr().err
+
+
+def test_a_photograph_that_workers_die_of_is_given_up_and_no_other(_ray: None) -> None:
+    from pfr_core.bulk import run
+    from pfr_core.bulk.plan import Task
+    from pfr_core.bulk.stages import Job
+
+    deaths = run.Deaths.options(num_cpus=0).remote()
+    bad, good = ([Job.of(Task(name, f"out/{name}"))] for name in ("bad.jpg", "good.jpg"))
+    for _ in range(run.DEATHS):
+        assert not run._InHand(deaths, bad).__enter__()[0].failed  # never given back: the worker died
+        with run._InHand(deaths, good):
+            pass
+    (given_up,) = run._InHand(deaths, bad).__enter__()
+    assert given_up.failed and given_up.row.error.startswith(f"bad.jpg: {run.DEATHS} workers died")
+    with run._InHand(deaths, good) as (job,):
+        assert not job.failed

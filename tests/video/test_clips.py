@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -907,3 +908,96 @@ def test_a_damaged_numbered_picture_and_a_part_behind_the_end_are_refused(tmp_pa
     with pytest.raises(ImageError, match="nothing after 50 s"):
         restore(tmp_path / "a.mp4", tmp_path / "b.mp4", FACE, start="50")
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_run_that_fails_keeps_its_pieces_for_the_same_clip_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.video.restore.PIECE", 5)
+    source, target = make_clip(tmp_path / "a.mp4", sound=None), tmp_path / "b.mkv"
+    how: Any = {"clip": ClipOptions(steady=0.0, codec="ffv1")}
+
+    class Failing(Inverting):
+        def restore_crops(self, crops: Any, **more: Any) -> Any:
+            if self.runs == 7:
+                raise RuntimeError("CUDA error: out of memory")
+            return super().restore_crops(crops, **more)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        restore_clip(Failing(FACE), source, target, **how)  # type: ignore[arg-type]
+    assert not target.exists() and len(Unfinished(target).pieces()) == 1
+    before = source.stat().st_mtime_ns
+    os.utime(source, ns=(1, 1))
+    with pytest.raises(InputError, match=r"source: not what the interrupted run had"):
+        restore_clip(Inverting(FACE), source, target, resume=True, **how)  # type: ignore[arg-type]
+    os.utime(source, ns=(before, before))
+    restorer = Inverting(FACE)
+    restore_clip(restorer, source, target, resume=True, **how)  # type: ignore[arg-type]
+    assert restorer.runs == 11 and sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv"]
+
+
+def test_interrupted_while_faces_are_looked_for_leaves_nothing(tmp_path: Path) -> None:
+    def progress(stage: str, done: int, total: int, left: float) -> None:
+        if (stage, done) == ("find", 3):
+            raise KeyboardInterrupt
+
+    source = make_clip(tmp_path / "a.mp4", 6, sound=None)
+    with pytest.raises(KeyboardInterrupt):
+        restore_clip(Inverting(FACE), source, tmp_path / "b.mkv", progress=progress)  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_frames_without_a_face_are_enlarged_too(tmp_path: Path) -> None:
+    restorer: Any = Inverting()
+    restorer.options = RestoreOptions(color_match="none", scale=2)
+    source = make_clip(tmp_path / "a.mp4", 4)
+    before = Clip(source).probe()
+    clip = restore_clip(restorer, source, tmp_path / "b.mkv", clip=ClipOptions(steady=0.0, codec="ffv1"))
+    info = Clip(clip.path).probe()
+    assert not clip.changed and (info.frames, info.width, info.height) == (4, 2 * before.width, 2 * before.height)
+
+
+def test_numbered_pictures_lie_in_folders_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "100% done %d"
+    folder.mkdir()
+    source = make_clip(tmp_path / "a.mp4", 4, sound=None)
+    restore(source, folder / "50%_%03d.png", FACE)
+    assert sorted(os.listdir(folder)) == [f"50%_{number:03d}.png" for number in range(1, 5)]
+    again = restore(folder / "50%_%03d.png", tmp_path / "b.mkv", codec="ffv1")
+    assert again.frames == 4
+
+
+def test_sound_of_four_channels_becomes_two_aloud(tmp_path: Path) -> None:
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as file, av.open(str(make_clip(tmp_path / "b.mp4", 8, sound=None))) as pictures_only:
+        video = file.add_stream_from_template(pictures_only.streams.video[0])
+        audio = file.add_stream("pcm_s16le", rate=SOUND_RATE, layout="4.0")
+        for packet in pictures_only.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                file.mux(packet)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4 * 2000), np.int16), format="s16", layout="4.0")
+        frame.sample_rate, frame.pts = SOUND_RATE, 0
+        file.mux(audio.encode(frame))
+        file.mux(audio.encode())
+    told = {
+        ending: " ".join(notice.text for notice, _ in restore(source, tmp_path / f"c{ending}", FACE).notices)
+        for ending in (".mp4", ".mkv")
+    }
+    assert "the 4 channels of sound of track 1 become two" in told[".mp4"] and "channels" not in told[".mkv"]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.ENOMEM, True), (errno.ESTALE, True), (errno.EINVAL, False)])
+def test_only_what_lies_in_the_clip_takes_its_pieces(
+    number: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfr_core.video.restore.PIECE", 5)
+    source, target = make_clip(tmp_path / "a.mp4", sound=None), tmp_path / "b.mkv"
+
+    class Failing(Inverting):
+        def restore_crops(self, crops: Any, **more: Any) -> Any:
+            if self.runs == 7:
+                raise av.FFmpegError(number, os.strerror(number))
+            return super().restore_crops(crops, **more)
+
+    with pytest.raises(ImageError, match=r"b\.mkv: cannot be written"):
+        restore_clip(Failing(FACE), source, target, clip=ClipOptions(steady=0.0, codec="ffv1"))  # type: ignore[arg-type]
+    assert bool(Unfinished(target).pieces()) == kept

@@ -493,7 +493,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(restorer: FaceRestorer, tm
 
 
 def test_the_command_takes_clips_in_folders_beside_photographs(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "in").mkdir()
     write_clip(tmp_path / "in" / "a.mov", Camera(scene(10), []).film(3))
@@ -502,12 +502,18 @@ def test_the_command_takes_clips_in_folders_beside_photographs(
     assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *options]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mov", "b.png"]
     assert (tmp_path / "out" / "a.mov").read_bytes() == (tmp_path / "in" / "a.mov").read_bytes(), "no face: a copy"
+    pairs = ["--compare", str(tmp_path / "pairs")]
+    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "photos"), *pairs, *options]) == 0
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["b.png"]
+    assert "left out, being clips: 1 files" in caplog.text
     for arguments, words in (
         (["in/b.png", "-o", "c.png", "--steady", "0.5"], "--steady has no effect"),
         (["in/a.mov", "-o", "c.mp4", "--aligned"], "is for photographs"),
         (["in/a.mov", "-o", "c.png"], "stays a clip"),
+        (["in/a.mov", "-o", "out", "--format=png"], "--format png has no effect: no input is a photograph"),
+        (["in/b.png", "-o", "out", "--format=mp4"], "--format mp4 has no effect: no input is a clip"),
     ):
-        given = [str(tmp_path / each) if each.endswith(("png", "mp4", "mov")) else each for each in arguments]
+        given = [str(tmp_path / each) if each.endswith(("png", "mp4", "mov")) and each[0] != "-" else each for each in arguments]
         assert main(["restore", *given, *options]) == 2
         assert words in capsys.readouterr().err
 
