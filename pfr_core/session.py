@@ -19,16 +19,17 @@ from PIL import Image
 from .errors import ImageError, InputError
 from .faces.face import Face
 from .find import Found
-from .options import Changes, RestoreOptions, changed
+from .options import NETWORK, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo
 from .photo.pillow import notices_of
 from .photo.read import read_photo
 from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
-from .support.files import checked, overwritten
+from .support.files import checked, overwritten, same_file
 from .support.notice import Notice
-from .work import Done, Models, Progress, ShouldStop, Work, restore_all, timed, unpack_backgrounds
+from .support.schema import names
+from .work import Done, Models, Progress, ShouldStop, Work, network_options, restore_all, timed, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,7 +45,8 @@ class Restored(Generic[ImageT_co, MaskT_co, FacesT_co]):
 
     Attributes:
         image: what went in, restored: same type, layout, range and depth.
-        faces: the faces that were restored, in order. For a batch: a list for each image.
+        faces: the faces that were chosen, in order; with a strength of 0 none of them is restored. For a batch: a list for each
+            image.
         mask: weight of the restored faces, [H,W] float32 in [0,1]; for a tensor a tensor, [B,H,W] for a batch.
         changed: whether any face was put back; otherwise the image is the one that went in, enlarged if it was asked for.
         notices: what a person should know of it, in the order in which it was noticed.
@@ -220,13 +222,20 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         should_stop: ShouldStop | None = None,
         **changes: Unpack[Changes],
     ) -> Restored[ImageT_co, MaskT_co, list[Face]]:
-        """Put the chosen faces back, as far as they are restored: as :meth:`restore`, but the network never runs."""
+        """Put the chosen faces back, as far as they are restored: as :meth:`restore`, but the network never runs.
+
+        Raises:
+            InputError: as :meth:`restore`, or an option of the network with another value than the faces were restored with.
+        """
         chosen = self._options(options, changes, faces)
         (large,) = unpack_backgrounds(background, [self.pixels], chosen)
         seconds: dict[str, float] = {}
         with timed(seconds, "paste"):
             found = self._work.find(chosen, large, faces, should_stop)
             layers = self._work.restored(found.faces)
+            other = sorted(set(changes) & set(names(RestoreOptions, NETWORK)))
+            if other and any(layer.restored_how != network_options(chosen) for layer in layers):
+                raise InputError(f"{', '.join(other)}: the faces were restored with another; call restore() for this one.")
             pasted = self._work.paste(layers, chosen, large, should_stop)
         return self._restored(Done(layers, pasted, (*found.notices, *pasted.notices)), seconds)
 
@@ -270,14 +279,15 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         if path.is_dir():
             path = path / f"{photo.path.stem}_restored{own_suffix(photo)}"
         writable_format(path, quality)
-        if path.exists() and photo.path.exists() and path.samefile(photo.path):
+        if same_file(photo.path, path):
             raise ImageError(overwritten(photo.path))
         return path
 
     def release(self) -> None:
         """Give back what is as large as the photograph. Faces and crops stay; a file is read again when it is needed."""
         self._work.release()
-        self._photo = None
+        if self._photo is not None and self._photo.untouched:
+            self._photo = None
 
     @property
     def nbytes(self) -> int:
@@ -320,7 +330,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 def restore_together(sessions: Sequence[PhotoSession[Any, Any]]) -> Iterator[Restored[Any, Any, list[Face]]]:
     """Restore photographs with the options of their common restorer, so that the network's batches are full.
 
-    Each result is that of :meth:`PhotoSession.restore` up to the rounding of a batched network, and has its share of the time.
+    Each result is that of :meth:`PhotoSession.restore` up to the rounding of a batched network, and a share of the time.
 
     Raises:
         InputError, WeightsError: as :meth:`PhotoSession.restore`.

@@ -6,6 +6,7 @@ The stages themselves are in ``find.py`` and ``compose.py``.
 
 from __future__ import annotations
 
+import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ from .support.notice import Notice
 from .support.schema import names
 
 Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); stages are ``detect``, ``align``, ``restore`` and ``paste``."""
+"""Called with (stage, done, total); stages are ``detect``, ``restore`` and ``paste``."""
 
 ShouldStop = Callable[[], bool]
 
@@ -260,7 +261,7 @@ def restore_all(
     with timed(seconds, "align"):
         layers = [work.cut(each.faces, should_stop) for work, each in zip(works, found, strict=True)]
     with timed(seconds, "restore"):
-        how = tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
+        how = network_options(options)
         new = list(dict.fromkeys(layer for each in layers for layer in each if layer.restored_how != how))
         if options.strength > 0 and new:
             models = works[0].models
@@ -280,6 +281,11 @@ def restore_all(
         yield Done(own, pasted, (*each.notices, *pasted.notices))
 
 
+def network_options(options: RestoreOptions) -> tuple[object, ...]:
+    """Return what of the options the network works by: what :attr:`.compose.Layer.restored_how` is."""
+    return tuple(getattr(options, name) for name in names(RestoreOptions, NETWORK))
+
+
 def unpack_backgrounds(background: ImageLike | None, frames: Sequence[Array], options: RestoreOptions) -> list[Array | None]:
     """Return the background of each frame, None where there is none.
 
@@ -288,6 +294,10 @@ def unpack_backgrounds(background: ImageLike | None, frames: Sequence[Array], op
     """
     if background is None:
         return [None] * len(frames)
+    if isinstance(background, (str, os.PathLike)):
+        raise InputError(
+            f"background is {os.fspath(background)!r}, a path; pass the picture itself, as read_photo has it in pixels."
+        )
     large, _ = unpack(background)
     if len(large) != len(frames):
         raise InputError(f"{len(large)} backgrounds for {len(frames)} images; give one for each.")

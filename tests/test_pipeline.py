@@ -406,6 +406,26 @@ def test_overlapping_faces_do_not_add_up() -> None:
     assert (change[..., 0] > 0.0999).sum() > 2000
 
 
+def test_where_faces_overlap_the_later_one_lies_on_top() -> None:
+    image, options = photo(), RestoreOptions(color_match="none")
+    layers = [cut_face(image, face_for(x, 45, 60), SIZE) for x in (50, 65)]
+    for layer, change in zip(layers, (0.1, -0.1), strict=True):
+        layer.restored = layer.crop + np.float32(change)
+
+    def pasted(some: list[Any]) -> Any:
+        return paste_faces(Canvas(image), some, options=options, parser=FaceParser())
+
+    both = np.logical_and(*(pasted([each]).mask > 0.999 for each in layers))
+    assert both.sum() > 300
+    assert (pasted(layers).image - image)[both] == pytest.approx(-0.1, abs=2e-3)
+    assert (pasted(layers[::-1]).image - image)[both] == pytest.approx(0.1, abs=2e-3)
+
+
+def test_a_face_just_beside_the_photo_changes_nothing() -> None:
+    result = brighter().restore(image := photo(), faces=[face_for(-35, 45, 60)])  # its crop ends 5 px before the edge
+    assert not result.changed and np.array_equal(result.image, image) and not result.mask.any()
+
+
 @pytest.mark.parametrize("method", ["adain", "wavelet"])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "chw"])
 def test_color_match_takes_a_cast_away(kind: str, method: ColorMatch) -> None:

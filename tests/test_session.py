@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -368,3 +369,26 @@ def test_a_large_picture_in_which_nothing_was_found_gets_a_notice(monkeypatch: p
     (notice,) = counts.restorer.restore(image, detection_size=64).notices
     assert notice.kind == "no_face" and notice.numbers == {"detection_size": 64, "picture_px": 300}
     assert counts.restorer.restore(image, detection_size=128).notices == ()
+
+
+def test_a_photo_with_other_pixels_is_not_its_file_any_more(counts: Counts, path: Path, tmp_path: Path) -> None:
+    edited = replace(photo := read_photo(path), pixels=255 - photo.pixels)
+    assert photo.untouched and not edited.untouched
+    target = tmp_path / f"b{path.suffix}"
+    done = counts.restorer.restore_file(edited, target, strength=0.0)
+    assert not done.changed
+    assert np.abs(read_photo(target).pixels.astype(int) - edited.pixels).mean() < 3, "the file of before would be far off"
+    session = counts.restorer.open(edited)
+    session.release()
+    assert np.array_equal(session.pixels, edited.pixels)
+
+
+def test_a_face_of_lists_is_the_same_face() -> None:
+    face = FACES[0]
+    listed = Face(list(face.box), face.score, [list(point) for point in face.points])  # type: ignore[arg-type]
+    assert listed == face and hash(listed) == hash(face)
+
+
+def test_the_path_of_a_background_is_named_as_such(counts: Counts, path: Path) -> None:
+    with pytest.raises(InputError, match=r"background is 'big\.png'"):
+        counts.restorer.restore(read_photo(path).pixels, background="big.png")  # type: ignore[call-overload]

@@ -31,7 +31,7 @@ class Face:
 
     Example:
         >>> Face((10, 10, 50, 60), 0.99, ((20, 30), (40, 30), (30, 40), (22, 50), (38, 50))).size
-        50
+        50.0
     """
 
     box: tuple[float, float, float, float]
@@ -45,6 +45,9 @@ class Face:
             raise InputError("Face needs a box of 4 and 5 points of 2 finite numbers: eyes, nose, mouth corners.")
         if self.box[0] > self.box[2] or self.box[1] > self.box[3]:
             raise InputError(f"A face's box is left, top, right, bottom; {self.box} has its ends swapped.")
+        # Lists, as JSON has them, and arrays are taken, too; a face is a key.
+        object.__setattr__(self, "box", tuple(float(value) for value in self.box))
+        object.__setattr__(self, "points", tuple((float(x), float(y)) for x, y in self.points))
 
     @property
     def size(self) -> float:

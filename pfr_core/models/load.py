@@ -63,6 +63,9 @@ def read_face_model(path: Path) -> FaceModel:
         net = kind(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except ImportError as error:
+        remedy = "python -m pip install --upgrade spandrel"
+        raise CheckpointError(f"{path}: its network's code cannot be imported ({error}): {remedy}") from error
     except Exception as error:  # odd shapes make the networks' constructors raise ValueError, IndexError, AssertionError and more
         raise CheckpointError(f"{path}: no network can be built of its tensors ({error!r}). Download the file again.") from error
     if published(path.name) is None:

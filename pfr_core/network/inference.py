@@ -21,10 +21,14 @@ Progress = Callable[[int, int], None]
 ShouldStop = Callable[[], bool]
 
 
+FULL = ("out of memory", "can't allocate memory", "alloc_failed")
+"""Words of the errors that CUDA, the processor, and cuBLAS and cuDNN have for it."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that the batch was too large for the device."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(s in str(error).lower() for s in ("out of memory", "can't allocate memory"))
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL)
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from ..errors import InputError
+from .depth import to_8_bits
 from .pillow import from_pil
 
 Array = npt.NDArray[np.generic]
@@ -26,6 +27,8 @@ ImageLike = Array | Image.Image | torch.Tensor
 Repack = Callable[[Sequence[Array]], Any]
 
 TOLERANCE = 1e-3  # resampled floats overshoot a little
+SEEN = 0.05
+"""Share of what is not wholly transparent from which on a resampled pixel has a colour of its own."""
 
 
 def unpack(image: ImageLike) -> tuple[list[Array], Repack]:
@@ -100,6 +103,8 @@ def from_float(image: FloatImage, dtype: npt.DTypeLike) -> Array:
 
 def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
     """Convert any depth of the pipeline to uint8, rounded."""
+    if image.dtype == np.uint16:
+        return to_8_bits(np.asarray(image, np.uint16))
     return np.asarray(image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8), np.uint8)
 
 
@@ -107,10 +112,27 @@ def _white(dtype: npt.DTypeLike) -> np.float32:
     return np.float32(np.iinfo(np.dtype(dtype).str).max)
 
 
+def is_transparent(image: Array) -> bool:
+    """Return whether [H,W,3 or 4] of any depth is not opaque everywhere."""
+    white = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+    return bool(image.shape[2] == 4 and (image[..., 3] != white).any())
+
+
 def resize(image: Array, width: int, height: int) -> Array:
-    """Resize [H,W] or [H,W,C] by Lanczos, for enlarging, in its own depth; a copy."""
+    """Resize [H,W] or [H,W,C] by Lanczos, for enlarging, in its own depth; a copy.
+
+    Of four channels the last is straight alpha: the colours of what is wholly transparent are anything and do not count.
+    """
     if image.shape[:2] == (height, width):
         return image.copy()
     if np.issubdtype(image.dtype, np.integer):
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
+        large = cv2.resize(image, (width, height), interpolation=cv2.INTER_LANCZOS4)
+    else:
+        large = from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
+    if image.ndim == 3 and image.shape[2] == 4 and not image[..., 3].all():
+        seen = (image[..., 3:] > 0).astype(np.float32)
+        both = np.concatenate([to_float(image)[..., :3] * seen, seen], axis=2)
+        both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LANCZOS4)
+        edge = (both[..., 3] > SEEN) & (np.abs(both[..., 3] - 1) > TOLERANCE)
+        large[edge, :3] = from_float(both[edge, :3] / both[edge, 3:], image.dtype)
+    return large

@@ -15,7 +15,11 @@ from .tiff import INHERITED, POINTERS, Tag, TiffField, TiffReader, pack_director
 _REDUCED, _MASK = 1, 4
 """Bits of the tag that says what a page is."""
 _SMALL = 0.5
-"""A page of this share of the photograph's pixels is a preview though nothing says so (ours)."""
+"""A page of this share of the photograph's pixels, and of its proportions, is a preview though nothing says so (ours)."""
+_ALIKE = 0.03
+"""By this its proportions may differ: another photograph on the scanner's glass has others."""
+_THUMBNAIL = 320 * 240
+"""Pixels up to which a page is a preview whatever its proportions: cameras pad theirs."""
 _OFFSETS = {Tag.STRIP_OFFSETS: Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS: Tag.TILE_BYTE_COUNTS}
 MOST = 1000
 
@@ -48,7 +52,8 @@ class _Place:
         return not self.kind & (_REDUCED | _MASK), self.width * self.height, self.samples
 
     def is_preview_of(self, photo: _Place) -> bool:
-        small = self.width * self.height <= _SMALL * photo.width * photo.height
+        area, ratio = self.width * self.height, self.width * photo.height / max(1, self.height * photo.width)
+        small = area <= _SMALL * photo.width * photo.height and (area <= _THUMBNAIL or abs(ratio - 1) <= _ALIKE)
         return bool(self.kind & _REDUCED) or (small and not self.kind & _MASK)
 
     def is_channel_of(self, photo: _Place) -> bool:

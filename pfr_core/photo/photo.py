@@ -72,6 +72,7 @@ class Photo:
         extras: further blocks, (name, content), that only the same format can hold.
         channels: pages of a TIFF file beside the photograph (infrared, masks), that only a TIFF can hold.
         notices: what was noticed in reading.
+        decoded: the pixels that the file holds; by :func:`dataclasses.replace` a photo gets others.
 
     Example:
         >>> from pfr_core.photo.read import read_photo
@@ -93,6 +94,12 @@ class Photo:
     extras: tuple[tuple[str, bytes], ...] = ()
     channels: tuple[TiffPage, ...] = ()
     notices: tuple[Notice, ...] = ()
+    decoded: np.ndarray | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its pixels are those of its file, which then stands for it."""
+        return self.decoded is self.pixels
 
 
 @dataclass(frozen=True)

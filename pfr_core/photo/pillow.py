@@ -17,12 +17,15 @@ from PIL import Image, JpegImagePlugin
 from ..errors import InputError
 from ..support.notice import Notice
 from .decode import turned
+from .depth import to_8_bits
 from .metadata import XMP_JPEG_HEADER, XMP_PNG_KEYWORD
 from .tiff import BYTE_ORDERS, Tag, cut_directories, exif_of_tiff, upright, with_right_header, without_thumbnail
 from .xmp import upright_xmp
 
 _GRAY = frozenset({"1", "L", "LA"})
 _DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_TURNED = frozenset({"TIFF", "HEIF"})
+"""Formats whose readers turn the picture themselves."""
 _COLOUR = frozenset({"RGB", "RGBA", "RGBX", "P", "PA"})
 
 
@@ -132,7 +135,7 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
         if gray and (result[..., :1] == result[..., 1:3]).all():
             result = np.concatenate([result[..., :1], result[..., 3:]], axis=2)
         elif result.dtype == np.uint16:
-            result = np.rint(result / 257).astype(np.uint8)
+            result = to_8_bits(result)
         made = Image.fromarray(np.ascontiguousarray(result[..., 0] if result.shape[2] == 1 else result))
         made.info.update(info)
         if gray and made.mode in ("RGB", "RGBA"):  # a gray profile does not fit any more
@@ -156,7 +159,7 @@ def _metadata(image: Image.Image) -> tuple[int, dict[str, Any]]:
     orientation, exif, _ = _exif(image)
     if exif:
         info["exif"] = b"Exif\0\0" + exif
-    if image.format == "TIFF":  # Pillow has turned it
+    if image.format in _TURNED:
         return 1, info
     return orientation or in_xmp or 1, info
 

@@ -64,7 +64,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         >>> read_photo("examples/astronaut.jpg", max_pixels=50_000_000).pixels.shape
         (512, 512, 3)
     """
-    path = Path(path)
+    path = checked(path)
     return decode_photo(path, read_bytes(path, magic=True), max_pixels=max_pixels)
 
 
@@ -231,8 +231,10 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     if kind == "HEIF":
         in_exif = in_xmp = 1  # the library has turned it, by what the format itself states: the others are not to be asked
     pixels, gray = decode_pixels(path, data, image, kind, notices)
+    pixels = np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1))
     return Photo(
-        pixels=np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1)),
+        pixels=pixels,
+        decoded=pixels,
         path=path,
         format=kind,
         gray=gray,

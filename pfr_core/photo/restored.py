@@ -8,9 +8,9 @@ import numpy as np
 
 from ..errors import ImageError
 from ..support.notice import Notice
-from .arrays import Array
+from .arrays import Array, is_transparent
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
-from .write import ALPHA, copy_file, is_transparent, write_photo
+from .write import ALPHA, copy_file, write_photo
 
 
 def write_restored(
@@ -54,7 +54,7 @@ def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:
     """Return whether a result is its photo's file, byte for byte: nothing changed, and the format stays."""
     ending = target.suffix.lower()
     same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
-    return not changed and same_format and np.array_equal(image, photo.pixels)
+    return photo.untouched and not changed and same_format and np.array_equal(image, photo.pixels)
 
 
 def check_transparency(photo: Photo, target: Path) -> None:

@@ -18,7 +18,9 @@ import numpy as np
 from ..errors import ImageError, InputError
 from ..support.files import replacing
 from ..support.notice import Notice
+from .arrays import is_transparent
 from .codecs import need_codec
+from .depth import to_8_bits
 from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
 from .pages import TiffPage
@@ -154,11 +156,6 @@ def check_quality(quality: object, name: str = "quality") -> None:
         raise InputError(f"{name} is {quality!r}; it must be a whole number from 1 to 100.")
 
 
-def is_transparent(pixels: np.ndarray) -> bool:
-    """Return whether [H,W,3 or 4] is not opaque everywhere."""
-    return bool(pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any())
-
-
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a file byte for byte, for a photo in which nothing changed; as safely as :func:`write_photo`.
 
@@ -190,7 +187,7 @@ def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, no
     if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
         text = f"{target}: 16 bits are reduced to the 8 of {kind}; write .png or .tif to keep them."
         notices.append(Notice("sixteen_bits", text))
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = to_8_bits(pixels)
     deep_alpha = pixels.dtype == np.uint16 and pixels.shape[2] == 4  # gray + alpha in 16 bits: no encoder here
     if like is not None and like.gray and kind not in _COLOUR_ONLY and not deep_alpha:
         gray = pixels[..., :1]

@@ -407,6 +407,7 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights (the published ones are 109 MB), saved as they are published, in a DataParallel's names."""
+    torch.manual_seed(0)
     state = Network("resnet50").state_dict()
     for name, tensor in state.items():
         if name.startswith(("BboxHead", "LandmarkHead")):
@@ -415,7 +416,9 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("pfr_core.faces.detect.obtain", {"retinaface_resnet50": tmp_path / "resnet50.pth"}.__getitem__)
     detector = Detector("retinaface_resnet50")
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    for face in detector.detect(image, threshold=0.3):
+    faces = detector.detect(image, threshold=0.3)
+    assert faces
+    for face in faces:
         assert 0 <= face.box[0] < face.box[2] <= 89 and face.score > 0.3
     assert isinstance(detector._network, RetinaFace) and isinstance(detector._network.network.body, ResNet)
     detector.release()

@@ -12,7 +12,8 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from pfr_core.errors import InputError
-from pfr_core.photo.arrays import unpack
+from pfr_core.photo.arrays import resize, unpack
+from pfr_core.photo.depth import ROWS, to_8_bits
 from pfr_core.photo.pillow import notices_of
 from pfr_core.photo.read import read_photo
 
@@ -178,3 +179,21 @@ def nan(value: float, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
 def test_refused_by_name(image: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         unpack(image)
+
+
+def test_sixteen_bits_become_eight_by_rounding_in_every_row() -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(2 * ROWS, -1)[: 2 * ROWS - 1]
+    assert np.array_equal(to_8_bits(every), np.rint(every / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_colours_of_what_is_transparent_bleed_into_nothing(dtype: Any) -> None:
+    """A white cut-out whose transparent surroundings are black, as editors store them."""
+    white = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+    image = np.zeros((20, 30, 4), dtype)
+    image[5:15, 8:20] = white
+    large = resize(image, 60, 40)
+    seen = large[..., 3] > 0.1 * white
+    assert seen.sum() > 400 and (large[seen][:, :3] >= 0.99 * white).all()
+    opaque = np.concatenate([image[..., :3], np.full_like(image[..., :1], white)], axis=2)
+    assert np.array_equal(resize(opaque, 60, 40)[..., :3], resize(image[..., :3].copy(), 60, 40)), "opaque ones as ever"

@@ -13,9 +13,9 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -963,11 +963,8 @@ def test_readers_in_several_threads_restore_pillows_settings(tmp_path: Path) -> 
     path = tmp_path / "a.png"
     write_photo(path, smooth())
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-    threads = [threading.Thread(target=lambda: [read_photo(path) for _ in range(20)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda _: [read_photo(path) for _ in range(20)], range(4)))) == 4
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
@@ -1207,3 +1204,38 @@ def test_a_scanners_fourth_channel_is_missed_aloud(tmp_path: Path, dtype: Any) -
     photo = read_photo(tmp_path / "a.tif")
     assert photo.pixels.shape == (8, 8, 3) and photo.pixels.dtype == dtype
     assert [notice.kind for notice in photo.notices] == ["further_pictures"] and "another channel" in photo.notices[0].text
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+def test_transparency_stays_in_photos_of_phones(tmp_path: Path, suffix: str) -> None:
+    pixels = smooth(64, 96, 4)
+    write_photo(tmp_path / f"a{suffix}", pixels)
+    photo = read_photo(tmp_path / f"a{suffix}")
+    write_photo(tmp_path / f"b{suffix}", photo.pixels, photo)
+    again = read_photo(tmp_path / f"b{suffix}").pixels
+    assert again.shape == pixels.shape and np.abs(again[..., 3].astype(int) - pixels[..., 3]).mean() < 4
+
+
+def test_what_an_encoder_cannot_do_names_the_file_and_a_remedy(tmp_path: Path) -> None:
+    odd = like(smooth(), format="TIFF", extras=(("no tag", b""),))
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be encoded as TIFF .*use another format"):
+        write_photo(tmp_path / "a.tif", smooth(), odd)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_no_chmod_takes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As mounted shares whose files all belong to another."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    write_photo(tmp_path / "a.png", smooth())
+    (tmp_path / "a.png").chmod(0o600)
+    monkeypatch.setattr("os.chmod", refuse)
+    write_photo(tmp_path / "a.png", smooth(seed=1))
+    assert np.array_equal(read_photo(tmp_path / "a.png").pixels, smooth(seed=1))
+
+
+def test_an_empty_name_is_not_the_folder_one_stands_in() -> None:
+    with pytest.raises(InputError, match="name of a file is empty"):
+        read_photo("")

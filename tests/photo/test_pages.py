@@ -155,6 +155,14 @@ def test_pages_of_equal_right_are_refused(tmp_path: Path, other: np.ndarray) -> 
         read_photo(tmp_path / "album.tif")
 
 
+def test_a_second_smaller_photograph_is_not_taken_for_a_preview(tmp_path: Path) -> None:
+    page, postcard, preview = picture(700, 500), picture(300, 450), picture(420, 300)
+    assert not reading(tmp_path, tiff((page, {}), (preview, {})))[1].startswith("a TIFF")
+    (tmp_path / "two.tif").write_bytes(tiff((page, {}), (postcard, {})))
+    with pytest.raises(ImageError, match=r"two\.tif: a TIFF with several pages"):
+        read_photo(tmp_path / "two.tif")
+
+
 @pytest.mark.parametrize("nowhere", [3, 100_000_000])
 def test_a_pointer_to_no_page_is_read_over(tmp_path: Path, nowhere: int) -> None:
     photo, said = reading(tmp_path, tiff((PHOTO, {}), following=nowhere))

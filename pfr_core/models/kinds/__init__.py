@@ -50,7 +50,9 @@ def described(state: Mapping[str, Tensor]) -> str:
         return "a face parser (ParseNet), for masks"
     if gpen.is_gpen_discriminator(state):
         return gpen.DISCRIMINATOR
-    from spandrel import MAIN_REGISTRY
-
+    try:
+        from spandrel import MAIN_REGISTRY
+    except ImportError:  # it is what names them
+        return ""
     found = next((each.architecture.id for each in MAIN_REGISTRY.architectures("detection") if each.detect(dict(state))), None)
     return f"{found}, which enlarges or cleans whole pictures" if found else ""
