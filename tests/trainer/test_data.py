@@ -28,7 +28,8 @@ from pfr_core.degradation import Degradation, DegradationParameters
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
-from trainer.data.dataset import FaceDataset, FaceFile, list_faces, read_face
+from trainer.data.dataset import CSV_POINTS, FaceDataset, FaceFile, list_faces, read_face
+from trainer.data.detector.photographs import read_index
 from trainer.data.loader import ForWorkers, batches
 from trainer.data.options import PrepareOptions
 from trainer.data.pack import pack
@@ -437,3 +438,20 @@ def test_damaged_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         list_faces(tmp_path, "train")
     with pytest.raises(InputError, match="cannot be fetched"):
         list_faces("http://127.0.0.1:9/faces", "train")
+
+
+def test_small_pictures_without_an_index_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for side in (64, 128, 512):
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(tmp_path / f"{side}.png")
+    assert len(list_faces(tmp_path, "train")) == 3
+    assert "2 of 3 pictures have fewer than 400 px across" in caplog.text
+
+
+def test_an_index_of_spreadsheets_is_read_by_the_detector_s_training_too(tmp_path: Path) -> None:
+    names = ["split", "file", "size", "kind", "licence", *CSV_POINTS]
+    row = ["train", "a.png", *["1"] * (len(names) - 2)]
+    (tmp_path / "index.csv").write_text(f"{','.join(names)}\n{','.join(row)}\n", "utf-8-sig")
+    assert [row["file"] for row in read_index(tmp_path)] == ["a.png"]
+    (tmp_path / "index.csv").write_text("file,size\na.png,512\n")
+    with pytest.raises(InputError, match="columns are missing"):
+        read_index(tmp_path)

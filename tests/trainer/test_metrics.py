@@ -134,6 +134,10 @@ def test_metrics_that_a_loss_optimised_are_labelled() -> None:
     trained = {"l1_weight": 8.0, "fm_weight": 0.02, "perceptual": "vgg19", "fp_weight": 10.0, "identity": "mobilefacenet"}
     assert optimised_for(trained, "squeezenet", "mobilefacenet") == {"psnr", "identity"}
     assert optimised_for(trained, "vgg19", "arcface") == {"psnr", "perceptual"}
+    assert optimised_for({"energy_weight": 2.0, "unit_weight": 1.5, "perceptual": "vgg19"}, "vgg19", "arcface") == {
+        "sharpness",
+        "perceptual",
+    }
     assert optimised_for({}, "vgg19", "arcface") == set()
 
 

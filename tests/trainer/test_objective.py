@@ -16,7 +16,16 @@ from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.pfr import PFR
 from trainer.data.components import COMPONENTS, cut
 from trainer.data.dataset import FaceBatch, to_signed
-from trainer.losses import detail_energy, discriminator_local, face_weight, generator_local, luma_only, unit_distance
+from trainer.losses import (
+    detail_energy,
+    discriminator_local,
+    face_preserving,
+    face_weight,
+    feature_matching,
+    generator_local,
+    luma_only,
+    unit_distance,
+)
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.restore import RestoreStage
@@ -265,6 +274,30 @@ def test_energy_of_details_sees_their_strength_and_neither_place_nor_sign(faces:
     close(total, sum(terms.values()))
 
 
+class Person(torch.nn.Module):
+    """In place of a network that recognises people: mean colour and left eye, of unit length."""
+
+    def __init__(self, _: str) -> None:
+        super().__init__()
+
+    def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.cat([images.mean(dim=(2, 3)), points[:, 0] / 16], dim=1))
+
+
+def test_features_and_identity_carry_their_weights(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.stages.restore.PerceptualNetwork", Features)
+    monkeypatch.setattr("trainer.stages.restore.IdentityNetwork", Person)
+    alone = {"global_weight": 0.0, "local_weight": 0.0, "path_weight": 0.0}
+    stage, batch, _ = started(restoration(faces, **{**alone, "fm_weight": 0.4, "fp_weight": 3.0}))
+    total, terms = stage.loss("Gmain", batch)
+    output, truth = batch["fake"], to_signed(batch["truth"])
+    network, person = stage.fixed["perceptual"], stage.fixed["identity"]
+    close(terms["G/fm"], 0.4 * feature_matching(network(output), network(truth)))
+    close(terms["G/fp"], 3.0 * face_preserving(person(output, batch["points"]), person(truth, batch["points"])))
+    assert terms["G/fm"] > 0 and terms["G/fp"] > 0
+    close(total, sum(terms.values()))
+
+
 def test_details_are_two_octaves_and_nothing_else() -> None:
     stripes = torch.ones(1, 3, 8, 8)
     stripes[..., 1::2] = -1.0
@@ -312,3 +345,37 @@ def test_the_average_keeps_most_of_what_it_was(faces: Path) -> None:
             parameter += 1
     stage.average(step=1000)
     assert all(torch.allclose(now, old + 0.25, atol=1e-6) for now, old in zip(stage.ema.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["prior", "restore"])
+def test_path_lengths_are_measured_from_their_running_mean(faces: Path, kind: str) -> None:
+    one: dict[str, Any] = {"batch": 1, "stddev_group": 0, "path_weight": 2.0}
+    config = PriorConfig(data=str(faces), **{**COMMON, **one}) if kind == "prior" else restoration(faces, **one)
+    stage, batch, _ = started(config)
+    stage.path_mean = 0.3
+    loss, terms = stage.loss("Greg", batch)
+    close(loss, 2.0 * (terms["G/path_length"] - 0.3) ** 2)
+    stage.update({"G/path_length": 1.3, "D/real_sign": 0.0}, 1)
+    assert stage.path_mean == pytest.approx(0.31)
+
+
+def test_the_priors_augmentation_follows_what_its_discriminator_says(faces: Path) -> None:
+    stage, _, _ = started(PriorConfig(data=str(faces), **COMMON, augment=0.5, ada_target=0.6, ada_faces=100))
+    stage.update({"D/real_sign": 0.9}, 10)
+    assert stage.augment_probability == pytest.approx(0.6)
+    stage.update({"D/real_sign": 0.1}, 20)
+    assert stage.augment_probability == pytest.approx(0.4)
+
+
+def test_a_gradient_is_limited_and_its_size_told(faces: Path) -> None:
+    stage, batch, run = started(restoration(faces, grad_clip=0.01))
+    told = run.gradients(stage.phases[0], [batch])
+    norm = torch.stack([each.grad.norm() for each in stage.phases[0].parameters if each.grad is not None]).norm()
+    assert told["G/gradient"] > 0.01 and norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_freezing_random_layers_is_advised_against(faces: Path, caplog: pytest.LogCaptureFixture) -> None:
+    started(restoration(faces, freeze_d=0))
+    assert "FreezeD" not in caplog.text
+    started(restoration(faces))
+    assert "FreezeD" in caplog.text

@@ -288,8 +288,37 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
     for extra in (["--iterations", "9"], ["--dry-run"], ["--preset", "paper"]):
         assert main([*resume, *extra]) == 1
         assert f"so {extra[0]} cannot be given" in capsys.readouterr().err
-    assert main([*resume, "--data", str(tmp_path / "moved")]) == 0
+    assert main([*resume, "--batch", "1"]) == 1
+    assert "--batch or --accumulate so that batch x accumulate x processes stays" in capsys.readouterr().err
+    assert main([*resume, "--data", str(tmp_path / "moved"), "--batch", "1", "--accumulate", "2"]) == 0
     assert load_state(tmp_path / "copy")["step"] == 4 and load_state(tmp_path / "run")["step"] == 2
+    (tmp_path / "run" / "config.json").unlink()  # its checkpoints are there still, and newer than a new run's
+    with pytest.raises(InputError, match="holds a run already"):
+        train(reconstruction(faces, tmp_path / "run", iterations=4))
+
+
+def test_a_face_that_cannot_be_judged_does_not_end_a_run(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flat(stage: Any) -> None:
+        raise InputError("NIQE: the image is flat")
+
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: flat)
+    train(reconstruction(faces, tmp_path / "run", iterations=2, validate_every=1))
+    assert load_state(tmp_path / "run")["step"] == 2
+    assert "step 1 could not be validated: NIQE: the image is flat" in caplog.text
+
+
+def test_networks_larger_than_faces_are_refused(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="A network of 1024 px: faces are read at 512 px"):
+        reconstruction(faces, tmp_path, network="pfr-1024", size=0)
+
+
+def test_a_device_that_training_does_not_know(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.run.engine.resolve_device", lambda name: torch.device("xpu"))
+    with pytest.raises(InputError, match="training knows cpu, cuda, mps"):
+        train(reconstruction(faces, tmp_path / "run", device="xpu"))
+    train(reconstruction(faces, tmp_path / "run", device="auto", iterations=1))
 
 
 def test_sigterm_to_the_whole_group_writes_a_checkpoint(faces: Path, tmp_path: Path) -> None:
@@ -485,6 +514,7 @@ def test_bad_input_is_named(
         "--out": [*run, "--data", str(faces)],
         "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
         "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
+        "--steps 0: must be at least 1": ["benchmark", "--steps", "0", *run, "--data", str(faces)],
         "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],
         "configuration of a prior run": ["restore", "--config", str(other), "--out", str(tmp_path / "f")],

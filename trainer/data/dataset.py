@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -170,7 +171,9 @@ def list_faces(
         elif tars := sorted(folder.glob("*.tar")):
             rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
         else:
-            paths = [path.relative_to(folder).as_posix() for path in images_below(folder)]
+            found = images_below(folder)
+            paths = [path.relative_to(folder).as_posix() for path in found]
+            _warn_of_small(source, found, min_native)
             rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
     faces = []
     for row in rows:
@@ -192,6 +195,19 @@ def list_faces(
     return faces
 
 
+def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:
+    """Tell of pictures smaller than a truth should be: without an index nothing else says from how many pixels they are."""
+    small = 0
+    for path in paths:
+        with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:  # damage is told when it is read
+            small += image.width < min_native
+    if small:
+        log.warning(
+            "%s: %d of %d pictures have fewer than %d px across (--min-native) and are enlarged; better leave them out.",
+            source, small, len(paths), min_native,
+        )  # fmt: skip
+
+
 def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -211,7 +227,7 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
             row["file"] = f"{row['split']}/{row['file']}"
             if row.get(CSV_POINTS[0]):
                 row["points"] = np.array([float(row[name]) for name in CSV_POINTS]).reshape(5, 2)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its columns are not split, file, size, kind, native_px, ... ({error}).") from error
     return rows
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from pfr_core.errors import InputError
+
 from ..run.clock import Clock, peak_memory
 from ..run.config import RunConfig
 from ..run.engine import uses_bf16
@@ -49,7 +51,13 @@ def dry_run(config: RunConfig) -> str:
 
 
 def benchmark(config: RunConfig, steps: int) -> str:
-    """Tell faces a second over ``steps`` steps after the first two, and where the time goes."""
+    """Tell faces a second over ``steps`` steps after the first two, and where the time goes.
+
+    Raises:
+        InputError: there are no steps, or the run cannot begin.
+    """
+    if steps < 1:
+        raise InputError(f"--steps {steps}: must be at least 1.")
     run = Run(replace(config, iterations=steps + 2))
     for _ in range(2):  # kernels are chosen, workers have started
         run.take_step(Clock(run.device, exact=True))

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast, get_args
 
@@ -27,7 +28,7 @@ from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
-from pfr_core.photo.write import write_photo
+from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 
 from ..data.dataset import RGB8
@@ -48,6 +49,9 @@ MANY_LOOKS = 16
 
 STILL = 0.01
 """Of its width: a crop that moves less does not tremble."""
+
+CURVES = (".png", ".svg", ".pdf")
+"""Endings of a drawn curve."""
 
 CLASSES = ((48.0, math.inf), (24.0, 48.0))
 """Widths in px of the photograph; narrower faces are neither asked for nor counted as false."""
@@ -112,6 +116,16 @@ def evaluate_detector_command(
     """
     for side in (size, *sizes):
         RestoreOptions(threshold=threshold, detection_size=side)  # refuses what the product refuses
+    if (turned or masked or points or sizes) and (curve or extras or crops):
+        raise InputError(
+            "--curve, --extras and --crops go with the usual table, not with --turned, --points, --masked or --sizes."
+        )
+    if curve and curve.suffix.lower() not in CURVES:
+        raise InputError(f"{curve}: the curve is drawn as {', '.join(CURVES)}; give it one of these endings.")
+    if curve and find_spec("matplotlib") is None:
+        raise InputError('matplotlib is not installed. Install it with: python -m pip install ".[train]"')
+    if crops:
+        writable_format(crops)
     if masked and faces is None:
         raise InputError("--masked needs aligned faces: say with --faces where they are.")
     opened = {name: open_detector(name, second_look or True) for name in detectors}
@@ -397,15 +411,9 @@ def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64
 
 
 def draw_curves(curves: dict[str, Result], photos: Sequence[JudgedPhoto], path: Path) -> None:
-    """Draw precision over recall of each detector into one PNG; a dot marks :data:`DETECTION_THRESHOLD`.
+    """Draw precision over recall of each detector into one picture; a dot marks :data:`DETECTION_THRESHOLD`."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('matplotlib is not installed. Install it with: python -m pip install ".[train]"') from error
     total = sum(len(photo.faces) for photo in photos)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot(

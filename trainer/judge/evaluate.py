@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pfr_core.errors import InputError
-from pfr_core.photo.write import write_photo
+from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.device import resolve_device
 
 from ..data.dataset import list_faces
@@ -44,6 +44,8 @@ def evaluate_command(names: Sequence[str], options: EvaluateOptions) -> str:
         InputError: there is nothing to evaluate, or the set, the results or the cache do not fit; see each.
     """
     models, source = what_to_evaluate(names, options)
+    if options.grid:
+        writable_format(Path(options.grid))
     if options.write_pairs:
         write_pairs(source, Path(options.write_pairs))
     found = evaluate(source, models, options)
@@ -111,6 +113,10 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
     wanted = options.wanted
     judge = Judge(options.perceptual, options.identity, device, measures=wanted, trunk=options.lpips, download=options.download)
     protocol = {"seed": options.seed, "size": options.size, "measures": judge.by}
+    others = None
+    if options.reference:  # before the work: a wrong folder is to be known at once
+        reference = Photographs(Path(options.reference), size=options.size)
+        others = joined([judge.embed(case.given) for case in reference.cases(probes=False)])
     records = measure_all(
         source,
         methods,
@@ -122,11 +128,7 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
         protocol=protocol,
     )
     truths = {record.face: record.features for record in records.get(TRUTH, ())}  # one of each face, however many draws
-    real = joined([*truths.values()])
-    if options.reference:
-        reference = Photographs(Path(options.reference), size=options.size)
-        real = joined([judge.embed(case.given) for case in reference.cases(probes=False)])
-    scores = set_scores(records, judge, real)
+    scores = set_scores(records, judge, joined([*truths.values()]) if others is None else others)
     labelled: set[Measure] = set()
     for method in methods:
         labelled |= optimised_for(method.training or {}, options.perceptual, options.identity)

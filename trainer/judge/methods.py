@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pfr_core import PFR, FaceModel, FaceRestorer, RestoreOptions, load_face_model, load_model
-from pfr_core.cli.common import fetch_model
+from pfr_core.cli.common import fetch_all
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import model_file, read_checkpoint
 from pfr_core.models.disk import sha256_of
@@ -88,8 +88,7 @@ def models(names: Sequence[str], fidelities: Sequence[float], ablate: bool, devi
     Raises:
         InputError: ``ablate`` for a network that is no PFR, or ``fidelities`` for one that has no such option.
     """
-    for model in names:
-        fetch_model(model)  # its licence is told first
+    fetch_all(names)  # their licences are told first
     for model in names:
         net, name = load_face_model(model), model if len(names) > 1 else "model"
         if ablate and not isinstance(net, PFR):

@@ -234,7 +234,8 @@ def sharpness(face: RGB8) -> float:
 def kid(a: Tensor, b: Tensor, faces: Sequence[str] = ()) -> float:
     """Return the kernel distance (Bińkowski et al., 2018) of two sets of features [N,D], [M,D].
 
-    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative.
+    It is the unbiased MMD² with the kernel (x·y / D + 1)³, and may be slightly negative. Where ``b`` are the truths of ``a``, the
+    pairs of one face between the two lower it: the truths themselves score below 0.
 
     Args:
         a: features of N pictures.
@@ -266,6 +267,8 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
         found.add("psnr")
     if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
         found.add("perceptual")
+    if used("energy_weight"):
+        found.add("sharpness")
     if used("fp_weight") and training.get("identity") == identity:
         found.add("identity")
     return found

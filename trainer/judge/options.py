@@ -67,6 +67,12 @@ class EvaluateOptions:
             raise InputError(f"--pairs {' '.join(self.pairs)}: name two folders, of degraded faces and of their truths.")
         if self.pairs and self.unpaired:
             raise InputError("--pairs has truths, --unpaired is for photographs without. Pass one of them.")
+        if self.table and (self.grid or self.write_pairs):
+            raise InputError(
+                f"--table {self.table} writes no --grid and no --write-pairs. Leave them out, or evaluate without --table."
+            )
+        if self.table == 6 and (self.out or self.results or self.pairs or self.unpaired):
+            raise InputError("--table 6 measures time alone: leave out --out, --results, --pairs and --unpaired.")
         if self.align and not self.unpaired:
             raise InputError("--align has an effect only with --unpaired. Faces with truths are aligned already.")
 

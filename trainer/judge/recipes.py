@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pfr_core import FaceRestorer
 from pfr_core.bench import bench
-from pfr_core.cli.common import fetch_model
+from pfr_core.cli.common import fetch_all
 from pfr_core.errors import InputError
 from pfr_core.photo.read import read_bytes
 
@@ -45,12 +45,12 @@ def table_command(names: Sequence[str], options: EvaluateOptions) -> str:
     if options.unpaired or (options.pairs and options.table in (3, 4)):
         raise InputError(f"--table {options.table} prepares its pictures. Leave out --unpaired, and --pairs but for 1, 2 and 5.")
     wanted = recipe.measures if options.measures == USUAL else options.measures
-    found = {}
-    for heading, (below, make) in recipe.sets.items():
+    sources = {}
+    for heading, (below, make) in recipe.sets.items():  # all before the first is judged: a folder may be missing
         out = str(Path(options.out) / below) if options.out else ""
         here = replace(options, measures=wanted, denoiser=False, out=out)
-        source = prepared(here) if options.pairs else make(Path(data) / below, here)
-        found[heading] = evaluate(source, models, here)
+        sources[heading] = (prepared(here) if options.pairs else make(Path(data) / below, here)), here
+    found = {heading: evaluate(source, models, here) for heading, (source, here) in sources.items()}
     text = f"{recipe.title}\n\n{laid_out(recipe, found)}"
     places = {heading: " and ".join(options.pairs) or str(Path(data) / below) for heading, (below, _) in recipe.sets.items()}
     captions = "; ".join(f"{places[heading]}: {each.caption}" for heading, each in found.items())
@@ -70,8 +70,7 @@ def running_time(models: Sequence[str], photo: Path, options: EvaluateOptions) -
         InputError: there is no photo, or no face in it.
     """
     path = next(iter(by_stem(photo).values())) if photo.is_dir() else photo
-    for model in models:
-        fetch_model(model)
+    fetch_all(models)
     restorers = {model: FaceRestorer(model, device=options.device) for model in models}
     found = bench(path, read_bytes(path), restorers)
     kinds = {model: restorer.net.kind for model, restorer in reversed(restorers.items())}

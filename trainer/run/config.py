@@ -15,6 +15,8 @@ from pfr_core.support.choices import IdentityName
 from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
 
+from ..data.options import FULL_SIZE
+
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
@@ -80,11 +82,11 @@ class FaceConfig(RunConfig):
     """What the stages on aligned faces have in common.
 
     Raises:
-        InputError: a value is out of range, or the batch cannot be divided into groups.
+        InputError: a value is out of range, the batch cannot be divided into groups, or the network is larger than the faces.
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "batch", "accumulate")  # with as many faces a step
     STARTS: ClassVar[tuple[str, ...]] = ("init_from", "discriminator")
 
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
@@ -117,6 +119,10 @@ class FaceConfig(RunConfig):
         if self.stddev_group and self.batch % self.stddev_group:
             raise InputError(
                 f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
+            )
+        if self.shape.size > FULL_SIZE:  # enlarged faces would be the truth
+            raise InputError(
+                f"A network of {self.shape.size} px: faces are read at {FULL_SIZE} px. Train it with --size {FULL_SIZE}."
             )
 
     @property
@@ -165,7 +171,7 @@ class RestoreConfig(FaceConfig):
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, "anchor")
 
     pass_through: bool = option(
         False, "start as the identity (unless from a model), so that training only learns what to change (ours)"

@@ -21,6 +21,9 @@ from pfr_core.support.device import bf16_pays, keep_memory, resolve_device
 
 from .config import Precision, RunConfig
 
+ACCELERATORS = ("cpu", "cuda", "mps")
+"""Devices that training runs on; Fabric knows no other."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,11 @@ def start(config: RunConfig) -> Fabric:
         InputError: no such device, or more processes on this machine than it has GPUs.
     """
     device = resolve_device(config.device)
+    if device.type not in ACCELERATORS:
+        if config.device != "auto":
+            raise InputError(f"--device {config.device}: training knows {', '.join(ACCELERATORS)}. Choose one of them.")
+        log.warning("training does not know %s; it runs on the processor.", device.type)
+        device = torch.device("cpu")
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda" and local > torch.cuda.device_count():
         raise InputError(f"{local} processes, but this machine has {torch.cuda.device_count()} GPUs. Lower --nproc-per-node.")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pfr_core.errors import InputError
+from pfr_core.errors import InputError, PFRError
 
 from ..data.loader import first_batch
 from ..judge.validate import Validation, is_due, open_validation
 from .clock import Clock
 from .config import RunConfig
 from .engine import any_process
-from .run_state import save_state, state_to_resume
+from .run_state import checkpoints, save_state, state_to_resume
 from .steps import Run
 from .watch import Watch, stop_on_signal
 
@@ -43,7 +43,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     if not config.out:
         raise InputError("Say with --out where the run's files go.")
     folder = Path(config.out)
-    if not resume and (folder / CONFIG).exists():
+    if not resume and ((folder / CONFIG).exists() or checkpoints(folder)):
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
     run = Run(config, state_to_resume(folder) if resume else None)
     first = run.fabric.is_global_zero
@@ -109,8 +109,12 @@ def _loop(
 
 
 def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> None:
-    """Judge the average, and keep it if it is the best so far."""
-    scores = validation(run.stage)
+    """Judge the average, and keep it if it is the best so far; what cannot be judged does not end a run."""
+    try:
+        scores = validation(run.stage)
+    except PFRError as error:
+        log.error("step %d could not be validated: %s", run.step, error)
+        return
     watch.write(run.step, {f"validation/{name}": value for name, value in scores.items()})
     score = validation.rank(scores)
     if run.best is None or score > run.best:

@@ -50,9 +50,13 @@ def need_command(model: Path, data: str, out: Path, faces: int = 4000, seed: int
         raise InputError(f"{model}: only networks with a patch (--patch) have a layer that says whether a face needs a change.")
     if faces < 1:
         raise InputError(f"--faces {faces}: must be at least 1.")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: must be at least 0.")
     shown, kept = (_faces(data, split, net.size, each) for split, each in (("train", seed), ("val", seed + 1)))
     seen = {face.stored for face in shown.faces} & {face.stored for face in kept.faces}  # a plain folder has no splits
     statistics, degraded = _draw(shown, "train", faces)
+    if degraded.all() or not degraded.any():
+        raise InputError(f"--faces {faces}: all that were drawn are of one kind, degraded or not. Draw more.")
     fit(net.need, statistics, degraded, seed)
     held, truth = _draw(kept, "val", CHECKED)
     with torch.no_grad():

@@ -35,7 +35,7 @@ RECONSTRUCTION: dict[str, Any] = {
     "best_by": "psnr",
 }
 
-# Ours: 512 px at the cost of 256, to go on from the default's training, or to begin with --pass-through. The rate stays, for
+# Ours: 512 px with a patch of 4, to go on from the default's training, or to begin with --pass-through. The rate stays, for
 # days if need be; the average stands for its decay, and the end of a leg is a short run of its own (--schedule cosine).
 RECONSTRUCTION_512: dict[str, Any] = {
     **RECONSTRUCTION,

@@ -94,6 +94,8 @@ class RestoreStage(FaceStage):
     def _add_discriminators(self, start: Checkpoint | None) -> None:
         config = self.config
         given = start is not None and any(name.startswith(f"{DISCRIMINATORS}.global.") for name in start.state)
+        if given and config.discriminator:
+            raise InputError(f"{config.init_from} holds a global discriminator already: leave out --discriminator.")
         groups: dict[str, list[nn.Parameter]] = {}
         if config.global_weight:
             self.d = start_discriminator(config.shape, config.stddev_group, "" if given else config.discriminator)

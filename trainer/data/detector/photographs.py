@@ -125,8 +125,8 @@ def read_index(folder: Path, split: str = "train") -> list[dict[str, str]]:
         InputError: no index, no faces of that split in it, or columns are missing.
     """
     try:
-        with (folder / "index.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        with (folder / "index.csv").open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
+            rows = [row for row in csv.DictReader(file) if row.get("split") == split]
         missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
     except OSError as error:
         raise InputError(f"{folder}: no index.csv of aligned faces ({error}). Pass --faces the folder that has it.") from error
