@@ -68,13 +68,17 @@ class Found:
         return [self.candidates[number] for number in self.numbers]
 
 
-def refuse_missing(found: Found) -> None:
-    """Refuse numbers of faces of which the photo has none, unless it has no face at all.
+def refuse_missing(found: Found, *, faceless: bool = False) -> None:
+    """Refuse numbers of faces of which the photo has none.
+
+    Args:
+        found: what was found and chosen by number.
+        faceless: refuse them of a photo without any face, too.
 
     Raises:
         InputError: so it is.
     """
-    if found.candidates and not found.faces:
+    if (found.candidates or faceless) and not found.faces:
         raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
 
 

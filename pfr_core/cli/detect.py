@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = find_faces(detector, pixels, options)
         tell(photo.notices)
         if options.indices:
-            refuse_missing(found)
+            refuse_missing(found, faceless=True)
         tell(found.notices)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]

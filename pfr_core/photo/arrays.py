@@ -114,7 +114,7 @@ def _white(dtype: npt.DTypeLike) -> np.float32:
 
 def is_transparent(image: Array) -> bool:
     """Return whether [H,W,3 or 4] of any depth is not opaque everywhere."""
-    white = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+    white = _white(image.dtype) if np.issubdtype(image.dtype, np.integer) else 1
     return bool(image.shape[2] == 4 and (image[..., 3] != white).any())
 
 
@@ -130,7 +130,7 @@ def resize(image: Array, width: int, height: int) -> Array:
     else:
         large = from_float(cv2.resize(to_float(image), (width, height), interpolation=cv2.INTER_LANCZOS4), image.dtype)
     if image.ndim == 3 and image.shape[2] == 4 and not image[..., 3].all():
-        seen = (image[..., 3:] > 0).astype(np.float32)
+        seen = image[..., 3:].astype(bool).astype(np.float32)
         both = np.concatenate([to_float(image)[..., :3] * seen, seen], axis=2)
         both = cv2.resize(both, (width, height), interpolation=cv2.INTER_LANCZOS4)
         edge = (both[..., 3] > SEEN) & (np.abs(both[..., 3] - 1) > TOLERANCE)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,8 @@ def test_a_photograph_that_workers_die_of_is_given_up_and_no_other(_ray: None) -
     from pfr_core.bulk.plan import Task
     from pfr_core.bulk.stages import Job
 
-    deaths = run.Deaths.options(num_cpus=0).remote()
+    actor: Any = run.Deaths
+    deaths = actor.options(num_cpus=0).remote()
     bad, good = ([Job.of(Task(name, f"out/{name}"))] for name in ("bad.jpg", "good.jpg"))
     for _ in range(run.DEATHS):
         assert not run._InHand(deaths, bad).__enter__()[0].failed  # never given back: the worker died

@@ -190,9 +190,9 @@ def test_sixteen_bits_become_eight_by_rounding_in_every_row() -> None:
 def test_colours_of_what_is_transparent_bleed_into_nothing(dtype: Any) -> None:
     """A white cut-out whose transparent surroundings are black, as editors store them."""
     white = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
-    image = np.zeros((20, 30, 4), dtype)
+    image: Any = np.zeros((20, 30, 4), dtype)
     image[5:15, 8:20] = white
-    large = resize(image, 60, 40)
+    large: Any = resize(image, 60, 40)
     seen = large[..., 3] > 0.1 * white
     assert seen.sum() > 400 and (large[seen][:, :3] >= 0.99 * white).all()
     opaque = np.concatenate([image[..., :3], np.full_like(image[..., :1], white)], axis=2)

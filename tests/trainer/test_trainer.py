@@ -311,7 +311,8 @@ def test_a_face_that_cannot_be_judged_does_not_end_a_run(
 
 def test_networks_larger_than_faces_are_refused(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="A network of 1024 px: faces are read at 512 px"):
-        reconstruction(faces, tmp_path, network="pfr-1024", size=0)
+        train(reconstruction(faces, tmp_path / "run", network="pfr-1024", size=0))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_training_does_not_know(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,6 +313,9 @@ class FaceDataset(TrainingSet):
         degrade: whether to degrade.
         clean_share: share of samples whose degraded face is the truth itself.
         mild_share: share of samples degraded by one of :data:`MILD`.
+
+    Raises:
+        InputError: the network is larger than the faces.
     """
 
     unit = "faces"
@@ -328,6 +331,8 @@ class FaceDataset(TrainingSet):
         clean_share: float = 0.0,
         mild_share: float = 0.0,
     ) -> None:
+        if size > FULL_SIZE:  # enlarged faces would be the truth
+            raise InputError(f"A network of {size} px: faces are read at {FULL_SIZE} px. Train it with --size {FULL_SIZE}.")
         self.faces, self.size, self.seed, self.real_share, self.degrade = faces, size, seed, real_share, degrade
         self.clean_share, self.mild_share = clean_share, mild_share
         licences = Counter(face.licence for face in faces)

@@ -15,8 +15,6 @@ from pfr_core.support.choices import IdentityName
 from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
 
-from ..data.options import FULL_SIZE
-
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["piecewise", "cosine"]
 PerceptualName = Literal["vgg19", "squeezenet"]
@@ -82,7 +80,7 @@ class FaceConfig(RunConfig):
     """What the stages on aligned faces have in common.
 
     Raises:
-        InputError: a value is out of range, the batch cannot be divided into groups, or the network is larger than the faces.
+        InputError: a value is out of range, or the batch cannot be divided into groups.
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
@@ -119,10 +117,6 @@ class FaceConfig(RunConfig):
         if self.stddev_group and self.batch % self.stddev_group:
             raise InputError(
                 f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
-            )
-        if self.shape.size > FULL_SIZE:  # enlarged faces would be the truth
-            raise InputError(
-                f"A network of {self.shape.size} px: faces are read at {FULL_SIZE} px. Train it with --size {FULL_SIZE}."
             )
 
     @property
