@@ -6,6 +6,7 @@ the paper's terms there are our own for texture (preset ``texture-512``), off by
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
 from .texture import DetailDiscriminator, ProjectedHeads, details, discriminator_paired, generator_paired
+
+log = logging.getLogger(__name__)
 
 ANCHORED = 8
 """Shrunk by this, the output is to be the anchor's (ours): what is finer is texture's, and little of it the person's."""
@@ -95,7 +98,7 @@ class RestoreStage(FaceStage):
         config = self.config
         given = start is not None and any(name.startswith(f"{DISCRIMINATORS}.global.") for name in start.state)
         if given and config.discriminator:
-            raise InputError(f"{config.init_from} holds a global discriminator already: leave out --discriminator.")
+            log.warning("%s holds a global discriminator, which is taken in place of %s", config.init_from, config.discriminator)
         groups: dict[str, list[nn.Parameter]] = {}
         if config.global_weight:
             self.d = start_discriminator(config.shape, config.stddev_group, "" if given else config.discriminator)
