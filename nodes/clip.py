@@ -198,16 +198,17 @@ class PFRRestoreVideo:
             chosen = widgets.options
             how: dict[str, Any] = {"progress": progress, "should_stop": runtime.interrupted}
             found = follow(restorer.detector, footage_of(source, clip), chosen, clip, **how)
-            picked, missing = found.chosen(chosen)
+            picked, noticed = found.chosen(chosen)
+            missing = [notice for notice in noticed if notice.kind == "missing_face"]
             if missing and not picked:  # numbers that no face has: a notice, as for single pictures
-                notices.add(0, list(missing))
-                return {"ui": notices.ui(), "result": (video, 0)}
+                notices.add(0, missing)
+                found, chosen = found.only(()), replace(chosen, select="all", indices=())
             result = restore_clip(restorer, source, target, options=chosen, clip=clip, found=found, **how)
         except BaseException:  # ComfyUI's own of a stop, too: nobody could go on with what has this name
             Unfinished(target).remove()
             raise
         finally:
             own.unlink(missing_ok=True)
-        noticed = [notice for notice, _ in result.notices]
-        notices.add(0, noticed if result.tracks or noticed else [NOTHING_FOUND])
+        said = [notice for notice, _ in result.notices]
+        notices.add(0, said if result.tracks or said or missing else [NOTHING_FOUND])
         return {"ui": notices.ui(), "result": (VideoFromFile(str(result.path)), len(result.tracks))}

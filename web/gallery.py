@@ -44,6 +44,8 @@ def make_results(engine: Engine, shown: list[Example]) -> None:
         for example in shown:
             with engine.use(model) as restorer:
                 result = restorer.open(example.photo).restore(select="largest", only_bad_faces=False)
+            if not result.faces:
+                continue
             pair = pictures.side_by_side(result.crops_before[0], result.crops_after[0])
             made = Path(pictures.save_shown(example.result.with_name(f"{example.result.stem}_new"), pair))
             made.replace(example.result)  # never seen in part

@@ -69,6 +69,7 @@ class OpenPhoto:
         work: reads, cuts and runs the network only once.
         before: the picture for the left of the border.
         told: what was said of it last.
+        refused: whether the last restoration was, for its scale.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class OpenPhoto:
     work: PhotoSession[Array, FloatImage] | None = None
     before: str | None = None
     told: str = ""
+    refused: bool = False
 
     @property
     def complete(self) -> bool:
@@ -176,8 +178,9 @@ class PhotoTab:
             job.then(self.disarm, None, state, **quick)
             job.failure(self.give_up, None, state, **quick)  # Gradio leaves out `then` if the job failed
 
-        def restoring(after: Any, restore: Any, *more: Any, **kept: Any) -> None:
-            ended(after(restore, [self.model.menu, *more], [*shown, *pairs], inputs_kwargs={**network, **kept}, **long))
+        def restoring(after: Any, restore: Any, *more: Any, progress: str = "full", **kept: Any) -> None:
+            how = {"inputs_kwargs": {**network, **kept}, "show_progress": progress, **long}
+            ended(after(restore, [self.model.menu, *more], [*shown, *pairs], **how))
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
         # "multiple": Gradio drops an event while one of its kind is on its way, and of two photos the second is the wanted one.
@@ -199,11 +202,10 @@ class PhotoTab:
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, **settings)
         restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
-        changed = gr.on(
-            [each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings
-        )
-        # What was refused for a setting, a scale too large, begins once that is another.
-        restoring(changed.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
+        gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
+        # What was refused for its scale begins once that is another; a stage that fades at each move would flicker.
+        scaled = self.blend["scale"].change(self.arm_refused, None, state, trigger_mode="always_last", **quick)
+        restoring(scaled.success, self.restore_refused, progress="hidden")
         self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
         self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
@@ -238,6 +240,13 @@ class PhotoTab:
             if session.photo is None or session.photo.complete:
                 return [gr.skip()] * 4
         return [f"{say(request, 'restoring')} ...", *self.arm(request)]
+
+    def arm_refused(self, request: gr.Request) -> list[Any]:
+        """Show that work goes on if a restoration was refused for its scale."""
+        with self.context.visit(request) as session:
+            if session.photo is None or not session.photo.refused:
+                return [gr.skip()] * 4
+        return self.arm_missing(request)
 
     def disarm(self, request: gr.Request) -> list[Any]:
         """Show what can be done now; while another photo waits, that work goes on."""
@@ -274,6 +283,11 @@ class PhotoTab:
             same = before is not None and before.path == path
             try:
                 options = self.context.options(search)
+            except InputError:
+                if before is not None and session.wanted == path:  # without one, another search opens this one
+                    session.wanted = before.path
+                raise
+            try:
                 photo = self._read(before) if before is not None and same else self.context.read(path)
             except PFRError:
                 if session.wanted == path:  # what is on the page is what later clicks mean
@@ -318,7 +332,9 @@ class PhotoTab:
                 return [gr.skip()] * 4
             state, options = self._photo_of(session), self.context.options(blend)
             photo = self._read(state)
+            state.refused = True
             self.context.limits.check_scale(photo, options.scale)
+            state.refused = False
             self.context.limits.check_faces(len(state.included))
             if not state.faces:
                 return [gr.skip()] * 4
@@ -368,6 +384,19 @@ class PhotoTab:
             if session.photo is None or session.photo.complete:
                 return [gr.skip()] * 4
         return self.restore(request, model, progress, **blend)
+
+    def restore_refused(
+        self,
+        request: gr.Request,
+        model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        **blend: Any,
+    ) -> list[Any]:
+        """Run the network if it was not for a scale that is another by now."""
+        with self.context.visit(request) as session:
+            if session.photo is None or not session.photo.refused:
+                return [gr.skip()] * 4
+        return self.restore_missing(request, model, progress, **blend)
 
     def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
         """Leave a face that was clicked out, or include it."""

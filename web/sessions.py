@@ -97,7 +97,7 @@ class Session:
         path = self.folder / secrets.token_hex(4)
         path.mkdir(parents=True)
         if what:
-            *old, last = [*self._results.get(what, []), path]
+            *old, last = [*filter(Path.is_dir, self._results.get(what, [])), path]  # those of failed jobs are gone
             for folder in old[:-1]:
                 shutil.rmtree(folder, ignore_errors=True)
             self._results[what] = [*old[-1:], last]

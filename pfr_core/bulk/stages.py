@@ -213,7 +213,7 @@ class Restorer:
         if is_copy(Path(job.task.output), job.photo, restored.image, changed=restored.changed):
             return Job(job.task, row, data=job.data, copy=True)
         mark = self.restorer.provenance if self.recipe.provenance and restored.changed else None
-        return Job(job.task, row, photo=replace(job.photo, pixels=restored.image), mark=mark)
+        return Job(job.task, row, photo=replace(job.photo, pixels=restored.image, decoded=None), mark=mark)
 
 
 def write(job: Job, recipe: Recipe, choices: Choices) -> Row:

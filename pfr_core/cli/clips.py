@@ -66,6 +66,8 @@ def restore_one_clip(
             )  # fmt: skip
     except (KeyboardInterrupt, Exception) as error:  # out of memory, say: hours of work may lie there
         unfinished = Unfinished(target)
+        if isinstance(error, InputError):  # other options than those of the work that lies there, say
+            raise
         if unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed()):
             log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
         raise

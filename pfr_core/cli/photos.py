@@ -71,9 +71,11 @@ class RestorePhotos:
 def _background(path: Path, photo: Photo) -> Array:
     """Return the pixels of a background, whose notices are told; its colours are taken to be the photograph's."""
     large = read_photo(path)
-    other = large.icc is not None and large.icc != photo.icc
-    text = f"{path}: has another colour profile than {photo.path}, whose own the result gets; convert it to that one."
-    tell((*large.notices, *([Notice("not_kept", text)] if other else [])))
+    noticed = list(large.notices)
+    if large.icc is not None and large.icc != photo.icc:
+        given = "none" if photo.icc is None else f"that of {photo.path}"
+        noticed.append(Notice("not_kept", f"{path}: its colour profile is not the result's, which gets {given}; convert it."))
+    tell(tuple(noticed))
     return large.pixels
 
 

@@ -17,9 +17,9 @@ _REDUCED, _MASK = 1, 4
 _SMALL = 0.5
 """A page of this share of the photograph's pixels, and of its proportions, is a preview though nothing says so (ours)."""
 _ALIKE = 0.03
-"""By this its proportions may differ: another photograph on the scanner's glass has others."""
+"""By this its proportions may differ: another photograph on the scanner's glass has others (ours)."""
 _THUMBNAIL = 320 * 240
-"""Pixels up to which a page is a preview whatever its proportions: cameras pad theirs."""
+"""Pixels up to which a page is a preview whatever its proportions: cameras pad theirs (ours)."""
 _OFFSETS = {Tag.STRIP_OFFSETS: Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS: Tag.TILE_BYTE_COUNTS}
 MOST = 1000
 

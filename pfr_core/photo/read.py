@@ -57,6 +57,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         max_pixels: largest width x height that is taken, known before anything is decoded.
 
     Raises:
+        InputError: a name that no file can have.
         ImageError: missing, empty, cut short, damaged, not a picture, a folder, not readable, moving or multi-page, floating
             point, too large, or full of metadata; the message names the file and the remedy.
 

@@ -100,8 +100,11 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
 
 
 def same_file(source: Path, target: Path) -> bool:
-    """Judge whether writing ``target`` would change the file ``source``, by whatever name; False if either is not there."""
-    return source.exists() and target.exists() and target.samefile(source)
+    """Judge whether writing ``target`` would change the file ``source``, by whatever name; False if either cannot be seen."""
+    try:
+        return os.path.samefile(source, target)
+    except OSError:
+        return False
 
 
 def overwritten(source: str | os.PathLike[str]) -> str:

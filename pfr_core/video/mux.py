@@ -244,8 +244,7 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
             copied = copied and not (codec == "mp3" and kind.sound is not None and stream.rate < LOWEST_MP3)
             kept[stream.index] = _Track(result, stream) if copied else _Sound(result, stream, kind.other_sound)
             if not copied and stream.channels not in LAYOUTS:
-                sound = f"the {stream.channels} channels of sound of track {stream.index}"
-                text = f"{clip.path}: {sound} become two; .mkv may keep them."
+                text = f"{clip.path}: of the {stream.channels} channels of sound of track {stream.index} two are made"
                 notices.append(Notice("not_kept", text))
         elif stream.type == "subtitle" and codec in kind.subtitles:
             kept[stream.index] = _Track(result, stream)

@@ -92,6 +92,10 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
     change = np.abs(after - before).mean(axis=(0, 1))
     assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()
+    large: Any = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), select="index", indices="7", scale=2.0)
+    frames = pictures(Path(large["result"][0].get_stream_source()))[1]
+    assert frames.shape[1:3] == (128, 192) and large["result"][1] == 0, "enlarged, though there is no such face"
+    assert "there is no face 7" in str(large["ui"])
     edited = SimpleNamespace(
         get_stream_source=lambda: "what it was",
         has_pending_frame_edits=lambda: True,

@@ -289,7 +289,7 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
         assert main([*resume, *extra]) == 1
         assert f"so {extra[0]} cannot be given" in capsys.readouterr().err
     assert main([*resume, "--batch", "1"]) == 1
-    assert "--batch or --accumulate so that batch x accumulate x processes stays" in capsys.readouterr().err
+    assert "--accumulate so that their product with the processes stays" in capsys.readouterr().err
     assert main([*resume, "--data", str(tmp_path / "moved"), "--batch", "1", "--accumulate", "2"]) == 0
     assert load_state(tmp_path / "copy")["step"] == 4 and load_state(tmp_path / "run")["step"] == 2
     (tmp_path / "run" / "config.json").unlink()  # its checkpoints are there still, and newer than a new run's

@@ -982,7 +982,7 @@ def test_sound_of_four_channels_becomes_two_aloud(tmp_path: Path) -> None:
         ending: " ".join(notice.text for notice, _ in restore(source, tmp_path / f"c{ending}", FACE).notices)
         for ending in (".mp4", ".mkv")
     }
-    assert "the 4 channels of sound of track 1 become two" in told[".mp4"] and "channels" not in told[".mkv"]
+    assert "of the 4 channels of sound of track 1 two are made" in told[".mp4"] and "channels" not in told[".mkv"]
 
 
 @pytest.mark.parametrize(("number", "kept"), [(errno.ENOMEM, True), (errno.ESTALE, True), (errno.EINVAL, False)])

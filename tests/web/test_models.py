@@ -242,3 +242,15 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
             tab.open(VISITOR, detection_size=4096)
         assert session.wanted == PHOTO and session.photo is not None
     assert context.controls("detection_size")["detection_size"].maximum == context.limits.max_detection_size
+
+
+def test_what_was_refused_for_its_scale_begins_with_another(context: Context) -> None:
+    tab, skipped = PhotoTab(replace(context, limits=Limits(max_pixels=1_000_000)), []), [gr.skip()] * 4
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        with pytest.raises(InputError, match="scale"):
+            tab.restore(VISITOR, "tiny", quiet, scale=4.0)
+        assert tab.arm_refused(VISITOR) != skipped
+        assert "2 of 2 faces restored" in tab.restore_refused(VISITOR, "tiny", quiet, scale=1.0)[1]
+        assert tab.arm_refused(VISITOR) == tab.restore_refused(VISITOR, "tiny", quiet, scale=1.0) == skipped

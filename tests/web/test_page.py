@@ -97,7 +97,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     command = [sys.executable, "-m", "web", "--port", port, "--device", "cpu", "--dtype", "fp32", *DETECTOR]
     command += ["--model", model, folder / "gone.safetensors"]
     command += [text for name, value in limits.items() for text in (f"--{name}", value)]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
+    environment = {**os.environ, "TMPDIR": str(temporary), "PFR_CACHE_DIR": str(folder / "cache")}
+    environment.pop("PFR_WEIGHTS_DIR", None)  # without a parser, wherever this runs
     process = subprocess.Popen(
         [str(word) for word in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -155,6 +155,16 @@ def test_results_of_a_client_that_stays_go_when_they_are_old(sessions: Sessions)
         assert client.new_folder().is_dir()
 
 
+def test_a_page_keeps_the_last_two_results_of_a_kind_whatever_failed_since(sessions: Sessions) -> None:
+    with sessions.use("page") as page:
+        shown = [page.new_folder("clip") for _ in range(3)]
+        other = page.new_folder("batch")
+        assert [folder.exists() for folder in shown] == [False, True, True]
+        for _ in range(3):  # jobs that fail take their folders along
+            page.new_folder("clip").rmdir()
+        assert shown[2].exists() and other.exists()
+
+
 def test_a_client_that_listens_is_kept_and_a_silent_one_goes(sessions: Sessions) -> None:
     path = upload(sessions.root)
     sessions.hold("one", [str(path)])

@@ -57,6 +57,9 @@ They are enlarged as the pipeline enlarges a small face. One that is only small 
 that has never seen one without noise takes for noise.
 """
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot read; it has no common one."""
+
 ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
 
@@ -199,7 +202,7 @@ def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:
     """Tell of pictures smaller than a truth should be: without an index nothing else says from how many pixels they are."""
     small = 0
     for path in paths:
-        with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:  # damage is told when it is read
+        with suppress(*UNREADABLE), Image.open(path) as image:  # that is told when it is read
             small += image.width < min_native
     if small:
         log.warning(
@@ -276,7 +279,7 @@ def read_face(stored: Stored | Path) -> RGB8:
                 rgb = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             else:
                 rgb = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow has no common one for damage
+    except UNREADABLE as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:

@@ -28,7 +28,8 @@ class RunConfig(ABC):
 
     Attributes:
         DATA: options that name what a run reads throughout.
-        MOVABLE: options that a resumed run may take anew: they change none of its numbers, or only what is exported at its end.
+        MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers, or only
+            what is exported at its end.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
 
@@ -84,7 +85,7 @@ class FaceConfig(RunConfig):
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "batch", "accumulate")  # with as many faces a step
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "batch", "accumulate")
     STARTS: ClassVar[tuple[str, ...]] = ("init_from", "discriminator")
 
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")
@@ -237,7 +238,7 @@ class DetectorConfig(RunConfig):
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "photos", "negatives")
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "largest_face", "score_shift")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "pictures", "accumulate", "largest_face", "score_shift")
     EXPORTED: ClassVar[str] = "detector.safetensors"
 
     faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
@@ -294,7 +295,7 @@ class PointsConfig(RunConfig):
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "labels")
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers")
+    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "crops", "accumulate")
     STARTS: ClassVar[tuple[str, ...]] = ()
     EXPORTED: ClassVar[str] = "points.safetensors"
 

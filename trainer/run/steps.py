@@ -60,7 +60,7 @@ class Run:
         if state["faces_per_step"] != self.samples_per_step:
             raise CheckpointError(
                 f"The run had {state['faces_per_step']} samples a step, now there are {self.samples_per_step}. "
-                "Say --batch or --accumulate so that batch x accumulate x processes stays."
+                "Say --batch (--pictures, --crops) or --accumulate so that their product with the processes stays."
             )
         self.stage.load(state["stage"])
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
