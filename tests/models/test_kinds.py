@@ -68,6 +68,8 @@ class Files:
         path = self.folder / f"my-{kind}.{'ckpt' if kind.endswith('+') else 'pth'}"
         if not path.exists():
             state = network(kind).state_dict()
+            if kind.startswith("restoreformer"):
+                state["quantize.utility_counter"] = torch.ones(SMALL["n_embed"])  # of training, as in authors' files
             if kind == "restoreformer++":
                 own = {f"vqvae.{name}": value for name, value in state.items()}
                 torch.save({"epoch": 3, "state_dict": {**own, "loss.weight": torch.ones(1)}}, path)

@@ -17,6 +17,8 @@ from ..tensors import whole
 
 PREFIX = "vqvae."
 """Of the network's tensors in the authors' own files, which hold those of the losses too."""
+COUNTER = "quantize.utility_counter"
+"""How often the entries of the codebook were used in training: in some of those files, and no part of the network."""
 LEVELS = (1, 2, 2, 4, 4, 8)
 """Width of the features from 512 px down to 16 px, in multiples of the first."""
 HEADS, HEADS_PLUS = 8, 4
@@ -69,6 +71,7 @@ class RestoreFormer(FaceModel):
 
 def _own(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the network's own tensors by their plain names."""
-    if not any(name.startswith(PREFIX) for name in state):
-        return state
-    return {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in state) else ""
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    own.pop(COUNTER, None)
+    return own
