@@ -21,8 +21,8 @@ Progress = Callable[[int, int], None]
 ShouldStop = Callable[[], bool]
 
 
-FULL = ("out of memory", "can't allocate memory", "alloc_failed")
-"""Words of the errors that CUDA, the processor, and cuBLAS and cuDNN have for it."""
+FULL = ("out of memory", "can't allocate memory", "alloc_failed", "failed to allocate memory")
+"""Words of the errors that CUDA, the processor, cuBLAS and cuDNN, and onnxruntime have for it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

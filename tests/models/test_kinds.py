@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -560,6 +561,17 @@ def test_onnx_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "net.onnx").touch()
     refused(tmp_path / "net.onnx", "pip install onnxruntime")
+
+
+def test_onnx_on_a_full_device_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise Exception("CUDA failure 2: out of memory ; GPU=0")
+
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=full)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(MemoryError, match="CUDA failure 2"):
+        load_face_model(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("batch", [1, 2])

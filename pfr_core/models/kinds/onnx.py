@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
+from ...network.inference import FULL
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 UNKNOWN_SIZE = 512
@@ -26,7 +27,7 @@ class OnnxModel(FaceModel):
 
     Raises:
         CheckpointError: no onnxruntime, a damaged file, or a network that does something else.
-        MemoryError: a batch does not fit, see :func:`pfr_core.network.inference.is_out_of_memory`.
+        MemoryError: the network or a batch does not fit, see :func:`pfr_core.network.inference.is_out_of_memory`.
     """
 
     kind = "ONNX"
@@ -74,6 +75,7 @@ class OnnxModel(FaceModel):
         try:
             return self._runtime.InferenceSession(str(self.path), settings, [(provider, its_options)])
         except Exception as error:  # onnxruntime's own types share no base but this one
+            _check_memory(error)
             raise CheckpointError(f"{self.path}: damaged or no ONNX file ({error}). Download it again.") from error
 
     def _run_on(self, device: torch.device) -> None:
@@ -97,8 +99,7 @@ class OnnxModel(FaceModel):
         try:
             (image,) = self.session.run([self._answer], given)
         except Exception as error:  # onnxruntime's own types share no base but this one
-            if any(said in str(error).lower() for said in ("out of memory", "failed to allocate memory")):
-                raise MemoryError(str(error)) from error
+            _check_memory(error)
             raise CheckpointError(f"{self.path}: onnxruntime cannot run it on {list(pixels.shape)} ({error}).") from error
         if image.shape != pixels.shape:
             raise self._other_task(f"it makes {list(image.shape)} of {list(pixels.shape)}")
@@ -109,3 +110,13 @@ class OnnxModel(FaceModel):
             f"{self.path}: this ONNX network restores no faces: {reason}. PFR takes those with one picture in, at most a weight "
             "beside it, and first of all one picture of the same size out."
         )
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise an error of onnxruntime again as what it is if the device is full.
+
+    Raises:
+        MemoryError: it is.
+    """
+    if any(words in str(error).lower() for words in FULL):
+        raise MemoryError(str(error)) from error
