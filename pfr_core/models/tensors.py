@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsError
+from ..network.inference import is_out_of_memory
 from ..support.files import replacing
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -50,9 +51,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
     if suffix == ".safetensors":
         try:
-            with safe_open(path, framework="pt") as file:
+            with _readable(path), safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
             raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
     content = load_pickled(path, "Download it again, or, if you trust it, have it converted to safetensors elsewhere.")
     for wrapper in ("g_ema", "params_ema", "params", "state_dict"):  # trainers wrap the state dict under such names
@@ -73,22 +74,47 @@ def load_pickled(path: Path, advice: str) -> object:
         advice: what to do about one that cannot be read, a sentence.
 
     Raises:
-        CheckpointError: it is damaged, or holds more.
+        CheckpointError: it is damaged, cannot be read, or holds more.
     """
     if _is_compressed(path):  # torch.save never does that, and what it would unpack to has no limit
         raise CheckpointError(f"{path}: refused: its content is compressed, as in no file that PyTorch writes. {advice}")
     try:
-        with warnings.catch_warnings():
+        with _readable(path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below says it
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused: damaged, or it holds more than tensors and loading it could run code. {advice}"
         ) from error
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged bytes make the unpickler raise KeyError, IndexError, struct.error and more
         told = str(error).partition(". ")[0]  # what follows is advice for other programs
         reason = told if " " in told else type(error).__name__
         raise CheckpointError(f"{path}: damaged or no file of tensors ({reason}). {advice}") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell of a file that the block cannot read through no fault of the file's.
+
+    Raises:
+        CheckpointError: no right to read it, no memory for it, or a disk that fails.
+    """
+    try:
+        with open(path, "rb"):  # safetensors calls a file without the right to read it missing
+            pass
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}). Look at its permissions and disk.") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Damaged bytes may ask for any amount, too.
+        raise CheckpointError(
+            f"{path}: too little memory to read it ({str(error) or 'none left'}). Close other programs; if that does not help, "
+            "the file is damaged."
+        ) from error
 
 
 def _is_compressed(path: Path) -> bool:

@@ -228,6 +228,27 @@ def test_a_truncated_pth(net: PFR, tmp_path: Path) -> None:
     refused(path, "damaged")
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / f"net{suffix}"
+    path.touch()
+    monkeypatch.setattr(tensors, "open", denied, raising=False)  # root may read everything
+    refused(path, r"cannot be read \(Permission denied\)\. Look at its permissions and disk\.$")
+
+
+def test_too_little_memory_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes.")
+
+    path = tmp_path / "net.pth"
+    path.touch()
+    monkeypatch.setattr(torch, "load", full)
+    refused(path, "too little memory to read it .* Close other programs")
+
+
 @pytest.mark.filterwarnings("error:Detected pickle protocol")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
