@@ -9,6 +9,7 @@ import glob
 import http.client
 import logging
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +18,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
+from typing import IO
 
 from ..errors import WeightsError, check_stop
 from ..support.files import unwritable
 from .disk import ASSETS, PIECE, cache_folder, hash_pieces, on_disk, remember, search_folders, sha256_of
 from .registry import Weights, entry
+
+if sys.platform != "win32":
+    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +35,7 @@ TIMEOUT = 30.0  # seconds of silence on the connection, not for the whole downlo
 WORTH_KEEPING = 10_000_000
 """Bytes of an unfinished download that are kept beside its place as FILE.part, for the next one to go on from."""
 ABANDONED = 600.0
-"""Seconds after which an unfinished download that nobody writes to is taken for one whose process was killed."""
+"""Seconds without a byte after which, on a disk without locks, an unfinished download is taken for that of a killed process."""
 
 
 def obtain(
@@ -116,12 +121,11 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                             progress(done, weights.bytes)
                         if done < weights.bytes:
                             check_stop(should_stop, cancelled)
-                try:
-                    os.replace(part, target)
-                    remember(target, weights.sha256)
-                except OSError as error:
-                    raise _cannot_write(weights, target, error) from error
-                return target
+                path = _named(part, target, weights)
+                for rest in _abandoned(left):
+                    with suppress(OSError):
+                        rest.unlink()
+                return path
             except _AddressFailed as error:
                 log.warning("%s: %s", url, error)
                 failures[url] = str(error)
@@ -131,10 +135,6 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                     from_anew.add(url)
                 if part.exists() and (error.wrong or part.stat().st_size < WORTH_KEEPING):
                     part.unlink()
-    except WeightsError:  # the disk is full, say: the space is worth more
-        with suppress(OSError):
-            part.unlink()
-        raise
     finally:
         if os.path.exists(part):  # Path.exists raises OSError behind a folder without access
             if part.stat().st_size < WORTH_KEEPING:
@@ -146,18 +146,63 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
 
 def _take_over(left: Path, part: Path) -> None:
     """Let what an earlier download left, or one that was killed, be the beginning of ``part``; the largest of several."""
+    taken = False
+    for path in _abandoned(left):
+        with suppress(OSError):  # another process was quicker
+            if taken:
+                path.unlink()
+            else:
+                os.replace(path, part)
+                taken = True
+
+
+def _abandoned(left: Path) -> list[Path]:
+    """Return the unfinished downloads beside ``left`` that no process writes to any more, the largest first."""
     found: list[tuple[int, Path]] = []
     for path in left.parent.glob(f"{glob.escape(left.stem)}.*part"):
         with suppress(OSError):  # another process was quicker
-            status = path.stat()
-            if path == left or time.time() - status.st_mtime > ABANDONED:
-                found.append((status.st_size, path))
-    for number, (_, path) in enumerate(sorted(found, reverse=True)):
+            if path == left or _is_free(path):
+                found.append((path.stat().st_size, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _hold(part: IO[bytes]) -> None:
+    """Let other processes see that this one writes to ``part`` until it closes it or ends, in whatever way."""
+    if sys.platform != "win32":  # there an open file can be neither renamed nor removed
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(part, fcntl.LOCK_EX)
+
+
+def _is_free(part: Path) -> bool:
+    """Return whether no process holds ``part``, also none that is slow or stopped; on a disk without locks its age decides."""
+    if sys.platform == "win32":
+        return True
+    with open(part, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
+    return True
+
+
+def _named(part: Path, target: Path, weights: Weights) -> Path:
+    """Give a finished download its name and return it; another process's, if that was quicker and has it open (on Windows).
+
+    Raises:
+        WeightsError: it cannot be renamed.
+    """
+    try:
+        os.replace(part, target)
+        remember(target, weights.sha256)
+    except OSError as error:
+        if (there := on_disk(weights.name)) is None:
+            raise _cannot_write(weights, target, error) from error
         with suppress(OSError):
-            if number == 0:
-                os.replace(path, part)
-            else:
-                path.unlink()
+            part.unlink()
+        return there
+    return target
 
 
 def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
@@ -170,6 +215,7 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a full disk shows at write(), not a second time at close().
         with open(part, "a+b", buffering=0) as file:
+            _hold(file)
             if (had := file.tell()) >= weights.bytes:  # killed just before the end, or of another version of the file
                 if sha256_of(part) == weights.sha256:
                     yield had
@@ -200,7 +246,12 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
             if digest.hexdigest() != weights.sha256:
                 reason = f"sent a file with SHA-256 {digest.hexdigest()}, {weights.sha256} expected"
                 raise _AddressFailed(reason, again=start > 0, wrong=True)
+            if (length := file.seek(0, os.SEEK_END)) != weights.bytes:  # locks of network disks need not reach other machines
+                reason = f"has {length} bytes on the disk, {weights.bytes} expected: another process wrote to it"
+                raise _AddressFailed(reason, again=True, wrong=True)
     except OSError as error:  # of this disk: another address would not help, and the remedy is another one
+        with suppress(OSError):
+            part.unlink()  # it is full, say: the space is worth more
         raise _cannot_write(weights, part.parent, error) from error
 
 
