@@ -153,6 +153,19 @@ def read_part(path: str | os.PathLike[str], *parts: Literal["prior", "discrimina
     return _described(path, state, metadata)
 
 
+def read_start(path: str | os.PathLike[str]) -> Checkpoint:
+    """Return what training can start from: the content of a prior's, a run's or a model's file.
+
+    Raises:
+        CheckpointError: missing, damaged, or none of these.
+    """
+    path = Path(path)
+    state, metadata = read_tensors(path)
+    if metadata.get("format") in (PRIOR_FORMAT, TRAINING_FORMAT):
+        return _described(path, state, metadata)
+    return parse_checkpoint(path, state, metadata)
+
+
 def model_file(name: str | os.PathLike[str]) -> Path:
     """Return the file that ``name`` means: of a model in the registry, downloaded if it is not on this machine, or a path.
 
@@ -213,7 +226,7 @@ def load_model(
 
     Raises:
         CheckpointError: unknown name, missing or damaged file, another network's file, or a pickle that holds code.
-        WeightsError: ``"default"``, and the model is missing from the installation.
+        WeightsError: the model is not to be had, or the file has the name of a published one but is another.
 
     Example:
         >>> net = load_model("default")
@@ -269,10 +282,10 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
             raise CheckpointError(f"{path}: {error}") from error
         return Checkpoint(config, state, {"imported_from": path.name}, GPEN_LICENCE, "gpen")
     if metadata.get("format") != FORMAT:
-        hint = PARTS.get(metadata.get("format", ""), "unknown")
+        hint = PARTS.get(metadata.get("format", ""), "unknown; load_face_model takes other kinds, too")
         if gpen.is_gpen_discriminator(state):
             hint = gpen.DISCRIMINATOR
-        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}). load_face_model takes other kinds too.")
+        raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}).")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.models import checkpoint, disk, gpen, tensors
-from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.checkpoint import read_checkpoint, read_start
 from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.config import PRESETS
 
@@ -324,6 +324,21 @@ def test_another_network(name: str, tmp_path: Path) -> None:
 def test_another_suffix(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"abc")
     refused(tmp_path / name, r"\.safetensors, \.pth, \.pt")
+
+
+def test_a_part_for_training_says_what_it_is_for(saved: Path) -> None:
+    part = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-discriminator"))
+    refused(part, r"\(a discriminator, for the trainer's --discriminator\)\.$")
+
+
+def test_what_training_starts_from(saved: Path) -> None:
+    """Of a damaged prior it is said what is wrong with it, not that it is no model."""
+    assert read_start(saved).source == "pfr"
+    whole = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior"))
+    assert read_start(whole).source == "pfr-prior"
+    damaged = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior", config="{"))
+    with pytest.raises(CheckpointError, match="the metadata is damaged"):
+        read_start(damaged)
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:

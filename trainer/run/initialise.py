@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig
 from pfr_core.errors import CheckpointError, InputError
-from pfr_core.models.checkpoint import DISCRIMINATORS, PRIOR_FORMAT, Checkpoint, read_checkpoint, read_part
+from pfr_core.models.checkpoint import DISCRIMINATORS, PRIOR_FORMAT, Checkpoint, read_start
 from pfr_core.models.gpen import silence_decoder
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
@@ -117,17 +116,6 @@ def spread(state: Mapping[str, Tensor], config: PFRConfig) -> dict[str, Tensor]:
     stem = "encoder.stem.weight"
     scale = 1 / config.patch  # run-time scaling is by 1 / sqrt(3 patch^2)
     return {**state, stem: state[stem].repeat_interleave(config.patch**2, dim=1) * scale} if stem in state else dict(state)
-
-
-def read_start(source: str) -> Checkpoint:
-    """Return a prior's, a run's or a model's file.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    with suppress(CheckpointError):
-        return read_part(source, "prior", "training")
-    return read_checkpoint(source)
 
 
 def origin(start: Checkpoint) -> str:
