@@ -43,10 +43,14 @@ def search_folders() -> list[Path]:
     """Return the folders in which weights are looked for, first to last; some may not exist.
 
     Raises:
-        WeightsError: as :func:`cache_folder`.
+        WeightsError: as :func:`cache_folder`, or a ``~name`` of nobody in ``PFR_WEIGHTS_DIR``.
     """
     given = os.environ.get("PFR_WEIGHTS_DIR", "").split(os.pathsep)
-    return [Path(folder).expanduser().absolute() for folder in given if folder] + _extra_folders + [cache_folder()]
+    try:
+        named = [Path(folder).expanduser().absolute() for folder in given if folder]
+    except RuntimeError as error:
+        raise WeightsError(f"PFR_WEIGHTS_DIR={os.pathsep.join(given)}: {error} Write its folders without ~.") from error
+    return named + _extra_folders + [cache_folder()]
 
 
 def cache_folder() -> Path:

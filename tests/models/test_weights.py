@@ -256,6 +256,12 @@ def test_no_home_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
         disk.cache_folder()
 
 
+def test_a_folder_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFR_WEIGHTS_DIR", "~nobody-has-this-name/weights")
+    with pytest.raises(WeightsError, match=r"PFR_WEIGHTS_DIR=~nobody-has-this-name/weights: .*without ~"):
+        disk.on_disk("parsenet")
+
+
 def test_search_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, register: Callable[..., Weights]) -> None:
     register(closed_port())
     first, second, extra, later = (tmp_path / name for name in ("first", "second", "extra", "later"))
