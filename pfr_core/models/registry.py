@@ -46,8 +46,8 @@ class Weights:
     name: str  # what users and code call it
     file: str  # file name searched for
     urls: tuple[str, ...]  # the published address, then mirrors; empty if embedded
-    sha256: str  # 64 lower-case hex digits; empty if embedded
-    bytes: int  # size of the file; 0 if embedded
+    sha256: str  # 64 lower-case hex digits; empty if embedded or not known
+    bytes: int  # size of the file; 0 if embedded or not known
     licence: str  # of the weights, not of our code
     source: str  # who made them
     purpose: str  # what PFR uses them for
