@@ -109,4 +109,4 @@ PRESETS: dict[str, PFRConfig] = {
     "pfr-1024": PFRConfig(size=1024),
     "pfr-2048": PFRConfig(size=2048),
 }
-assert tuple(PRESETS) == get_args(Preset)
+assert tuple(PRESETS) == get_args(Preset), "Preset names those of PRESETS, in their order"
