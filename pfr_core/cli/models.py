@@ -120,11 +120,13 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a model as ONNX.
 
     Raises:
-        InputError: it is a preset, which has no weights, or does not bear the precision.
+        InputError: it is a preset, which has no weights, or does not bear the precision; or the result has another suffix.
+        CheckpointError: a package is missing, or the network cannot be exported.
     """
-    from ..models.export import export_onnx
+    from ..models.export import check_export, export_onnx
 
-    check_borne(arguments.dtype, dtypes_of(arguments.model))  # before it is downloaded
+    check_export(arguments.output)  # before the model is downloaded
+    check_borne(arguments.dtype, dtypes_of(arguments.model))
     fetch_all([arguments.model])
     path = model_file(arguments.model)
     net = read_face_model(path)

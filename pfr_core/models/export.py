@@ -23,6 +23,25 @@ AGREEMENT: Mapping[ExportType, float] = {"fp32": 1e-3, "fp16": 2e-2}
 LARGEST_BATCH = 1024
 
 
+def check_export(target: Path) -> None:
+    """Look whether networks can be written as ONNX here, and as ``target``, as far as that is known before one is read.
+
+    Raises:
+        InputError: another suffix.
+        CheckpointError: a package is missing.
+    """
+    if target.suffix.lower() != ONNX:
+        raise InputError(f"{target}: the file must end in {ONNX}.")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise CheckpointError(
+            f"Export needs packages of its own: python -m pip install onnxruntime onnxscript ({error})"
+        ) from error
+
+
 def export_onnx(
     net: FaceModel,
     target: Path,
@@ -53,19 +72,12 @@ def export_onnx(
         CheckpointError: a package is missing, torch cannot export this network, the results differ, or ``target`` cannot be
             written.
     """
-    if target.suffix.lower() != ONNX:
-        raise InputError(f"{target}: the file must end in {ONNX}.")
+    check_export(target)
     if isinstance(net, OnnxModel):
         raise InputError(f"{net.path}: is ONNX already.")
     check_borne(dtype, net.dtypes)
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise CheckpointError(
-            f"Export needs packages of its own: python -m pip install onnxruntime onnxscript ({error})"
-        ) from error
+    import onnx
+
     options = dict(options or {})
     faces = torch.rand(2, 3, net.size, net.size, generator=torch.Generator().manual_seed(0))
     net.float()  # outside inference mode, which would mark the parameters

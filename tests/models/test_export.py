@@ -70,12 +70,14 @@ def test_a_file_that_differs_is_not_kept(
         (["mine.safetensors", "-o", "mine.pth"], "must end in .onnx"),
         (["nobody.safetensors", "-o", "mine.onnx"], "nobody.safetensors"),
         (["mine.safetensors", "-o", "mine.onnx", "--fidelity", "0.3"], "fidelity"),
+        (["gfpgan-1.4", "-o", "mine.pth"], "must end in .onnx"),  # said before it is downloaded
     ],
 )
 def test_what_is_refused(
     model: Path, arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(model.parent)
+    monkeypatch.setenv("PFR_OFFLINE", "1")
     assert main(["export", *arguments]) != 0
     assert says in capsys.readouterr().err
     assert [path.name for path in model.parent.iterdir()] == ["mine.safetensors"]
