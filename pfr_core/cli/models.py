@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import CheckpointError, WeightsError
 from ..faces import points, retinaface
-from ..models.checkpoint import discriminator_file, model_file, read_checkpoint, save_discriminator, save_model
+from ..models.checkpoint import (
+    PARTS,
+    discriminator_file,
+    model_file,
+    read_checkpoint,
+    read_part,
+    save_discriminator,
+    save_model,
+)
 from ..models.disk import cache_folder, on_disk
 from ..models.download import obtain
 from ..models.gpen import discriminator_from_gpen, generator_from_gpen, initialise_from_gpen
 from ..models.load import read_face_model
 from ..models.registry import GPEN_LICENCE, REGISTRY, Weights, dtypes_of, published
-from ..models.tensors import read_state_dict
+from ..models.tensors import read_state_dict, read_tensors
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..options import RestoreOptions, changed
@@ -28,9 +38,6 @@ from ..support.arguments import chosen, flag, program
 from ..support.device import check_borne
 from ..support.files import overwritten, same_file
 from .common import fetch, fetch_all
-
-DESCRIBED = {"builtin": retinaface.describe, "points": points.describe}
-"""What ships with PFR beside the model, and what reads such a file's own words."""
 
 
 def list_weights(_: argparse.Namespace) -> int:
@@ -153,13 +160,13 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def show_info(arguments: argparse.Namespace) -> int:
-    """Print a checkpoint's metadata as JSON; of published weights that are not read here what is known of them.
+    """Print the metadata of a file that PFR wrote, or a model's, as JSON; of other published weights what is known of them.
 
     Raises:
         InputError: it is a preset, which has no file.
     """
-    if arguments.file in DESCRIBED:
-        print(json.dumps(DESCRIBED[arguments.file](obtain(arguments.file)), indent=2))
+    if (said := _own_words(arguments.file)) is not None:
+        print(json.dumps(said, indent=2))
         return 0
     weights = REGISTRY.get(arguments.file)
     if weights is not None and not weights.embedded:
@@ -170,14 +177,13 @@ def show_info(arguments: argparse.Namespace) -> int:
             return 0
     path = model_file(arguments.file)
     net = read_face_model(path)
-    tensors = net.state_dict().values()
+    tensors = net.state_dict()
     content = {
         "file": str(path),
         "layout": net.kind,
         "size": net.size,
         "options": net.options,
-        "parameters": sum(value.numel() for value in tensors),
-        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in tensors}),
+        **(_amounts(tensors) if tensors else {}),  # those of an ONNX file are onnxruntime's
         "licence": net.licence,
     }
     if isinstance(net, PFR):
@@ -187,6 +193,38 @@ def show_info(arguments: argparse.Namespace) -> int:
         content |= _origin(weights)
     print(json.dumps(content, indent=2))
     return 0
+
+
+def _own_words(name: str) -> dict[str, Any] | None:
+    """Return what a file that PFR wrote says of itself if it restores no faces; None of any other file or name.
+
+    Such are parts for training, face detectors and their second look.
+
+    Raises:
+        CheckpointError: it is damaged.
+        WeightsError: it is damaged, or missing from the installation.
+    """
+    weights = REGISTRY.get(name)
+    if weights is not None and (weights.size or not weights.embedded):
+        return None
+    path = Path(name) if weights is None else obtain(name)
+    if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):  # Path.is_file raises OSError for too long a name
+        return None
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") in PARTS:
+        part = read_part(path, "prior", "discriminator", "training")
+        content = {"file": str(path), "layout": part.source, **_amounts(tensors), "licence": part.licence}
+        return content | {"config": part.config.to_dict(), "provenance": part.provenance}
+    if "largest_face" in metadata:
+        return retinaface.describe(path)
+    return points.describe(path) if points.recognises(tensors) else None
+
+
+def _amounts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "parameters": sum(value.numel() for value in tensors.values()),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
+    }
 
 
 def _origin(weights: Weights) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     info.add_argument(
         "file",
         metavar="FILE",
-        help="model file, a name of `weights list`, or 'builtin' and 'points' for the embedded face detector and its second look",
+        help="a file that PFR wrote, another model's, or a name of `weights list`, such as 'builtin', the embedded face detector",
     )
     info.set_defaults(work="models.show_info")
 

@@ -180,6 +180,12 @@ class SecondLook:
         return placed, clear
 
 
+def recognises(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether the tensors are named as those of a :class:`PointsNetwork`."""
+    with torch.device("meta"):
+        return tensors.keys() == PointsNetwork().state_dict().keys()
+
+
 def describe(path: Path) -> dict[str, Any]:
     """Return what a file that :func:`save` wrote says of itself.
 

@@ -782,9 +782,24 @@ def test_info(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said["parameters"] == sum(value.numel() for value in net.state_dict().values())
 
 
-def test_info_of_the_detector(capsys: pytest.CaptureFixture[str]) -> None:
-    assert pfr("info", "builtin") == 0
-    assert "licence" in json.loads(capsys.readouterr().out)
+@pytest.mark.parametrize("name", ["builtin", "points"])
+def test_info_of_what_finds_faces(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its name, and of a file like it: one that somebody trained."""
+    assert pfr("info", name) == 0
+    said = json.loads(capsys.readouterr().out)
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(Path(said["file"]).read_bytes())
+    assert pfr("info", path) == 0
+    assert "licence" in said and json.loads(capsys.readouterr().out) == said | {"file": str(path)}
+
+
+@pytest.mark.parametrize("part", ["prior", "discriminator"])
+def test_info_of_a_part_for_training(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[1] / "fixtures" / "older" / f"{part}.safetensors"
+    assert pfr("info", path) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["layout"] == f"pfr-{part}" and said["config"]["size"] == 16 and said["parameters"]
+    assert "licence" in said and "provenance" in said
 
 
 def test_info_of_a_published_model_downloads_nothing(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import sys
 import zipfile
 from collections.abc import Callable
@@ -526,7 +527,7 @@ def test_an_exported_network_gives_the_same(export: Callable[..., Path], files: 
 
 
 @pytest.mark.slow
-def test_an_onnx_file_with_a_weight(export: Callable[..., Path]) -> None:
+def test_an_onnx_file_with_a_weight(export: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     net = Plain()
     path = export(net, torch.tensor([0.5], dtype=torch.float64))
     model: Any = load_face_model(path)
@@ -541,6 +542,8 @@ def test_an_onnx_file_with_a_weight(export: Callable[..., Path]) -> None:
         assert result == pytest.approx(wanted.permute(1, 2, 0).numpy(), abs=1e-3)
     for each in (restorer, FaceRestorer(model, device="cpu")):
         assert each.provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert main(["info", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"file", "layout", "size", "options", "licence"}
 
 
 @pytest.mark.slow
