@@ -80,7 +80,8 @@ def fetch(name: str) -> Path:
     weights = REGISTRY[name]
     if not weights.embedded and weights.urls and on_disk(name) is None:
         print(weights.announcement, file=sys.stderr)
-    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    # With the delay nothing is shown where nothing is downloaded.
+    with tqdm(unit="B", unit_scale=True, delay=0.1, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -802,6 +802,14 @@ def test_info_of_a_part_for_training(part: str, capsys: pytest.CaptureFixture[st
     assert "licence" in said and "provenance" in said
 
 
+def test_no_progress_is_shown_where_nothing_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert pfr("weights", "download", "builtin") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_info_of_a_published_model_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
