@@ -32,11 +32,13 @@ class TiffPage:
         fields: its directory without pointers.
         data: its strips or tiles.
         order: the byte order of both, "<" or ">".
+        size: height and width of the photograph, without which it is of no use.
     """
 
     fields: Mapping[int, TiffField]
     data: tuple[bytes, ...]
     order: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def channels_of(data: bytes) -> tuple[TiffPage, ...]:
                 ends = zip(reader.numbers(fields[offsets]), reader.numbers(fields[lengths]), strict=False)
                 strips = tuple(data[start : start + length] for start, length in ends)
                 kept = {tag: field for tag, field in fields.items() if tag not in POINTERS and tag != Tag.SUB_IFDS}
-                pages.append(TiffPage(kept, strips, reader.order))
+                pages.append(TiffPage(kept, strips, reader.order, (photo.height, photo.width)))
     return tuple(pages)
 
 

@@ -227,7 +227,7 @@ def _metadata(
 
 def _channels(pixels: np.ndarray, like: Photo | None) -> tuple[TiffPage, ...]:
     """Return the pages that go with a photograph, which has to have kept its size."""
-    return like.channels if like is not None and pixels.shape[:2] == like.pixels.shape[:2] else ()
+    return () if like is None else tuple(page for page in like.channels if page.size == pixels.shape[:2])
 
 
 def write_file(target: Path, data: bytes) -> None:
