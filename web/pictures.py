@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pfr_core.faces.color import is_gray
 from pfr_core.photo.arrays import Array, FloatImage, to_uint8
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.write import write_photo
@@ -34,9 +35,11 @@ def save_shown(path: Path, image: Array, photo: Photo | None = None) -> str:
     """Write a picture of the page in its photo's colours to ``path`` with an ending of its own; returned as Gradio wants it."""
     pixels = to_uint8(image)
     kind = "WEBP" if pixels.shape[2] == 4 else "JPEG"  # for transparency
-    picture = Image.fromarray(pixels[..., 0] if photo is not None and photo.gray and kind == "JPEG" else pixels)
+    one = photo is not None and photo.gray and kind == "JPEG" and is_gray(pixels)  # not if faces got colour
+    profile = None if photo is None else photo.profile_for(1 if one else 3)
+    picture = Image.fromarray(pixels[..., 0] if one else pixels)
     file = path.with_suffix({"WEBP": ".webp", "JPEG": ".jpg"}[kind])
-    picture.save(file, kind, quality=QUALITY, icc_profile=None if photo is None else photo.icc, **_SETTINGS[kind])
+    picture.save(file, kind, quality=QUALITY, icc_profile=profile, **_SETTINGS[kind])
     return str(file)
 
 

@@ -101,6 +101,14 @@ class Photo:
         """Whether its pixels are those of its file, which then stands for it."""
         return self.decoded is self.pixels
 
+    def profile_for(self, channels: int) -> bytes | None:
+        """Return the colour profile for pixels of so many channels: one of gray does not go with colour."""
+        return None if channels >= 3 and self.icc is not None and self.icc[16:20] == b"GRAY" else self.icc
+
+    def colours(self) -> Photo:
+        """Return what a picture made of parts of the photo has in common with it: what its colours mean, and no more."""
+        return Photo(self.pixels, self.path, self.format, gray=False, icc=self.profile_for(3))
+
 
 @dataclass(frozen=True)
 class Provenance:

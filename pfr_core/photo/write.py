@@ -203,17 +203,16 @@ def _metadata(
     if like is None:
         kept, dropped = Metadata(), []
     else:
-        kept = Metadata(like.icc, like.exif, like.xmp, like.dpi, like.extras if like.format == kind else ())
+        extras = like.extras if like.format == kind else ()
+        kept = Metadata(like.profile_for(pixels.shape[2]), like.exif, like.xmp, like.dpi, extras)
         dropped = sorted({TIFF_EXTRAS.get(int(name), name) if name.isdigit() else name for name, _ in like.extras})
         dropped = [] if kept.extras else [name for name in dropped if name not in _HARMLESS_EXTRAS]
         dropped += ["another channel"] if like.channels and (kind != "TIFF" or not _channels(pixels, like)) else []
+        dropped += ["gray ICC profile"] if like.icc and not kept.icc else []
     if kept.exif:
         kept = replace(kept, exif=exif_for_size(kept.exif, pixels.shape[1], pixels.shape[0]))
     if provenance is not None:
         kept = replace(kept, xmp=with_provenance(kept.xmp, provenance, notices))
-    if kept.icc and kept.icc[16:20] == b"GRAY" and pixels.shape[2] >= 3:
-        dropped.append("gray ICC profile")
-        kept = replace(kept, icc=None)
     if kind == "JPEG" and kept.xmp and len(XMP_JPEG_HEADER) + len(kept.xmp) > JPEG_SEGMENT:
         dropped.append("XMP (over 64 kB)")
         kept = replace(kept, xmp=with_provenance(None, provenance) if provenance else None)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from pfr_core.errors import ImageError, InputError
-from pfr_core.photo.photo import Provenance
+from pfr_core.photo.photo import Photo, Provenance
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.restored import own_suffix, write_restored
 from pfr_core.photo.write import write_photo
@@ -23,7 +24,10 @@ from web.archive import Entry, unpack  # noqa: E402
 from web.cli import main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
+from web.pictures import save_shown  # noqa: E402
 from web.sessions import LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 # --- Zip files -------------------------------------------------------------------------------------------------------
 
@@ -369,6 +373,18 @@ def test_results_keep_the_photos_own_format(tmp_path: Path) -> None:
         assert b"compositeWithTrainedAlgorithmicMedia" in (read_photo(target).xmp or b"")
     (tmp_path / "a.JPG").rename(tmp_path / "liar.png")
     assert own_suffix(read_photo(tmp_path / "liar.png")) == ".jpg"
+
+
+@pytest.mark.parametrize("profile", [None, SRGB[:16] + b"GRAY" + SRGB[20:]], ids=["none", "of gray"])
+def test_a_gray_photo_that_got_colour_is_shown_in_colour(tmp_path: Path, profile: bytes | None) -> None:
+    pixels = np.full((32, 48, 3), 90, np.uint8)
+    photo = Photo(pixels, tmp_path / "a.jpg", "JPEG", gray=True, icc=profile)
+    with Image.open(save_shown(tmp_path / "gray", pixels, photo)) as shown:
+        assert shown.mode == "L" and shown.info.get("icc_profile") == profile
+    pixels[..., 2] = 30
+    with Image.open(save_shown(tmp_path / "coloured", pixels, photo)) as shown:
+        assert shown.mode == "RGB" and np.abs(np.asarray(shown).astype(int) - pixels).max() < 5
+        assert not shown.info.get("icc_profile")
 
 
 @pytest.mark.parametrize(
