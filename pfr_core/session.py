@@ -23,7 +23,7 @@ from .options import NETWORK, Changes, RestoreOptions, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo
 from .photo.pillow import notices_of
-from .photo.read import read_photo
+from .photo.read import MAX_PIXELS, read_photo
 from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
 from .support.files import checked, overwritten, same_file
@@ -153,7 +153,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             raise InputError("This session was opened with a picture in memory, not with a file.")
         photo = self._photo
         if photo is None:
-            photo = read_photo(self._path)
+            photo = read_photo(self._path, max_pixels=max(MAX_PIXELS, self._shape[0] * self._shape[1]))
             if photo.pixels.shape != self._shape:
                 raise ImageError(f"{self._path}: another picture than when it was opened; open it anew.")
             self._photo = photo

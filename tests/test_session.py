@@ -165,6 +165,16 @@ def test_a_session_gives_its_memory_back_and_goes_on(counts: Counts, path: Path)
     assert counts.stages == (2, 1, 3, 3), "read again, and nothing else"
 
 
+def test_a_photo_that_was_read_beyond_the_limit_is_read_again(
+    counts: Counts, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_PIXELS", 1000)
+    monkeypatch.setitem(read_photo.__kwdefaults__, "max_pixels", 1000)  # type: ignore[arg-type]
+    session = counts.restorer.open(read_photo(path, max_pixels=10**6))
+    session.release()
+    assert session.pixels.shape == (88, 208, 3)
+
+
 def test_a_file_that_became_another_picture_is_refused(counts: Counts, path: Path) -> None:
     session = counts.restorer.open(path)
     session.restore()
