@@ -32,7 +32,7 @@ class Comparison:
     Attributes:
         sheet: [H,W,3] uint8: rows are faces, columns the input and the models, under their names.
         faces: the faces, in the order of the rows.
-        notices: what a person should know of it.
+        notices: what a person should know of it; what several models give rise to is there once.
     """
 
     sheet: npt.NDArray[np.uint8]
@@ -90,6 +90,7 @@ def compare(
         own = replace(options, **{each: specs(RestoreOptions)[each].default for each in missing})
         restored = restorer.restore(image, faces=faces, options=replace(own, scale=1.0), should_stop=should_stop)
         columns.append(_cells(restored.image, faces))
+        notices = tuple(dict.fromkeys((*notices, *restored.notices)))
         restorer.release()
     header = [_named(name) for name in (INPUT, *(name for name, _ in models))]
     rows = [np.concatenate(header, axis=1), *(np.concatenate(cells, axis=1) for cells in zip(*columns, strict=True))]
