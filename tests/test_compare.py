@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from pfr_core import FaceRestorer, RestoreOptions
 from pfr_core.cli import main
@@ -28,7 +28,9 @@ def test_rows_are_faces_and_columns_models(tiny_model: Path) -> None:
     found = compare(pixels, [("first", load), ("second", load)], progress=lambda *step: seen.append(step))
     assert len(found.faces) == 2 and seen == [("first", 0, 2), ("second", 1, 2)]
     assert found.sheet.shape == (HEADER + 2 * CELL, 3 * CELL, 3)
-    restored = load().restore(pixels, faces=found.faces).image
+    alone = load().restore(pixels, faces=found.faces)
+    restored = alone.image
+    assert found.notices == alone.notices and {notice.kind for notice in found.notices} == {"magnified"}, "of both models once"
     for row, face in enumerate(found.faces):
         cells = np.split(found.sheet[HEADER + row * CELL : HEADER + (row + 1) * CELL], 3, axis=1)
         matrix = alignment_matrix(face, CELL)
@@ -81,6 +83,18 @@ def test_the_command(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["compare", str(PHOTO), "--models", "nothing", "-o", str(sheet)]) == 1
     assert "nothing: no such model file" in capsys.readouterr().err
     assert main(["compare", str(PHOTO), "--models", "default", "-o", str(PHOTO)]) == 1
+
+
+@pytest.mark.parametrize("command", ["compare", "detect"])
+def test_what_shows_a_photo_has_its_colour_profile(command: str, tiny_model: Path, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with Image.open(PHOTO) as image:
+        image.save(tmp_path / "photo.png", icc_profile=profile)
+    target = str(tmp_path / "shown.png")
+    more = {"compare": ["--models", str(tiny_model), "-o", target], "detect": ["--annotate", target]}[command]
+    assert main([command, str(tmp_path / "photo.png"), *more, "--detector", "builtin", "--device", "cpu"]) == 0
+    with Image.open(target) as shown:
+        assert shown.info["icc_profile"] == profile
 
 
 def test_faces_that_are_not_compared_are_told_apart_from_none(

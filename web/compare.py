@@ -71,7 +71,7 @@ class CompareTab:
                 job.should_stop,
                 self.context.limits.check_faces,
             )
-            sheet = pictures.save_exact(job.session.new_folder("comparison") / "comparison.png", found.sheet)
+            sheet = pictures.save_exact(job.session.new_folder("comparison") / "comparison.png", found.sheet, photo)
             told = (
                 f"{say(request, 'compared', count=len(found.faces))} {say(request, 'compare_sheet')}{say(request, 'full_stop')}"
             )

@@ -43,9 +43,9 @@ def save_shown(path: Path, image: Array, photo: Photo | None = None) -> str:
     return str(file)
 
 
-def save_exact(path: Path, image: Array) -> str:
-    """Write a picture of the page as it is; the path as Gradio wants it."""
-    write_photo(path, image, fast=True)
+def save_exact(path: Path, image: Array, photo: Photo | None = None) -> str:
+    """Write a picture of the page as it is, in its photo's colours; the path as Gradio wants it."""
+    write_photo(path, image, None if photo is None else photo.colours(), fast=True)
     return str(path)
 
 

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:
-            write_photo(pictures[source], annotate(to_uint8(pixels), found.faces, found.numbers))
+            drawn = annotate(to_uint8(pixels), found.faces, found.numbers)
+            tell(write_photo(pictures[source], drawn, photo.colours()))
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")
