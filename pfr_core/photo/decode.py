@@ -139,7 +139,7 @@ def _with_transparent_colour(pixels: np.ndarray, data: bytes, step: int = 1) -> 
         data: the file.
         step: what one level of the file is in ``pixels``.
     """
-    stated = next((content for name, content in png_chunks(data) if name == b"tRNS"), b"")
+    stated = next((content for name, content, _ in png_chunks(data) if name == b"tRNS"), b"")
     if pixels.shape[2] == 4 or len(stated) not in (2, 6):
         return pixels
     colour = np.frombuffer(stated, ">u2").astype(int) * step

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from ..support.notice import Notice
-from .metadata import JPEG_SEGMENT, Metadata, jpeg_segments, with_png_chunks
+from .metadata import JPEG_SEGMENT, Metadata, packed_jpeg_segments, with_png_chunks
 from .pages import TiffPage, pack_pages
 from .photo import JpegCoding
 from .tiff import (
@@ -65,7 +65,7 @@ def encode_jpeg(
             notices.append(Notice("long_exif", "The EXIF data is too long for a JPEG (64 kB) and is left out."))
     if metadata.dpi:
         options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
-    options["extra"] = jpeg_segments(metadata)
+    options["extra"] = packed_jpeg_segments(metadata)
     try:
         return _pillow(pixels, "JPEG", **options)
     except OSError:

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-END_OF_IMAGE = b"\xff\xd9"
+from .metadata import END_OF_IMAGE, START_OF_SCAN, jpeg_segments
+
+_END = bytes((0xFF, END_OF_IMAGE))
 LOST_ROWS, LOST_SHARE = 18, 0.05
 """What a JPEG may lack at its end (ours): a part of one row of blocks with what is smoothed into it, and so much of the picture
 at most."""
 _NOISE = (b"\x15\x9c" * 512, b"\xe2\x3b" * 512)
 _RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_START_OF_SCAN, _END = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _PROGRESSIVE = (0xC2, 0xCA)
@@ -35,11 +35,11 @@ def mend_jpeg(data: bytes) -> tuple[bytes, list[str]]:
         ValueError: more is missing; the message says how much.
     """
     scan, end = _last_scan(data)
-    if not scan or data[end : end + 2] == END_OF_IMAGE:
+    if not scan or data[end : end + 2] == _END:
         return data, []
     body = data[:end].rstrip(b"\0\xff")  # broken-off downloads are filled up with zeros
     _refuse_cut(body, scan, _pixels(body), _NOISE)
-    return body + END_OF_IMAGE, ["its end is missing; nothing or next to nothing of the picture is lost"]
+    return body + _END, ["its end is missing; nothing or next to nothing of the picture is lost"]
 
 
 def check_whole(data: bytes, image: Image.Image) -> None:
@@ -98,29 +98,25 @@ def _refuse_cut(body: bytes, scan: int, shown: np.ndarray, noises: Sequence[byte
 
 
 def _pixels(body: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(body + END_OF_IMAGE), formats=("JPEG",)) as image:
+    with Image.open(io.BytesIO(body + _END), formats=("JPEG",)) as image:
         return np.asarray(image)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield marker, position and content of every segment up to the end mark, at which there is no content."""
-    position = 2
-    while found := _MARKER.search(data, position):
-        start, marker = found.start(), data[found.start() + 1]
-        if marker == _END:
-            yield marker, start, b""
+    for segment in jpeg_segments(data):
+        yield segment
+        if segment[0] == END_OF_IMAGE:
             return
-        position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        yield marker, start, data[start + 4 : position]
 
 
 def _last_scan(data: bytes) -> tuple[int, int]:
     """Return where the last scan begins, 0 if there is none, and where its data ends: at the end mark, or with the file."""
     scan = 0
     for marker, start, _ in _segments(data):
-        if marker == _END:
+        if marker == END_OF_IMAGE:
             return scan, start
-        scan = start if marker == _START_OF_SCAN else scan
+        scan = start if marker == START_OF_SCAN else scan
     return scan, len(data)
 
 
@@ -130,7 +126,7 @@ def _is_refined(data: bytes) -> bool:
     for marker, _, content in _segments(data):
         if marker in _PROGRESSIVE:
             coarse = {component: set(range(64)) for component in content[6::3]}
-        if marker == _START_OF_SCAN and coarse and len(content) > 3:
+        if marker == START_OF_SCAN and coarse and len(content) > 3:
             first, last, bits = content[-3:]
             for component in content[1:-3:2]:
                 if bits & 15 == 0:

@@ -5,6 +5,7 @@ EXIF is in ``tiff``, XMP in ``xmp``; pixels are not looked at here (``decode``, 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ JPEG_SEGMENT = 65533
 """Bytes that a JPEG marker segment can hold."""
 MAX_METADATA, MAX_BLOCKS = 16_000_000, 10_000
 """Bytes of metadata in a JPEG or PNG file, and blocks in a PNG file, that are taken (ours): photos have a hundredth of it."""
-_FIRST_APP, _START_OF_SCAN = 0xE0, 0xDA
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+"""Markers of a JPEG."""
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
+"""Those that a segment begins with, and the end; there is nothing behind the rest."""
 TIFF_EXTRAS: dict[int, str] = {Tag.IPTC: "IPTC", Tag.PHOTOSHOP: "Photoshop"}
 _PNG_EXTRAS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME"})
 _JPEG_EXTRAS = {"APP1": b"http://ns.adobe.com/xmp/extension/\0", "APP13": b"Photoshop 3.0\0", "COM": b""}
@@ -44,17 +48,13 @@ class Metadata:
 def oversized(data: bytes) -> str:
     """Return what is wrong with a JPEG or PNG file whose metadata would take more time and memory than its picture, or "".
 
-    Decoders put such blocks together piece by piece: 64 MB of them in a JPEG took half a minute.
+    Decoders put such blocks together piece by piece: 64 MB of them in a JPEG took half a minute. So does what lies between them.
     """
     size, blocks = 0, 0
     if data.startswith(b"\xff\xd8"):
-        position = 2
-        while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != _START_OF_SCAN:
-            (length,) = struct.unpack_from(">H", data, position + 2)
-            size += length if data[position + 1] >= _FIRST_APP else 0
-            position += 2 + length
+        size = next((start for marker, start, _ in jpeg_segments(data) if marker == START_OF_SCAN), len(data))
     elif data.startswith(b"\x89PNG"):
-        for name, content in png_chunks(data):
+        for name, content, _ in png_chunks(data):
             if name != b"IDAT":
                 size, blocks = size + len(content), blocks + 1
             if blocks > MAX_BLOCKS:
@@ -67,18 +67,19 @@ def png_extras(data: bytes) -> tuple[tuple[str, bytes], ...]:
     handled = (XMP_PNG_KEYWORD + b"\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
     return tuple(
         (name.decode("ascii"), content)
-        for name, content in png_chunks(data)
+        for name, content, _ in png_chunks(data)
         if name in _PNG_EXTRAS and not content.startswith(handled)
     )
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and content of every chunk up to the end of the picture; of one cut short, what is there."""
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield name, content and checksum of every chunk up to the end of the picture; of one cut short, what is there."""
     position, name = 8, b""
     while position + 8 <= len(data) and name != b"IEND":
         length, name = struct.unpack_from(">I4s", data, position)
-        yield name, data[position + 8 : position + 8 + length]
-        position += 12 + length
+        end = position + 8 + length
+        yield name, data[position + 8 : end], data[end : end + 4]
+        position = end + 4
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
@@ -124,6 +125,20 @@ def without_previews(resources: bytes) -> bytes:
     return kept
 
 
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield marker, position and content of every segment of a JPEG, and every end mark, at which there is no content.
+
+    As decoders do, bytes between segments are read over; those of a scan are such bytes, too.
+    """
+    position = 2
+    while found := _JPEG_MARKER.search(data, position):
+        start, marker = found.start(), data[found.start() + 1]
+        position = start + 2
+        if marker != END_OF_IMAGE:
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+        yield marker, start, data[start + 4 : position]
+
+
 def jpeg_extras(segments: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
     """Return, of the (marker, content) segments of a JPEG, Photoshop / IPTC data, extended XMP and comments."""
     wanted = ((name, data, _JPEG_EXTRAS.get(name)) for name, data in segments)
@@ -131,7 +146,7 @@ def jpeg_extras(segments: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], .
     return tuple((name, start + without_previews(data[len(start) :]) if name == "APP13" else data) for name, data, start in found)
 
 
-def jpeg_segments(metadata: Metadata) -> bytes:
+def packed_jpeg_segments(metadata: Metadata) -> bytes:
     """Return XMP and extras as JPEG marker segments; the caller sees to it that the XMP fits (see ``JPEG_SEGMENT``)."""
     segments = list(metadata.extras)
     if metadata.xmp:

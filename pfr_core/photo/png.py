@@ -5,12 +5,11 @@ A chunk whose name begins with a small letter is one that the picture can be sho
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .metadata import MAX_METADATA, png_chunk
+from .metadata import MAX_METADATA, png_chunk, png_chunks
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"cICP": 4}
@@ -77,13 +76,9 @@ def describe_png(data: bytes) -> str:
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    position, name = 8, b""
-    while position + 8 <= len(data) and name != b"IEND":
-        length, name = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        content, stored = data[position + 8 : end - 4], data[end - 4 : end]
-        yield _Chunk(name, content, end <= len(data), stored == zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big"))
-        position = end
+    for name, content, checksum in png_chunks(data):
+        right = checksum == zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")
+        yield _Chunk(name, content, len(checksum) == 4, right)
 
 
 def _is_optional(name: bytes) -> bool:

@@ -290,7 +290,7 @@ def _finish(
 def _put_profile(picture: Path, profile: bytes) -> bool:
     """Give a PNG an ICC profile if it has none, as one with restored faces; return whether it has one then."""
     data = picture.read_bytes()
-    if any(name == b"iCCP" for name, _ in png_chunks(data)):  # encoded from the decoder's own frame
+    if any(name == b"iCCP" for name, *_ in png_chunks(data)):  # encoded from the decoder's own frame
         return True
     gray = data[PNG_COLOUR_TYPE] in (0, 4)
     if gray != (profile[ICC_COLOURS] == b"GRAY"):
