@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from ..support.notice import Notice
+from .depth import ROWS
 from .metadata import MAX_METADATA, png_chunks
 from .photo import JpegCoding
 from .tiff import Tag
@@ -148,9 +149,14 @@ def _with_transparent_colour(pixels: np.ndarray, data: bytes, step: int = 1) -> 
 
 
 def _straight_alpha(pixels: np.ndarray) -> np.ndarray:
-    alpha = pixels[..., 3:].astype(np.float64)
-    colour = np.divide(pixels[..., :3] * 65535.0, alpha, out=np.zeros(pixels[..., :3].shape), where=alpha > 0)
-    return np.concatenate([np.rint(colour.clip(0, 65535)).astype(np.uint16), pixels[..., 3:]], axis=2)
+    """Divide the colours of 16-bit RGBA by the alpha that they were multiplied by."""
+    straight = pixels.copy()
+    for top in range(0, len(pixels), ROWS):
+        rows = pixels[top : top + ROWS]
+        alpha = rows[..., 3:].astype(np.float64)
+        colour = np.divide(rows[..., :3] * 65535.0, alpha, out=np.zeros(rows[..., :3].shape), where=alpha > 0)
+        straight[top : top + ROWS, :, :3] = np.rint(colour.clip(0, 65535))
+    return straight
 
 
 def _cmyk_to_rgb(path: Path, image: Image.Image, notices: list[Notice]) -> Image.Image:
