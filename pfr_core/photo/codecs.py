@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from PIL import features
+from PIL import Image, features
 
 from ..errors import ImageError
 
@@ -49,11 +49,11 @@ def bits_of(data: bytes) -> int:
     return max((data[found.end() + 5] for found in _PIXEL_INFORMATION.finditer(data) if found.end() + 5 < len(data)), default=8)
 
 
-def need_codec(kind: str, path: Path) -> None:
+def need_codec(kind: str, path: Path, *, writing: bool = False) -> None:
     """Make Pillow read and write AVIF or HEIF; of any other format it knows all it needs.
 
     Raises:
-        ImageError: this machine cannot; the message says what to install.
+        ImageError: this machine cannot read it or, when it is for ``writing``, not write it; the message says what to do.
     """
     if kind == "AVIF" and not features.check("avif"):
         raise ImageError(f"{path}: an AVIF picture, which this Pillow cannot handle. Install a newer one: pip install -U Pillow")
@@ -63,3 +63,5 @@ def need_codec(kind: str, path: Path) -> None:
         except ImportError as error:
             raise ImageError(f"{path}: a HEIC picture needs one more package. Install it: pip install pillow-heif") from error
         register_heif_opener()
+        if writing and kind not in Image.SAVE:  # built without an encoder
+            raise ImageError(f"{path}: this pillow-heif can read HEIC but not write it; use another format, say .png.")

@@ -86,7 +86,10 @@ def photograph_alone(data: bytes) -> tuple[bytes, list[str]]:
         said.append(f"holds {what} beside the photograph, which will not be in the result")
     if channels:
         what = "another channel" if len(channels) == 1 else f"{len(channels)} other channels"
-        said.append(f"holds {what} of the photograph (infrared or a mask), which only a TIFF can keep")
+        if reader.big:
+            said.append(f"holds {what} of the photograph (infrared or a mask), which is not kept from a BigTIFF")
+        else:
+            said.append(f"holds {what} of the photograph (infrared or a mask), which only a TIFF can keep")
     entries = reader.entries(photo.offset)
     first = reader.entries(reader.first())
     entries = {**{tag: first[tag] for tag in INHERITED & first.keys()}, **entries}

@@ -1,6 +1,6 @@
 """Writing a photo file: in the format of its ending, with all of the source's metadata that the format can hold.
 
-Writes JPEG, PNG, TIFF, WebP and BMP. Not kept, in any format: embedded previews (they show the photo before restoration),
+Writes JPEG, PNG, TIFF, WebP, BMP, AVIF and, with pillow-heif, HEIC. Not kept, in any format: embedded previews (they show the photo before restoration),
 palettes (written as RGB), the second picture of an MPO, C2PA manifests. TIFF keeps the descriptive tags, EXIF, GPS, IPTC and
 Photoshop blocks, not private ones.
 """
@@ -42,6 +42,8 @@ _LONGEST_SIDE = {
     "AVIF": 65535,
     "HEIF": 16384,
 }
+# SyntaxError and RuntimeError are what AVIF and HEIC encoders raise.
+_ENCODING_ERRORS = (OSError, ValueError, TypeError, OverflowError, SyntaxError, RuntimeError, struct.error, cv2.error)
 # PNG colour chunks that say "sRGB" or nearly so in practice; losing them on the way to another format changes nothing.
 _HARMLESS_EXTRAS = frozenset({"gAMA", "cHRM", "sRGB", "pHYs", "tIME"})
 
@@ -125,7 +127,7 @@ def encode_photo(
             data = encode_heif(pixels, metadata, quality)
         else:
             data = encode_bmp(pixels, metadata)
-    except (OSError, ValueError, TypeError, OverflowError, struct.error, cv2.error) as error:
+    except _ENCODING_ERRORS as error:
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
     return data, tuple(notices)
 
@@ -141,7 +143,7 @@ def writable_format(target: Path, quality: int | None = None) -> str:
     if kind is None:
         known = ", ".join(sorted(FORMAT_OF_SUFFIX))
         raise ImageError(f"{target}: the ending '{target.suffix}' is not a format that can be written; use {known}.")
-    need_codec(kind, target)
+    need_codec(kind, target, writing=True)
     check_quality(quality)
     return kind
 

@@ -1225,6 +1225,28 @@ def test_what_an_encoder_cannot_do_names_the_file_and_a_remedy(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SyntaxError])
+def test_what_an_encoder_of_phones_raises_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error("no such setting")
+
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    with pytest.raises(ImageError, match=r"a\.avif: cannot be encoded as AVIF \(no such setting\); use another format"):
+        write_photo(tmp_path / "a.avif", smooth())
+
+
+def test_heic_without_an_encoder_is_read_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    write_photo(tmp_path / "a.heic", smooth())
+    monkeypatch.delitem(Image.SAVE, "HEIF")
+    monkeypatch.setattr(pillow_heif, "register_heif_opener", lambda: None)
+    photo = read_photo(tmp_path / "a.heic")
+    with pytest.raises(ImageError, match=r"b\.heic: this pillow-heif can read HEIC but not write it; use another format"):
+        write_photo(tmp_path / "b.heic", photo.pixels, photo)
+
+
 def test_a_disk_that_takes_no_chmod_takes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As mounted shares whose files all belong to another."""
 

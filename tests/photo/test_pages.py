@@ -192,6 +192,15 @@ def test_a_channel_that_no_longer_fits_is_left_out_aloud(tmp_path: Path) -> None
         assert not read_photo(tmp_path / "new.tif").notices
 
 
+def test_a_channel_of_a_bigtiff_is_left_out_aloud(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "scan.tif", bigtiff=True) as file:
+        file.write(PHOTO, photometric="rgb")
+        file.write(INFRARED[..., 0], photometric="minisblack")
+    photo, said = reading(tmp_path, (tmp_path / "scan.tif").read_bytes())
+    assert not photo.channels and "another channel" in said and "is not kept from a BigTIFF" in said
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
