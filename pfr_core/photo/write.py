@@ -1,8 +1,8 @@
 """Writing a photo file: in the format of its ending, with all of the source's metadata that the format can hold.
 
-Writes JPEG, PNG, TIFF, WebP, BMP, AVIF and, with pillow-heif, HEIC. Not kept, in any format: embedded previews (they show the photo before restoration),
-palettes (written as RGB), the second picture of an MPO, C2PA manifests. TIFF keeps the descriptive tags, EXIF, GPS, IPTC and
-Photoshop blocks, not private ones.
+Writes JPEG, PNG, TIFF, WebP, BMP, AVIF and, with pillow-heif, HEIC. Not kept, in any format: embedded previews (they show the
+photo before restoration), palettes (written as RGB), the second picture of an MPO, C2PA manifests. TIFF keeps the descriptive
+tags, EXIF, GPS, IPTC and Photoshop blocks, not private ones.
 """
 
 from __future__ import annotations
