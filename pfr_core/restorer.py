@@ -217,7 +217,8 @@ class FaceRestorer:
         Raises:
             InputError: an image of the wrong type, shape or range, or an option that is unknown, out of range or without effect.
             ImageError: the file cannot be read.
-            WeightsError: the detector's or parser's weights are not to be had.
+            CheckpointError: the model gives numbers that are not finite, or its file is gone after :meth:`release`.
+            WeightsError: the weights of detector or parser, or of a released model, are not to be had.
             Cancelled: ``should_stop`` asked for it.
         """
         if not (isinstance(image, torch.Tensor) and image.ndim == 4):
@@ -276,7 +277,7 @@ class FaceRestorer:
         Raises:
             ImageError: a file cannot be read or written, or they are the same one.
             InputError: as for :meth:`restore`, or a quality that is not as said.
-            WeightsError, Cancelled: as for :meth:`restore`.
+            CheckpointError, WeightsError, Cancelled: as for :meth:`restore`.
 
         Example:
             >>> FaceRestorer().restore_file("examples/degraded.jpg", "restored.jpg", strength=0.8).changed

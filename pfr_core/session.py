@@ -202,8 +202,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 
         Raises:
             InputError: an option that is unknown, out of range or without effect.
-            WeightsError: the detector's or parser's weights are not to be had.
-            Cancelled: ``should_stop`` asked for it.
+            ImageError: the file cannot be read again after :meth:`release`, or is another picture by now.
+            CheckpointError, WeightsError, Cancelled: as for :meth:`pfr_core.FaceRestorer.restore`.
         """
         chosen = self._options(options, changes, faces)
         large = unpack_backgrounds(background, [self.pixels], chosen)
@@ -225,7 +225,8 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         """Put the chosen faces back, as far as they are restored: as :meth:`restore`, but the network never runs.
 
         Raises:
-            InputError: as :meth:`restore`, or an option of the network with another value than the faces were restored with.
+            InputError: as :meth:`restore`, or an option of the network, given by name, with another value than the faces were
+                restored with; that of ``options`` is not looked at.
         """
         chosen = self._options(options, changes, faces)
         (large,) = unpack_backgrounds(background, [self.pixels], chosen)
@@ -333,7 +334,7 @@ def restore_together(sessions: Sequence[PhotoSession[Any, Any]]) -> Iterator[Res
     Each result is that of :meth:`PhotoSession.restore` up to the rounding of a batched network, and a share of the time.
 
     Raises:
-        InputError, WeightsError: as :meth:`PhotoSession.restore`.
+        InputError, ImageError, CheckpointError, WeightsError: as :meth:`PhotoSession.restore`.
     """
     options = sessions[0].models.options
     works, seconds = [session._work for session in sessions], dict[str, float]()

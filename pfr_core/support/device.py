@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import get_args
 
 import torch
@@ -100,7 +99,6 @@ def check_borne(name: DTypeName, borne: Collection[DTypeName]) -> None:
         raise InputError(f"precision (dtype) {name}: this network does not bear it; use {' or '.join(borne)}.")
 
 
-@lru_cache(maxsize=1)
 def faces_at_once(device: torch.device) -> int:
     """Return how many faces a network is best given together: a CPU is the slower for it, and hears a stop later."""
     return 1 if device.type == "cpu" else 8
