@@ -53,13 +53,13 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     if clips:
         from .clips import check_plan
 
-        check_plan([(source, target) for source, target in plan if source in clips], clip_options, arguments)
+        check_plan([(source, target) for source, target in plan if is_clip(source)], clip_options, arguments)
     todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(target)]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
         skipped = {source for source, _ in plan} - {source for source, _ in todo}
-        if lacking := sum(source in skipped and not os.path.isfile(picture) for source, picture in pictures.items()):
-            print(f"{lacking} of them without their picture before | after; --overwrite makes both")
+        if without := sum(source in skipped and not os.path.isfile(picture) for source, picture in pictures.items()):
+            print(f"{without} of them without their picture before | after; --overwrite makes both")
     if not todo:
         return 0
     setup = Setup(**chosen(arguments, Setup))
@@ -79,7 +79,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         from .clips import restore_one_clip
 
         def work(source: Path, target: Path) -> str:
-            if source in clips:
+            if is_clip(source):
                 return restore_one_clip(restorer, source, target, clip_options, arguments)
             return photos(source, target)
 
@@ -89,7 +89,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
 def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Sequence[str]) -> Pairs:
     """Leave clips out that a folder holds beside photographs, Live Photos' say, where they cannot be restored as well."""
     named = set(map(Path, names))
-    found = [source for source, _ in inputs if is_clip(source) and source not in named]
+    found = {source: None for source, _ in inputs if is_clip(source) and source not in named}
     if not found or len(found) == len(inputs):
         return inputs
     why = next((f"{flag(name)} is for photographs" for name in FOR_PHOTOS if getattr(arguments, name)), "")
@@ -100,13 +100,17 @@ def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Seq
             why = str(error)
     if not why:
         return inputs
-    log.warning("left out, being clips: %d files, %s the first (%s)", len(found), found[0], why)
+    log.warning("left out, being clips: %d files, %s the first (%s)", len(found), next(iter(found)), why)
     return [(source, name) for source, name in inputs if source not in found]
 
 
 def _is_there(target: Path) -> bool:
-    """Return whether an output exists; of numbered pictures, whether any does."""
-    return bool(numbers_of(target)) if is_sequence(target) else os.path.isfile(target)
+    """Return whether an output exists; of numbered pictures, whether any does, and not of a run that died in moving them."""
+    if not is_sequence(target):
+        return os.path.isfile(target)
+    from ..video.unfinished import Unfinished
+
+    return bool(numbers_of(target)) and not Unfinished(target).pictures().is_dir()
 
 
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:
@@ -129,7 +133,7 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
             if name in typed and "indices" in typed:  # these number the faces that were followed, of whatever size
                 raise InputError(f"{flag(name)} has no effect with clips and --indices; leave it out.")
     for source, target in plan:
-        if (source in clips) != is_clip(target):
+        if is_clip(source) != is_clip(target):
             raise InputError(f"{source} cannot become {target}: a clip stays a clip and a photograph a photograph.")
 
 

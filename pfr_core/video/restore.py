@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def restore_clip(
         should_stop: asked between frames.
 
     Raises:
-        InputError: source and target are the same file, or an option that does not go with the target.
+        InputError: source and target are the same file, an option that does not go with the target, or another run works on it.
         ImageError: the clip cannot be read, or the file not be written.
         Cancelled: ``should_stop`` asked for it.
     """
@@ -109,7 +109,7 @@ def restore_clip(
     unfinished, tally = Unfinished(target), Tally()
     job = _job(restorer, footage, codec, options, clip, strengths)
     earlier = unfinished.take_up(job) if resume else None
-    try:
+    with unfinished.held(), _tidied(unfinished, target):
         if earlier is None:
             unfinished.begin(job)
             found = found or follow(restorer.detector, footage, options, clip, progress=progress, should_stop=should_stop)
@@ -140,6 +140,14 @@ def restore_clip(
             mark = restorer.provenance if provenance and changed else None
             tally.add(_finish(footage, unfinished, target, codec, mark, should_stop))
             tally.add(footage.notices)  # what was left out, and the like, of the last time that it was read
+    return RestoredClip(target, count, chosen, changed, tally)
+
+
+@contextmanager
+def _tidied(unfinished: Unfinished, target: Path) -> Iterator[None]:
+    """Leave of the work what another run can go on from, if it fails; else nothing."""
+    try:
+        yield
     except BaseException as error:
         if isinstance(error, av.FFmpegError) and (error.errno in IN_THE_CLIP or error.errno not in errno.errorcode):
             unfinished.remove()
@@ -153,7 +161,6 @@ def restore_clip(
             raise ImageError(unwritable(target, reason)) from error
         raise
     unfinished.remove()
-    return RestoredClip(target, count, chosen, changed, tally)
 
 
 def checked(source: str | os.PathLike[str], target: Path, clip: ClipOptions) -> Clip:
@@ -270,9 +277,12 @@ def _finish(
     """Write the target from the pieces."""
     pieces, suffix = unfinished.pieces(), target.suffix.lower()
     if suffix not in PICTURES:
+        whole = unfinished.folder / f"whole{suffix}"  # there, for a killed run leaves what it wrote
+        notices = assemble(footage, pieces, whole, suffix, codec, provenance=mark, should_stop=should_stop)
         with replacing(target, ImageError) as part:
-            return assemble(footage, pieces, part, suffix, codec, provenance=mark, should_stop=should_stop)
-    folder = unfinished.folder / "pictures"
+            shutil.move(whole, part)
+        return notices
+    folder = unfinished.pictures()
     folder.mkdir(exist_ok=True)
     notices = assemble(footage, pieces, folder / target.name, suffix, codec, should_stop=should_stop)
     profiles = footage.headers.profiles

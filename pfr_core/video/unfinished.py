@@ -5,18 +5,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
+from ..support.files import unwritable
 from .steady import Steady
 from .track import Track, Tracks
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 Job = dict[str, Any]
 """Plain values that say what is done: another run may go on only if its own are equal."""
+LOCK = "in-use"
+"""A file in the folder that a run locks; the system lets go of it however the run ends."""
 
 
 class Unfinished:
@@ -28,12 +39,40 @@ class Unfinished:
 
     def __init__(self, target: Path) -> None:
         target = Path(os.path.abspath(target))  # FFmpeg takes what stands before a colon for a protocol
+        self.target = target
         self.folder = target.with_name(f".{target.name.replace('%', '_')}.part")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of the folder, which is made; if it is empty at the end, it goes.
+
+        Raises:
+            InputError: another run works on the target.
+            ImageError: the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / LOCK, "ab")  # noqa: SIM115  # errors of the work are none of this
+        except OSError as error:
+            raise ImageError(unwritable(self.target, error)) from error
+        if not _locked(lock):
+            lock.close()
+            raise InputError(f"{self.target}: another run works on it; wait until that ends, or choose another output.")
+        try:
+            yield
+        finally:
+            lock.close()
+            with suppress(OSError):
+                (self.folder / LOCK).unlink()
+                self.folder.rmdir()
 
     def begin(self, job: Job) -> None:
         """Begin anew; what an earlier run left goes."""
-        self.remove()
-        self.folder.mkdir(parents=True)
+        for left in self.folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
         (self.folder / "job.json").write_text(json.dumps(job, indent=1))
 
     def take_up(self, job: Job) -> Tracks | None:
@@ -73,8 +112,13 @@ class Unfinished:
         """Take the piece of the frames from ``first`` to before ``end`` for finished, with the past that the next one needs."""
         past = {f"{number}_{place}": each for number, state in steady.items() for place, each in enumerate(state.state(end - 1))}
         self._save(f"past-{end:08d}.npz", changed=changed, **past)
+        _settle(self.new_piece())
         self.new_piece().replace(self.folder / f"{first:08d}-{end:08d}.nut")
         (self.folder / f"past-{first:08d}.npz").unlink(missing_ok=True)  # megabytes a face; nothing begins there any more
+
+    def pictures(self) -> Path:
+        """Return the folder for numbered pictures, until all are made and moved to their places."""
+        return self.folder / "pictures"
 
     def followed(self) -> bool:
         """Return whether the faces are followed, which is what another run needs to go on."""
@@ -102,4 +146,25 @@ class Unfinished:
     def _save(self, name: str, **arrays: npt.ArrayLike) -> None:
         part = self.folder / f"new-{name}"
         np.savez(part, **arrays)  # type: ignore[arg-type]  # its own options are none of our names
+        _settle(part)
         part.replace(self.folder / name)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file for as long as it is open; return False if another run has it. A disk that knows no locks keeps nobody out."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # of Linux and macOS, of Windows
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _settle(file: Path) -> None:
+    """Have a file on the disk before it is taken for finished: the power may fail."""
+    with open(file, "rb+") as written:
+        os.fsync(written.fileno())

@@ -24,6 +24,7 @@ from PIL import Image
 
 from pfr_core import Face, RestoreOptions
 from pfr_core.cli import main
+from pfr_core.cli.restore import _is_there
 from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import ClipOptions
@@ -34,7 +35,7 @@ from pfr_core.support.choices import ClipCodec
 av = pytest.importorskip("av")
 
 from pfr_core.video import check_av, is_clip  # noqa: E402
-from pfr_core.video.mux import _STYLE  # noqa: E402
+from pfr_core.video.mux import _STYLE, assemble  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, follow, restore_clip  # noqa: E402
 from pfr_core.video.unfinished import Unfinished  # noqa: E402
@@ -546,6 +547,35 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypat
     (times, one), (new_times, other) = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
     assert times == new_times and np.array_equal(one, other)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv", "whole.mkv"]
+
+
+def test_two_runs_do_not_write_one_target(tmp_path: Path) -> None:
+    source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), tmp_path / "b.mp4"
+    with Unfinished(target).held(), pytest.raises(InputError, match=r"b\.mp4: another run works on it"):
+        restore(source, target, FACE)
+    assert restore(source, target, FACE).frames == 4
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
+
+
+def test_a_killed_run_leaves_nothing_outside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, beside = make_clip(tmp_path / "a.mp4", 4, sound=None), list[str]()
+
+    def watched(*given: Any, **named: Any) -> Any:
+        done = assemble(*given, **named)
+        beside.extend(os.listdir(tmp_path))
+        return done
+
+    monkeypatch.setattr("pfr_core.video.restore.assemble", watched)
+    restore(source, tmp_path / "b.mp4", FACE)
+    assert sorted(beside) == [".b.mp4.part", "a.mp4"] and sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
+
+
+def test_numbered_pictures_of_a_run_that_died_in_moving_them_are_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "frame_%04d.png"
+    (tmp_path / "frame_0001.png").touch()
+    assert _is_there(target)
+    Unfinished(target).pictures().mkdir(parents=True)
+    assert not _is_there(target)
 
 
 def test_faces_that_were_followed_are_not_followed_again_though_nothing_was_encoded_yet(tmp_path: Path) -> None:
