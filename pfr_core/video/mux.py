@@ -182,7 +182,10 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
 class _Sound(_Track):
-    """Sound that is encoded anew; of another number of channels than those of :data:`LAYOUTS` two are made."""
+    """Sound that is encoded anew; of another number of channels than those of :data:`LAYOUTS` two are made.
+
+    A recording may change channels and rate in the middle, where an advertisement began; encoders take what they began with.
+    """
 
     def __init__(self, result: Any, source: Any, codec: str) -> None:
         layout = LAYOUTS.get(source.channels, "stereo")
@@ -190,6 +193,9 @@ class _Sound(_Track):
         rate = min(rates, key=lambda each: (each < source.rate, abs(each - source.rate)))  # its own, or the next above
         self.stream = result.add_stream(codec, rate=rate, layout=layout)
         _like(self.stream, source)
+        self._first: tuple[str, str, int] | None = None
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler = av.AudioResampler()
 
     def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
         made = []
@@ -200,11 +206,24 @@ class _Sound(_Track):
         for frame in frames:
             if frame.pts is not None:
                 frame.pts -= round(offset / frame.time_base)
-            made += self.stream.encode(frame)
+            for alike in self._alike(frame):
+                made += self.stream.encode(alike)
         return made
 
     def rest(self) -> list[Any]:
         return list(self.stream.encode())
+
+    def _alike(self, frame: Any) -> list[Any]:
+        """Return a frame in the form of the first one."""
+        base, kind = frame.time_base, (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:
+            self._first, self._kind = self._first or kind, kind
+            self._resampler = av.AudioResampler(*self._first)
+        made = self._resampler.resample(frame)
+        for each in made:
+            if each.time_base != base and each.pts is not None:
+                each.pts, each.time_base = round(each.pts * each.time_base / base), base
+        return made
 
 
 class _Text(_Track):

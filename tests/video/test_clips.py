@@ -35,7 +35,7 @@ from pfr_core.support.choices import ClipCodec
 av = pytest.importorskip("av")
 
 from pfr_core.video import check_av, is_clip  # noqa: E402
-from pfr_core.video.mux import _STYLE, assemble  # noqa: E402
+from pfr_core.video.mux import _STYLE, _Sound, assemble  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, follow, restore_clip  # noqa: E402
 from pfr_core.video.unfinished import Unfinished  # noqa: E402
@@ -1013,6 +1013,20 @@ def test_sound_of_four_channels_becomes_two_aloud(tmp_path: Path) -> None:
         for ending in (".mp4", ".mkv")
     }
     assert "of the 4 channels of sound of track 1 two are made" in told[".mp4"] and "channels" not in told[".mkv"]
+
+
+def test_sound_whose_channels_and_rate_change_goes_on(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as result:
+        heard = SimpleNamespace(channels=2, rate=SOUND_RATE, metadata={}, disposition=0)
+        track, made = _Sound(result, heard, "flac"), []
+        for second, (layout, rate) in enumerate((("stereo", 48000), ("mono", 44100), ("5.1", 48000), ("stereo", 48000))):
+            samples = np.full((1, rate * av.AudioLayout(layout).nb_channels), 1000, np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, second * 90000, Fraction(1, 90000)
+            made += track.take(SimpleNamespace(decode=lambda frame=frame: [frame]), Fraction(0), None)
+        made += track.rest()
+        ends = [packet.pts * packet.time_base + packet.duration * packet.time_base for packet in made if packet.pts is not None]
+    assert float(max(ends)) == pytest.approx(4, abs=0.01) and ends == sorted(ends)
 
 
 @pytest.mark.parametrize(("number", "kept"), [(errno.ENOMEM, True), (errno.ESTALE, True), (errno.EINVAL, False)])
