@@ -210,17 +210,19 @@ def _stages(
     pool = {"compute": ray.data.ActorPoolStrategy(min_size=1, max_size=actors), "batch_size": at_once, "num_cpus": 1}
     if not gpus:
         return data.map_batches(AllStages, fn_constructor_args=(recipe, weights, deaths, choices), **pool)
-    data = data.map_batches(_read, fn_args=(recipe,), batch_size=1)
+    data = data.map_batches(_read, fn_args=(recipe, deaths), batch_size=1)
     data = data.map_batches(RestoreStage, fn_constructor_args=(recipe, weights, deaths), num_gpus=gpus, **pool)
-    return data.map_batches(_write, fn_args=(recipe, choices), batch_size=1)
+    return data.map_batches(_write, fn_args=(recipe, choices, deaths), batch_size=1)
 
 
-def _read(batch: Mapping[str, Any], recipe: Recipe) -> dict[str, list[bytes]]:
-    return _packed([read(job, recipe) for job in _unpacked(batch)])
+def _read(batch: Mapping[str, Any], recipe: Recipe, deaths: ActorHandle) -> dict[str, list[bytes]]:
+    with _InHand(deaths, _unpacked(batch)) as jobs:
+        return _packed([read(job, recipe) for job in jobs])
 
 
-def _write(batch: Mapping[str, Any], recipe: Recipe, choices: Choices) -> dict[str, list[bytes]]:
-    return _packed([write(job, recipe, choices) for job in _unpacked(batch)])
+def _write(batch: Mapping[str, Any], recipe: Recipe, choices: Choices, deaths: ActorHandle) -> dict[str, list[bytes]]:
+    with _InHand(deaths, _unpacked(batch)) as jobs:
+        return _packed([write(job, recipe, choices) for job in jobs])
 
 
 class RestoreStage:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pfr_core import PFR, PFRConfig, save_model
+from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
 from pfr_core.bulk.manifest import Manifest
 from pfr_core.cli import main
+from pfr_core.options import Setup
 from pfr_core.photo.write import write_photo
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")]
@@ -183,3 +184,23 @@ def test_a_photograph_that_workers_die_of_is_given_up_and_no_other(_ray: None) -
     assert given_up.failed and given_up.row.error.startswith(f"bad.jpg: {run.DEATHS} workers died")
     with run._InHand(deaths, good) as (job,):
         assert not job.failed
+
+
+def test_a_photograph_that_reading_dies_of_is_given_up(_ray: None, model: Path, photos: Path) -> None:
+    from pfr_core.bulk import run
+    from pfr_core.bulk.plan import Task
+    from pfr_core.bulk.stages import Job, Recipe
+
+    actor: Any = run.Deaths
+    deaths, job = actor.options(num_cpus=0).remote(), Job.of(Task(str(photos / "0" / "0.jpg"), "out/0.jpg"))
+    for _ in range(run.DEATHS):
+        run._InHand(deaths, [job]).__enter__()  # never given back: the task's process died
+    recipe = Recipe(Setup(model=str(model), device="cpu"), RestoreOptions(), aligned=True)
+    for work in (
+        lambda: run._read(run._packed([job]), recipe, deaths),
+        lambda: run._write(run._packed([job]), recipe, recipe.choices(), deaths),
+    ):
+        (given_up,) = run._unpacked(work())
+        assert getattr(given_up, "row", given_up).error.startswith(f"{job.task.input}: {run.DEATHS} workers died")
+        for _ in range(run.DEATHS):
+            run._InHand(deaths, [job]).__enter__()
