@@ -5,6 +5,7 @@ Written files appear whole or not at all. What an object store refuses for a whi
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -28,11 +29,17 @@ T = TypeVar("T")
 
 TRIES, FIRST_PAUSE = 7, 0.5
 """How often an operation on a remote store is tried, and the pause in s after the first time; it doubles: half a minute."""
+TRIES_HERE = 4
+"""How often one on a disk is, whose bad block stays bad: three seconds."""
 
 ONE_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
 """Stores in which an object is there when all of it has come; elsewhere a file is written beside and renamed."""
 
 _PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError, ValueError)
+_BUSY = frozenset({408, 425, 429})
+"""Of the 4xx, which are for good: a request that came too slowly, too early, too often."""
+_PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""What a network's disk in a folder of this machine says while its server starts anew."""
 _CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "CredentialRetrievalError"})
 """Names of exceptions of packages that need not be there."""
 
@@ -60,7 +67,7 @@ def join(place: str, name: str) -> str:
         >>> join("s3://archive/out", "1931/a.jpg")
         's3://archive/out/1931/a.jpg'
     """
-    return f"{place}/{name}" if is_remote(place) else os.path.join(place, name)
+    return f"{place}/{name}" if is_remote(place) else os.path.join(place, *name.split("/"))  # alike on Windows, too
 
 
 def read(place: str) -> bytes:
@@ -70,7 +77,7 @@ def read(place: str) -> bytes:
         ImageError: it cannot be read.
     """
     if not is_remote(place):
-        return read_bytes(Path(place))
+        return _again(lambda: read_bytes(Path(place)))
     store, path = _store(place)
     data: bytes = _patiently(place, "read", lambda: store.cat_file(path))
     return data
@@ -83,7 +90,7 @@ def write(place: str, data: bytes) -> None:
         ImageError: it cannot be written.
     """
     if not is_remote(place):
-        write_file(Path(place), data)
+        _again(lambda: write_file(Path(place), data))
         return
     store, path = _store(place)
     if ONE_PUT & {store.protocol} if isinstance(store.protocol, str) else ONE_PUT & {*store.protocol}:
@@ -163,12 +170,33 @@ def _patiently(place: str, what: str, work: Callable[[], T]) -> T:
         except Exception as error:  # each store has exceptions of its own, of which only few are OSErrors
             if type(error).__name__ in _CREDENTIALS:
                 raise ImageError(f"{place}: cannot be {what}, there are no credentials ({_said(error)}).") from error
-            if attempt == TRIES - 1 or 400 <= getattr(error, "status", 500) < 500:
+            status = getattr(error, "status", None)
+            if attempt == TRIES - 1 or (status in range(400, 500) and status not in _BUSY):
                 raise ImageError(f"{place}: cannot be {what} ({_said(error)}); run the same command again later.") from error
-            pause = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
-            log.info("%s: %s; again in %.1f s", place, _said(error), pause)
-            time.sleep(pause)
+            _pause(attempt, f"{place}: {_said(error)}")
     raise AssertionError("the last attempt returns or raises")
+
+
+def _again(work: Callable[[], T]) -> T:
+    """Do ``work`` on a disk, again if it fails in a way that may pass.
+
+    Raises:
+        ImageError: it fails for good, or always.
+    """
+    for attempt in range(TRIES_HERE - 1):
+        try:
+            return work()
+        except ImageError as error:
+            if getattr(error.__cause__, "errno", None) not in _PASSING:
+                raise
+            _pause(attempt, str(error))
+    return work()
+
+
+def _pause(attempt: int, why: str) -> None:
+    pause = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
+    log.info("%s; again in %.1f s", why, pause)
+    time.sleep(pause)
 
 
 def _said(error: Exception) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePath, PurePosixPath
 
 from ..errors import ImageError, InputError
@@ -75,16 +76,22 @@ def plan(inputs: Sequence[tuple[str, str]], output: str, format: str | None = No
     """
     place = places.absolute(output)
     named = {PurePosixPath(name) for _, name in inputs}
-    originals, taken, tasks = {source for source, _ in inputs}, dict[str, str](), list[Task]()
+    resolved = cache(os.path.realpath)  # of folders, of which there are few beside photographs
+
+    def real(place: str) -> str:
+        folder, last = os.path.split(place)
+        return place if places.is_remote(place) else os.path.join(resolved(folder), last)
+
+    originals, taken, tasks = {real(source) for source, _ in inputs}, dict[str, str](), list[Task]()
     for source, name in inputs:
         target = places.join(place, str(writable_name(PurePosixPath(name), named, f".{format}" if format else None)))
         other = taken.setdefault(target, source)
         error = ""
         if PurePosixPath(target).suffix.lower() not in FORMAT_OF_SUFFIX:
             error = f"{source}: the ending is no format that can be written; use {', '.join(sorted(FORMAT_OF_SUFFIX))}."
-        elif ".." in PurePosixPath(name).parts:  # to an object store this is a name like others, to a disk the folder above
+        elif ".." in PurePath(name).parts or PurePath(name).anchor:  # a name like others to an object store, not to a disk
             error = f"{source}: '..' in its address would lead its result out of {output}; list it by its plain address."
-        elif target in originals:
+        elif real(target) in originals:
             error = overwritten(source)
         elif other != source:
             error = f"{other} and {source} would both be written to {target}; give them different names or outputs."
@@ -116,13 +123,25 @@ def _listed(place: str) -> list[tuple[str, str]]:
         log.warning("%s: %d paths are there more than once and are done once.", place, len(lines) - len(found))
     if not found:
         raise InputError(f"{place}: no path in this list.")
-    parts = {each: PurePath(each.replace("://", "/")).parts for each in found}
+    parts = {each: names_of(PurePath(each.replace("://", "/"))) for each in found}
     common = 0
     for together in zip(*(names[:-1] for names in parts.values()), strict=False):
         if len(set(together)) > 1:
             break
         common += 1
     return [(each, "/".join(names[common:]).lstrip("/")) for each, names in parts.items()]
+
+
+def names_of(path: PurePath) -> tuple[str, ...]:
+    """Return the names that a path consists of; a drive's, too, below which nothing of another folder can be.
+
+    Example:
+        >>> from pathlib import PureWindowsPath
+        >>> names_of(PureWindowsPath("D:/scans/a.jpg")), names_of(PurePosixPath("/scans/a.jpg"))
+        (('D', 'scans', 'a.jpg'), ('scans', 'a.jpg'))
+    """
+    drive = path.drive.replace(":", "").replace("\\", "/").strip("/")
+    return (*filter(None, drive.split("/")), *path.parts[bool(path.anchor) :])
 
 
 def _lines(place: str) -> Iterable[str]:
@@ -138,13 +157,16 @@ def _lines(place: str) -> Iterable[str]:
         if COLUMN not in table.column_names:
             raise InputError(f"{place}: no column '{COLUMN}'; there are {', '.join(table.column_names)}.")
         return [str(each) for each in table[COLUMN].to_pylist() if each is not None]
+    if b"\0" in data:  # UTF-16, say; no name has one
+        raise InputError(f"{place}: not in UTF-8 (there are zeros in it); save the list anew.")
+    if suffix == ".txt":  # find prints names as they are, whatever their bytes
+        return data.decode("utf-8-sig", "surrogateescape").splitlines()
     try:
-        text = data.decode("utf-8-sig")
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        if COLUMN not in (rows.fieldnames or ()):
+            raise InputError(f"{place}: no column '{COLUMN}' in its first line; there are {', '.join(rows.fieldnames or ())}.")
+        return [row[COLUMN] or "" for row in rows]
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not in UTF-8 ({error.reason}); save the list anew.") from error
-    if suffix == ".txt":
-        return text.splitlines()
-    rows = csv.DictReader(io.StringIO(text))
-    if COLUMN not in (rows.fieldnames or ()):
-        raise InputError(f"{place}: no column '{COLUMN}' in its first line; there are {', '.join(rows.fieldnames or ())}.")
-    return [row[COLUMN] or "" for row in rows]
+    except csv.Error as error:
+        raise InputError(f"{place}: no CSV file ({error}); save the list anew, with a path a line.") from error

@@ -31,6 +31,7 @@ from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..session import RestoredArray, restore_together
 from ..support.device import keep_memory
+from ..support.files import overwritten, same_file
 from . import places
 from .manifest import Choices, Row
 from .plan import Task
@@ -162,6 +163,8 @@ def read(job: Job, recipe: Recipe) -> Job:
 
     def work() -> Job:
         writable_format(Path(job.task.output), recipe.quality)
+        if not places.is_remote(job.task.output) and same_file(Path(job.task.input), Path(job.task.output)):
+            raise InputError(overwritten(job.task.input))  # by another name, as on disks for which a.jpg is A.JPG
         data = places.read(job.task.input)
         photo = decode_photo(_name(job.task), data)
         check_transparency(photo, Path(job.task.output))

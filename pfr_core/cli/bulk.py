@@ -69,9 +69,11 @@ def _restore(arguments: argparse.Namespace) -> int:
     manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))
     output = places.absolute(arguments.output)
     there = {storable(place) for _, place in places.files_in(output)}
-    # Of a list, a photograph's path may hold a hidden name, which folders are not looked through for.
-    hidden = [task.output for task in tasks if not is_meant(PurePosixPath(task.output[len(output) :].lstrip("/")))]
-    there |= {storable(place) for place in hidden if places.exists(place)}
+    # Folders are not looked through for hidden names, which a list may hold, nor behind links, which only disks have.
+    unlisted = [task.output for task in tasks if storable(task.output) not in there]
+    if places.is_remote(output):
+        unlisted = [place for place in unlisted if not is_meant(PurePosixPath(place[len(output) :].lstrip("/")))]
+    there |= {storable(place) for place in unlisted if places.exists(place)}
     done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
     todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
     strangers = [task.output for task in todo if storable(task.output) in there]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -136,6 +137,8 @@ def parquet(**columns: list[str]) -> bytes:
         ("a.csv", b"name\nb.jpg\n", "no column 'path'"),
         ("a.csv", "path\nMüller.jpg\n".encode("latin-1"), "not in UTF-8"),
         ("a.txt", b"\n", "no path"),
+        ("a.txt", "a.jpg".encode("utf-16"), "not in UTF-8"),
+        ("a.csv", b"path\nb.jpg\rc.jpg\n", "no CSV file"),
         ("a.parquet", b"no", "no Parquet file"),
         ("a.parquet", parquet(name=["b.jpg"]), "no column 'path'; there are name"),
     ],
@@ -172,6 +175,46 @@ def test_no_result_goes_out_of_the_output(tmp_path: Path) -> None:
     listed.write_text("s3://b/in/a.jpg\ns3://b/in/../../b.jpg\ns3://b/in/c..jpg\n")
     tasks = plan(list_inputs(str(listed)), "s3://b/out")
     assert ["'..'" in task.error for task in tasks] == [False, True, False]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_no_result_replaces_an_original_by_another_name(model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(photos)
+    listed, real = tmp_path / "list.txt", photos / "1931" / "a.jpg"
+    listed.write_text(f"{tmp_path}/linked/1931/a.jpg\n{tmp_path}/linked/b.png\n")
+    tasks = plan(list_inputs(str(listed)), str(photos))
+    assert ["same file" in task.error for task in tasks] == [True, True]
+    (tmp_path / "other.jpg").hardlink_to(real)  # as a.jpg and A.JPG are on some disks
+    before = real.read_bytes()
+    (row,) = restored([Task(str(real), str(tmp_path / "other.jpg"))], recipe(model))
+    assert row.status == "failed" and "same file" in row.error and (tmp_path / "other.jpg").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are UTF-16 there")
+def test_a_list_names_files_whose_names_are_no_utf8(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(os.fsencode(photos) + b"/M\xfcller.jpg\n")
+    assert list_inputs(str(tmp_path / "list.txt")) == [
+        (os.fsdecode(os.fsencode(photos) + b"/M\xfcller.jpg"), os.fsdecode(b"M\xfcller.jpg"))
+    ]
+
+
+@pytest.mark.parametrize(("number", "tries"), [(errno.ESTALE, 3), (errno.EACCES, 1)])
+def test_a_disk_of_the_network_is_asked_again(number: int, tries: int, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures, pauses, opened = [OSError(number, os.strerror(number))] * 2, list[float](), places.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if failures:
+            raise ImageError(f"{path}: cannot be read") from failures.pop()
+        return opened(path)
+
+    monkeypatch.setattr("time.sleep", pauses.append)
+    monkeypatch.setattr(places, "read_bytes", fails)
+    if tries > 1:
+        assert places.read(str(photos / "a.jpg")) == (photos / "a.jpg").read_bytes()
+    else:
+        with pytest.raises(ImageError):
+            places.read(str(photos / "a.jpg"))
+    assert len(pauses) == tries - 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -303,6 +346,15 @@ def test_a_store_is_asked_again_but_not_for_what_it_will_never_give(monkeypatch:
     monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("s3://")))
     places.write("s3://b/a.jpg", b"picture")
     assert store.kept == {"b/a.jpg": b"picture"} and len(pauses) == 2
+    store.failures, refused = (
+        [type("Busy", (OSError,), {"status": 429})("Too Many Requests")],
+        type("No", (OSError,), {"status": 410}),
+    )
+    places.write("s3://b/b.jpg", b"picture")
+    assert len(pauses) == 3 and pauses.pop()
+    store.failures = [refused("Gone")]
+    with pytest.raises(ImageError, match="Gone"):
+        places.write("s3://b/a.jpg", b"picture")
     store.failures = [PermissionError("Access Denied")]
     with pytest.raises(ImageError, match="Access Denied"):
         places.write("s3://b/a.jpg", b"picture")
