@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ImageError, InputError
 from ..photo.photo import IMAGE_SUFFIXES, files_below, writable_name
-from ..support.files import checked, overwritten
+from ..support.files import checked, identity, overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
 log = logging.getLogger(__name__)
@@ -116,13 +116,12 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
         raise InputError(f"--format has no effect on {output}: its own ending decides. Name a folder.")
     else:
         plan = [(source, output) for source, _ in inputs]
-    originals = {source.resolve(): source for source, _ in inputs}
+    originals = {identity(source): source for source, _ in inputs}
     taken: dict[Path, Path] = {}
     for source, target in plan:
-        place = target.resolve()
-        if place in originals:
-            raise ImageError(overwritten(originals[place]))
-        other = taken.setdefault(place, source)
+        if (original := originals.get(identity(target))) is not None:
+            raise ImageError(overwritten(original))
+        other = taken.setdefault(target.resolve(), source)
         if other is not source:
             raise ImageError(f"{other} and {source} would both be written to {target}; give them different names or outputs.")
     return plan

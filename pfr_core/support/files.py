@@ -107,6 +107,15 @@ def same_file(source: Path, target: Path) -> bool:
         return False
 
 
+def identity(path: Path) -> tuple[int, int] | Path:
+    """Return what is the same for all names of a file; of one that is not there its resolved path."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return path.resolve()
+    return state.st_dev, state.st_ino
+
+
 def overwritten(source: str | os.PathLike[str]) -> str:
     """Return the sentence that says that a result would take its source's place, which is refused."""
     return f"{source}: input and output are the same file; choose another output, it is kept."

@@ -434,6 +434,14 @@ def test_input_is_output(tmp_path: Path, restore: Callable[..., int], capsys: py
     assert files(tmp_path) == ["in/a.png", "link.png", "other/in/a.png"]
 
 
+def test_an_output_that_is_an_input_by_another_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    original, same = photo(tmp_path / "IMG.JPG"), tmp_path / "img.jpg"
+    same.hardlink_to(original)  # as these two names are on some disks
+    before = original.read_bytes()
+    assert main(["degrade", str(original), "-o", str(same)]) != 0
+    assert "same file" in capsys.readouterr().err and same.read_bytes() == before
+
+
 def test_outputs_that_would_collide(tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     sources = [photo(tmp_path / "x" / "a.png"), photo(tmp_path / "y" / "a.png")]
     refused(capsys, restore(*sources, "-o", tmp_path / "out"), *sources, "both be written")
