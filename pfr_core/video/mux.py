@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import html
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,12 @@ from .read import Clip, video_of
 from .write import CODECS, PICTURES
 
 SAID = {"title", "artist", "author", "comment", "description", "copyright", "date", "creation_time", "location", "album", "genre"}
+SAID |= {"make", "model"}
 """What is said about a clip and goes with it."""
+APPLE = "com.apple.quicktime."
+"""What the names begin with by which iPhones say it."""
+APPLES = {"location.iso6709": "location", "creationdate": "date"}
+"""Those of their names that are others; the date is that of the place, with its time zone."""
 
 
 @dataclass(frozen=True)
@@ -340,7 +346,12 @@ def _others(clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fractio
 
 def _said(metadata: Mapping[str, str], provenance: Provenance | None) -> dict[str, str]:
     """Return what is said of the result."""
-    said = {name.lower(): text for name, text in metadata.items() if name.lower() in SAID}
+    said = dict[str, str]()
+    for given, text in metadata.items():
+        name = given.lower().removeprefix(APPLE)
+        name = APPLES.get(name, name)
+        if name in SAID:
+            said.setdefault(name, text)
     if provenance is not None:
         ours = (
             f"Faces restored by PFR; their detail is synthesised and no evidence of identity. Model {provenance.model}, "
@@ -381,4 +392,8 @@ def _plain(codec: str, data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     if codec in ("ass", "ssa"):
         text = re.sub(r"\{[^}]*\}", "", text.split(",", 8)[-1]).replace("\\N", "\n").replace("\\n", "\n")
+    elif codec == "subrip":
+        text = re.sub(r"</?(?:b|i|u|s|font)\b[^>]*>|\{\\[^}]*\}", "", text, flags=re.IGNORECASE)
+    elif codec == "webvtt":
+        text = html.unescape(re.sub(r"<[^>]*>", "", text))
     return text.strip()

@@ -35,7 +35,7 @@ from pfr_core.support.choices import ClipCodec
 av = pytest.importorskip("av")
 
 from pfr_core.video import check_av, is_clip  # noqa: E402
-from pfr_core.video.mux import _STYLE, _Sound, assemble  # noqa: E402
+from pfr_core.video.mux import _STYLE, _plain, _Sound, assemble  # noqa: E402
 from pfr_core.video.read import Clip, ClipInfo, Shot, seconds, video_of  # noqa: E402
 from pfr_core.video.restore import RestoredClip, follow, restore_clip  # noqa: E402
 from pfr_core.video.unfinished import Unfinished  # noqa: E402
@@ -174,6 +174,35 @@ def test_all_tracks_chapters_and_what_is_said_of_a_clip_go_along(tmp_path: Path,
         assert float(spoken[0].pts * spoken[0].time_base) - shift == pytest.approx(0.5, abs=0.002)
     (before, starts), (after, new_starts) = (packets(path) for path in (source, tmp_path / f"b{second}"))
     assert before == after and new_starts == pytest.approx(starts, abs=0.002), "in step with the pictures"
+
+
+def test_what_an_iphone_says_of_a_clip_goes_along(tmp_path: Path) -> None:
+    plain, source = make_clip(tmp_path / "plain.mp4", 4, sound=None), tmp_path / "a.mov"
+    said = {"location.ISO6709": "+35.6-139.7/", "creationdate": "2024-05-06T07:08:09+0900", "make": "Apple", "model": "iPhone"}
+    options = {"movflags": "use_metadata_tags"}
+    with av.open(str(plain)) as given, av.open(str(source), "w", options=options) as made:
+        made.metadata.update({f"com.apple.quicktime.{name}": text for name, text in said.items()})
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    restore(source, tmp_path / "b.mov", FACE)
+    with av.open(str(tmp_path / "b.mov")) as got:
+        names = ("location", "date", "make", "model")
+        assert [got.metadata.get(name) for name in names] == list(said.values())
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "text"),
+    [
+        ("subrip", r"{\an8}<i>Hip</i> <font color=red>hip</font> 1 < 2", "Hip hip 1 < 2"),
+        ("webvtt", "<v Ann><c.loud>Hip</c> <00:01.000>hip &amp; hop", "Hip hip & hop"),
+        ("ass", r"0,0,Default,,0,0,0,,{\i1}Hip\Nhip", "Hip\nhip"),
+    ],
+)
+def test_subtitles_in_another_form_show_no_tags(codec: str, data: str, text: str) -> None:
+    assert _plain(codec, data.encode()) == text
 
 
 def test_a_part_begins_at_nought_with_its_sound_and_chapters(tmp_path: Path) -> None:
