@@ -111,7 +111,7 @@ def assemble(
         options = {"start_number": str(number)}
         with av.open(pattern_of(target), "w", format="image2", options=options) as result, av.open(str(pieces[0])) as first:
             pictures = result.add_stream_from_template(first.streams.video[0])
-            for packet, _ in _video(pieces, pictures):
+            for packet, _ in _video(pieces, pictures, clip.ends):
                 check_stop(should_stop)
                 result.mux(packet)
         return []
@@ -136,7 +136,9 @@ def assemble(
         kept, notices = _tracks(clip, source, result, kind)
         offset = clip.offset(source)
         result.set_chapters(_chapters(source.chapters(), offset, clip))
-        for packets, _ in heapq.merge(_video(pieces, pictures), _others(clip, source, kept, offset), key=lambda each: each[1]):
+        for packets, _ in heapq.merge(
+            _video(pieces, pictures, clip.ends), _others(clip, source, kept, offset), key=lambda each: each[1]
+        ):
             check_stop(should_stop)
             result.mux(packets)
         for track in kept.values():
@@ -285,11 +287,11 @@ def _tracks(clip: Clip, source: Any, result: Any, kind: Container) -> tuple[dict
     return kept, notices
 
 
-def _video(pieces: Sequence[Path], stream: Any) -> Iterator[tuple[list[Any], float]]:
+def _video(pieces: Sequence[Path], stream: Any, ends: Fraction) -> Iterator[tuple[list[Any], float]]:
     """Yield the packets of the pictures with their times, as one stream.
 
     Each piece counts the order of decoding from its own beginning. Put one after the other, the n-th packet is decoded when the
-    n-th picture is shown, less what the reordering needs.
+    n-th picture is shown, less what the reordering needs. The last one stays until ``ends``, which no piece holds.
     """
     times = [packet.pts for piece in pieces for packet in _packets(piece)]
     ordered = sorted(times)
@@ -300,6 +302,8 @@ def _video(pieces: Sequence[Path], stream: Any) -> Iterator[tuple[list[Any], flo
     for piece in pieces:
         for packet in _packets(piece):
             packet.dts = ordered[number - delay] if number >= delay else ordered[0] - step * (delay - number)
+            if packet.pts == ordered[-1] and (stays := round(ends / packet.time_base) - packet.pts) > 0:
+                packet.duration = stays
             packet.stream = stream
             number += 1
             yield [packet], float(packet.dts * packet.time_base)

@@ -157,6 +157,7 @@ class Clip:
         end: where to end; None for the end of the clip.
         fps: pictures a second, of numbered pictures.
         notices: what was noticed in reading it last.
+        ends: when the last picture of that reading does, in seconds from the beginning of what is read.
     """
 
     path: Path
@@ -164,6 +165,7 @@ class Clip:
     end: float | None = None
     fps: float = 25.0
     notices: list[Notice] = field(default_factory=list)
+    ends: Fraction = Fraction(0)
 
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= self.start:
@@ -274,8 +276,13 @@ class Clip:
                     "export it again, with a usual frame rate."
                 )
             length, own = (source.duration or 0) / av.time_base, _own_length(video)
-            short = length - last * base > SHORT if own is None else own - end > OWN_SHORT
-            if self.whole and short and all(notice.kind != "lost_frames" for notice in self.notices):
+            short = length - end > SHORT if own is None else own - end > OWN_SHORT
+            self.ends = end if self.end is None else min(end, _exact(self.end) - _exact(self.start))
+            if not self.whole or any(notice.kind == "lost_frames" for notice in self.notices):
+                return
+            if video.frames:  # all of them were there: the last may stay for long
+                self.ends = max(end, ((video.start_time or 0) + (video.duration or 0)) * base - first)
+            elif short:
                 text = f"{self.path}: its pictures end at {float(end):.1f} s of {own or length:.1f} s; it may be cut off"
                 self.notices.append(Notice("lost_frames", text))
 

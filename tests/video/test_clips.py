@@ -828,6 +828,26 @@ def test_pictures_before_the_start_of_an_edit_list_are_not_lost(tmp_path: Path) 
     with av.open(str(trimmed)) as file:
         assert clip.frames == 12 < file.streams.video[0].frames == 16
     assert not list(clip.notices)
+    with av.open(str(clip.path)) as file:
+        assert float(file.streams.video[0].duration * file.streams.video[0].time_base) == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with and without pictures that are stored in another order
+def test_the_last_picture_stays_as_long_as_it_did(codec: str, tmp_path: Path) -> None:
+    plain, source = make_clip(tmp_path / "plain.mp4", 4, sound=None, codec=codec), tmp_path / "a.mp4"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        packets = [packet for packet in given.demux(video=0) if packet.dts is not None]
+        for packet in packets:
+            if packet.pts == max(each.pts for each in packets):
+                packet.duration = round(5 / packet.time_base)
+            packet.stream = stream
+            made.mux(packet)
+    clip = restore(source, tmp_path / "b.mp4", FACE)
+    assert not list(clip.notices)
+    with av.open(str(source)) as old, av.open(str(clip.path)) as new:
+        before, after = (float(each.streams.video[0].duration * each.streams.video[0].time_base) for each in (old, new))
+        assert after == pytest.approx(before, abs=0.01) and before > 5
 
 
 def test_what_is_left_of_a_cut_file_is_restored_and_the_loss_is_told(tmp_path: Path) -> None:
