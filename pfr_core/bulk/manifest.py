@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from . import places
 
 ROWS, SECONDS = 1000, 5.0
 """A part is written when it has so many rows, or is so old: what is lost if the process that runs the job is killed."""
+TOGETHER = 100
+"""Parts that become one: a week of parts of 5 seconds would be 120,000 files, which the next run reads."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Manifest:
         self._run = f"{int(time.time() * 1000):014d}-{secrets.token_hex(3)}"  # sorted by name is sorted by time
         self._rows: list[dict[str, Any]] = []
         self._part, self._since = 0, time.monotonic()
+        self._small: list[tuple[str, pa.Table]] = []
 
     def rows(self, columns: list[str] | None = None) -> pa.Table:
         """Return the rows, of a photograph done again the last one, with the name of the run as ``run``.
@@ -116,7 +120,13 @@ class Manifest:
         Raises:
             ImageError: it cannot be read.
         """
-        parts = [self._read(part, columns) for part in self._files(".parquet")]
+        files = self._files(".parquet")
+        try:
+            parts = [self._read(part, columns) for part in files]
+        except ImageError:
+            if (now := self._files(".parquet")) == files:
+                raise
+            parts = [self._read(part, columns) for part in now]  # a run that goes on has made one of several
         if not parts:
             return SCHEMA.append(pa.field("run", pa.string())).empty_table()
         table = pa.concat_tables(parts)
@@ -159,9 +169,8 @@ class Manifest:
             ImageError: it cannot be written.
         """
         if again:
-            buffer = io.BytesIO()
-            pq.write_table(pa.table({"input": [*map(storable, again)]}), buffer)
-            places.write(places.join(self.place, f"again-{self._run}{AGAIN}"), buffer.getvalue())
+            inputs = pa.table({"input": [*map(storable, again)]})
+            places.write(places.join(self.place, f"again-{self._run}{AGAIN}"), _parquet(inputs))
         places.write(places.join(self.place, f"run-{self._run}.json"), json.dumps(asdict(choices), indent=1).encode())
 
     def add(self, row: Row) -> None:
@@ -183,10 +192,17 @@ class Manifest:
         """
         if self._rows:
             table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer)
-            places.write(places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet"), buffer.getvalue())
+            place = places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet")
+            places.write(place, _parquet(table))
             self._rows, self._part = [], self._part + 1
+            self._small.append((place, table))
+        if len(self._small) >= TOGETHER:
+            *older, (newest, _) = self._small
+            places.write(newest, _parquet(pa.concat_tables([table for _, table in self._small])))
+            for place, _ in older:  # one that stays holds rows that are there twice, of which the last counts
+                with suppress(ImageError):
+                    places.remove(place)
+            self._small = []
         self._since = time.monotonic()
 
     def _files(self, ending: str) -> list[str]:
@@ -226,6 +242,12 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
         and row["run"] >= redone.get(row["input"], "")
         and (row["model_sha256"], row["options_sha256"]) == _key(choices)
     }
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def _run_of(file: str) -> str:

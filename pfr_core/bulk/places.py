@@ -106,6 +106,22 @@ def write(place: str, data: bytes) -> None:
     _patiently(place, "written", replace)
 
 
+def remove(place: str) -> None:
+    """Take a file away.
+
+    Raises:
+        ImageError: it cannot be, or is not there.
+    """
+    if is_remote(place):
+        store, path = _store(place)
+        _patiently(place, "removed", lambda: store.rm_file(path))
+        return
+    try:
+        os.remove(place)
+    except OSError as error:
+        raise ImageError(f"{place}: cannot be removed ({error.strerror or error}).") from error
+
+
 def files_in(place: str) -> Iterator[tuple[str, str]]:
     """Yield the files of a folder or below an address and everything below: name in it, and place. In no order.
 

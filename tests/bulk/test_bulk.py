@@ -262,6 +262,34 @@ def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: 
     assert already_done(Manifest(str(tmp_path)), other, True) == already_done(Manifest(str(tmp_path)), now, True) == set()
 
 
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_long_run_leaves_few_parts(memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.bulk.manifest.ROWS", 1)
+    monkeypatch.setattr("pfr_core.bulk.manifest.TOGETHER", 3)
+    manifest = Manifest("memory://few-parts" if memory else str(tmp_path))
+    for name in "abacdef":
+        manifest.add(Row(name, f"out/{name}", "done"))
+    assert [name[-14:] for name, _ in sorted(places.files_in(manifest.place))] == [
+        f"{number:06d}.parquet" for number in (2, 5, 6)
+    ]
+    assert Manifest(manifest.place).rows()["input"].to_pylist() == [*"bacdef"]
+
+
+def test_a_report_is_made_while_parts_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.bulk.manifest.ROWS", 1)
+    monkeypatch.setattr("pfr_core.bulk.manifest.TOGETHER", 2)
+    writing, reads = Manifest(str(tmp_path)), places.read
+    writing.add(Row("a", "out/a", "done"))
+
+    def meanwhile(place: str) -> bytes:
+        if writing._part == 1:
+            writing.add(Row("b", "out/b", "done"))
+        return reads(place)
+
+    monkeypatch.setattr(places, "read", meanwhile)
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == ["a", "b"]
+
+
 def test_a_run_that_does_all_again_and_was_interrupted_goes_on(tmp_path: Path) -> None:
     now = choices()
     for names, again in (("abcd", ""), ("a", "abc")):
