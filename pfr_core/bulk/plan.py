@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, writable_name
-from ..support.files import overwritten
+from ..support.files import namesakes, overwritten
 from . import places
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,11 @@ def plan(inputs: Sequence[tuple[str, str]], output: str, format: str | None = No
         return place if places.is_remote(place) else os.path.join(resolved(folder), last)
 
     originals, taken, tasks = {real(source) for source, _ in inputs}, dict[str, str](), list[Task]()
-    for source, name in inputs:
-        target = places.join(place, str(writable_name(PurePosixPath(name), named, f".{format}" if format else None)))
-        other = taken.setdefault(target, source)
+    suffix = f".{format}" if format else None
+    targets = [places.join(place, str(writable_name(PurePosixPath(name), named, suffix))) for _, name in inputs]
+    key = str if places.is_remote(place) else namesakes(targets, Path(place))
+    for (source, name), target in zip(inputs, targets, strict=True):
+        other = taken.setdefault(key(target), source)
         error = ""
         if PurePosixPath(target).suffix.lower() not in FORMAT_OF_SUFFIX:
             error = f"{source}: the ending is no format that can be written; use {', '.join(sorted(FORMAT_OF_SUFFIX))}."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ImageError, InputError
 from ..photo.photo import IMAGE_SUFFIXES, files_below, writable_name
-from ..support.files import checked, identity, overwritten
+from ..support.files import checked, identity, namesakes, overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
 log = logging.getLogger(__name__)
@@ -117,11 +117,12 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     else:
         plan = [(source, output) for source, _ in inputs]
     originals = {identity(source): source for source, _ in inputs}
-    taken: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
+    key = namesakes([str(target.resolve()) for _, target in plan], output)
     for source, target in plan:
         if (original := originals.get(identity(target))) is not None:
             raise ImageError(overwritten(original))
-        other = taken.setdefault(target.resolve(), source)
+        other = taken.setdefault(key(str(target.resolve())), source)
         if other is not source:
             raise ImageError(f"{other} and {source} would both be written to {target}; give them different names or outputs.")
     return plan

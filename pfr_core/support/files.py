@@ -6,7 +6,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import tempfile
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,6 +116,27 @@ def identity(path: Path) -> tuple[int, int] | Path:
     except OSError:
         return path.resolve()
     return state.st_dev, state.st_ino
+
+
+def namesakes(names: Collection[str], folder: Path) -> Callable[[str], str]:
+    """Return what two names have in common that are one file on the disk of ``folder``, for which a.jpg may be A.JPG.
+
+    The disk is tried only if there are such names.
+    """
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    alike = len({*map(folded, names)}) < len({*names})
+    return folded if alike and ignores_case(folder) else str
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether the disk that holds or would hold a folder takes a.jpg and A.JPG for one name; False if it takes neither."""
+    there = next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), Path())
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=there, prefix=".case-") as file:
+        return os.path.exists(there / Path(file.name).name.upper())
+    return False
 
 
 def overwritten(source: str | os.PathLike[str]) -> str:

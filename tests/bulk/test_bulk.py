@@ -160,6 +160,14 @@ def test_names_that_meet_are_named(tmp_path: Path) -> None:
     assert {str(writable_name(name, names)) for name in names} == {"a.gif.png", "a.png"}
 
 
+@pytest.mark.parametrize("ignores", [True, False])
+def test_names_that_differ_in_case_meet_on_some_disks(ignores: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.support.files.ignores_case", lambda folder: ignores)
+    names = [("/x/a.jpg", "a.jpg"), ("/x/A.JPG", "A.JPG"), ("/x/b.jpg", "b.jpg")]
+    meet = ["would both be written" in task.error for task in plan(names, str(tmp_path))]
+    assert meet == [False, ignores, False] and not any(task.error for task in plan(names, "s3://b/out"))
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [("in", "in/out"), ("in", "in"), ("s3://b/in", "s3://b/in/out"), ("file:///in", "/in/out"), ("/in", "local:///in/out")],

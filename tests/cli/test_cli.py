@@ -442,6 +442,14 @@ def test_an_output_that_is_an_input_by_another_name_is_refused(tmp_path: Path, c
     assert "same file" in capsys.readouterr().err and same.read_bytes() == before
 
 
+def test_outputs_that_differ_in_case_collide_on_some_disks(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [photo(tmp_path / "x" / "a.png"), photo(tmp_path / "y" / "A.png")]
+    monkeypatch.setattr("pfr_core.support.files.ignores_case", lambda folder: True)
+    refused(capsys, restore(*sources, "-o", tmp_path / "out"), "would both be written")
+
+
 def test_outputs_that_would_collide(tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     sources = [photo(tmp_path / "x" / "a.png"), photo(tmp_path / "y" / "a.png")]
     refused(capsys, restore(*sources, "-o", tmp_path / "out"), *sources, "both be written")
