@@ -26,6 +26,7 @@ NoticeKind = Literal[
     "deinterlaced",  # a clip
     "opaque",  # a clip whose transparency the result does not hold
     "wrong_rotation",  # of a clip, ignored
+    "squeezed",  # of a clip, whose pixels are no squares
     "lost_frames",  # of a damaged clip, left out
     "lost_tracks",  # of sound, subtitles or data, that the result's container cannot hold
 ]

@@ -298,12 +298,13 @@ def _video(pieces: Sequence[Path], stream: Any, ends: Fraction) -> Iterator[tupl
     ranks = {pts: rank for rank, pts in enumerate(ordered)}
     delay = max(number - ranks[pts] for number, pts in enumerate(times))
     step = max(1, (ordered[min(delay, len(ordered) - 1)] - ordered[0]) // max(1, delay))
-    number = 0
+    number = begun = 0
     for piece in pieces:
         for packet in _packets(piece):
             packet.dts = ordered[number - delay] if number >= delay else ordered[0] - step * (delay - number)
-            if packet.pts == ordered[-1] and (stays := round(ends / packet.time_base) - packet.pts) > 0:
-                packet.duration = stays
+            begun = packet.dts if number == 0 else begun
+            if number == len(times) - 1:  # an MP4 adds up what lies between the times of decoding
+                packet.duration = max(0, round(ends / packet.time_base) - ordered[0] - (packet.dts - begun))
             packet.stream = stream
             number += 1
             yield [packet], float(packet.dts * packet.time_base)

@@ -47,6 +47,8 @@ MOST_BACK = 1.0
 """Seconds by which a clip's clock may stumble back."""
 OWN_SHORT = 0.5
 """Seconds that pictures may end before their track does."""
+WIDE = 1.2
+"""Times by which a clip's pixels may be wider than high, or higher, without its faces looking squeezed to a network."""
 LONGEST_STEP = 3600
 """Seconds between two ticks of a clip's clock from which on it is taken for broken."""
 LARGEST = 35_651_584
@@ -267,6 +269,12 @@ class Clip:
                 if count == 1 and not shot.well_turned:
                     text = f"{self.path}: says to be turned by what is no quarter turn; its pictures stay as they are stored"
                     self.notices.append(Notice("wrong_rotation", text))
+                if count == 1 and (wide := video.sample_aspect_ratio) and not 1 / WIDE < wide < WIDE:
+                    text = (
+                        f"{self.path}: its pixels are {float(wide):.2f} times as wide as high, so faces are restored squeezed; "
+                        "export it with square pixels first"
+                    )
+                    self.notices.append(Notice("squeezed", text))
                 yield shot
             if last is None:
                 raise ImageError(self._nothing(source))

@@ -283,7 +283,7 @@ def test_a_turn_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     assert next(Clip(clip.path).frames()).shape == stored.shape
 
 
-def encoded(path: Path, codec: str, form: str, options: dict[str, str], film: list[np.ndarray], **tags: int) -> Path:
+def encoded(path: Path, codec: str, form: str, options: dict[str, str], film: list[np.ndarray], **tags: Any) -> Path:
     """Write pictures [H,W,3] of 8 or 16 bits."""
     with av.open(str(path), "w") as file:
         video = file.add_stream(codec, rate=RATE, options=options)
@@ -313,6 +313,13 @@ def test_more_than_8_bits_and_the_tags_of_hdr_are_kept(tmp_path: Path) -> None:
     assert len(np.unique(new.to_ndarray()[:64])) > 20, "8 bits would leave 8 steps of the ramp"
     for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
         assert bytes(old.side_data[kind]) == bytes(new.side_data[kind])
+
+
+@pytest.mark.parametrize(("shape", "kinds"), [(Fraction(64, 45), ["squeezed"]), (Fraction(16, 15), [])])
+def test_pixels_that_are_no_squares_are_told(shape: Fraction, kinds: list[str], tmp_path: Path) -> None:
+    film = [np.full((64, 96, 3), 90, np.uint8)] * 2
+    source = encoded(tmp_path / "a.mp4", "libx264", "yuv420p", {}, film, sample_aspect_ratio=shape)
+    assert [notice.kind for notice, _ in restore(source, tmp_path / "b.mp4", FACE).notices] == kinds
 
 
 @pytest.mark.parametrize("result", ["b.mp4", "b.mkv", "b%02d.jpg"])
@@ -838,9 +845,8 @@ def test_the_last_picture_stays_as_long_as_it_did(codec: str, tmp_path: Path) ->
     with av.open(str(plain)) as given, av.open(str(source), "w") as made:
         stream = made.add_stream_from_template(given.streams.video[0])
         packets = [packet for packet in given.demux(video=0) if packet.dts is not None]
+        packets[-1].duration = round(5 / packets[-1].time_base)
         for packet in packets:
-            if packet.pts == max(each.pts for each in packets):
-                packet.duration = round(5 / packet.time_base)
             packet.stream = stream
             made.mux(packet)
     clip = restore(source, tmp_path / "b.mp4", FACE)
