@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import PurePosixPath
+from functools import cache
+from pathlib import PurePath, PurePosixPath
 
 from ..bulk import check_packages
 from ..errors import InputError
@@ -69,11 +71,14 @@ def _restore(arguments: argparse.Namespace) -> int:
     manifest = Manifest(arguments.manifest or places.join(places.absolute(arguments.output), MANIFEST))
     output = places.absolute(arguments.output)
     there = {storable(place) for _, place in places.files_in(output)}
-    # Folders are not looked through for hidden names, which a list may hold, nor behind links, which only disks have.
-    unlisted = [task.output for task in tasks if storable(task.output) not in there]
-    if places.is_remote(output):
-        unlisted = [place for place in unlisted if not is_meant(PurePosixPath(place[len(output) :].lstrip("/")))]
-    there |= {storable(place) for place in unlisted if places.exists(place)}
+    # Folders are not looked through for hidden names, which a list may hold, nor behind links.
+    listed, is_folder = {os.path.dirname(place) for place in there}, cache(os.path.isdir)
+
+    def is_unlisted(place: str) -> bool:
+        folder = os.path.dirname(place)
+        return not is_meant(PurePath(place[len(output) :].lstrip("/"))) or (folder not in listed and is_folder(folder))
+
+    there |= {storable(task.output) for task in tasks if is_unlisted(task.output) and places.exists(task.output)}
     done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
     todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
     strangers = [task.output for task in todo if storable(task.output) in there]
