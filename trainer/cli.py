@@ -179,11 +179,12 @@ def run_stage(options: argparse.Namespace) -> str:
     from .run.loop import CONFIG, train
 
     if "resume" in options:
-        changes = resumed(options, STAGES[options.command].MOVABLE)
+        kind = STAGES[options.command]
+        changes = resumed(options, (*kind.MOVABLE, *kind.RATES))
         if not (Path(options.out) / CONFIG).is_file():
             raise InputError(f"{options.out}: holds no run to resume. Check --out, or start the run without --resume.")
         config = load_config(Path(options.out) / CONFIG)
-        if not isinstance(config, STAGES[options.command]):
+        if not isinstance(config, kind):
             raise InputError(f"{options.out}: is no {options.command} run.")
         return str(train(replace(config, **changes), resume=True))
     config = stage_config(options)

@@ -249,7 +249,7 @@ def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.Cap
     assert main(["detector", "--resume", "--out", str(tmp_path), *extra]) == 1
     told = capsys.readouterr().err
     assert f"so {extra[0]} cannot be given; only --faces, --wild, --photos, --negatives, --device, --workers, " in told
-    assert "--largest-face, --score-shift can." in told
+    assert "--largest-face, --score-shift, --learning-rate can." in told
 
 
 def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,12 +363,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
         if after.step == 3:
             monkeypatch.setattr(losses, "l1", lambda a, b: pixel(a, b) * float("nan"))
 
-    with pytest.raises(PFRError, match=r"G/l1 is nan at step 3"):
+    with pytest.raises(PFRError, match=r"G/l1 is nan at step 3.*--resume and lower rates \(--lr-codec"):
         train(config, after_step=poison)
     assert load_state(run)["step"] == 2
     monkeypatch.setattr(losses, "l1", pixel)
-    train(config, resume=True)
+    assert main(["restore", "--resume", "--out", str(run), "--lr-codec", "1e-5"]) == 0  # as the message says
     assert load_state(run)["step"] == 6
+    rows = log_of(run)
+    assert rows[1]["lr/codec"] > 1e-3 and 0 < rows[2]["lr/codec"] < 1.01e-5
+    assert rows[2]["lr/prior"] > 1e-4
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,10 @@ class RunConfig(ABC):
 
     Attributes:
         DATA: options that name what a run reads throughout.
-        MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers, or only
-            what is exported at its end.
+        MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers (but for
+            what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, batch
+            normalisation), or only what is exported at its end.
+        RATES: learning rates, which a resumed run may take anew, too: a run that diverged goes on with lower ones.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
 
@@ -39,6 +41,7 @@ class RunConfig(ABC):
 
     DATA: ClassVar[tuple[str, ...]]
     MOVABLE: ClassVar[tuple[str, ...]]
+    RATES: ClassVar[tuple[str, ...]] = ("learning_rate",)
     STARTS: ClassVar[tuple[str, ...]] = ("init_from",)
     EXPORTED: ClassVar[str] = "model.safetensors"
 
@@ -167,6 +170,9 @@ class RestoreConfig(FaceConfig):
 
     DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
     MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, "anchor")
+    RATES: ClassVar[tuple[str, ...]] = (
+        "lr_codec", "lr_prior", "lr_noise", "lr_fine", "lr_local", "lr_global", "lr_texture",
+    )  # fmt: skip
 
     pass_through: bool = option(
         False, "start as the identity (unless from a model), so that training only learns what to change (ours)"

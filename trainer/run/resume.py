@@ -15,7 +15,7 @@ def resumed(options: argparse.Namespace, movable: Collection[str]) -> dict[str, 
 
     Args:
         options: all that was typed, and nothing that was not.
-        movable: options that change none of the run's numbers, or only its end.
+        movable: options that a resumed run may take anew.
 
     Raises:
         InputError: ``out`` is missing, or another option was typed.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pfr_core.errors import CheckpointError, InputError, PFRError
+from pfr_core.support.arguments import flag
 
 from ..data.loader import TrainingSet, batches
 from ..stages import Phase, Stage, build, open_data
@@ -73,8 +74,7 @@ class Run:
         """
         if not all(parameter.isfinite().all() for parameter in self.stage.networks.parameters()):
             raise PFRError(
-                f"weights are no longer finite after step {self.step}, so it is not written. The last checkpoint is kept: "
-                "lower the learning rate, use --resume."
+                f"weights are no longer finite after step {self.step}, so it is not written. {self._way_on}"
             )
         return {
             "step": self.step,
@@ -84,6 +84,11 @@ class Run:
             "data": self.data.facts,
             "stage": self.stage.state(),
         }
+
+    @property
+    def _way_on(self) -> str:
+        """What to do about numbers that are no longer finite."""
+        return f"The last checkpoint is kept: go on from it with --resume and lower rates ({', '.join(map(flag, self.config.RATES))})."
 
     def export(self, path: Path, **extra: Any) -> list[Path]:
         """Write the average with its provenance; return the files."""
@@ -116,9 +121,7 @@ class Run:
         told = means(self.fabric, reported)
         for name, value in told.items():
             if not math.isfinite(value):
-                raise PFRError(
-                    f"{name} is {value} at step {self.step}. The last checkpoint is kept: lower the learning rate, use --resume."
-                )
+                raise PFRError(f"{name} is {value} at step {self.step}. {self._way_on}")
         self.stage.update(told, self.samples_per_step)
         with clock.measure("average"):
             self.stage.average(self.step)

@@ -136,7 +136,7 @@ class Stage(ABC, Generic[Batch]):
         return state
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state` gave.
+        """Take over what :meth:`state` gave, but for the learning rates: those are the configuration's.
 
         Raises:
             CheckpointError: it is another network's or another stage's.
@@ -145,7 +145,10 @@ class Stage(ABC, Generic[Batch]):
             self.networks.load_state_dict(state["networks"])
             self.ema.load_state_dict(state["ema"])
             for name, optimiser in self.optimisers.items():
+                rates = [group["base_lr"] for group in optimiser.param_groups]
                 optimiser.load_state_dict(state["optimisers"][name])
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["base_lr"] = rate
             self.steer(state["steered"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
