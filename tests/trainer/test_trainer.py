@@ -432,6 +432,19 @@ def test_export_writes_the_average_with_its_provenance(faces: Path, tmp_path: Pa
     assert checkpoint.provenance["config"]["global_weight"] == 0.5
 
 
+def test_the_licence_of_the_start_holds_for_what_is_trained_on_from_it(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = train(reconstruction(faces, tmp_path / "start", iterations=1, licence="research only"))
+    with caplog.at_level("INFO"):
+        model = train(reconstruction(faces, tmp_path / "run", iterations=1, init_from=str(start)))
+    assert "which holds for its weights, too: research only" in caplog.text
+    assert read_checkpoint(model).licence == "research only"
+    (state,) = export_command(tmp_path / "run", tmp_path / "state.safetensors", training=True)
+    assert read_part(state, "training").licence == "research only"
+    assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors", licence="mine")[0]).licence == "mine"
+
+
 def test_a_run_goes_on_elsewhere_from_one_file(faces: Path, tmp_path: Path) -> None:
     config = restore(faces, tmp_path / "run", iterations=2, ema=0.5, detail_weight=0.1)
     train(config)

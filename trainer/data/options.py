@@ -9,6 +9,8 @@ from typing import Literal
 from pfr_core.support.choices import DetectorName
 from pfr_core.support.schema import check_fields, option
 
+from ..run.config import NOT_STATED
+
 Kind = Literal["real", "synthetic", "unknown"]
 
 FULL_SIZE = 512
@@ -31,7 +33,7 @@ class PrepareOptions:
     max_out_of_photo: float = option(0.3, "leave out faces with a larger share of the crop beyond the photo's edge", 0, 1)
     val_share: float = option(0.02, "share of photographs held out for validation", 0, 1)
     kind: Kind = option("real", "what the faces are")
-    licence: str = option("not stated", "licence of the photographs")
+    licence: str = option(NOT_STATED, "licence of the photographs")
     workers: int = option(max(1, (os.cpu_count() or 2) // 2), "worker processes", 1, 1024)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,9 @@ PerceptualName = Literal["vgg19", "squeezenet"]
 Metric = Literal["psnr", "ssim", "sharpness", "perceptual", "identity", "kid", "niqe"]
 Config = TypeVar("Config", bound="RunConfig")
 
+NOT_STATED = "not stated"
+"""What stands for a licence that nobody names."""
+
 
 @dataclass(frozen=True)
 class RunConfig(ABC):
@@ -56,7 +59,9 @@ class RunConfig(ABC):
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
-    precision: Precision = option("auto", "autocast (auto: bf16 where it is faster); regularisers are always fp32")
+    precision: Precision = option(
+        "auto", "autocast (auto: bf16 where it is faster); regularisers are always fp32"
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(8, "data worker processes (of each process)", 0, 1024)
     seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
@@ -64,7 +69,9 @@ class RunConfig(ABC):
     keep: int = option(2, "checkpoints kept", 1, 1000)
     log_every: int = option(50, "steps between log entries", 1, 10**9)
     image_every: int = option(1000, "steps between image grids (0: none)", 0, 10**9)
-    licence: str = option("not stated", "licence of the weights, written into the exported file")
+    licence: str = option(
+        NOT_STATED, "licence of the weights, written into the exported file (not stated: that of what the run started from)"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

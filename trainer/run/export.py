@@ -18,7 +18,7 @@ from pfr_core.support.device import DTYPES
 from ..stages import RestoreStage, build
 from .config import RestoreConfig, load_config, without_start
 from .loop import CONFIG
-from .provenance import provenance
+from .provenance import licence_of, provenance
 from .run_state import load_state
 
 
@@ -29,7 +29,7 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
         run: the run's folder.
         out: ends in ``.safetensors``.
         dtype: stored precision.
-        licence: of the weights; empty keeps the one the run was started with.
+        licence: of the weights; empty keeps the one the run was started with, or that of what it started from.
         training: write one file in float16 that a run elsewhere can go on from, with all discriminators.
 
     Raises:
@@ -53,7 +53,8 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
             raise InputError("--training is for runs of restore; a prior's two files are all that restore needs.")
         discriminators = {name: network for name, network in stage.networks.items() if name != "generator"}
         assert isinstance(stage.ema, PFR)
-        save_training(stage.ema, discriminators, out, provenance=told, licence=config.licence)
+        licence = licence_of(config, told.get("started_from", {}))
+        save_training(stage.ema, discriminators, out, provenance=told, licence=licence)
         return [out]
     return stage.export(out, told, DTYPES[dtype])
 

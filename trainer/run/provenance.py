@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pfr_core import __version__
 
-from .config import RunConfig, stage_of
+from .config import NOT_STATED, RunConfig, stage_of
+
+
+def licence_of(config: RunConfig, start: Mapping[str, Any]) -> str:
+    """Return the licence of a run's weights: what the run states, else what is stated of ``start``, which it started from.
+
+    Args:
+        config: the run.
+        start: provenance and licence of that file; empty if there is none.
+    """
+    return str(start.get("licence", NOT_STATED)) if config.licence == NOT_STATED else config.licence
 
 
 def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from: str) -> dict[str, Any]:

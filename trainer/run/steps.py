@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from .clock import Clock
 from .config import RunConfig, without_start
 from .engine import average_gradients, means, start
 from .optim import rate_factor, set_rates
-from .provenance import provenance
+from .provenance import licence_of, provenance
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,12 @@ class Run:
         # A checkpoint replaces what the run started from, whose files need not be there any more.
         self.stage: Stage[Any] = build(config if state is None else without_start(config))
         self.started_from = self.stage.started_from
-        if state is None and self.stage.advice:
-            log.warning("%s", self.stage.advice)
+        if state is None:
+            if self.stage.advice:
+                log.warning("%s", self.stage.advice)
+            licence = licence_of(config, json.loads(self.started_from or "{}"))
+            if licence != config.licence:
+                log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
         self.step = 0

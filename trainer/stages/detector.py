@@ -28,6 +28,7 @@ from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
 from ..data.detector.photographs import TEACHER, load_teacher
 from ..run.config import DetectorConfig
+from ..run.provenance import licence_of
 from .base import Phase, Stage, Terms
 
 FACE = 0.35
@@ -115,12 +116,13 @@ class DetectorStage(Stage[PictureBatch]):
 
     def _start(self, path: Path) -> None:
         """Take over the weights of a detector that this stage exported, its scores as they were before they were shifted."""
-        provenance = describe(path)["provenance"]
+        described = describe(path)
+        provenance = described["provenance"]
         network, _ = read_network("mobile0.25", path, self.device)
         shift = provenance.get("config", {}).get("score_shift", 0.0)
         enlarge_kernels(network)
         self.net.load_state_dict(_shifted(network, -shift).state_dict())
-        self.started_from = json.dumps(provenance)
+        self.started_from = json.dumps({**provenance, "licence": described["licence"]})
 
     @property
     def generator(self) -> nn.Module:
@@ -172,7 +174,8 @@ class DetectorStage(Stage[PictureBatch]):
             "earlier_run": earlier,
         }
         config, network = self.config, _shifted(self.ema, self.config.score_shift)
-        save(network, path, largest_face=config.largest_face, provenance=told, licence=config.licence, dtype=dtype)
+        licence = licence_of(config, earlier or {})
+        save(network, path, largest_face=config.largest_face, provenance=told, licence=licence, dtype=dtype)
         return [path]
 
     def modern(self, state: dict[str, Any]) -> dict[str, Any]:

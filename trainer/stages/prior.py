@@ -23,6 +23,7 @@ from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, origin, take_over
 from ..run.optim import adam
+from ..run.provenance import licence_of
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
@@ -129,9 +130,9 @@ class PriorStage(FaceStage):
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
-        beside = discriminator_file(path)
-        save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
-        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
+        beside, licence = discriminator_file(path), licence_of(self.config, provenance.get("started_from", {}))
+        save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=licence, dtype=dtype)
+        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=licence)
         return [path, beside]
 
     def _styles(self, random: SampleRandom) -> Tensor:

@@ -37,6 +37,7 @@ from ..judge.features import PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import origin, pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
+from ..run.provenance import licence_of
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
@@ -307,11 +308,12 @@ class RestoreStage(FaceStage):
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, PFR)
-        save_model(self.ema, path, provenance=provenance, licence=self.config.licence, dtype=dtype)
+        licence = licence_of(self.config, provenance.get("started_from", {}))
+        save_model(self.ema, path, provenance=provenance, licence=licence, dtype=dtype)
         if not self.config.global_weight:
             return [path]
         beside = discriminator_file(path)
-        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=self.config.licence)
+        save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=licence)
         return [path, beside]
 
 
