@@ -33,6 +33,12 @@ STAGE_HELP = {
     "points": "train the second look at found faces, which places their points",
 }
 
+FEWER_AT_ONCE = (
+    "Lower --batch (--pictures, --crops) and raise --accumulate by as much, and a step sees as many samples; --stddev-group must "
+    "still divide --batch."
+)
+"""What to do where a stage runs out of memory."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the trainer."""
@@ -246,8 +252,10 @@ def run(options: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = build_parser().parse_args(argv)
+    command = options.command  # `run` takes it out
     try:
-        text = run(build_parser().parse_args(argv))
+        text = run(options)
         if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
             print(text)
         return 0
@@ -256,6 +264,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a disk that is full, a path through a file, ...; checkpoints are whole or not there
         print(f"error: {error}; {remedy(error)}.", file=sys.stderr)
+        return 1
+    except (RuntimeError, MemoryError) as error:
+        from pfr_core.network.inference import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "MemoryError"
+        advice = FEWER_AT_ONCE if command in (*STAGES, "benchmark") else "Close other programs, or take another --device."
+        print(f"error: not enough memory ({reason}). {advice}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith((__package__, "pfr_core")):

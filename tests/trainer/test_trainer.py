@@ -513,6 +513,25 @@ def test_missing_packages_are_named() -> None:
     assert done.stderr == 'error: lightning_fabric is missing: training needs more packages, python -m pip install ".[train]".\n'
 
 
+def test_groups_of_the_discriminator_bind_no_run_without_one() -> None:
+    assert RestoreConfig(global_weight=0.0, batch=2).stddev_group == 4
+    with pytest.raises(InputError, match="no multiple of stddev_group 4"):
+        RestoreConfig(batch=2)
+
+
+@pytest.mark.parametrize(("command", "remedy"), [(["prior"], "Lower --batch"), (["evaluate"], "another --device")])
+def test_memory_that_does_not_suffice_is_told_with_the_remedy(
+    command: list[str], remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.cli.run", Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory. Tried to ...")))
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: not enough memory (CUDA out of memory.") and remedy in told
+    monkeypatch.setattr("trainer.cli.run", Mock(side_effect=RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(command)
+
+
 def test_bad_input_is_named(
     faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,7 +549,7 @@ def test_bad_input_is_named(
         "no train faces": [*run, "--data", str(empty), "--out", str(tmp_path / "b")],
         "--out": [*run, "--data", str(faces)],
         "lr_codec is -1": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--lr-codec", "-1"],
-        "no multiple of stddev_group 3": [*run, "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
+        "no multiple of stddev_group 3": ["restore", "--data", str(faces), "--out", str(tmp_path / "c"), "--stddev-group", "3"],
         "--steps 0: must be at least 1": ["benchmark", "--steps", "0", *run, "--data", str(faces)],
         "holds no run": ["restore", "--out", str(tmp_path / "d"), "--resume"],
         "Did you mean 'lr_codec'": ["restore", "--config", str(misspelt), "--out", str(tmp_path / "e")],

@@ -91,7 +91,7 @@ class FaceConfig(RunConfig):
     """What the stages on aligned faces have in common.
 
     Raises:
-        InputError: a value is out of range, or the batch cannot be divided into groups.
+        InputError: a value is out of range, or the discriminator of whole faces could not divide a batch into groups.
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
@@ -125,10 +125,15 @@ class FaceConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stddev_group and self.batch % self.stddev_group:
+        if self.judges_faces and self.stddev_group and self.batch % self.stddev_group:
             raise InputError(
                 f"batch {self.batch} is no multiple of stddev_group {self.stddev_group}; choose another, or 0 for all."
             )
+
+    @property
+    def judges_faces(self) -> bool:
+        """Return whether a discriminator of whole faces takes part."""
+        return True
 
     @property
     def samples(self) -> int:
@@ -230,6 +235,11 @@ class RestoreConfig(FaceConfig):
             )
         if bool(self.anchor) != bool(self.anchor_weight):
             raise InputError("--anchor and --anchor-weight go together: whose faces, and how strongly they are kept.")
+
+    @property
+    def judges_faces(self) -> bool:
+        """Return whether a discriminator of whole faces takes part."""
+        return bool(self.global_weight)
 
     @property
     def sees_features(self) -> bool:

@@ -78,9 +78,7 @@ class Run:
             PFRError: a weight is no longer finite.
         """
         if not all(parameter.isfinite().all() for parameter in self.stage.networks.parameters()):
-            raise PFRError(
-                f"weights are no longer finite after step {self.step}, so it is not written. {self._way_on}"
-            )
+            raise PFRError(f"weights are no longer finite after step {self.step}, so it is not written. {self._way_on}")
         return {
             "step": self.step,
             "best": self.best,
@@ -93,7 +91,8 @@ class Run:
     @property
     def _way_on(self) -> str:
         """What to do about numbers that are no longer finite."""
-        return f"The last checkpoint is kept: go on from it with --resume and lower rates ({', '.join(map(flag, self.config.RATES))})."
+        rates = ", ".join(map(flag, self.config.RATES))
+        return f"The last checkpoint is kept: go on from it with --resume and lower rates ({rates})."
 
     def export(self, path: Path, **extra: Any) -> list[Path]:
         """Write the average with its provenance; return the files."""
