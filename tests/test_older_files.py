@@ -18,7 +18,8 @@ from pfr_core.network.config import PRESETS
 from pfr_core.network.discriminator import Discriminator
 from pfr_core.network.prior import StyleGAN2Prior
 from trainer.cli import main
-from trainer.data.dataset import FaceFile, list_faces, read_face
+from trainer.data.dataset import read_face
+from trainer.data.index import FaceFile, list_faces
 from trainer.run.config import DetectorConfig, FaceConfig, PriorConfig, RestoreConfig, load_config
 from trainer.run.run_state import load_state
 from trainer.stages.detector import DetectorStage

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import shutil
+import sys
 import tarfile
 import threading
 import time
@@ -28,8 +29,9 @@ from pfr_core.degradation import Degradation, DegradationParameters
 from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
-from trainer.data.dataset import CSV_POINTS, FaceDataset, FaceFile, list_faces, read_face
+from trainer.data.dataset import FaceDataset, read_face
 from trainer.data.detector.photographs import read_index
+from trainer.data.index import CSV_POINTS, FaceFile, list_faces
 from trainer.data.loader import ForWorkers, batches
 from trainer.data.options import PrepareOptions
 from trainer.data.pack import pack
@@ -183,12 +185,15 @@ def test_a_face_whose_outside_is_known_is_taken_where_that_is_masked(tmp_path: P
         list_faces(tmp_path, "train", min_native=1, max_out_of_photo=0.1, masked=False)
 
 
-def test_indices_as_other_programs_write_them(tmp_path: Path) -> None:
+def test_indices_as_other_programs_write_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "index.csv").write_text("split,file,size,native_px\ntrain,a.png,512.0,900.0\ntrain,b.png,,700\n", "utf-8-sig")
     assert [(face.size, face.native) for face in list_faces(tmp_path, "train")] == [(512, 900), (512, 700)]
     (tmp_path / "index.csv").write_bytes("split,file,size,native_px\ntrain,ä.png,512,900\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"index\.csv: its columns are not"):
         list_faces(tmp_path, "train")
+    (tmp_path / "index.csv").write_text("split,file,size\ntrain,a.png,512\n")
+    (face,) = list_faces(tmp_path, "train")
+    assert face.native == 512 and "its index gives 1 of 1 train faces no landmarks (le_x" in caplog.text
     rows = {
         '{"file": "a.png", "native_px": 512, "points": null}': None,
         '{"native_px": 512}': "names no file",
@@ -376,6 +381,15 @@ def test_prepare_takes_aligned_sets_as_they_are(shared_dir: Path, tmp_path: Path
         assert np.abs(before - after).mean() < 3  # the same pixels, compressed again
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names of files are Unicode")
+def test_prepare_takes_names_that_are_no_utf_8(shared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "aligned").mkdir()
+    shutil.copy(list_faces(shared_dir / "data" / "faces", "val")[0].stored.place, tmp_path / "aligned" / "\udce4.webp")
+    prepare(tmp_path / "aligned", tmp_path / "set", PrepareOptions(aligned=True, workers=1, val_share=0.0))
+    (face,) = list_faces(tmp_path / "set", "train")
+    assert read_face(face.stored).shape == (512, 512, 3)
+
+
 def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no such folder"):
@@ -424,6 +438,14 @@ def test_sharpness_falls_with_blur(shared_dir: Path) -> None:
     assert values == sorted(values, reverse=True) and values[-1] < PrepareOptions.min_sharpness < values[0]
 
 
+def test_names_of_files_behind_an_address_may_be_any(faces: Path, tmp_path: Path, served: str) -> None:
+    name = "ä 50%.png"
+    (faces / "0.png").rename(faces / name)
+    (faces / "index.jsonl").write_text(json.dumps({"file": name, "size": 64}) + "\n")
+    (face,) = list_faces(f"{served}/faces", "train", min_native=64)
+    assert read_face(face.stored).shape == (512, 512, 3)
+
+
 def test_damaged_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.data.shards.TRIES", 1)
     with pytest.raises(InputError, match="no such folder"):
@@ -455,3 +477,9 @@ def test_an_index_of_spreadsheets_is_read_by_the_detector_s_training_too(tmp_pat
     (tmp_path / "index.csv").write_text("file,size\na.png,512\n")
     with pytest.raises(InputError, match="columns are missing"):
         read_index(tmp_path)
+    damaged = {"its columns are not": "\udce4".join(row), "the row of a.png has fewer columns": ",".join(row[:-1])}
+    for said, line in damaged.items():
+        (tmp_path / "index.csv").write_text(f"{','.join(names)}\n{line}", "utf-8", "surrogateescape")
+        for read in (read_index, partial(list_faces, split="train")):
+            with pytest.raises(InputError, match=said):
+                read(tmp_path)

@@ -64,6 +64,10 @@ def material() -> Material:
 # --- data ------------------------------------------------------------------------------------------------------------------
 
 
+def test_names_that_are_no_utf_8_are_in_one_half_too() -> None:
+    assert len({is_test(f"\udce4{number}.jpg") for number in range(20)}) == 2
+
+
 def test_the_test_half_is_fixed(shared_dir: Path) -> None:
     """By the file's name alone; with a crowd, a gray and an old photograph in it."""
     assert is_test("a/dlib__faces__bald_guys.jpg") and is_test(Path("elsewhere/dlib__faces__bald_guys.jpg"))

@@ -22,7 +22,8 @@ from pfr_core.models.checkpoint import read_checkpoint
 from pfr_core.models.identity import IdentityNetwork
 from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
-from trainer.data.dataset import RGB8, list_faces, read_face, to_signed
+from trainer.data.dataset import RGB8, read_face, to_signed
+from trainer.data.index import list_faces
 from trainer.judge.features import PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
 from trainer.judge.options import USUAL

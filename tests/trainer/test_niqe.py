@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pfr_core.models.disk import supplied
-from trainer.data.dataset import list_faces, read_face
+from trainer.data.dataset import read_face
+from trainer.data.index import list_faces
 from trainer.judge import niqe as N
 
 LINE = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))

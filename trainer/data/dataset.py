@@ -5,16 +5,12 @@ A sample is a pure function of (run seed, sample counter): neither the number of
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import cv2
 import numpy as np
@@ -26,17 +22,15 @@ from torch import Tensor
 from pfr_core import Degradation
 from pfr_core.degradation import degrade
 from pfr_core.errors import InputError
-from pfr_core.faces.align import template
 from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.geometry import rescale
-from pfr_core.photo.photo import images_below
 
-from .. import program
 from ..run.randomness import sample_seed
-from .components import Boxes, component_boxes, flip_boxes
+from .components import flip_boxes
+from .index import UNREADABLE, FaceFile
 from .loader import TrainingSet
 from .options import FULL_SIZE
-from .shards import Stored, fetch, is_url, scan_tar
+from .shards import Stored
 
 if TYPE_CHECKING:
     from typing import NotRequired  # Python 3.11
@@ -57,14 +51,8 @@ They are enlarged as the pipeline enlarges a small face. One that is only small 
 that has never seen one without noise takes for noise.
 """
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for a file that it cannot read; it has no common one."""
-
 ATTEMPTS = 10
 """Unreadable images in a row after which the set is taken for broken."""
-
-INDEX, CSV_INDEX = "index.jsonl", "index.csv"
-CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
 
 RGB8 = npt.NDArray[np.uint8]
 
@@ -97,172 +85,6 @@ class FaceBatch(TypedDict):
     fake: NotRequired[Tensor]
     fake_features: NotRequired[list[Tensor]]
     real_features: NotRequired[list[Tensor]]
-
-
-@dataclass(frozen=True)
-class FaceFile:
-    """One aligned face.
-
-    Attributes:
-        stored: where its bytes are.
-        size: side in px for which ``points``, ``boxes`` and ``photo`` are stated.
-        native: source pixels across the crop.
-        out_of_photo: share of the crop beyond the photograph's edge.
-        kind: ``real`` of a photograph, ``synthetic``, or whatever else the index says.
-        licence: of the image.
-        points: the five landmarks [5,2].
-        boxes: left eye, right eye, mouth [3,4].
-        photo: the photograph's four corners in the crop [4,2]; None if unknown or if the crop lies within the photograph.
-        group: what the index says that it belongs to (column ``group``, else ``source``).
-    """
-
-    stored: Stored
-    size: int
-    native: int
-    out_of_photo: float
-    kind: str
-    licence: str
-    points: npt.NDArray[np.float64]
-    boxes: Boxes
-    photo: npt.NDArray[np.float64] | None = None
-    group: str = ""
-
-    @property
-    def real(self) -> bool:
-        """Whether it is a photograph."""
-        return self.kind == "real"
-
-
-def list_faces(
-    source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0, masked: bool = True
-) -> list[FaceFile]:
-    """Return the faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
-
-    ``source`` is a folder with ``index.jsonl`` (written by ``prepare``) or ``index.csv``, or of tar shards, or of plain images
-    in the FFHQ frame (all of them taken, with the template's landmarks), or the URL of a folder that ``prepare`` wrote.
-
-    Args:
-        source: see above.
-        split: which part.
-        min_native: smallest number of source pixels across the crop.
-        max_out_of_photo: largest share of the crop beyond the photograph's edge; with ``masked`` only where the index does not
-            say which part.
-        masked: that part is left out of what the faces are used for.
-
-    Raises:
-        InputError: no such folder, a damaged index, or no usable face in it.
-    """
-    source = str(source)
-    if is_url(source):
-        root = source.rstrip("/")
-        try:
-            text = fetch(f"{root}/{INDEX}").decode()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{root}/{INDEX}: cannot be fetched ({error}). Check the address, or copy the set here.") from error
-        rows = _json_lines(text, root)
-    else:
-        folder = Path(source)
-        if folder.is_file():
-            raise InputError(f"{folder}: is a file. Name the folder that it lies in.")
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder. Name the folder with the aligned faces.")
-        root = str(folder)
-        if (folder / INDEX).is_file():
-            rows = _json_lines((folder / INDEX).read_text(), folder)
-        elif (folder / CSV_INDEX).is_file():
-            rows = _csv_rows(folder / CSV_INDEX)
-        elif tars := sorted(folder.glob("*.tar")):
-            rows = [{"native_px": FULL_SIZE, **row} for tar in tars for row in scan_tar(tar)]
-        else:
-            found = images_below(folder)
-            paths = [path.relative_to(folder).as_posix() for path in found]
-            _warn_of_small(source, found, min_native)
-            rows = [{"file": path, "split": split, "native_px": FULL_SIZE} for path in paths]
-    faces = []
-    for row in rows:
-        try:
-            face = _face(row, root)
-        except (KeyError, TypeError, ValueError) as error:
-            name = row.get("file") or row
-            raise InputError(f"{source}: its index has a row that cannot be read, {name}: {error}. Mend or remove it.") from error
-        whole = (masked and face.photo is not None) or face.out_of_photo <= max_out_of_photo
-        if whole and row.get("split", "train") == split and min(face.native, face.size) >= min_native:
-            faces.append(face)
-    if not faces:
-        there = sum(row.get("split", "train") == split for row in rows)
-        remedy = "Lower --min-native, or make" if there else "Make"
-        raise InputError(
-            f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed, {there} of which "
-            f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER"
-        )
-    return faces
-
-
-def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:
-    """Tell of pictures smaller than a truth should be: without an index nothing else says from how many pixels they are."""
-    small = 0
-    for path in paths:
-        with suppress(*UNREADABLE), Image.open(path) as image:  # that is told when it is read
-            small += image.width < min_native
-    if small:
-        log.warning(
-            "%s: %d of %d pictures have fewer than %d px across (--min-native) and are enlarged; better leave them out.",
-            source, small, len(paths), min_native,
-        )  # fmt: skip
-
-
-def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
-    try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        for row in rows:
-            if not isinstance(row, dict):
-                raise ValueError(f"{row!r} is no object")
-    except ValueError as error:
-        raise InputError(f"{where}: its index is damaged ({error}). Run prepare again.") from error
-    return rows
-
-
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        for row in rows:
-            row["file"] = f"{row['split']}/{row['file']}"
-            if row.get(CSV_POINTS[0]):
-                row["points"] = np.array([float(row[name]) for name in CSV_POINTS]).reshape(5, 2)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its columns are not split, file, size, kind, native_px, ... ({error}).") from error
-    return rows
-
-
-def _number(row: dict[str, Any], name: str) -> float:
-    """Return a number of a row, 0 if it states none."""
-    try:
-        return float(row.get(name) or 0)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {row[name]!r}, which is no number") from error
-
-
-def _face(row: dict[str, Any], root: str) -> FaceFile:
-    size = int(_number(row, "size")) or FULL_SIZE  # tools write 512.0 for 512
-    if not (row.get("shard") or row.get("file")):
-        raise ValueError("it names no file")
-    points = template(size) if row.get("points") is None else np.asarray(row["points"], dtype=np.float64)
-    if points.shape != (5, 2):
-        raise ValueError("it has other than five points")
-    boxes = component_boxes(points, size) if row.get("boxes") is None else np.asarray(row["boxes"], dtype=np.float32)
-    return FaceFile(
-        Stored(f"{root}/{row.get('shard') or row['file']}", int(_number(row, "offset")), row.get("length")),
-        size,
-        int(_number(row, "native_px")),
-        _number(row, "out_of_photo"),
-        row.get("kind", "real"),
-        row.get("licence") or "not stated",
-        points,
-        boxes,
-        np.asarray(row["photo"], dtype=np.float64) if row.get("photo") else None,
-        str(row.get("group") or row.get("source") or ""),
-    )
 
 
 def read_face(stored: Stored | Path) -> RGB8:

@@ -17,7 +17,8 @@ from pfr_core.faces.geometry import rescale
 from pfr_core.photo.write import check_quality
 from pfr_core.support.files import write_text
 
-from .dataset import INDEX, FaceFile, list_faces, read_face, resize_square
+from .dataset import read_face, resize_square
+from .index import INDEX, FaceFile, list_faces
 from .prepare import index_lines
 from .shards import write_shards
 

@@ -35,7 +35,8 @@ from pfr_core.photo.write import write_photo
 from pfr_core.support.files import write_text
 
 from .components import component_boxes
-from .dataset import CSV_INDEX, INDEX, RGB8, resize_square
+from .dataset import RGB8, resize_square
+from .index import CSV_INDEX, INDEX
 from .options import FULL_SIZE, PrepareOptions
 
 log = logging.getLogger(__name__)
@@ -173,8 +174,8 @@ class _Worker:
             if reason:
                 dropped[reason] += 1
                 continue
-            # The digest keeps names apart that differ only in their folder or ending.
-            digest = hashlib.sha256(name.encode()).hexdigest()
+            # The digest keeps names apart that differ only in their folder or ending; names need not be UTF-8.
+            digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
             split = "val" if int(digest[:8], 16) / 2**32 < self.options.val_share else "train"
             file = f"{split}/{path.stem}-{digest[:8]}-{i}.webp"
             write_photo(self.out / file, crop, quality=95)

@@ -15,7 +15,7 @@ from pfr_core.errors import InputError
 from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.device import resolve_device
 
-from ..data.dataset import list_faces
+from ..data.index import list_faces
 from . import methods as ways
 from .evaluation import Evaluation, measure_all, set_scores
 from .methods import TRUTH, Method

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.dataset import list_faces
+from ..data.index import list_faces
 from .options import EvaluateOptions, Measure
 from .sources import Degrade, DegradedFaces, Photographs, Source, bicubic4, eq17
 

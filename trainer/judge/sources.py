@@ -23,7 +23,8 @@ from pfr_core.faces.detect import Detector
 from pfr_core.faces.geometry import rescale
 from pfr_core.photo.arrays import to_uint8
 
-from ..data.dataset import RGB8, FaceFile, read_face, resize_square
+from ..data.dataset import RGB8, read_face, resize_square
+from ..data.index import FaceFile
 from ..data.options import FULL_SIZE
 from .folders import by_stem, match_names, match_sizes, read_rgb, read_square
 from .landmarks import Points, largest_face

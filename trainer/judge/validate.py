@@ -14,7 +14,8 @@ import torch
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from ..data.dataset import FaceDataset, FaceFile, list_faces, read_face, resize_square, to_bytes
+from ..data.dataset import FaceDataset, read_face, resize_square, to_bytes
+from ..data.index import FaceFile, list_faces
 from ..data.loader import TrainingSet
 from ..data.options import FULL_SIZE
 from ..run.config import FaceConfig, RunConfig

@@ -16,7 +16,8 @@ from pfr_core.models.checkpoint import check_suffix, model_file, read_checkpoint
 from pfr_core.network.layers import GAIN, SLOPE
 from pfr_core.network.need import Need, detail_statistics
 
-from ..data.dataset import FaceDataset, list_faces, to_signed
+from ..data.dataset import FaceDataset, to_signed
+from ..data.index import list_faces
 
 CLEAN_SHARE, MILD_SHARE = 0.3, 0.5
 """Of the faces it is fitted on; the rest have Eq. 17's degradations, which are far easier to tell."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from ..data.dataset import FaceDataset, list_faces
+from ..data.dataset import FaceDataset
 from ..data.detector.dataset import PictureDataset
 from ..data.detector.photographs import load_teacher
+from ..data.index import list_faces
 from ..data.loader import TrainingSet
 from ..data.points.dataset import CropDataset
 from ..run.config import DetectorConfig, FaceConfig, PointsConfig, PriorConfig, RestoreConfig, RunConfig

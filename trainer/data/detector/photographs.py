@@ -6,7 +6,6 @@ five points come from their index.
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +26,8 @@ from pfr_core.models.download import obtain
 from pfr_core.photo.photo import images_below
 from pfr_core.support.choices import DetectorName
 
-from ..dataset import CSV_POINTS, RGB8
+from ..dataset import RGB8
+from ..index import CSV_INDEX, CSV_POINTS, csv_index, csv_points
 from .split import is_test
 
 log = logging.getLogger(__name__)
@@ -122,16 +122,12 @@ def read_index(folder: Path, split: str = "train") -> list[dict[str, str]]:
     """Return the rows of one split in the index of aligned faces.
 
     Raises:
-        InputError: no index, no faces of that split in it, or columns are missing.
+        InputError: as :func:`~trainer.data.index.csv_index`, no faces of that split in it, or columns are missing.
     """
-    try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
-            rows = [row for row in csv.DictReader(file) if row.get("split") == split]
-        missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
-    except OSError as error:
-        raise InputError(f"{folder}: no index.csv of aligned faces ({error}). Pass --faces the folder that has it.") from error
+    rows = [row for row in csv_index(folder / CSV_INDEX) if row.get("split") == split]
+    missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
     if missing:
-        raise InputError(f"{folder / 'index.csv'}: no {split} faces, or columns are missing: {', '.join(sorted(missing))}.")
+        raise InputError(f"{folder / CSV_INDEX}: no {split} faces, or columns are missing: {', '.join(sorted(missing))}.")
     return rows
 
 
@@ -187,8 +183,7 @@ def index_points(row: Mapping[str, str], side: int) -> npt.NDArray[np.float32]:
         InputError: the row holds something else than numbers.
     """
     try:
-        points = np.array([float(row[name]) for name in CSV_POINTS], np.float32).reshape(5, 2)
-        return rescale(points, side / float(row["size"])).astype(np.float32)
+        return rescale(csv_points(row).astype(np.float32), side / float(row["size"])).astype(np.float32)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"index.csv: the size or points of {row['file']} are no numbers ({error}).") from error
 

@@ -8,4 +8,5 @@ from pathlib import Path
 
 def is_test(path: str | Path) -> bool:
     """Return whether the SHA-256 of the file's name is even: about half of all photographs, the same half for ever."""
-    return hashlib.sha256(Path(path).name.encode()).digest()[-1] % 2 == 0
+    name = Path(path).name.encode(errors="surrogateescape")  # it need not be UTF-8
+    return hashlib.sha256(name).digest()[-1] % 2 == 0
