@@ -174,7 +174,8 @@ def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     """
     scaled = noise / (images.shape[2] * images.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((images.float() * scaled).sum(), w, create_graph=True)
-    return gradient.square().sum(dim=-1).reshape(len(w), -1).mean(dim=1).sqrt()
+    squares = gradient.square().sum(dim=-1).reshape(len(w), -1).mean(dim=1)
+    return torch.sqrt(squares + 1e-8)  # the root has no gradient at 0, where w has no say yet (``pass_through``)
 
 
 def path_length(lengths: Tensor, mean: float) -> Tensor:

@@ -107,6 +107,13 @@ def test_path_length_of_a_linear_generator() -> None:
     assert losses.path_length(torch.tensor([1.0, 3.0]), 2.0).item() == pytest.approx(1.0)
 
 
+def test_path_length_has_a_gradient_where_w_has_no_say_yet() -> None:
+    w, weight = torch.randn(2, 5, requires_grad=True), torch.zeros(3 * 4 * 4, 5, requires_grad=True)
+    lengths = losses.path_lengths((w @ weight.t()).view(2, 3, 4, 4), w, torch.randn(2, 3, 4, 4))
+    losses.path_length(lengths, 0.0).backward()
+    assert weight.grad is not None and weight.grad.isfinite().all()
+
+
 def test_boxes_sit_on_the_landmarks_and_have_gfpgans_sizes() -> None:
     boxes = component_boxes(TEMPLATE, 512)
     assert np.allclose(boxes[:, 2:] - boxes[:, :2], [[112, 112], [112, 112], [120, 120]], atol=1e-3)
