@@ -93,10 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
+    source = parser.add_mutually_exclusive_group()
     if stage in TRAINING_PRESETS:
         names = list(TRAINING_PRESETS[stage])
-        parser.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
-    parser.add_argument("--config", type=file_path, metavar="FILE", help="take the defaults from a saved config.json instead")
+        source.add_argument("--preset", choices=names, help=f"where the options' defaults come from (default: {PRESET})")
+    source.add_argument("--config", type=file_path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

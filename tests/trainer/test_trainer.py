@@ -36,6 +36,7 @@ from trainer.run.loop import train
 from trainer.run.presets import TRAINING_PRESETS
 from trainer.run.run_state import checkpoints, load_state, save_state
 from trainer.run.steps import Run
+from trainer.run.watch import Watch
 
 pytestmark = pytest.mark.slow
 
@@ -251,6 +252,19 @@ train(load_config(Path(sys.argv[1])))
     assert main(["restore", "--out", str(out), "--resume"]) == 0
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000005.pt"]
     assert [row["step"] for row in log_of(out)] == [1, 2, 3, 4, 5]
+
+
+def test_a_resumed_run_keeps_its_checkpoint_s_own_step_on_the_board(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begun, steps in ((0, (1, 2, 3)), (2, (3,))):
+        watch = Watch(tmp_path, begun, 1)
+        for step in steps:
+            watch.write(step, {"loss": 10.0 * begun + step})
+        watch.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 23.0)]
 
 
 def test_killed_between_the_last_checkpoint_and_its_export(faces: Path, tmp_path: Path) -> None:
@@ -559,8 +573,10 @@ def test_bad_input_is_named(
     for expected, arguments in cases.items():
         assert main(arguments) == 1
         assert expected in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*run, "--lr-codex", "1"])
+    for option, value in (("--lr-codex", "1"), ("--config", str(misspelt))):  # the latter beside --preset
+        with pytest.raises(SystemExit):
+            main([*run, option, value])
+        assert option in capsys.readouterr().err
 
 
 def test_precision_is_that_asked_for_or_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ class Watch:
     def __init__(self, folder: Path, step: int, every: int) -> None:
         self.folder, self.every = folder, every
         self.sums: dict[str, tuple[float, int]] = {}
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # the first that is written anew
         path = folder / LOG
         text = path.read_text() if step and path.exists() else ""
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a kill can leave half a line
