@@ -202,6 +202,34 @@ def test_a_picture_that_cannot_be_measured_is_named(tmp_path: Path, shared_dir: 
     assert "degraded input, picture flat: NIQE: the image is flat" in capsys.readouterr().err
 
 
+IDLE: list[dict[str, Any]] = [
+    {"min_native": 100, "unpaired": True},
+    {"min_native": 100, "pairs": ("a", "b")},
+    {"seed": 5, "unpaired": True},
+    {"grid_rows": 4},
+    {"lpips": "vgg16"},
+    {"download": True},
+    {"reference": "faces", "measures": ("psnr",)},
+]
+
+
+@pytest.mark.parametrize("wrong", IDLE)
+def test_options_that_would_do_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"--{next(iter(wrong)).replace('_', '-')} has no effect with"):
+        EvaluateOptions(**wrong)
+
+
+def test_a_table_brings_the_measures_of_its_options() -> None:
+    assert EvaluateOptions(table=1, lpips="vgg16", download=True, out="folder", grid_rows=4).table == 1
+
+
+def test_the_seed_reaches_the_probes_of_prepared_pairs(tmp_path: Path) -> None:
+    folders = pictures(tmp_path / "given", "a", "b"), pictures(tmp_path / "truths", "a", "b")
+    sets = [evaluating.prepared(EvaluateOptions(pairs=tuple(map(str, folders)), size=64, seed=seed)) for seed in (5, 5, 6)]
+    noisy, again, other = (next(case.given for case in each.cases(probes=True) if case.probe == "noise") for each in sets)
+    assert np.array_equal(noisy, again) and not np.array_equal(noisy, other)
+
+
 @pytest.mark.parametrize("wrong", [{"measures": ("beauty",)}, {"size": 32}, {"align": True}, {"pairs": ("a",)}])
 def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):

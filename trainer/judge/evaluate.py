@@ -53,7 +53,7 @@ def evaluate_command(names: Sequence[str], options: EvaluateOptions) -> str:
         write_photo(options.grid, grid(found))
     parts = [
         table(found.scores, found.caption, found.labelled),
-        networks(found, options.perceptual, options.identity),
+        networks(found),
         harm(found),
     ]
     if options.out:
@@ -89,7 +89,7 @@ def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Se
 def prepared(options: EvaluateOptions) -> PreparedPairs:
     """Return the set of ``--pairs``."""
     degraded, truths = map(Path, options.pairs)
-    return PreparedPairs(degraded, truths, options.limit, options.size)
+    return PreparedPairs(degraded, truths, options.limit, options.size, options.seed)
 
 
 def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) -> Evaluation:

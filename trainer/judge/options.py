@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from pfr_core.errors import InputError
+from pfr_core.support.arguments import flag
 from pfr_core.support.choices import IdentityName
 from pfr_core.support.schema import check_fields, option
 
@@ -75,6 +76,30 @@ class EvaluateOptions:
             raise InputError("--table 6 measures time alone: leave out --out, --results, --pairs and --unpaired.")
         if self.align and not self.unpaired:
             raise InputError("--align has an effect only with --unpaired. Faces with truths are aligned already.")
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Refuse what would do nothing, though the report might state it.
+
+        Raises:
+            InputError: there is such an option.
+        """
+        measures = get_args(Measure) if self.table else self.measures  # a table brings its own
+
+        def unused(*by: Measure) -> str:
+            return "" if {*by} & {*measures} else f"without one of {', '.join(by)} in --measures"
+
+        idle = {
+            "min_native": "with --pairs and --unpaired" if self.pairs or self.unpaired else "",
+            "seed": "with --unpaired, where nothing is degraded" if self.unpaired else "",
+            "grid_rows": "" if self.grid or self.out else "without --grid or --out",
+            "lpips": unused("lpips"),
+            "download": unused("lpips", "dists", "fid", "kid_inception"),
+            "reference": unused("kid", "fid", "kid_inception"),
+        }
+        for name, where in idle.items():
+            if where and getattr(self, name) != getattr(EvaluateOptions, name):
+                raise InputError(f"{flag(name)} has no effect {where}. Leave it out.")
 
     @property
     def wanted(self) -> tuple[Measure, ...]:

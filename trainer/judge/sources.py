@@ -135,7 +135,7 @@ class DegradedFaces:
 class PreparedPairs:
     """Pictures of ``degraded`` and those of the same names in ``truths``, shrunk or enlarged to ``size``.
 
-    The landmarks of a truth are the built-in detector's; where it sees no face, those of the FFHQ frame.
+    The landmarks of a truth are the built-in detector's; where it sees no face, those of the FFHQ frame. ``seed`` is the probes'.
 
     Raises:
         InputError: a folder is empty, or a name is in one of them only.
@@ -145,6 +145,7 @@ class PreparedPairs:
     truths: Path
     limit: int = 0
     size: int = FULL_SIZE
+    seed: int = SEED
 
     def __post_init__(self) -> None:
         match_names(str(self.degraded), list(by_stem(self.degraded)), str(self.truths), list(by_stem(self.truths)))
@@ -169,7 +170,7 @@ class PreparedPairs:
             points = template(self.size) if face is None else np.array(face.points)
             yield Case(name, name, degraded, truth, points)
             if probes:
-                yield from probes_of(name, truth, points, (SEED, i))
+                yield from probes_of(name, truth, points, (self.seed, i))
 
 
 @dataclass(frozen=True)

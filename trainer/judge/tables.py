@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -163,15 +163,11 @@ def twice_table(found: Evaluation) -> str:
     return markdown(["restored twice", "moves by (8-bit levels, mean) ↓", "most"], rows)
 
 
-NETWORKS: dict[Measure, Callable[[str, str], str]] = {
-    "perceptual": lambda perceptual, identity: f"perceptual distance: {perceptual}",
-    "identity": lambda perceptual, identity: f"identity: {identity}",
-    "kid": lambda perceptual, identity: "KID: pooled features of RetinaFace's MobileNet body",
-}
+NETWORKS: tuple[Measure, ...] = ("perceptual", "identity", "kid", "lpips", "dists", "lmd", "fid")
+"""Measures whose networks are named below the table."""
 
 
-def networks(found: Evaluation, perceptual: str, identity: str) -> str:
+def networks(found: Evaluation) -> str:
     """Return a line that names the networks behind the measures."""
-    usual = [tell(perceptual, identity) for name, tell in NETWORKS.items() if name in found.scores[INPUT]]
-    more = [f"{TITLES[name]}: {how}" for name, how in found.by.items() if name in ("lpips", "dists", "lmd", "fid")]
-    return "; ".join([*usual, *more])
+    shown = columns_of(found.scores)
+    return "; ".join(f"{TITLES[name]}: {how}" for name, how in found.by.items() if name in NETWORKS and name in shown)
