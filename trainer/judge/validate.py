@@ -63,16 +63,8 @@ class Validation:
         self.size = min(FULL_SIZE, max(SMALLEST_SIZE, config.shape.size))
         prior = isinstance(stage, PriorStage)
         self.judge = Judge(None if prior else config.perceptual, None if prior else config.identity, stage.device)
-        have: dict[str, object] = {
-            "psnr": True,
-            "ssim": True,
-            "sharpness": True,
-            "perceptual": self.judge.perceptual,
-            "identity": self.judge.identity,
-            "kid": self.judge.features,
-            "niqe": self.judge.pristine if self.size >= SMALLEST else None,
-        }
-        if have[config.best_by] is None or (prior and config.best_by not in ("kid", "niqe")):
+        too_small = config.best_by == "niqe" and self.size < SMALLEST
+        if config.best_by not in self.judge.by or too_small or (prior and config.best_by not in ("kid", "niqe")):
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")
         try:
             held_out = list_faces(config.data, "val", min_native=config.min_native)
