@@ -59,9 +59,7 @@ class RunConfig(ABC):
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
-    precision: Precision = option(
-        "auto", "autocast (auto: bf16 where it is faster); regularisers are always fp32"
-    )
+    precision: Precision = option("auto", "autocast (auto: bf16 where it is faster); regularisers: fp32, TF32 on GPUs with it")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(8, "data worker processes (of each process)", 0, 1024)
     seed: int = option(0, "seed of initialisation, data order, degradation and noise", 0, 2**31)
