@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
 from pfr_core.compare import Comparison, compare
-from pfr_core.errors import InputError
+from pfr_core.errors import InputError, check_stop
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.mask import FaceParser
 from pfr_core.find import Found, find_faces
@@ -24,6 +24,9 @@ from pfr_core.photo.arrays import Array
 from pfr_core.restorer import FaceRestorer
 from pfr_core.support.choices import DetectorName, DTypeName, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
+
+ASKED_EVERY = 0.5
+"""Seconds after which whoever waits for the networks is asked whether he still wants them (ours)."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,22 @@ class Engine:
         if options.mask not in self.masks:
             raise InputError(f"mask is {options.mask!r}; this server has no weights for it, choose from {', '.join(self.masks)}.")
 
-    def composing(self, options: RestoreOptions) -> AbstractContextManager[object]:
-        """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network."""
-        return self._lock if options.mask == "parse" else nullcontext()
+    @contextmanager
+    def composing(self, options: RestoreOptions, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network.
+
+        Raises:
+            Cancelled: ``should_stop``, which is asked while it waits, returned true.
+        """
+        if options.mask != "parse":
+            yield
+            return
+        while not self._lock.acquire(timeout=ASKED_EVERY):
+            check_stop(should_stop)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def facts(self, model: str) -> Facts:
         """Return what is known of ``model`` without fetching it; a file's are read from it, once.

@@ -353,7 +353,9 @@ class PhotoTab:
             state.noticed = result.notices
             self._keep(state)
             pairs = self._pairs(session, request, result)
-            return [*self._compose(request, job, options), gr.Accordion(visible=bool(pairs)), pairs]
+            with self.context.engine.composing(options, job.should_stop):
+                shown = self._compose(request, job, options)
+            return [*shown, gr.Accordion(visible=bool(pairs)), pairs]
 
     def restore_dropped(
         self,
@@ -400,17 +402,19 @@ class PhotoTab:
 
     def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
         """Leave a face that was clicked out, or include it."""
-        with self._at_rest(request) as job:
+        options = self.context.options(blend)
+        with self._at_rest(request, options) as job:
             state = self._photo_of(job.session)
             state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
-            return self._compose(request, job, self.context.options(blend))
+            return self._compose(request, job, options)
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:
         """Show the photo with a changed setting that needs no network."""
-        with self._at_rest(request) as job:
+        options = self.context.options(blend)
+        with self._at_rest(request, options) as job:
             if job.session.photo is None or job.session.photo.work is None:
                 return [gr.skip()] * 2
-            return self._compose(request, job, self.context.options(blend))
+            return self._compose(request, job, options)
 
     def save(self, request: gr.Request, quality: int | None = None, **blend: Any) -> list[Any]:
         """Write the restored photo in its own format, and let the browser fetch it.
@@ -418,16 +422,15 @@ class PhotoTab:
         Raises:
             InputError: there is nothing to write yet.
         """
-        with self._at_rest(request) as job:
+        options = self.context.options(blend)
+        with self._at_rest(request, options) as job:
             session, state = job.session, self._photo_of(job.session)
             if state.work is None:
                 raise InputError("Nothing is restored yet.")
-            options = self.context.options(blend)
             photo = self._read(state)
             self.context.limits.check_scale(photo, options.scale)
-            with self.context.engine.composing(options):
-                faces = [state.faces[number] for number in sorted(state.included)]
-                result = state.work.compose(options, faces=faces, should_stop=job.should_stop)
+            faces = [state.faces[number] for number in sorted(state.included)]
+            result = state.work.compose(options, faces=faces, should_stop=job.should_stop)
             file = state.work.save(result, session.new_folder("saved"), quality=quality)
             self._keep(state)
             state.noticed = file.notices
@@ -438,23 +441,26 @@ class PhotoTab:
     # --- What it is told ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _at_rest(self, request: gr.Request) -> Iterator[Job]:
-        """Yield a job that begins when the visitor's other jobs have ended, so that what stopped them is not meant for it."""
-        with self.context.visit(request) as session, session.lock, self._composing, self.context.job(request) as job:
-            yield job
+    def _at_rest(self, request: gr.Request, options: RestoreOptions) -> Iterator[Job]:
+        """Yield a job that begins when the visitor's other jobs have ended, and that may compose with these options."""
+        with self.context.visit(request) as session, session.lock, self.context.job(request) as job:
+            # A place among those who compose last: who waits for the networks must not keep it from those who need none.
+            with self.context.engine.composing(options, job.should_stop), self._composing:
+                yield job
 
     def _compose(self, request: gr.Request, job: Job, options: RestoreOptions) -> list[Any]:
-        """Put the restored faces that are included into the photo as large as it is shown, and say what became of it."""
+        """Put the included restored faces into the photo as large as it is shown, and say what became of it.
+
+        The caller holds :meth:`.Engine.composing`.
+        """
         session, state = job.session, self._photo_of(job.session)
         photo = self._read(state)
         if state.work is None:
             return [self._stage(session, photo), self._told(request, state)]
         self.context.limits.check_scale(photo, options.scale)
         faces = [state.faces[number] for number in sorted(state.included)]
-        shown = replace(options, scale=1.0)
-        with self.context.engine.composing(options):
-            small = self._small(state, photo)
-            result = state.work.compose(shown, faces=faces, background=small, should_stop=job.should_stop)
+        small, shown = self._small(state, photo), replace(options, scale=1.0)
+        result = state.work.compose(shown, faces=faces, background=small, should_stop=job.should_stop)
         after = pictures.save_shown(session.new_folder("after") / "after", result.image, photo)
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)

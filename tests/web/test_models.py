@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pfr_core.compare import CELL, HEADER
-from pfr_core.errors import Cancelled, InputError
+from pfr_core.errors import Cancelled, InputError, check_stop
 from pfr_core.models.registry import REGISTRY, restorers
 
 gr = pytest.importorskip("gradio")
@@ -254,3 +256,31 @@ def test_what_was_refused_for_its_scale_begins_with_another(context: Context) ->
         assert tab.arm_refused(VISITOR) != skipped
         assert "2 of 2 faces restored" in tab.restore_refused(VISITOR, "tiny", quiet, scale=1.0)[1]
         assert tab.arm_refused(VISITOR) == tab.restore_refused(VISITOR, "tiny", quiet, scale=1.0) == skipped
+
+
+def test_who_waits_for_the_networks_keeps_nobody_else_waiting(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as another's clip is restored, a mask that needs a network waits; other changes do not."""
+    tab, others = PhotoTab(context, []), [SimpleNamespace(session_hash=str(number), headers={}) for number in range(3)]
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    tab.open(VISITOR)
+    tab.restore(VISITOR, "tiny", quiet)
+    monkeypatch.setattr(context.engine, "masks", ["box", "parse"])
+    monkeypatch.setattr("web.engine.ASKED_EVERY", 0.01)
+    waits = threading.Semaphore(0)
+
+    def asked(should_stop: Callable[[], bool]) -> None:
+        waits.release()
+        check_stop(should_stop)
+
+    monkeypatch.setattr("web.engine.check_stop", asked)
+    with ThreadPoolExecutor() as pool, context.engine.finding():
+        waiting = [pool.submit(tab.change, other, mask="parse") for other in others]
+        assert all(waits.acquire(timeout=60) for _ in others)
+        changed = pool.submit(tab.change, VISITOR, strength=0.5)
+        assert "2 of 2 faces restored" in changed.result(timeout=60)[1]
+        for other in others:
+            context.sessions.page_closed(other.session_hash)
+        for each in waiting:
+            with pytest.raises(InputError, match="Stopped"):
+                each.result(timeout=60)
