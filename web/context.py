@@ -24,7 +24,7 @@ from pfr_core.support.notice import Notice, Tally
 from .controls import controls
 from .engine import Engine
 from .limits import Limits
-from .sessions import CALL, Job, Session, Sessions
+from .sessions import ASKED, CALL, Job, Session, Sessions
 from .texts import choices, say, translated
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Context:
             if not button:
                 session.ended.clear()
             hung_up = partial(self.sessions.has_hung_up, request.headers.get(CALL))
-            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up, button)
+            asked = float(request.headers[ASKED]) if ASKED in request.headers else None
+            job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up, button, asked)
             try:
                 yield job
             except Cancelled as error:

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from pfr_core.errors import InputError
 
 from .limits import Limits
-from .sessions import CALL, Sessions
+from .sessions import ASKED, CALL, Sessions
 from .texts import translated
 
 Message = MutableMapping[str, Any]
@@ -125,6 +125,8 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = [(name, value) for name, value in scope["headers"] if name != ASKED.encode()]
+        scope = {**scope, "headers": [*headers, (ASKED.encode(), repr(time.monotonic()).encode())]}
         request = Request(scope)
         path = str(scope["path"]).removeprefix(PREFIX).strip("/")
 

@@ -21,9 +21,9 @@ def connect_job(
     outputs: Sequence[Any],
     **settings: Any,
 ) -> None:
-    """Let ``start`` run ``run(request, *inputs, **inputs_kwargs)`` and ``stop`` set the session's flag ``name``, which it heeds.
+    """Let ``start`` run ``run(request, *inputs, **inputs_kwargs)``, and ``stop`` ask the session's jobs beside ``name`` to end.
 
-    A flag, and not Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
+    Asked, and not ended by Gradio's own ``cancels``: that would leave the thread running, and drop what is done already.
     """
 
     def arm(request: gr.Request) -> list[Any]:
@@ -33,7 +33,7 @@ def connect_job(
 
     def ask_to_stop(request: gr.Request) -> Any:
         with context.sessions.use(request.session_hash) as session:
-            session.stop(name).set()
+            session.stop(name)
         return gr.Button(text("stopping"), interactive=False)
 
     def disarm() -> list[Any]:

@@ -270,7 +270,7 @@ class PhotoTab:
     def ask_to_stop(self, request: gr.Request) -> Any:
         """End the job of this page."""
         with self.context.visit(request) as session:
-            session.stop(STOP).set()
+            session.stop(STOP)
         return gr.Button(text("stopping"), interactive=False)
 
     def open(self, request: gr.Request, **search: Any) -> list[Any]:

@@ -31,8 +31,8 @@ from .memory import give_back
 log = logging.getLogger(__name__)
 
 PREFIX = "session-"
-CALL = "x-pfr-call"
-"""Header of the requests behind a call of a tool: which call it is."""
+CALL, ASKED = "x-pfr-call", "x-pfr-asked"
+"""Headers that our door gives a request: to which call of a tool it belongs, and when it came (of ``time.monotonic``)."""
 LEFT, NEVER_HEARD = 2.0, 60.0
 """Seconds until a job ends to whose result nobody listens any more, and until one to which nobody ever did (ours)."""
 
@@ -68,17 +68,39 @@ class Session:
     closed: bool = False
     busy: int = 0
     last_used: float = field(default_factory=time.time)
-    _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _armed: dict[str, float] = field(default_factory=dict)
+    _stopped: set[str] = field(default_factory=set)
+    _stopped_before: dict[str, float] = field(default_factory=dict)
     _results: dict[str, list[Path]] = field(default_factory=dict)
 
-    def stop(self, button: str) -> threading.Event:
-        """Return what the Stop button of that name sets: the running or waiting job that was begun beside it is to end."""
-        return self._stops.setdefault(button, threading.Event())
-
     def arm(self, button: str) -> None:
-        """Make a Stop button ready for the next job: what asked for the end of the last one is not meant for it."""
-        self.stop(button).clear()
+        """Make the Stop button of that name ready for the next job; what was stopped ends all the same, even if it waits yet."""
+        now = self._armed[button] = time.monotonic()
+        if button in self._stopped:
+            self._stopped_before[button] = now
+            self._stopped.remove(button)
         self.ended.clear()
+
+    def disarm(self, button: str) -> None:
+        """Expect no job beside that button any more."""
+        self._armed.pop(button, None)
+
+    def begin(self, button: str, asked: float) -> None:
+        """Note that a job begins that was asked for then: the one for which the button was made ready, or an earlier one."""
+        if asked >= self._armed.get(button, math.inf):
+            self.disarm(button)
+
+    def expects(self, button: str) -> bool:
+        """Tell whether the job is still to begin for which the button was made ready."""
+        return button in self._armed
+
+    def stop(self, button: str) -> None:
+        """Ask all jobs beside that button to end, those that wait among them."""
+        self._stopped.add(button)
+
+    def is_stopped(self, button: str, asked: float) -> bool:
+        """Tell whether a job beside that button is to end that was asked for then (of ``time.monotonic``)."""
+        return button in self._stopped or asked < self._stopped_before.get(button, -math.inf)
 
     def has_left(self, since: float) -> bool:
         """Tell whether nobody waits for the result of a job that began at ``since`` (of ``time.monotonic``)."""
@@ -113,6 +135,7 @@ class Job:
         seconds: how long it may take.
         hung_up: tells whether the caller has left, where the session is that of many.
         button: name of the Stop button beside it; empty if there is none.
+        asked: when it was asked for (of ``time.monotonic``); now if it is not known.
     """
 
     def __init__(
@@ -122,9 +145,12 @@ class Job:
         seconds: float,
         hung_up: Callable[[], bool] = lambda: False,
         button: str = "",
+        asked: float | None = None,
     ) -> None:
         self.session, self.request, self.seconds, self._hung_up, self._button = session, request, seconds, hung_up, button
         self._started = time.monotonic()
+        self._asked = self._started if asked is None else asked
+        session.begin(button, self._asked)
 
     @property
     def is_late(self) -> bool:
@@ -135,7 +161,7 @@ class Job:
         """Tell whether it must end: for ``should_stop=`` of everything that takes long."""
         return (
             self.session.ended.is_set()
-            or (self._button != "" and self.session.stop(self._button).is_set())
+            or self.session.is_stopped(self._button, self._asked)
             or self.request in self.session.cancelled
             or self.is_late
             or self._hung_up()

@@ -77,12 +77,12 @@ def test_a_stopped_job_keeps_nothing_and_limits_hold(tab: VideoTab, tmp_path: Pa
     def stop(share: float, desc: str) -> None:
         if desc.startswith("Frame 5 "):
             with tab.context.visit(VISITOR) as session:
-                session.stop("clip").set()
+                session.stop("clip")
 
     path, told, _ = tab.run_clip(VISITOR, clip, [], "tiny", stop)
     assert path is None and told.startswith("**Stopped.**")
     with tab.context.visit(VISITOR) as session:
-        session.stop("clip").clear()
+        session.arm("clip")
         assert not [each for each in session.folder.rglob("*") if each.is_file()]
     tab.context.engine._detector.detect = lambda image, **how: [face(20), face(48), face(76)]  # type: ignore[method-assign]
     tab.look(VISITOR, clip)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from web.cli import main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
-from web.sessions import LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
+from web.sessions import ASKED, LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -137,12 +138,16 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
 def test_a_stop_button_ends_the_job_beside_it_alone(sessions: Sessions) -> None:
     with sessions.use("one") as session, sessions.listening("one"):
         clip, photo, slider = (Job(session, None, 100, button=button) for button in ("clip", "photo", ""))
-        session.stop("clip").set()
+        session.stop("clip")
         assert clip.should_stop() and not photo.should_stop() and not slider.should_stop()
         session.arm("photo")
         assert clip.should_stop(), "another job begins, and this one is still to end"
+        waited = time.monotonic() - 1
         session.arm("clip")
-        assert not clip.should_stop()
+        assert session.expects("clip") and clip.should_stop()
+        assert Job(session, None, 100, button="clip", asked=waited).should_stop(), "it was stopped while it waited"
+        assert session.expects("clip") and not Job(session, None, 100, button="clip").should_stop()
+        assert not session.expects("clip"), "the job that it was made ready for has begun"
         sessions.page_closed("one")
         assert clip.should_stop() and photo.should_stop() and slider.should_stop()
 
@@ -244,6 +249,7 @@ class Served:
     def __init__(self, sessions: Sessions, status: int = 200, **limits: float) -> None:
         self.passed: list[bytes] = []
         self.places: list[tuple[str, str]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             body, more = b"", scope["method"] == "POST"
@@ -253,6 +259,7 @@ class Served:
                     raise ClientDisconnect
                 body, more = body + message["body"], message["more_body"]
             self.passed.append(body)
+            self.headers = list(scope["headers"])
             await send({"type": "http.response.start", "status": status, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
@@ -315,6 +322,13 @@ def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
     served.places = [("one", "10.0.0.2"), ("one", "10.0.0.2"), ("two", "10.0.0.1")]
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 429
     assert served.ask("POST", "/gradio_api/call/restore", b'{"data": []}')[0] == 200, "another address has but one"
+
+
+def test_the_door_alone_says_when_a_request_came(sessions: Sessions) -> None:
+    served, before = Served(sessions), time.monotonic()
+    served.ask("POST", "/gradio_api/queue/join", b"{}", x_pfr_asked="1e9")
+    (asked,) = (float(value) for name, value in served.headers if name == ASKED.encode())
+    assert before <= asked <= time.monotonic()
 
 
 def test_wrong_passwords_are_tried_ever_more_slowly(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
