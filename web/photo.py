@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,7 +69,7 @@ class OpenPhoto:
         work: reads, cuts and runs the network only once.
         before: the picture for the left of the border.
         told: what was said of it last.
-        refused: whether the last restoration was, for its scale.
+        too_large: whether the last restoration was refused, for its scale.
     """
 
     path: Path
@@ -89,7 +89,7 @@ class OpenPhoto:
     work: PhotoSession[Array, FloatImage] | None = None
     before: str | None = None
     told: str = ""
-    refused: bool = False
+    too_large: bool = False
 
     @property
     def complete(self) -> bool:
@@ -178,20 +178,22 @@ class PhotoTab:
             job.then(self.disarm, None, state, **quick)
             job.failure(self.give_up, None, state, **quick)  # Gradio leaves out `then` if the job failed
 
-        def restoring(after: Any, restore: Any, *more: Any, progress: str = "full", **kept: Any) -> None:
-            how = {"inputs_kwargs": {**network, **kept}, "show_progress": progress, **long}
+        def restoring(after: Any, restore: Any, *more: Any, progress: str = "full", mode: str = "always_last", **kept: Any) -> None:
+            how = {"inputs_kwargs": {**network, **kept}, "show_progress": progress, "trigger_mode": mode, **long}
             ended(after(restore, [self.model.menu, *more], [*shown, *pairs], **how))
 
         changed = [getattr(each, "release", None) or getattr(each, "blur", None) or each.change for each in self.search.values()]
-        # "multiple": Gradio drops an event while one of its kind is on its way, and of two photos the second is the wanted one.
+        # Gradio drops an event while one of its kind is on its way, one that follows another too, unless it has another mode:
+        # "multiple", for of two photos the second is the wanted one; "always_last" for what is moved further meanwhile.
         dropped = self.stage.upload(self.take, None, state, trigger_mode="multiple", **quick)
-        again = gr.on(changed, self.look, None, state, **quick)
+        again = gr.on(changed, self.look, None, state, trigger_mode="always_last", **quick)
         opened = [
-            armed.success(open_it, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode="multiple", **long)
-            for armed, open_it in ((dropped, self.open), (again, self.open_again))
+            armed.success(open_it, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode=mode, **long)
+            for armed, open_it, mode in ((dropped, self.open, "multiple"), (again, self.open_again, "always_last"))
         ]
-        restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality)
-        restoring(opened[1].success, self.restore)
+        # A restoration that waits yet takes the photo that is open when its turn comes: a second one had nothing to do.
+        restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality, mode="once")
+        restoring(opened[1].success, self.restore, mode="once")
         for each in opened:
             each.failure(self.give_up, None, state, **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
@@ -200,12 +202,13 @@ class PhotoTab:
             # Without a limit of Gradio's: who waits for his own photo's job to end must not keep others waiting.
             "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_limit": None, **PRIVATE,
         }  # fmt: skip
-        toggled = self.stage.select(self.toggle, None, shown, **settings)
-        restoring(toggled.success(self.arm_missing, None, state, **quick).success, self.restore_missing)
+        toggled = self.stage.select(self.toggle, None, shown, trigger_mode="multiple", **settings)
+        restoring(toggled.success(self.arm_if(lambda state: not state.complete), None, state, **quick).success, self.restore)
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
         # What was refused for its scale begins once that is another; a stage that fades at each move would flicker.
-        scaled = self.blend["scale"].change(self.arm_refused, None, state, trigger_mode="always_last", **quick)
-        restoring(scaled.success, self.restore_refused, progress="hidden")
+        refused = self.arm_if(lambda state: state.too_large)
+        scaled = self.blend["scale"].change(refused, None, state, trigger_mode="always_last", **quick)
+        restoring(scaled.success, self.restore, progress="hidden")
         self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
         self.at_once.change(None, self.at_once, js=f"wanted => localStorage.setItem('{AT_ONCE}', wanted ? 'yes' : '')", **PRIVATE)
         self.stop.click(self.ask_to_stop, None, [self.stop], **quick)
@@ -234,32 +237,32 @@ class PhotoTab:
             there = session.wanted is not None
         return [gr.Row(visible=there), gr.Button(visible=False), gr.Button(text("stop"), visible=there, interactive=True)]
 
-    def arm_missing(self, request: gr.Request) -> list[Any]:
-        """Show that work goes on if a face was included that the network has not seen."""
-        with self.context.visit(request) as session:
-            if session.photo is None or session.photo.complete:
-                return [gr.skip()] * 4
-        return [f"{say(request, 'restoring')} ...", *self.arm(request)]
+    def arm_if(self, due: Callable[[OpenPhoto], bool]) -> Callable[[gr.Request], list[Any]]:
+        """Return what shows that a restoration begins if it is due; if not, nothing follows."""
 
-    def arm_refused(self, request: gr.Request) -> list[Any]:
-        """Show that work goes on if a restoration was refused for its scale."""
-        with self.context.visit(request) as session:
-            if session.photo is None or not session.photo.refused:
-                return [gr.skip()] * 4
-        return self.arm_missing(request)
+        def arm(request: gr.Request) -> list[Any]:
+            with self.context.visit(request) as session:
+                if session.photo is None or not due(session.photo):
+                    raise gr.Error("Nothing to do.", visible=False, print_exception=False)  # or Gradio goes on with what follows
+            return [f"{say(request, 'restoring')} ...", *self.arm(request)]
+
+        return arm
 
     def disarm(self, request: gr.Request) -> list[Any]:
-        """Show what can be done now; while another photo waits, that work goes on."""
+        """Show what can be done now; while another photo or another restoration waits, that work goes on."""
         with self.context.visit(request) as session:
             state: OpenPhoto | None = session.photo
-            if state is not None and session.wanted != state.path:
-                return [say(request, "looking"), gr.skip(), gr.Button(visible=False), gr.Button(visible=True)]
+            other = state is not None and session.wanted != state.path
+            if other or session.expects(STOP):
+                told = say(request, "looking") if other else gr.skip()
+                return [told, gr.skip(), gr.Button(visible=False), gr.Button(visible=True)]
             done = state is not None and state.work is not None
             return [gr.skip(), gr.Row(visible=session.wanted is not None), gr.Button(visible=done), gr.Button(visible=False)]
 
     def give_up(self, request: gr.Request) -> list[Any]:
         """Show what can be done after a job that failed or was stopped; a message has said why."""
         with self.context.visit(request) as session:
+            session.disarm(STOP)  # Gradio leaves out what was to begin after it
             state: OpenPhoto | None = session.photo
             told = ""
             if state is not None:
@@ -332,9 +335,9 @@ class PhotoTab:
                 return [gr.skip()] * 4
             state, options = self._photo_of(session), self.context.options(blend)
             photo = self._read(state)
-            state.refused = True
+            state.too_large = True
             self.context.limits.check_scale(photo, options.scale)
-            state.refused = False
+            state.too_large = False
             self.context.limits.check_faces(len(state.included))
             if not state.faces:
                 return [gr.skip()] * 4
@@ -373,32 +376,6 @@ class PhotoTab:
             if save and state is not None and state.work is not None:  # one without a face is not worth it
                 shown = self.save(request, quality, **blend)
         return [*shown, box, pairs]
-
-    def restore_missing(
-        self,
-        request: gr.Request,
-        model: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-        **blend: Any,
-    ) -> list[Any]:
-        """Run the network if a face was included that it has not seen."""
-        with self.context.visit(request) as session:
-            if session.photo is None or session.photo.complete:
-                return [gr.skip()] * 4
-        return self.restore(request, model, progress, **blend)
-
-    def restore_refused(
-        self,
-        request: gr.Request,
-        model: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-        **blend: Any,
-    ) -> list[Any]:
-        """Run the network if it was not for a scale that is another by now."""
-        with self.context.visit(request) as session:
-            if session.photo is None or not session.photo.refused:
-                return [gr.skip()] * 4
-        return self.restore_missing(request, model, progress, **blend)
 
     def toggle(self, request: gr.Request, event: gr.EventData, **blend: Any) -> list[Any]:
         """Leave a face that was clicked out, or include it."""
