@@ -1,11 +1,13 @@
 // The photo tab's middle: drop a photo, see it before | after, click its faces. `props.value` is what web/photo.py says.
 
 const root = element.querySelector(".stage");
-const words = props.words[[navigator.language, navigator.language.slice(0, 2), "en"].find((name) => name in props.words)];
+const language = [navigator.language, navigator.language.slice(0, 2), "en"].find((name) => name in props.words);
+const words = props.words[language];
 const ROUND = 1; // decimals of a percentage
 const EDGE = 0.06; // share of the picture's height that a number above a face needs
 let split = 50;
 let shownId = null;
+let loading = null; // the newest result, as long as it is on its way
 let chosen = 0; // photos so far: of several that are still being sent, the last one chosen counts
 
 function make(tag, attributes, ...children) {
@@ -97,8 +99,16 @@ function face({ box, included }, number) {
         type: "button", class: box[1] < EDGE ? "face at-edge" : "face", "aria-pressed": String(included), "data-face": String(number),
         "aria-label": `${words.face} ${number + 1}`, title: included ? words.leave_out : words.take_in,
         style: `left:${left};top:${top};width:${width};height:${height}`,
-        onclick: () => trigger("select", { index: number }),
+        onclick: ({ currentTarget }) => { // shown at once: the answer may have to wait for a restoration
+            mark(currentTarget, currentTarget.getAttribute("aria-pressed") !== "true");
+            trigger("select", { index: number });
+        },
     }, make("span", { "aria-hidden": "true" }, String(number + 1)));
+}
+
+function mark(button, included) {
+    button.setAttribute("aria-pressed", String(included));
+    button.setAttribute("title", included ? words.leave_out : words.take_in);
 }
 
 function picture(state) {
@@ -117,8 +127,10 @@ function picture(state) {
             const move = (moved) => {
                 if (Math.abs(moved.clientX - start) > 3) drag(moved);
             };
-            document.addEventListener("pointermove", move);
-            document.addEventListener("pointerup", () => document.removeEventListener("pointermove", move), { once: true });
+            const over = new AbortController();
+            const { signal } = over;
+            document.addEventListener("pointermove", move, { signal });
+            for (const name of ["pointerup", "pointercancel"]) document.addEventListener(name, () => over.abort(), { signal });
             event.preventDefault();
         });
     }
@@ -144,13 +156,15 @@ function update(state) {
     const after = content.querySelector("img.after");
     if (after && state.after) {
         const next = new Image();
-        next.onload = () => (after.src = next.src);
+        loading = next;
+        next.onload = () => {
+            if (next === loading) after.src = next.src;
+        };
         next.src = address(state.after);
     }
     state.faces.forEach(({ included }, number) => {
         const button = content.querySelector(`[data-face="${number}"]`);
-        button?.setAttribute("aria-pressed", String(included));
-        button?.setAttribute("title", included ? words.leave_out : words.take_in);
+        if (button) mark(button, included);
     });
 }
 
@@ -168,6 +182,6 @@ function show() {
     if (state?.save) make("a", { href: address(state.save), download: state.name }).click();
 }
 
-document.documentElement.lang = navigator.language;
+document.documentElement.lang = language;
 watch("value", show);
 show();
