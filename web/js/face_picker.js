@@ -9,6 +9,7 @@ import { api } from "../../scripts/api.js";
 
 const NODE = "PFRDetectFaces";
 const PROPERTY = "pfr_picker";
+const NUMBERING = ["threshold", "detection_size", "sideways", "min_face_size", "max_face_size", "order"]; // widgets
 const SVG = "http://www.w3.org/2000/svg";
 const KEPT = "#22c55e";
 const DROPPED = "#a1a1aa";
@@ -24,6 +25,7 @@ const TEXTS = {
         sharp: (sharp) => `${sharp} left: already sharp.`,
         frame: (frame, frames) => `Frame ${frame} of ${frames}; the choice holds for every frame.`,
         gone: "The picture is gone; run again to see it.",
+        changed: "How faces are looked for has changed, and so may their numbers; run again.",
         buttons: ["All", "None"],
     },
     zh: {
@@ -33,6 +35,7 @@ const TEXTS = {
         sharp: (sharp) => `${sharp} 张已足够清晰，保持原样。`,
         frame: (frame, frames) => `第 ${frame} / ${frames} 帧；该选择适用于所有帧。`,
         gone: "图片已不存在；请重新运行。",
+        changed: "查找人脸的方式已更改，编号可能不同；请重新运行。",
         buttons: ["全选", "全不选"],
     },
     ja: {
@@ -42,6 +45,7 @@ const TEXTS = {
         sharp: (sharp) => `${sharp} 個はすでに鮮明なため、そのままです。`,
         frame: (frame, frames) => `フレーム ${frame} / ${frames}。選択はすべてのフレームに適用されます。`,
         gone: "画像がありません。もう一度実行してください。",
+        changed: "顔の探し方が変わったため、番号も変わることがあります。もう一度実行してください。",
         buttons: ["すべて", "なし"],
     },
     de: {
@@ -51,6 +55,7 @@ const TEXTS = {
         sharp: (sharp) => `${sharp} schon scharf und unverändert gelassen.`,
         frame: (frame, frames) => `Bild ${frame} von ${frames}; die Wahl gilt für alle Bilder.`,
         gone: "Das Bild ist nicht mehr da; bitte neu ausführen.",
+        changed: "Gesichter werden jetzt anders gesucht, und die Nummern können andere sein; bitte neu ausführen.",
         buttons: ["Alle", "Keins"],
     },
 };
@@ -95,7 +100,7 @@ class FacePicker {
         const options = { serialize: false, hideOnZoom: false, getMinHeight: () => (this.data?.boxes ? HEIGHT : 40) };
         const widget = node.addDOMWidget("face_picker", "PFR_FACE_PICKER", this.element, options);
         widget.serialize = false; // nothing of its own to save: the choice is in the other widgets
-        for (const name of ["select", "indices", "count", "only_bad_faces"]) this.watch(this.widget(name));
+        for (const name of [...NUMBERING, "select", "indices", "count", "only_bad_faces"]) this.watch(this.widget(name));
         this.show();
     }
 
@@ -130,10 +135,15 @@ class FacePicker {
     // A run is over: keep what it found.
     update(data) {
         this.node.properties ??= {};
-        this.node.properties[PROPERTY] = data ?? {};
+        this.node.properties[PROPERTY] = { ...data, how: this.how };
         this.show();
         const [width, height] = this.node.size;
         this.node.setSize([width, Math.max(height, this.node.computeSize()[1])]);
+    }
+
+    // What gives the faces their numbers, as the widgets stand.
+    get how() {
+        return JSON.stringify(NUMBERING.map((name) => this.widget(name)?.value));
     }
 
     get sharp() {
@@ -187,6 +197,7 @@ class FacePicker {
         const lines = [texts().kept(kept.size, data.boxes.length)];
         const left = this.widget("select").value === "all" ? this.sharp.length : 0;
         if (left) lines.push(texts().sharp(left));
+        if (data.how && data.how !== this.how) lines.push(texts().changed);
         if (data.frames > 1) lines.push(texts().frame(data.frame + 1, data.frames));
         this.status.textContent = lines.join(" ");
         const image = create("image", { width, height, href: api.apiURL(`/view?${new URLSearchParams(data.picture)}`) }, svg);
