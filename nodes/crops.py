@@ -83,7 +83,7 @@ class PFRRestoreCrops:
         frames, steps, results = Frames(crops), runtime.Steps(len(crops)), Batch(len(crops))
         for first in range(0, len(frames), restorer.batch_size):
             numbers = range(first, min(first + restorer.batch_size, len(frames)))
-            with steps.frame(numbers[-1]):
+            with steps.frame(first, len(numbers)):
                 whole = {number: notices.finite(number, frames[number]) for number in numbers}
                 before = [frames[number] for number in numbers if whole[number]]
                 small = [cut_whole(crop, restorer.crop_size).crop for crop in before]

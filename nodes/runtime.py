@@ -67,7 +67,9 @@ def register_folders() -> None:
 
     for key, folder in ((MODEL_FOLDER, "facerestore_models"), (DETECTOR_FOLDER, "facedetection")):
         folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / folder))
-        folder_paths.folder_names_and_paths[key][1].update(MODEL_SUFFIXES)  # a new key starts empty: every file would be listed
+        # A new key starts empty: every file would be listed. One of another pack's may share its endings with all loaders.
+        paths, known = folder_paths.folder_names_and_paths[key]
+        folder_paths.folder_names_and_paths[key] = (paths, {*known, *MODEL_SUFFIXES})
         for path in folder_paths.get_folder_paths(key):
             add_search_folder(path)
 
@@ -243,24 +245,26 @@ class Steps:
         self.bar = ProgressBar(self.whole)
 
     @contextmanager
-    def frame(self, number: int) -> Iterator[None]:
-        """Name the frame in errors of the block, the work on it.
+    def frame(self, number: int, count: int = 1) -> Iterator[None]:
+        """Name the frame in errors of the block, the work on it, or ``count`` frames from this one on.
 
         Raises:
             PFRError, RuntimeError: the block did; with the frame's number, if there are several.
         """
         interrupted()
+        named = f"Frame {number}" if count == 1 else f"Frames {number} to {number + count - 1}"
+        named = f"{named} of {self.total} (counted from 0)"
         try:
             yield
         except PFRError as error:
             if self.total == 1:
                 raise
-            raise type(error)(f"Frame {number} of {self.total} (counted from 0): {error}") from error
+            raise type(error)(f"{named}: {error}") from error
         except RuntimeError as error:
             if self.total == 1 or is_out_of_memory(error):  # ComfyUI frees memory when it sees that one
                 raise
-            raise RuntimeError(f"Frame {number} of {self.total} (counted from 0): {error}") from error
-        self.done += 1
+            raise RuntimeError(f"{named}: {error}") from error
+        self.done += count
         self.bar.update_absolute(self.done, self.whole)
 
     def report(self, stage: str, done: int, total: int) -> None:

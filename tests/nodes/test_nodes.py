@@ -96,6 +96,30 @@ def test_only_model_files_are_offered(pack: Any) -> None:
     assert all(weights.licence in widget["tooltip"] for weights in downloadable)
 
 
+def test_the_endings_of_other_packs_stay_theirs(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another pack may have registered the folder: with the set of endings that all loaders share, or with a list."""
+    import folder_paths
+
+    shared, listed, runtime = {".pth"}, [".pth"], sys.modules[f"{pack.__name__}.nodes.runtime"]
+    known: Any = {"facerestore_models": ([], shared), "facedetection_models": ([], listed)}
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+    monkeypatch.setattr(runtime, "add_search_folder", lambda path: None)
+    runtime.register_folders()
+    assert shared == {".pth"} and listed == [".pth"]
+    assert all({".pth", ".safetensors"} <= set(suffixes) for _, suffixes in known.values())
+
+
+def test_a_step_of_several_frames_moves_the_bar_by_all_of_them(pack: Any) -> None:
+    steps = sys.modules[f"{pack.__name__}.nodes.runtime"].Steps(5)
+    with steps.frame(0, 2):
+        pass
+    with pytest.raises(RuntimeError, match="Frames 2 to 3 of 5"), steps.frame(2, 2):
+        raise RuntimeError("a defect of the device")
+    with steps.frame(4):
+        pass
+    assert sys.modules["comfy.utils"].ProgressBar.seen == [2 / 5, 3 / 5]
+
+
 def test_a_graph_made_for_a_model_that_is_not_here_says_what_to_do(pack: Any) -> None:
     load = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
     said = load.VALIDATE_INPUTS("gone.pth")
