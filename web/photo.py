@@ -14,13 +14,14 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core import Face, FaceRestorer, PhotoSession
+from pfr_core import Face, PhotoSession
 from pfr_core.errors import InputError, PFRError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
 from pfr_core.session import RestoredArray
 from pfr_core.support.notice import Notice
+from pfr_core.work import network_options
 
 from . import pictures
 from .context import GPU_QUEUE, PRIVATE, Context
@@ -64,8 +65,8 @@ class OpenPhoto:
         small: the photo as large as it is shown, of its own depth; made anew when it is needed.
         found: what was noticed in reading and finding.
         noticed: what was noticed when the faces were last put back in full.
-        restored: numbers of the faces that ``model`` has restored.
-        model: the one that ``work`` was opened with.
+        restored: numbers of the faces that were restored as ``how`` says.
+        how: the model that ``work`` was opened with, and the network's options of the last restoration.
         work: reads, cuts and runs the network only once.
         before: the picture for the left of the border.
         told: what was said of it last.
@@ -85,7 +86,7 @@ class OpenPhoto:
     found: tuple[Notice, ...] = ()
     noticed: tuple[Notice, ...] = ()
     restored: set[int] = field(default_factory=set)
-    model: str = ""
+    how: tuple[object, ...] = ()
     work: PhotoSession[Array, FloatImage] | None = None
     before: str | None = None
     told: str = ""
@@ -96,12 +97,13 @@ class OpenPhoto:
         """Whether the network has seen every face that is included."""
         return self.included <= self.restored
 
-    def work_with(self, model: str, restorer: FaceRestorer, photo: Photo) -> PhotoSession[Array, FloatImage]:
-        """Return the session of the photo with this model; another model begins anew."""
-        if self.work is None or self.model != model:
-            self.model, self.work, self.restored = model, restorer.open(photo, faces=self.faces), set()
-            self.photo = None  # it is the session's now
-        return self.work
+    def take(self, work: PhotoSession[Array, FloatImage], how: tuple[object, ...]) -> None:
+        """Take the session that restored the included faces so; those that were restored otherwise are so no more."""
+        if self.how != how:
+            self.restored = set()
+        self.work, self.how = work, how
+        self.restored |= self.included
+        self.photo = None  # it is the session's now
 
     @property
     def nbytes(self) -> int:
@@ -348,11 +350,12 @@ class PhotoTab:
 
             self.context.fetch(request, model, job, progress)
             with self.context.engine.use(model) as restorer:
-                work = state.work_with(model, restorer, photo)
+                # Another model's session is the photo's when it has something to show: it may be stopped before.
+                work = state.work if state.work is not None and state.how[0] == model else restorer.open(photo, faces=state.faces)
                 included = [state.faces[number] for number in sorted(state.included)]
                 full = replace(options, strength=1.0)  # so that the slider needs no network, wherever it stands now
                 result = work.restore(full, faces=included, progress=report, should_stop=job.should_stop)
-            state.restored |= state.included
+            state.take(work, (model, *network_options(full)))
             state.noticed = result.notices
             self._keep(state)
             pairs = self._pairs(session, request, result)

@@ -230,9 +230,44 @@ def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
             tab.restore(VISITOR, "tiny", quiet)
         told, _, _, stop = tab.give_up(VISITOR)
         assert told == say(VISITOR, "not_restored") and not stop.visible
-        assert Path(tab.save(VISITOR)[0]["save"]).read_bytes() == PHOTO.read_bytes(), "nothing is claimed to be restored"
+        with pytest.raises(InputError, match="Nothing is restored yet"):
+            tab.save(VISITOR)
         tab.arm(VISITOR)
         assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+
+
+def test_another_model_that_is_stopped_leaves_the_result_before(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    context.engine.models["other"] = context.engine.models["tiny"]
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        tab.restore(VISITOR, "tiny", quiet)
+        before = session.photo.work
+        tab.ask_to_stop(VISITOR)
+        with pytest.raises(InputError, match="Stopped"):
+            tab.restore(VISITOR, "other", quiet)
+        assert session.photo.work is before and "2 of 2 faces restored" in tab.save(VISITOR)[1]
+        tab.arm(VISITOR)
+        tab.restore(VISITOR, "other", quiet)
+        assert session.photo.work is not before
+
+
+def test_a_face_left_out_while_the_network_s_options_change_is_restored_anew(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        tab.restore(VISITOR, "tiny", quiet)
+        state = session.photo
+        state.included = {0}
+        state.take(state.work, state.how)
+        state.included = {0, 1}
+        assert state.complete, "as before: nothing to do"
+        state.included = {0}
+        state.take(state.work, ("tiny", 0.9))
+        state.included = {0, 1}
+        assert not state.complete
 
 
 def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Context, tmp_path: Path) -> None:
