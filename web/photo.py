@@ -253,7 +253,7 @@ class PhotoTab:
     def disarm(self, request: gr.Request) -> list[Any]:
         """Show what can be done now; while another photo or another restoration waits, that work goes on."""
         with self.context.visit(request) as session:
-            state: OpenPhoto | None = session.photo
+            state = session.photo
             other = state is not None and session.wanted != state.path
             if other or session.expects(STOP):
                 told = say(request, "looking") if other else gr.skip()
@@ -265,7 +265,7 @@ class PhotoTab:
         """Show what can be done after a job that failed or was stopped; a message has said why."""
         with self.context.visit(request) as session:
             session.disarm(STOP)  # Gradio leaves out what was to begin after it
-            state: OpenPhoto | None = session.photo
+            state = session.photo
             told = ""
             if state is not None:
                 told = state.told if state.restored else say(request, "not_restored")
@@ -282,27 +282,18 @@ class PhotoTab:
         """Read the photo and find its faces; they are shown while they are being restored."""
         with self.context.job(request, STOP) as job, job.session.lock:
             session, path = job.session, job.session.wanted
-            before: OpenPhoto | None = session.photo
+            before = session.photo
+            photo: Photo | None = None
             if path is None:
                 return [gr.skip()] * 4
-            same = before is not None and before.path == path
             try:
+                photo = self._read(before) if before is not None and before.path == path else self.context.read(path)
                 options = self.context.options(search)
-            except InputError:
-                if before is not None and session.wanted == path:  # without one, another search opens this one
-                    session.wanted = before.path
-                raise
-            try:
-                photo = self._read(before) if before is not None and same else self.context.read(path)
-            except PFRError:
-                if session.wanted == path:  # what is on the page is what later clicks mean
-                    session.wanted = None if before is None else before.path
-                raise
-            try:
                 found = self.context.engine.find(photo.pixels, options, job.should_stop)
             except BaseException:
-                if session.wanted == path and before is not None:  # without one, the search can be begun again
-                    session.wanted = before.path
+                # What is on the page is what later clicks mean; where nothing is, another search opens what could be read.
+                if session.wanted == path and (before is not None or photo is None):
+                    session.wanted = None if before is None else before.path
                 raise
             if before is not None:
                 before.close()
@@ -324,7 +315,7 @@ class PhotoTab:
     def open_again(self, request: gr.Request, **search: Any) -> list[Any]:
         """Find the photo's faces anew, if they are looked for otherwise than before: a slider tells also of a mere visit."""
         with self.context.visit(request) as session:
-            state: OpenPhoto | None = session.photo
+            state = session.photo
             if state is not None and state.path == session.wanted and state.search == self.context.options(search):
                 return [gr.skip()] * 4
         return self.open(request, **search)
@@ -375,7 +366,7 @@ class PhotoTab:
         """Restore a photo that was dropped, and save it if that is wanted, before the next one takes its place."""
         *shown, box, pairs = self.restore(request, model, progress, **blend)
         with self.context.visit(request) as session:
-            state: OpenPhoto | None = session.photo
+            state = session.photo
             if save and state is not None and state.work is not None:  # one without a face is not worth it
                 shown = self.save(request, quality, **blend)
         return [*shown, box, pairs]
@@ -531,5 +522,4 @@ class PhotoTab:
     def _photo_of(session: Session) -> OpenPhoto:
         if session.photo is None:
             raise InputError("There is no photo here any more. Drop it in again.")
-        photo: OpenPhoto = session.photo
-        return photo
+        return session.photo

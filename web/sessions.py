@@ -22,11 +22,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pfr_core.errors import InputError
 
 from .memory import give_back
+
+if TYPE_CHECKING:
+    from .photo import OpenPhoto
+    from .video import Followed
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +63,8 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)
     cancelled: set[str] = field(default_factory=set)
     wanted: Path | None = None
-    photo: Any = None
-    clip: Any = None
+    photo: OpenPhoto | None = None
+    clip: Followed | None = None
     uploads: set[Path] = field(default_factory=set)
     listeners: int = 0
     heard: float | None = None

@@ -202,7 +202,7 @@ class VideoTab:
             self._accept(source)
             self.context.fetch(request, model, job, progress)
             chosen, clip = self._options(options)
-            seen: Followed | None = job.session.clip
+            seen = job.session.clip
             if seen is not None and seen.shown and seen.how != self._how(source, chosen, clip):
                 raise InputError("How faces are looked for has changed since they were shown. Show the faces again.")
             folder = job.session.new_folder("clip")
@@ -240,7 +240,7 @@ class VideoTab:
     ) -> Followed:
         """Return the faces of the clip, found once for each way to look for them."""
         how = self._how(source, options, clip)
-        kept: Followed | None = job.session.clip
+        kept = job.session.clip
         if kept is None or kept.how != how:
             report = self._report(request, progress)
             with self.context.engine.finding() as detector:

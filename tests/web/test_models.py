@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,8 @@ from web.context import Context  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
-from web.photo import PhotoTab  # noqa: E402
-from web.sessions import ASKED, Sessions  # noqa: E402
+from web.photo import OpenPhoto, PhotoTab  # noqa: E402
+from web.sessions import ASKED, Session, Sessions  # noqa: E402
 from web.texts import say  # noqa: E402
 
 VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
@@ -42,6 +43,11 @@ def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
     with gr.Blocks(), sessions.listening("visitor"):
         yield Context(Engine(models, detector="builtin", device="cpu", downloads=True), sessions, Limits())
     sessions.close()
+
+
+def opened(session: Session) -> OpenPhoto:
+    assert session.photo is not None
+    return session.photo
 
 
 def quiet(*done: Any, **more: Any) -> None:
@@ -144,7 +150,7 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
             tab.open(visitor)
             tab.restore(visitor, "tiny", progress)
     with context.sessions.use("visitor") as session:
-        assert session.photo.nbytes == 0, "it is still in memory"
+        assert opened(session).nbytes == 0, "it is still in memory"
     tab.open(VISITOR, threshold=0.7)
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
 
@@ -180,12 +186,12 @@ def test_what_changes_nothing_does_nothing(context: Context, monkeypatch: pytest
     assert tab.look(VISITOR)[0] != gr.skip()
     tab.open(VISITOR, threshold=0.7)
     with context.sessions.use("visitor") as session:
-        session.photo.included = {1}
+        opened(session).included = {1}
     assert tab.open_again(VISITOR, threshold=0.7) == skipped
     assert "1 of 2 faces" in tab.restore(VISITOR, "tiny", progress)[1]
     assert tab.open_again(VISITOR, threshold=0.6) != skipped
     with context.sessions.use("visitor") as session:
-        assert session.photo.included == {0, 1}
+        assert opened(session).included == {0, 1}
 
 
 def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,9 +206,30 @@ def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: 
                 session.wanted = PHOTO
                 tab.open(visitor)
                 assert "2 of 2 faces restored" in tab.restore(visitor, "tiny", progress)[1]
-                session.photo.folder = tmp_path / "file"  # no folder: nothing can be written into it
-        assert first.photo.nbytes > 0
+                opened(session).folder = tmp_path / "file"  # no folder: nothing can be written into it
+        assert opened(first).nbytes > 0
     assert "A photo stays in memory" in caplog.text
+
+
+def test_a_photo_for_which_memory_is_short_leaves_the_one_before(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = PhotoTab(context, [])
+
+    def short(path: Path, **how: Any) -> None:
+        raise MemoryError
+
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("web.context.read_photo", short)
+            tab.open(VISITOR)
+        assert session.wanted is None
+        session.wanted = PHOTO
+        tab.open(VISITOR)
+        session.wanted = PHOTO.with_name("degraded.jpg")
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("web.context.read_photo", short)
+            tab.open(VISITOR)
+        assert session.wanted == PHOTO
 
 
 def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context) -> None:
@@ -210,11 +237,11 @@ def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
         told = tab.open(VISITOR)[1]
-        sizes = [face.size for face in session.photo.faces]
-        assert session.photo.included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
+        sizes = [face.size for face in opened(session).faces]
+        assert opened(session).included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
         assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
         tab.toggle(VISITOR, SimpleNamespace(_data={"index": 9}))  # there is no such face
-        assert len(session.photo.included) == 1
+        assert len(opened(session).included) == 1
         tab.toggle(VISITOR, SimpleNamespace(_data={"index": sizes.index(min(sizes))}))
         with pytest.raises(InputError, match="max_faces"):
             tab.restore(VISITOR, "tiny", quiet)
@@ -243,14 +270,14 @@ def test_another_model_that_is_stopped_leaves_the_result_before(context: Context
         session.wanted = PHOTO
         tab.open(VISITOR)
         tab.restore(VISITOR, "tiny", quiet)
-        before = session.photo.work
+        before = opened(session).work
         tab.ask_to_stop(VISITOR)
         with pytest.raises(InputError, match="Stopped"):
             tab.restore(VISITOR, "other", quiet)
-        assert session.photo.work is before and "2 of 2 faces restored" in tab.save(VISITOR)[1]
+        assert opened(session).work is before and "2 of 2 faces restored" in tab.save(VISITOR)[1]
         tab.arm(VISITOR)
         tab.restore(VISITOR, "other", quiet)
-        assert session.photo.work is not before
+        assert opened(session).work is not before
 
 
 def test_a_face_left_out_while_the_network_s_options_change_is_restored_anew(context: Context) -> None:
@@ -259,8 +286,9 @@ def test_a_face_left_out_while_the_network_s_options_change_is_restored_anew(con
         session.wanted = PHOTO
         tab.open(VISITOR)
         tab.restore(VISITOR, "tiny", quiet)
-        state = session.photo
+        state = opened(session)
         state.included = {0}
+        assert state.work is not None
         state.take(state.work, state.how)
         state.included = {0, 1}
         assert state.complete, "as before: nothing to do"
@@ -275,7 +303,7 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
         tab.open(VISITOR)
-        session.wanted = tmp_path / "another.jpg"
+        session.wanted = Path(shutil.copy(PHOTO, tmp_path / "another.jpg"))
         with pytest.raises(InputError, match="detection_size is 4096"):
             tab.open(VISITOR, detection_size=4096)
         assert session.wanted == PHOTO and session.photo is not None
