@@ -25,6 +25,8 @@ from .support.schema import check_fields, names, option, specs
 
 FIND, CHOOSE, NETWORK, PASTE = "find", "choose", "network", "paste"
 """Groups of options: how faces are found, which of them are restored, by what choice of the network, how they are put back."""
+DETECTION = ("threshold", "detection_size", "sideways")
+"""Options that the detector itself works by; the others of :data:`FIND` choose among what it found."""
 
 
 @dataclass(frozen=True)

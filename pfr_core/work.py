@@ -24,7 +24,7 @@ from .faces.face import Face
 from .faces.mask import FaceParser
 from .find import Found, advised, choose_in, find_candidates
 from .network import inference
-from .options import CHOOSE, FIND, NETWORK, RestoreOptions
+from .options import CHOOSE, DETECTION, FIND, NETWORK, RestoreOptions
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Provenance
 from .support.files import replacing
@@ -115,7 +115,7 @@ class Work:
 
         def choose() -> Found:
             pixels = self._pixels()
-            how = (options.threshold, options.detection_size, options.sideways)
+            how = tuple(getattr(options, name) for name in DETECTION)
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options, should_stop))
             scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
             chosen = choose_in(pixels, found, options, side=self.models.crop_size, scale=scale, should_stop=should_stop)

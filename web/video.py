@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
-from pfr_core.options import ClipOptions, RestoreOptions
+from pfr_core.options import DETECTION, ClipOptions, RestoreOptions
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import names
 from pfr_core.video.read import Clip, ClipInfo
@@ -253,7 +253,7 @@ class VideoTab:
     @staticmethod
     def _how(source: Path, options: RestoreOptions, clip: ClipOptions) -> object:
         """Return all that decides which faces are found in which clip."""
-        return (source, clip.detect_every, *(getattr(options, name) for name in names(RestoreOptions, "find")))
+        return (source, clip.detect_every, *(getattr(options, name) for name in DETECTION))
 
     def _report(self, request: gr.Request, progress: gr.Progress) -> Callable[[str, int, int, float], None]:
         def report(stage: str, done: int, total: int, left: float) -> None:

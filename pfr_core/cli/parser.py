@@ -12,7 +12,7 @@ from typing import get_args
 
 from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
-from ..options import CHOOSE, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
+from ..options import CHOOSE, DETECTION, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, file_path, program
 from ..support.choices import Blur, ExportType
 from ..support.schema import names, specs
@@ -207,7 +207,7 @@ def _add_faces(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("clip", type=file_path, metavar="CLIP")
     parser.add_argument("-o", "--output", type=file_path, required=True, metavar="SHEET", help="the picture to write")
     _add_setup(parser, only=("detector", "device"))
-    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=("threshold", "detection_size", "sideways"))
+    add_options(parser.add_argument_group("which faces"), RestoreOptions, only=DETECTION)
     add_options(parser.add_argument_group("which part"), ClipOptions, only=("detect_every", "start", "end", "fps"))
     parser.set_defaults(work="clips.show_faces")
 
