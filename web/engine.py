@@ -63,7 +63,7 @@ class Engine:
         downloads: bool = False,
     ) -> None:
         self.models, self.downloads = dict(models), downloads
-        self.masks = [kind for kind in get_args(MaskKind) if kind != "parse" or downloads or FaceParser.available()]
+        self.masks = [kind for kind in get_args(MaskKind) if kind != "parse" or FaceParser.available(downloads=downloads)]
         self.device = resolve_device(device)
         self.dtype = dtype
         resolve_dtype(dtype, self.device)

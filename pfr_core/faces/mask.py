@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -67,9 +68,9 @@ class FaceParser:
         self._network: torch.nn.Module | None = None
 
     @staticmethod
-    def available() -> bool:
-        """Return whether the weights are on disk, so that nothing would be downloaded."""
-        return on_disk(PARSER) is not None
+    def available(*, downloads: bool = False) -> bool:
+        """Return whether the mask can be made: facexlib is here, and the weights are on disk or may be downloaded."""
+        return find_spec("facexlib") is not None and (downloads or on_disk(PARSER) is not None)
 
     def mask(self, crop: FloatImage, feather: float) -> FloatImage:
         """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
