@@ -13,6 +13,8 @@ def photo_input(**settings: Any) -> gr.Image:
     # gr.Image would open the file, and speak of a non-image in words that help nobody. Replaced on the object: Gradio writes a
     # .pyi file beside every module that subclasses a component.
     component.preprocess = lambda payload: None if payload is None else payload.path
+    # An upload is the visitor's, and stays, from the first event that takes it; the button beside it may come long after.
+    component.change(lambda path: None, [component], None, show_progress="hidden", api_visibility="private")
     return component
 
 

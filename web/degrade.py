@@ -60,7 +60,6 @@ class DegradeTab:
                     object_fit="contain", buttons=["fullscreen"], elem_id="degrade-gallery",
                 )  # fmt: skip
                 figures = gr.Markdown("", elem_id="figures")
-        self.upload.change(lambda path: None, [self.upload], None, show_progress="hidden", **PRIVATE)
         start.click(
             self.run, [self.upload, model], [gallery, figures], inputs_kwargs=settings,
             show_progress_on=[gallery], **GPU_QUEUE, **PRIVATE,

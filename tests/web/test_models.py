@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ gr = pytest.importorskip("gradio")
 from web.cli import build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
+from web.degrade import DegradeTab  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
@@ -138,6 +140,21 @@ def test_the_comparison(context: Context) -> None:
         tab.run_comparison(VISITOR, str(PHOTO), [], ignored)
     with pytest.raises(InputError, match="fidelity: none of these models has such an option"):
         tab.run_comparison(VISITOR, str(PHOTO), ["tiny"], ignored, fidelity=0.9)
+
+
+def test_a_photo_is_the_visitor_s_as_soon_as_it_is_uploaded(context: Context) -> None:
+    """Any event that takes it holds it; the button beside it may come long after."""
+    uploads = [CompareTab(context).upload, DegradeTab(context, PHOTO).upload]
+    taken = [event.targets for event in gr.context.Context.root_block.fns.values()]
+    assert all([(each._id, "change")] in taken for each in uploads)
+
+
+@pytest.mark.parametrize("downloads", [False, True])
+def test_a_mask_whose_package_is_missing_is_not_offered(downloads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.faces.mask.on_disk", lambda name: PHOTO)
+    assert "parse" in Engine({}, device="cpu", downloads=downloads).masks or find_spec("facexlib") is None
+    monkeypatch.setattr("pfr_core.faces.mask.find_spec", lambda name: None)
+    assert "parse" not in Engine({}, device="cpu", downloads=downloads).masks
 
 
 def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> None:
