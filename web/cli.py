@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,11 @@ from .memory import share_pools
 
 if TYPE_CHECKING:
     from .engine import Engine
+if sys.platform != "win32":
+    import fcntl
+
+FOLDER_PREFIX = "pfr-demo-"
+"""How the names of servers' private folders begin."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -198,8 +203,13 @@ def _serve(
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Yield where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder also goes when a service manager ends us
-    folder = Path(tempfile.mkdtemp(prefix="pfr-demo-")).resolve()
+    for name in ("SIGTERM", "SIGHUP"):  # so that the folder also goes when a service manager or a closed terminal ends us
+        number = getattr(signal, name, None)  # Windows has one of them
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup has us ignore the other
+            signal.signal(number, lambda *_: sys.exit(0))
+    _remove_abandoned()
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
+    claim = _claim(folder)
     # Before Gradio is imported, which reads them then.
     os.environ |= {
         "GRADIO_TEMP_DIR": str(folder),
@@ -210,6 +220,36 @@ def _private_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if claim is not None:
+            os.close(claim)
+
+
+def _claim(folder: Path) -> int | None:
+    """Lock a folder until the handle that is returned is closed or this process has ended, however it did.
+
+    Returns:
+        None if another holds it, or where folders cannot be locked.
+    """
+    if sys.platform == "win32":
+        return None
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_abandoned() -> None:
+    """Remove what servers of this user left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError):  # another user's, no folder, or gone just now
+            claim = _claim(folder)
+            if claim is not None:
+                if os.fstat(claim).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
+                os.close(claim)
 
 
 def named(sources: Sequence[str]) -> dict[str, str]:

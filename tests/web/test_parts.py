@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -22,7 +24,7 @@ from pfr_core.photo.write import write_photo
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
 from web.archive import Entry, unpack  # noqa: E402
-from web.cli import main  # noqa: E402
+from web.cli import _private_folder, main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
@@ -220,6 +222,25 @@ def test_uploads_have_a_limit_for_each_visitor(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b: with it you have uploaded 1 MB; the limit is 1 MB \(max_session_mb\)"):
         sessions.hold("one", [str(paths[1])])
     sessions.hold("two", [str(paths[1])])
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    left, other = tmp_path / "pfr-demo-left", tmp_path / "of-another-program"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "photo.jpg").touch()
+    try:
+        with _private_folder() as first, _private_folder() as second:
+            assert first.is_dir() and second.is_dir(), "servers that run keep theirs"
+            assert other.is_dir() and not left.exists()
+            assert signal.getsignal(signal.SIGHUP) not in (signal.SIG_DFL, signal.SIG_IGN), "a terminal that is closed"
+        assert list(tmp_path.iterdir()) == [other]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- The door ------------------------------------------------------------------------------------------------------------
