@@ -64,8 +64,8 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
-    picked_still = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, max_face_size=5)[1]
-    assert "2 faces" in picked_still, "a size decides which of the faces that were found are restored"
+    told = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, max_face_size=5)[1]
+    assert "0 faces" in told, "a size chooses among the faces that were shown"
     with pytest.raises(InputError, match="Show the faces again"):
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, threshold=0.7)
     tab.look(VISITOR, clip)
