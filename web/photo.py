@@ -180,7 +180,9 @@ class PhotoTab:
             job.then(self.disarm, None, state, **quick)
             job.failure(self.give_up, None, state, **quick)  # Gradio leaves out `then` if the job failed
 
-        def restoring(after: Any, restore: Any, *more: Any, progress: str = "full", mode: str = "always_last", **kept: Any) -> None:
+        def restoring(
+            after: Any, restore: Any, *more: Any, progress: str = "full", mode: str = "always_last", **kept: Any
+        ) -> None:
             how = {"inputs_kwargs": {**network, **kept}, "show_progress": progress, "trigger_mode": mode, **long}
             ended(after(restore, [self.model.menu, *more], [*shown, *pairs], **how))
 
@@ -414,10 +416,14 @@ class PhotoTab:
     @contextmanager
     def _at_rest(self, request: gr.Request, options: RestoreOptions) -> Iterator[Job]:
         """Yield a job that begins when the visitor's other jobs have ended, and that may compose with these options."""
-        with self.context.visit(request) as session, session.lock, self.context.job(request) as job:
-            # A place among those who compose last: who waits for the networks must not keep it from those who need none.
-            with self.context.engine.composing(options, job.should_stop), self._composing:
-                yield job
+        with (
+            self.context.visit(request) as session,
+            session.lock,
+            self.context.job(request) as job,
+            self.context.engine.composing(options, job.should_stop),
+            self._composing,  # the last of all: who waits for the networks must not keep a place from those who need none
+        ):
+            yield job
 
     def _compose(self, request: gr.Request, job: Job, options: RestoreOptions) -> list[Any]:
         """Put the included restored faces into the photo as large as it is shown, and say what became of it.
