@@ -58,6 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="a name under which visitors reach the server, such as a reverse proxy's; may be repeated",
     )  # fmt: skip
     parser.add_argument(
+        "--root-path", type=lambda path: f"/{path.strip('/')}", metavar="PATH",
+        help="the path under which a proxy shows the page, such as /faces (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--downloads", action="store_true", help="fetch missing weights when a visitor asks for what needs them (default: never)"
     )
     parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as tools over MCP (needs the package mcp)")
@@ -177,6 +181,7 @@ def _serve(
     try:
         _, address, _ = page.launch(
             server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,
+            root_path=arguments.root_path,
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
             theme=THEME, css=CSS, head=HEAD, i18n=translations(), app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,

@@ -128,7 +128,7 @@ class Door:
         headers = [(name, value) for name, value in scope["headers"] if name != ASKED.encode()]
         scope = {**scope, "headers": [*headers, (ASKED.encode(), repr(time.monotonic()).encode())]}
         request = Request(scope)
-        path = str(scope["path"]).removeprefix(PREFIX).strip("/")
+        path = _inner_path(scope).removeprefix(PREFIX).strip("/")
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -300,6 +300,12 @@ def places_of(page: Any) -> Iterator[tuple[str, str]]:
     running = [event for job in queue.active_jobs if job for event in job]
     for event in (*waiting, *running):
         yield event.session_hash, _address(event.request)
+
+
+def _inner_path(scope: Message) -> str:
+    """Return the path that the routes know: a proxy may pass on the one under which it shows the page, or leave it out."""
+    path, outer = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(outer) :] if path.startswith(f"{outer}/") else path
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -271,6 +271,7 @@ class Served:
         self.passed: list[bytes] = []
         self.places: list[tuple[str, str]] = []
         self.headers: list[tuple[bytes, bytes]] = []
+        self.root_path = ""
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             body, more = b"", scope["method"] == "POST"
@@ -298,7 +299,7 @@ class Served:
         }
         scope = {
             "type": "http", "method": method, "path": path, "query_string": b"", "client": (client, 1),
-            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()], "root_path": self.root_path,
         }  # fmt: skip
         pieces = [{"type": "http.request", "body": body, "more_body": False}]
         said: list[Any] = []
@@ -328,6 +329,9 @@ def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: S
         == 200
     )
     assert served.ask("GET", "/gradio_api/proxy=http://evil.example")[0] == 404
+    served.root_path = "/faces"
+    for path in ("/faces/gradio_api/proxy=http://evil.example", "/gradio_api/proxy=http://evil.example"):
+        assert served.ask("GET", path)[0] == 404, "whether the proxy passes on the path under which it shows the page or not"
 
 
 def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
