@@ -247,7 +247,7 @@ class PhotoTab:
         def arm(request: gr.Request) -> list[Any]:
             with self.context.visit(request) as session:
                 if session.photo is None or not due(session.photo):
-                    raise gr.Error("Nothing to do.", visible=False, print_exception=False)  # or Gradio goes on with what follows
+                    raise gr.Error("", visible=False, print_exception=False)  # or Gradio goes on with what follows
             return [f"{say(request, 'restoring')} ...", *self.arm(request)]
 
         return arm
