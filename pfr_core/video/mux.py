@@ -229,7 +229,7 @@ class _Sound(_Track):
             self._resampler = av.AudioResampler(*self._first)
         made = self._resampler.resample(frame)
         for each in made:
-            if each.time_base != base and each.pts is not None:
+            if each.pts is not None and each.time_base is not None and each.time_base != base:
                 each.pts, each.time_base = round(each.pts * each.time_base / base), base
         return made
 
@@ -298,13 +298,12 @@ def _video(pieces: Sequence[Path], stream: Any, ends: Fraction) -> Iterator[tupl
     ranks = {pts: rank for rank, pts in enumerate(ordered)}
     delay = max(number - ranks[pts] for number, pts in enumerate(times))
     step = max(1, (ordered[min(delay, len(ordered) - 1)] - ordered[0]) // max(1, delay))
-    number = begun = 0
+    number = 0
     for piece in pieces:
         for packet in _packets(piece):
             packet.dts = ordered[number - delay] if number >= delay else ordered[0] - step * (delay - number)
-            begun = packet.dts if number == 0 else begun
-            if number == len(times) - 1:  # an MP4 adds up what lies between the times of decoding
-                packet.duration = max(0, round(ends / packet.time_base) - ordered[0] - (packet.dts - begun))
+            if number == len(times) - 1:  # whichever picture this one is: a track ends with the latest end in it
+                packet.duration = max(0, round(ends / packet.time_base) - packet.pts)
             packet.stream = stream
             number += 1
             yield [packet], float(packet.dts * packet.time_base)

@@ -27,6 +27,7 @@ from pfr_core.cli import main
 from pfr_core.errors import ImageError, InputError
 from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
+from pfr_core.photo.read import read_bytes
 from pfr_core.photo.write import write_photo
 
 
@@ -208,7 +209,7 @@ def test_a_list_names_files_whose_names_are_no_utf8(photos: Path, tmp_path: Path
 
 @pytest.mark.parametrize(("number", "tries"), [(errno.ESTALE, 3), (errno.EACCES, 1)])
 def test_a_disk_of_the_network_is_asked_again(number: int, tries: int, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failures, pauses, opened = [OSError(number, os.strerror(number))] * 2, list[float](), places.read_bytes
+    failures, pauses, opened = [OSError(number, os.strerror(number))] * 2, list[float](), read_bytes
 
     def fails(path: Path) -> bytes:
         if failures:

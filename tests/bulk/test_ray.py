@@ -193,14 +193,11 @@ def test_a_photograph_that_reading_dies_of_is_given_up(_ray: None, model: Path, 
 
     actor: Any = run.Deaths
     deaths, job = actor.options(num_cpus=0).remote(), Job.of(Task(str(photos / "0" / "0.jpg"), "out/0.jpg"))
-    for _ in range(run.DEATHS):
-        run._InHand(deaths, [job]).__enter__()  # never given back: the task's process died
     recipe = Recipe(Setup(model=str(model), device="cpu"), RestoreOptions(), aligned=True)
-    for work in (
-        lambda: run._read(run._packed([job]), recipe, deaths),
-        lambda: run._write(run._packed([job]), recipe, recipe.choices(), deaths),
-    ):
-        (given_up,) = run._unpacked(work())
-        assert getattr(given_up, "row", given_up).error.startswith(f"{job.task.input}: {run.DEATHS} workers died")
+    for stage in ("read", "write"):
         for _ in range(run.DEATHS):
-            run._InHand(deaths, [job]).__enter__()
+            run._InHand(deaths, [job]).__enter__()  # never given back: the task's process died
+        packed = run._packed([job])
+        made = run._read(packed, recipe, deaths) if stage == "read" else run._write(packed, recipe, recipe.choices(), deaths)
+        (given_up,) = run._unpacked(made)
+        assert getattr(given_up, "row", given_up).error.startswith(f"{job.task.input}: {run.DEATHS} workers died")
