@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
+from .errors import InputError, ShouldStop
 from .faces.align import align, alignment_matrix
 from .faces.face import Face
 from .find import find_faces, refuse_missing
@@ -18,7 +18,6 @@ from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
 from .support.notice import Notice
 from .support.schema import specs
-from .work import ShouldStop
 
 CELL, HEADER = 320, 36
 """Side of a face in the sheet, and height of the line of names, in px."""

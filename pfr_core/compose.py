@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from .errors import InputError, check_stop
+from .errors import InputError, ShouldStop, check_stop
 from .faces.align import align, alignment_matrix
 from .faces.color import is_gray, match_color, to_gray
 from .faces.face import Face
@@ -189,7 +189,7 @@ def paste_faces(
     *,
     options: RestoreOptions,
     parser: FaceParser,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Pasted:
     """Put restored faces back, the later ones on top where they overlap.
 

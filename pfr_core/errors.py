@@ -1,9 +1,12 @@
 """The few exception types of PFR. Each message names the thing and the remedy.
 
-All derive from :class:`PFRError`, so a caller can catch one type; none is ever swallowed inside the library.
+All derive from :class:`PFRError`, so a caller can catch one type; none is dropped unless the answer itself says what is missing.
 """
 
 from collections.abc import Callable
+
+ShouldStop = Callable[[], bool]
+"""What is asked now and then in long work: true to end it."""
 
 
 class PFRError(Exception):
@@ -30,7 +33,7 @@ class Cancelled(PFRError):
     """The caller's ``should_stop`` asked for the work to end; nothing was half-written."""
 
 
-def check_stop(should_stop: Callable[[], bool] | None, text: str = "Stopped as asked; nothing was written.") -> None:
+def check_stop(should_stop: ShouldStop | None, text: str = "Stopped as asked; nothing was written.") -> None:
     """Ask whether to go on.
 
     Raises:

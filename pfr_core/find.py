@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .errors import InputError, check_stop
+from .errors import InputError, ShouldStop, check_stop
 from .faces.align import resemblance
 from .faces.detect import Detector
 from .faces.face import Face
@@ -82,7 +82,7 @@ def refuse_missing(found: Found, *, faceless: bool = False) -> None:
         raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
 
 
-def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: Callable[[], bool] | None = None) -> Found:
+def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: ShouldStop | None = None) -> Found:
     """Find the faces of [H,W,3+] (any depth) and choose among them; raises as :func:`find_candidates`."""
     candidates = find_candidates(detector, image, options, should_stop)
     found = choose_in(image, candidates, options, scale=options.scale, should_stop=should_stop)
@@ -90,7 +90,7 @@ def find_faces(detector: Detector, image: Array, options: RestoreOptions, should
 
 
 def find_candidates(
-    detector: Detector, image: Array, options: RestoreOptions, should_stop: Callable[[], bool] | None = None
+    detector: Detector, image: Array, options: RestoreOptions, should_stop: ShouldStop | None = None
 ) -> list[Face]:
     """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards.
 
@@ -121,7 +121,7 @@ def choose_in(
     *,
     side: int = JUDGED_SIDE,
     scale: float = 1.0,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Found:
     """Choose among the faces of :func:`find_candidates` in [H,W,3+].
 

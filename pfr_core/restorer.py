@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from .compose import stacked
-from .errors import InputError
+from .errors import InputError, ShouldStop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
@@ -33,7 +33,7 @@ from .photo.photo import Photo, Provenance
 from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
 from .support.device import faces_at_once, give_back_cached, memory_format, resolve_device, resolve_dtype
-from .work import Done, Progress, ShouldStop, Work, restore_all, unpack_backgrounds
+from .work import Done, Progress, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from PIL import Image
 
-from .errors import ImageError, InputError
+from .errors import ImageError, InputError, ShouldStop
 from .faces.face import Face
 from .find import Found
 from .options import NETWORK, Changes, RestoreOptions, changed
@@ -29,7 +29,7 @@ from .photo.write import writable_format
 from .support.files import checked, overwritten, same_file
 from .support.notice import Notice
 from .support.schema import names
-from .work import Done, Models, Progress, ShouldStop, Work, network_options, restore_all, timed, unpack_backgrounds
+from .work import Done, Models, Progress, Work, network_options, restore_all, timed, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

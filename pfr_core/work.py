@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from .compose import Canvas, Last, Layer, Pasted, check_background, cut_face, cut_whole, paste_faces, paste_whole, stacked
-from .errors import InputError, PFRError, check_stop
+from .errors import InputError, PFRError, ShouldStop, check_stop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
@@ -33,8 +33,6 @@ from .support.schema import names
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); stages are ``detect``, ``restore`` and ``paste``."""
-
-ShouldStop = Callable[[], bool]
 
 
 class Models(Protocol):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import get_args
 
 from pfr_core.compare import Comparison, compare
-from pfr_core.errors import InputError, check_stop
+from pfr_core.errors import InputError, ShouldStop, check_stop
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.mask import FaceParser
 from pfr_core.find import Found, find_faces
@@ -91,7 +91,7 @@ class Engine:
         with self._lock:
             yield self._detector
 
-    def find(self, image: Array, options: RestoreOptions, should_stop: Callable[[], bool]) -> Found:
+    def find(self, image: Array, options: RestoreOptions, should_stop: ShouldStop) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
             return find_faces(self._detector, image, options, should_stop)
@@ -106,7 +106,7 @@ class Engine:
             raise InputError(f"mask is {options.mask!r}; this server has no weights for it, choose from {', '.join(self.masks)}.")
 
     @contextmanager
-    def composing(self, options: RestoreOptions, should_stop: Callable[[], bool]) -> Iterator[None]:
+    def composing(self, options: RestoreOptions, should_stop: ShouldStop) -> Iterator[None]:
         """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network.
 
         Raises:
@@ -141,7 +141,7 @@ class Engine:
                 self._facts[model] = Facts(net.size, 0, net.licence, net.options)
         return self._facts[model]
 
-    def fetch(self, model: str, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
+    def fetch(self, model: str, progress: Callable[[int, int], None], should_stop: ShouldStop) -> None:
         """Download ``model`` if it is a published one that is not on this machine.
 
         Args:
@@ -168,7 +168,7 @@ class Engine:
         models: Sequence[str],
         options: RestoreOptions,
         progress: Callable[[str, int, int], None],
-        should_stop: Callable[[], bool],
+        should_stop: ShouldStop,
         check_faces: Callable[[int], None],
     ) -> Comparison:
         """See :func:`pfr_core.compare.compare`."""

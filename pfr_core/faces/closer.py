@@ -7,10 +7,10 @@ middling score is looked at once more by itself, at the width that the network k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ..errors import check_stop
+from ..errors import ShouldStop, check_stop
 from .closeup import CloseUp, Pixels
 from .face import Face
 from .upright import See, is_upright
@@ -37,7 +37,7 @@ HIGHEST = 0.995
 """Highest score that counts: of a network's surest finds 1 is the rounding."""
 
 
-def look_closer(see: See, image: Pixels, faces: Sequence[Face], should_stop: Callable[[], bool] | None = None) -> list[Face]:
+def look_closer(see: See, image: Pixels, faces: Sequence[Face], should_stop: ShouldStop | None = None) -> list[Face]:
     """Return the faces, their scores changed by a closer look where they are unsure, best first.
 
     Args:

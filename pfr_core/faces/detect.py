@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, get_args
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import InputError, check_stop
+from ..errors import InputError, ShouldStop, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import entry
@@ -120,7 +120,7 @@ class Detector:
         size: int = DETECTION_SIZE,
         sideways: bool = False,
         right_way_up: bool = False,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> list[Face]:
         """Return the faces in ``image`` [H,W,3] RGB uint8, best score first, boxes clipped to the image.
 
@@ -185,7 +185,7 @@ class Detector:
         self._network = self._again = None
 
     def _look_again(
-        self, image: npt.NDArray[np.uint8], faces: list[Face], should_stop: Callable[[], bool] | None
+        self, image: npt.NDArray[np.uint8], faces: list[Face], should_stop: ShouldStop | None
     ) -> tuple[list[Face], list[bool]]:
         """Return the faces with the points of the second look, if there is to be one, and which it sees clearly."""
         if not (self.second_look and faces):
@@ -202,7 +202,7 @@ class Detector:
         threshold: float,
         size: int,
         turns: Sequence[int],
-        should_stop: Callable[[], bool] | None,
+        should_stop: ShouldStop | None,
         before: Mapping[int, Look] = MappingProxyType({}),
     ) -> list[Face]:
         """Do as :meth:`detect`, with the network's own points, whichever way the faces stand.
@@ -246,7 +246,7 @@ class Detector:
         self,
         image: npt.NDArray[np.uint8],
         threshold: float,
-        should_stop: Callable[[], bool] | None,
+        should_stop: ShouldStop | None,
         smaller: Look | None = None,
     ) -> Look:
         """Do as :meth:`_run`, and find the faces that are too large for the network in ``image`` shrunk.

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
-from ..errors import WeightsError, check_stop
+from ..errors import ShouldStop, WeightsError, check_stop
 from ..support.files import unwritable
 from .disk import ASSETS, PIECE, cache_folder, hash_pieces, on_disk, remember, search_folders, sha256_of
 from .registry import Weights, entry
@@ -42,7 +42,7 @@ def obtain(
     name: str,
     *,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Path:
     """Return the checked file of weights ``name``: found by :func:`~pfr_core.models.disk.on_disk`, else downloaded.
 
@@ -98,7 +98,7 @@ class _AddressFailed(Exception):
         self.again, self.wrong = again, wrong
 
 
-def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> Path:
+def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: ShouldStop) -> Path:
     target = cache_folder() / weights.file
     # A name of its own, so that processes and threads can download the same file at once: the last rename wins.
     part = target.with_name(f"{weights.file}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..errors import CheckpointError, InputError, check_stop
+from ..errors import CheckpointError, InputError, ShouldStop, check_stop
 from ..photo.arrays import FloatImage
 from ..support.device import give_back_cached
 from .face_model import FaceModel
@@ -18,8 +18,6 @@ from .winograd import fast_convolutions
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-ShouldStop = Callable[[], bool]
-
 
 FULL = ("out of memory", "can't allocate memory", "alloc_failed", "failed to allocate memory")
 """Words of the errors that CUDA, the processor, cuBLAS and cuDNN, and onnxruntime have for it."""

@@ -6,7 +6,7 @@ import heapq
 import html
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from ..errors import ImageError, check_stop
+from ..errors import ImageError, ShouldStop, check_stop
 from ..photo.photo import Provenance
 from ..support.notice import Notice
 from . import is_sequence, pattern_of
@@ -84,7 +84,7 @@ def assemble(
     codec: str,
     *,
     provenance: Provenance | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> list[Notice]:
     """Write ``target`` from the pieces, one after the other, and from what else is in the clip.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from .. import __version__
-from ..errors import Cancelled, ImageError, InputError, check_stop
+from ..errors import Cancelled, ImageError, InputError, ShouldStop, check_stop
 from ..faces.detect import Detector, on_this_machine
 from ..options import ClipOptions, RestoreOptions
 from ..photo.metadata import Metadata, png_chunks, with_png_chunks
@@ -22,7 +22,6 @@ from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
 from ..support.files import overwritten, replacing, same_file, unwritable
 from ..support.notice import Notice, Tally
-from ..work import ShouldStop
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
 from .mux import assemble
 from .read import TRANSPARENT, Clip, is_transparent, seconds, video_of

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import check_stop
+from ..errors import ShouldStop, check_stop
 from ..faces.align import align, alignment_matrix
 from ..faces.detect import Detector
 from ..faces.face import Face
@@ -215,7 +215,7 @@ class Follower:
     _small: Gray | None = field(default=None, init=False)
     _changes: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL), init=False)
 
-    def take(self, frame: Array, should_stop: Callable[[], bool] | None = None) -> None:
+    def take(self, frame: Array, should_stop: ShouldStop | None = None) -> None:
         """Follow the faces into the next frame [H,W,3+]; look for faces in it if it is time.
 
         Raises:
@@ -258,7 +258,7 @@ class Follower:
         pixels: npt.NDArray[np.uint8],
         gray: Gray,
         scale: float,
-        should_stop: Callable[[], bool] | None,
+        should_stop: ShouldStop | None,
     ) -> None:
         found = find_candidates(self.detector, pixels, self.options, should_stop)
         free = list(self._growing)
@@ -316,7 +316,7 @@ def find_tracks(
     *,
     every: int = 5,
     progress: Callable[[int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Tracks:
     """Follow the faces of a clip. One frame is held at a time, and a few small gray ones.
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..compose import Pasted, stacked
-from ..errors import InputError
+from ..errors import InputError, ShouldStop
 from ..options import ClipOptions, RestoreOptions
 from ..photo.arrays import Array, FloatImage
 from ..restorer import FaceRestorer
-from ..work import ShouldStop, Work
+from ..work import Work
 from .steady import Steady
 from .track import Track
 
