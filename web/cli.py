@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
-FOLDER_PREFIX = "pfr-demo-"
-"""How the names of servers' private folders begin."""
+FOLDER = ("pfr-demo-", "-held")
+"""How the names of servers' private folders begin and end."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a name under which visitors reach the server, such as a reverse proxy's; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--root-path", type=lambda path: f"/{path.strip('/')}", metavar="PATH",
+        "--root-path", type=lambda path: f"/{path.strip('/')}".rstrip("/"), metavar="PATH",
         help="the path under which a proxy shows the page, such as /faces (default: none)",
     )  # fmt: skip
     parser.add_argument(
@@ -208,13 +208,19 @@ def _serve(
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Yield where Gradio and the sessions keep files; only this user can read it, and it is gone afterwards."""
-    for name in ("SIGTERM", "SIGHUP"):  # so that the folder also goes when a service manager or a closed terminal ends us
-        number = getattr(signal, name, None)  # Windows has one of them
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup has us ignore the other
-            signal.signal(number, lambda *_: sys.exit(0))
+    # So that the folder also goes when a service manager or a closed terminal ends us; Windows has one of them.
+    ends = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+
+    def end(*_: object) -> None:
+        for number in ends:  # a terminal that closes tells it twice
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(0)
+
+    for number in ends:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has us ignore one
+            signal.signal(number, end)
     _remove_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)).resolve()
-    claim = _claim(folder)
+    folder, claim = _claimed_folder()
     # Before Gradio is imported, which reads them then.
     os.environ |= {
         "GRADIO_TEMP_DIR": str(folder),
@@ -229,6 +235,16 @@ def _private_folder() -> Iterator[Path]:
             os.close(claim)
 
 
+def _claimed_folder() -> tuple[Path, int | None]:
+    """Return a new folder and what :func:`_claim` returned for it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER[0], suffix=FOLDER[1])).resolve()
+        with suppress(FileNotFoundError):  # another server that starts took it for one that was left
+            claim = _claim(folder)
+            if folder.is_dir():
+                return folder, claim
+
+
 def _claim(folder: Path) -> int | None:
     """Lock a folder until the handle that is returned is closed or this process has ended, however it did.
 
@@ -237,7 +253,7 @@ def _claim(folder: Path) -> int | None:
     """
     if sys.platform == "win32":
         return None
-    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -248,7 +264,7 @@ def _claim(folder: Path) -> int | None:
 
 def _remove_abandoned() -> None:
     """Remove what servers of this user left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob("*".join(FOLDER)):
         with suppress(OSError):  # another user's, no folder, or gone just now
             claim = _claim(folder)
             if claim is not None:

@@ -56,13 +56,14 @@ class Context:
             yield session
 
     @contextmanager
-    def job(self, request: gr.Request, button: str = "") -> Iterator[Job]:
+    def job(self, request: gr.Request, button: str = "", *, last: bool = True) -> Iterator[Job]:
         """Yield a job of the visitor, which ends when he leaves, asks for it, or the time is up.
 
         Args:
             request: the visitor's.
             button: the Stop button that was made ready for this job, so that what asked for its end while it waited is meant
                 for it; a job without one is asked by none.
+            last: no other job follows that the button is meant for, too.
 
         Raises:
             InputError: it was ended so and the block let :class:`Cancelled` through.
@@ -73,6 +74,8 @@ class Context:
             hung_up = partial(self.sessions.has_hung_up, request.headers.get(CALL))
             asked = float(request.headers[ASKED]) if ASKED in request.headers else None
             job = Job(session, LocalContext.event_id.get(None), self.limits.max_job_seconds, hung_up, button, asked)
+            if last:
+                session.begin(button, job.asked)
             try:
                 yield job
             except Cancelled as error:

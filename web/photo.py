@@ -195,9 +195,9 @@ class PhotoTab:
             armed.success(open_it, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode=mode, **long)
             for armed, open_it, mode in ((dropped, self.open, "multiple"), (again, self.open_again, "always_last"))
         ]
-        # A restoration that waits yet takes the photo that is open when its turn comes: a second one had nothing to do.
+        # A restoration that waits yet takes the photo that is open when its turn comes: a second one would save it twice.
         restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality, mode="once")
-        restoring(opened[1].success, self.restore, mode="once")
+        restoring(opened[1].success, self.restore)
         for each in opened:
             each.failure(self.give_up, None, state, **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
@@ -207,10 +207,11 @@ class PhotoTab:
             "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_limit": None, **PRIVATE,
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, trigger_mode="multiple", **settings)
-        restoring(toggled.success(self.arm_if(lambda state: not state.complete), None, state, **quick).success, self.restore)
+        missing = self.arm_if(lambda session, photo: not photo.complete)
+        restoring(toggled.success(missing, None, state, trigger_mode="multiple", **quick).success, self.restore)
         gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
         # What was refused for its scale begins once that is another; a stage that fades at each move would flicker.
-        refused = self.arm_if(lambda state: state.too_large)
+        refused = self.arm_if(lambda session, photo: photo.too_large or session.expects(STOP))  # what waits may be refused yet
         scaled = self.blend["scale"].change(refused, None, state, trigger_mode="always_last", **quick)
         restoring(scaled.success, self.restore, progress="hidden")
         self.download.click(self.save, None, shown, **{**settings, "inputs_kwargs": {**self.blend, "quality": self.quality}})
@@ -241,12 +242,12 @@ class PhotoTab:
             there = session.wanted is not None
         return [gr.Row(visible=there), gr.Button(visible=False), gr.Button(text("stop"), visible=there, interactive=True)]
 
-    def arm_if(self, due: Callable[[OpenPhoto], bool]) -> Callable[[gr.Request], list[Any]]:
+    def arm_if(self, due: Callable[[Session, OpenPhoto], bool]) -> Callable[[gr.Request], list[Any]]:
         """Return what shows that a restoration begins if it is due; if not, nothing follows."""
 
         def arm(request: gr.Request) -> list[Any]:
             with self.context.visit(request) as session:
-                if session.photo is None or not due(session.photo):
+                if session.photo is None or not due(session, session.photo):
                     raise gr.Error("", visible=False, print_exception=False)  # or Gradio goes on with what follows
             return [f"{say(request, 'restoring')} ...", *self.arm(request)]
 
@@ -282,7 +283,7 @@ class PhotoTab:
 
     def open(self, request: gr.Request, **search: Any) -> list[Any]:
         """Read the photo and find its faces; they are shown while they are being restored."""
-        with self.context.job(request, STOP) as job, job.session.lock:
+        with self.context.job(request, STOP, last=False) as job, job.session.lock:
             session, path = job.session, job.session.wanted
             before = session.photo
             photo: Photo | None = None

@@ -82,7 +82,7 @@ class Session:
         now = self._armed[button] = time.monotonic()
         if button in self._stopped:
             self._stopped_before[button] = now
-            self._stopped.remove(button)
+            self._stopped.discard(button)
         self.ended.clear()
 
     def disarm(self, button: str) -> None:
@@ -90,7 +90,7 @@ class Session:
         self._armed.pop(button, None)
 
     def begin(self, button: str, asked: float) -> None:
-        """Note that a job begins that was asked for then: the one for which the button was made ready, or an earlier one."""
+        """Note that the last job begins that was asked for then: the one that the button was made ready for, or an earlier."""
         if asked >= self._armed.get(button, math.inf):
             self.disarm(button)
 
@@ -153,8 +153,7 @@ class Job:
     ) -> None:
         self.session, self.request, self.seconds, self._hung_up, self._button = session, request, seconds, hung_up, button
         self._started = time.monotonic()
-        self._asked = self._started if asked is None else asked
-        session.begin(button, self._asked)
+        self.asked = self._started if asked is None else asked
 
     @property
     def is_late(self) -> bool:
@@ -165,7 +164,7 @@ class Job:
         """Tell whether it must end: for ``should_stop=`` of everything that takes long."""
         return (
             self.session.ended.is_set()
-            or self.session.is_stopped(self._button, self._asked)
+            or self.session.is_stopped(self._button, self.asked)
             or self.request in self.session.cancelled
             or self.is_late
             or self._hung_up()

@@ -173,6 +173,14 @@ def _hold(part: IO[bytes]) -> None:
             fcntl.flock(part, fcntl.LOCK_EX)
 
 
+def _is_at(file: IO[bytes], place: Path) -> bool:
+    """Return whether an open file is still the one of that name: another process may have renamed it before it was held."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(place))
+    except FileNotFoundError:
+        return False
+
+
 def _is_free(part: Path) -> bool:
     """Return whether no process holds ``part``, also none that is slow or stopped; on a disk without locks its age decides."""
     if sys.platform == "win32":
@@ -216,6 +224,8 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
         # Unbuffered: a full disk shows at write(), not a second time at close().
         with open(part, "a+b", buffering=0) as file:
             _hold(file)
+            if not _is_at(file, part):
+                raise _AddressFailed("another process took over what came so far", again=True)
             if (had := file.tell()) >= weights.bytes:  # killed just before the end, or of another version of the file
                 if sha256_of(part) == weights.sha256:
                     yield had

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -277,9 +277,14 @@ def _finish(
     pieces, suffix = unfinished.pieces(), target.suffix.lower()
     if suffix not in PICTURES:
         whole = unfinished.folder / f"whole{suffix}"  # there, for a killed run leaves what it wrote
-        notices = assemble(footage, pieces, whole, suffix, codec, provenance=mark, should_stop=should_stop)
-        with replacing(target, ImageError) as part:
-            shutil.move(whole, part)
+        try:
+            notices = assemble(footage, pieces, whole, suffix, codec, provenance=mark, should_stop=should_stop)
+            with replacing(target, ImageError) as part:
+                _move(whole, part)
+        except BaseException:  # a full disk, say: the space is worth more than what is made of the pieces
+            with suppress(OSError):
+                whole.unlink()
+            raise
         return notices
     folder = unfinished.pictures()
     folder.mkdir(exist_ok=True)
@@ -294,6 +299,16 @@ def _finish(
     for picture in sorted(folder.iterdir()):
         picture.replace(target.parent / picture.name)
     return notices
+
+
+def _move(file: Path, target: Path) -> None:
+    """Give a file the place of another, which may be a link's on another disk."""
+    try:
+        os.replace(file, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(file, target)
 
 
 def _put_profile(picture: Path, profile: bytes) -> bool:

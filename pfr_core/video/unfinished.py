@@ -63,7 +63,7 @@ class Unfinished:
         finally:
             lock.close()
             with suppress(OSError):
-                (self.folder / LOCK).unlink()
+                (self.folder / LOCK).unlink(missing_ok=True)  # NFS forgets one that was removed while it was open
                 self.folder.rmdir()
 
     def begin(self, job: Job) -> None:

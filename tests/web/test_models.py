@@ -329,7 +329,7 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
 
 def test_what_was_refused_for_its_scale_begins_with_another(context: Context) -> None:
     tab = PhotoTab(replace(context, limits=Limits(max_pixels=1_000_000)), [])
-    arm = tab.arm_if(lambda state: state.too_large)
+    arm = tab.arm_if(lambda session, photo: photo.too_large)
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
         tab.open(VISITOR)

@@ -148,7 +148,10 @@ def test_a_stop_button_ends_the_job_beside_it_alone(sessions: Sessions) -> None:
         session.arm("clip")
         assert session.expects("clip") and clip.should_stop()
         assert Job(session, None, 100, button="clip", asked=waited).should_stop(), "it was stopped while it waited"
-        assert session.expects("clip") and not Job(session, None, 100, button="clip").should_stop()
+        session.begin("clip", waited)
+        job = Job(session, None, 100, button="clip")
+        assert session.expects("clip") and not job.should_stop()
+        session.begin("clip", job.asked)
         assert not session.expects("clip"), "the job that it was made ready for has begun"
         sessions.page_closed("one")
         assert clip.should_stop() and photo.should_stop() and slider.should_stop()
@@ -228,7 +231,7 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "environ", {**os.environ})
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    left, other = tmp_path / "pfr-demo-left", tmp_path / "of-another-program"
+    left, other = tmp_path / "pfr-demo-left-held", tmp_path / "pfr-demo-of-mine"
     for folder in (left, other):
         folder.mkdir()
         (folder / "photo.jpg").touch()
