@@ -5,6 +5,7 @@ Pickles are read with ``weights_only=True`` and never written.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import warnings
@@ -53,7 +54,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         try:
             with _readable(path), safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged or no safetensors file ({error}). Download it again.") from error
     content = load_pickled(path, "Download it again, or, if you trust it, have it converted to safetensors elsewhere.")
     for wrapper in ("g_ema", "params_ema", "params", "state_dict"):  # trainers wrap the state dict under such names
@@ -106,6 +107,8 @@ def _readable(path: Path) -> Iterator[None]:
             pass
         yield
     except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # damaged offsets lead out of the file
+            raise
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}). Look at its permissions and disk.") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
