@@ -231,6 +231,7 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "environ", {**os.environ})
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, which stays so
     left, other = tmp_path / "pfr-demo-left-held", tmp_path / "pfr-demo-of-mine"
     for folder in (left, other):
         folder.mkdir()
