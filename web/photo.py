@@ -312,8 +312,8 @@ class PhotoTab:
             )  # fmt: skip
             session.photo = state
             self._keep(state)
-            told = self._told(request, state) + self.context.told(request, state.found)
-            return [self._stage(session, photo), told, gr.Accordion(visible=False), None]
+            state.told = self._told(request, state) + self.context.told(request, state.found)
+            return [self._stage(session, photo), state.told, gr.Accordion(visible=False), None]
 
     def open_again(self, request: gr.Request, **search: Any) -> list[Any]:
         """Find the photo's faces anew, if they are looked for otherwise than before: a slider tells also of a mere visit."""
@@ -335,8 +335,8 @@ class PhotoTab:
             self.context.limits.check_scale(photo, options.scale)
             state.too_large = False
             self.context.limits.check_faces(len(state.included))
-            if not state.faces:
-                return [gr.skip()] * 4
+            if not state.faces:  # told once more: a slider tells of one move twice, and the second look stood there last
+                return [gr.skip(), state.told, gr.skip(), gr.skip()]
 
             def report(stage: str, done: int, total: int) -> None:
                 if stage == "restore":
