@@ -21,6 +21,7 @@ from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, file_path, program
+from pfr_core.support.files import lock
 from pfr_core.video import check_av
 
 from .limits import Limits
@@ -28,8 +29,6 @@ from .memory import share_pools
 
 if TYPE_CHECKING:
     from .engine import Engine
-if sys.platform != "win32":
-    import fcntl
 
 FOLDER = ("pfr-demo-", "-held")
 """How the names of servers' private folders begin and end."""
@@ -251,15 +250,13 @@ def _claim(folder: Path) -> int | None:
     Returns:
         None if another holds it, or where folders cannot be locked.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # no folder can be opened there
         return None
     handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
+    if lock(handle):
+        return handle
+    os.close(handle)
+    return None
 
 
 def _remove_abandoned() -> None:

@@ -21,12 +21,9 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ShouldStop, WeightsError, check_stop
-from ..support.files import unwritable
+from ..support.files import lock, unwritable
 from .disk import ASSETS, PIECE, cache_folder, hash_pieces, on_disk, remember, search_folders, sha256_of
 from .registry import Weights, entry
-
-if sys.platform != "win32":
-    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +163,6 @@ def _abandoned(left: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _hold(part: IO[bytes]) -> None:
-    """Let other processes see that this one writes to ``part`` until it closes it or ends, in whatever way."""
-    if sys.platform != "win32":  # there an open file can be neither renamed nor removed
-        with suppress(OSError):  # a disk without locks
-            fcntl.flock(part, fcntl.LOCK_EX)
-
-
 def _is_at(file: IO[bytes], place: Path) -> bool:
     """Return whether an open file is still the one of that name: another process may have renamed it before it was held."""
     try:
@@ -183,16 +173,11 @@ def _is_at(file: IO[bytes], place: Path) -> bool:
 
 def _is_free(part: Path) -> bool:
     """Return whether no process holds ``part``, also none that is slow or stopped; on a disk without locks its age decides."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # there a file that another process has open can be neither renamed nor removed
         return True
     with open(part, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED
-    return True
+        taken = lock(file)
+        return time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED if taken is None else taken
 
 
 def _named(part: Path, target: Path, weights: Weights) -> Path:
@@ -223,7 +208,8 @@ def _save(url: str, weights: Weights, part: Path) -> Generator[int, None, None]:
         part.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a full disk shows at write(), not a second time at close().
         with open(part, "a+b", buffering=0) as file:
-            _hold(file)
+            if sys.platform != "win32":  # so that other processes see that this one writes to it
+                lock(file, wait=True)
             if not _is_at(file, part):
                 raise _AddressFailed("another process took over what came so far", again=True)
             if (had := file.tell()) >= weights.bytes:  # killed just before the end, or of another version of the file

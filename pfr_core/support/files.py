@@ -6,13 +6,20 @@ import errno
 import os
 import secrets
 import stat
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ..errors import InputError, PFRError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 
 def checked(name: str | os.PathLike[str]) -> Path:
@@ -84,6 +91,29 @@ def replacing(
         if isinstance(error, disk_full):
             raise failure(unwritable(given, OSError(errno.ENOSPC, str(error)))) from error
         raise
+
+
+def lock(file: IO[bytes] | int, *, wait: bool = False) -> bool | None:
+    """Lock an open file or folder against other processes until it is closed or this one has ended, however it did.
+
+    Args:
+        file: what is open, or its descriptor.
+        wait: wait until another process lets go of it (on Windows ten seconds).
+
+    Returns:
+        False if another process holds it; None where the disk knows no locks.
+    """
+    handle = file if isinstance(file, int) else file.fileno()
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):  # of Linux and macOS, of Windows
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str, failure: type[PFRError] = PFRError) -> None:

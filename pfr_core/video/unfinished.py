@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError, InputError
-from ..support.files import unwritable
+from ..support.files import lock, unwritable
 from .steady import Steady
 from .track import Track, Tracks
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 Job = dict[str, Any]
 """Plain values that say what is done: another run may go on only if its own are equal."""
@@ -52,16 +46,16 @@ class Unfinished:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / LOCK, "ab")  # noqa: SIM115  # errors of the work are none of this
+            claim = open(self.folder / LOCK, "ab")  # noqa: SIM115  # errors of the work are none of this
         except OSError as error:
             raise ImageError(unwritable(self.target, error)) from error
-        if not _locked(lock):
-            lock.close()
+        if lock(claim) is False:  # a disk that knows no locks keeps nobody out
+            claim.close()
             raise InputError(f"{self.target}: another run works on it; wait until that ends, or choose another output.")
         try:
             yield
         finally:
-            lock.close()
+            claim.close()
             with suppress(OSError):
                 (self.folder / LOCK).unlink(missing_ok=True)  # NFS forgets one that was removed while it was open
                 self.folder.rmdir()
@@ -148,20 +142,6 @@ class Unfinished:
         np.savez(part, **arrays)  # type: ignore[arg-type]  # its own options are none of our names
         _settle(part)
         part.replace(self.folder / name)
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Lock a file for as long as it is open; return False if another run has it. A disk that knows no locks keeps nobody out."""
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # of Linux and macOS, of Windows
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _settle(file: Path) -> None:

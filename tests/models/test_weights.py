@@ -30,6 +30,7 @@ from pfr_core.models.checkpoint import model_file
 from pfr_core.models.load import load_face_model
 from pfr_core.models.registry import REGISTRY, Weights, restorers
 from pfr_core.support.choices import DetectorName
+from pfr_core.support.files import lock
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 8192  # 2 MiB: several pieces, more than the socket buffers swallow at once
@@ -719,7 +720,7 @@ def test_a_killed_download_is_gone_on_from(cache: Path, server: Server, register
         path.write_bytes(BODY[:length])
     seen: list[int] = []
     with open(busy, "ab") as held:
-        download._hold(held)
+        assert lock(held)
         os.utime(busy, (0, 0))  # its process has been stopped for long
         assert download.obtain("test", progress=lambda done, total: seen.append(done)).read_bytes() == BODY
     assert seen[0] > 700_000 and sorted(os.listdir(cache)) == sorted([FILE, busy.name])
