@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from pfr_core.errors import InputError, PFRError
+from pfr_core.errors import Cancelled, InputError, PFRError
 from pfr_core.support.arguments import add_options, chosen, file_path
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, ExportType
 from pfr_core.support.files import remedy
@@ -187,7 +187,7 @@ def run_stage(options: argparse.Namespace) -> str:
 
     if "resume" in options:
         kind = STAGES[options.command]
-        changes = resumed(options, (*kind.MOVABLE, *kind.RATES))
+        changes = resumed(options, (*kind.MOVABLE, "iterations", *kind.RATES))
         if not (Path(options.out) / CONFIG).is_file():
             raise InputError(f"{options.out}: holds no run to resume. Check --out, or start the run without --resume.")
         config = load_config(Path(options.out) / CONFIG)
@@ -260,6 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
             print(text)
         return 0
+    except Cancelled as error:
+        print(error, file=sys.stderr)
+        return 130  # as shells say of Ctrl-C, so that what comes next in a script does not take it for done
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

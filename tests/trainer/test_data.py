@@ -446,6 +446,19 @@ def test_names_of_files_behind_an_address_may_be_any(faces: Path, tmp_path: Path
     assert read_face(face.stored).shape == (512, 512, 3)
 
 
+def test_what_is_no_set_of_plain_pictures_is_named(faces: Path, tmp_path: Path) -> None:
+    """Held-out faces would be trained on, with the template's landmarks and no licences."""
+    with pytest.raises(InputError, match="Say with --data"):
+        list_faces("", "train")
+    (faces / "index.jsonl").write_text(json.dumps({"file": "0.png", "size": 64}) + "\n")
+    with pytest.raises(InputError, match=f"holds a training set in {faces.name}. Name that folder"):
+        list_faces(faces.parent, "train", min_native=64)
+    (faces / "index.jsonl").unlink()
+    (faces / "journal.jsonl").write_text("")
+    with pytest.raises(InputError, match="prepare has not come to its end there"):
+        list_faces(faces, "train", min_native=64)
+
+
 def test_damaged_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.data.shards.TRIES", 1)
     with pytest.raises(InputError, match="no such folder"):

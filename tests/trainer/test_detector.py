@@ -247,13 +247,13 @@ def test_a_run_is_resumed_where_it_lies_now(tmp_path: Path, monkeypatch: pytest.
     assert main(["detector", "--resume", "--out", str(tmp_path)]) == 0 and asked == [(str(tmp_path), True)]
 
 
-@pytest.mark.parametrize("extra", [["--iterations", "6000"], ["--seed", "0"], ["--side", "64"]])
+@pytest.mark.parametrize("extra", [["--composite-share", "1"], ["--seed", "0"], ["--side", "64"]])
 def test_a_resumed_run_takes_no_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
     DetectorConfig(wild="wild", out=str(tmp_path)).save(tmp_path / "config.json")
     assert main(["detector", "--resume", "--out", str(tmp_path), *extra]) == 1
     told = capsys.readouterr().err
     assert f"so {extra[0]} cannot be given; only --faces, --wild, --photos, --negatives, --device, --workers, " in told
-    assert "--largest-face, --score-shift, --learning-rate can." in told
+    assert "--largest-face, --score-shift, --iterations, --learning-rate can." in told
 
 
 def test_the_end_of_a_finished_run_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +330,9 @@ def test_bad_settings_and_folders_are_named(tmp_path: Path, capsys: pytest.Captu
         "no photographs": ["evaluate-detector", str(tmp_path / "empty")],
         "neither a file": ["evaluate-detector", str(tmp_path), "--detectors", "mine"],
         "threshold": ["evaluate-detector", str(tmp_path), "--threshold", "nan"],
+        "each a table of its own": ["evaluate-detector", str(tmp_path), "--turned", "--points"],
+        "--faces is for": ["evaluate-detector", str(tmp_path), "--faces", str(tmp_path)],
+        "--everything is for": ["evaluate-detector", str(tmp_path), "--masked", "--everything", "--faces", str(tmp_path)],
         "detection_size": ["evaluate-detector", str(tmp_path), "--sizes", "640", "0"],
     }
     for expected, arguments in cases.items():

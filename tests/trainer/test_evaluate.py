@@ -194,6 +194,20 @@ def test_a_model_that_gives_no_numbers_is_named(tmp_path: Path, faces: Path, cap
     assert "model, picture 0-0: The model gives NaN" in said
 
 
+def test_the_losses_of_every_leg_of_a_training_are_known(tmp_path: Path) -> None:
+    """Of the run that wrote the model, of what that started from, and of the faithful half of a blend."""
+    legs = [{"l1_weight": 1.0}, {"fp_weight": 2.0}, {"energy_weight": 3.0}]
+    told = {
+        "config": legs[0],
+        "started_from": {"config": legs[1], "started_from": "by hand"},
+        "blend": {"share": 1.0, "faithful": {"config": legs[2]}},
+    }
+    path = tmp_path / "legs.safetensors"
+    save_model(PFR(PFRConfig(size=16, narrow=1 / 32, style_dim=16, n_mlp=2)), path, provenance=told, licence="none")
+    (method,) = methods.models([str(path)], (), ablate=False, device=torch.device("cpu"))
+    assert list(method.trainings) == legs
+
+
 def test_a_picture_that_cannot_be_measured_is_named(tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """NIQE of a flat picture, and its weights."""
     Image.new("RGB", (200, 200), "gray").save(tmp_path / "flat.png")

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from pfr_core import PFR, PFRConfig, load_model, save_model
-from pfr_core.errors import CheckpointError, InputError, PFRError
+from pfr_core.errors import Cancelled, CheckpointError, InputError, PFRError
 from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
@@ -211,7 +211,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(faces: Path, tmp_path: Path
             os.kill(os.getpid(), signal.SIGTERM)
 
     parts = stage(faces, tmp_path / "parts", workers=1, **options)
-    train(parts, after_step=stop_at_3)
+    with pytest.raises(Cancelled, match="stopped at step 3; continue with --resume"):
+        train(parts, after_step=stop_at_3)
     assert load_state(tmp_path / "parts")["step"] == 3 and (tmp_path / "parts" / "model.safetensors").exists()
     train(parts, resume=True)
     assert same_state(whole, load_state(tmp_path / "parts"))
@@ -295,17 +296,22 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
         if run.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(reconstruction(faces, tmp_path / "run", iterations=4), after_step=stop_at_2)
+    with pytest.raises(Cancelled):
+        train(reconstruction(faces, tmp_path / "run", iterations=4), after_step=stop_at_2)
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     shutil.copytree(faces, tmp_path / "moved")
     resume = ["restore", "--resume", "--out", str(tmp_path / "copy")]
-    for extra in (["--iterations", "9"], ["--dry-run"], ["--preset", "paper"]):
+    for extra in (["--log-every", "9"], ["--dry-run"], ["--preset", "paper"]):
         assert main([*resume, *extra]) == 1
         assert f"so {extra[0]} cannot be given" in capsys.readouterr().err
     assert main([*resume, "--batch", "1"]) == 1
     assert "--accumulate so that their product with the processes stays" in capsys.readouterr().err
     assert main([*resume, "--data", str(tmp_path / "moved"), "--batch", "1", "--accumulate", "2"]) == 0
     assert load_state(tmp_path / "copy")["step"] == 4 and load_state(tmp_path / "run")["step"] == 2
+    assert main([*resume, "--iterations", "3"]) == 1
+    assert "has taken 4 steps already" in capsys.readouterr().err
+    assert main([*resume, "--batch", "1", "--accumulate", "2", "--iterations", "5"]) == 0
+    assert load_state(tmp_path / "copy")["step"] == 5 and load_config(tmp_path / "copy" / "config.json").iterations == 5
     (tmp_path / "run" / "config.json").unlink()  # its checkpoints are there still, and newer than a new run's
     with pytest.raises(InputError, match="holds a run already"):
         train(reconstruction(faces, tmp_path / "run", iterations=4))
@@ -348,8 +354,31 @@ def test_sigterm_to_the_whole_group_writes_a_checkpoint(faces: Path, tmp_path: P
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 0 and "continue with --resume" in told and "Traceback" not in told, told
+    assert process.returncode == 130 and "stopping after this step" in told and "Traceback" not in told, told
+    assert "continue with --resume" in told
     assert load_state(tmp_path / "run")["step"] > 2 and (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_data_that_go_away_cost_no_step(faces: Path, tmp_path: Path) -> None:
+    """A disk or a server that is away for longer than is waited for."""
+    here = Path(shutil.copytree(faces, tmp_path / "faces"))
+    config = reconstruction(here, tmp_path / "run")
+
+    def take_away(run: Run) -> None:
+        if run.step == 3:
+            here.rename(tmp_path / "away")
+
+    with pytest.raises(InputError, match="neither this nor the images after it can be read"):
+        train(config, after_step=take_away)
+    (tmp_path / "away").rename(here)
+    assert load_state(tmp_path / "run")["step"] == 3
+    train(config, resume=True)
+    assert load_state(tmp_path / "run")["step"] == 6
+
+
+def test_a_discriminator_for_a_run_without_one_is_refused(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--discriminator d\.safetensors: the run has none"):
+        train(reconstruction(faces, tmp_path / "run", discriminator="d.safetensors"))
 
 
 def test_weights_that_are_not_finite_are_not_written(faces: Path, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that it cannot read; it has no common one."""
 
 INDEX, CSV_INDEX = "index.jsonl", "index.csv"
+JOURNAL = "journal.jsonl"
+"""What ``prepare`` has done so far; it writes :data:`INDEX` at its end."""
 CSV_POINTS = tuple(f"{point}_{axis}" for point in ("le", "re", "nose", "lm", "rm") for axis in "xy")
 """Columns of the five points: eyes, nose and mouth corners, the left one of the picture first."""
 
@@ -87,9 +89,12 @@ def list_faces(
         masked: that part is left out of what the faces are used for.
 
     Raises:
-        InputError: no such folder, a damaged index, or no usable face in it.
+        InputError: no such folder, one that ``prepare`` has not finished or that holds other sets, a damaged index, or no usable
+            face in it.
     """
     source, indexed = str(source), True
+    if not source:
+        raise InputError("Say with --data where the aligned faces are.")
     if is_url(source):
         root = source.rstrip("/")
         try:
@@ -111,6 +116,7 @@ def list_faces(
         elif tars := sorted(folder.glob("*.tar")):
             rows, indexed = [row for tar in tars for row in scan_tar(tar)], False
         else:
+            _refuse_parts(folder)
             found = images_below(folder)
             paths = [path.relative_to(folder).as_posix() for path in found]
             _warn_of_small(source, found, min_native)
@@ -139,6 +145,15 @@ def list_faces(
             f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER"
         )
     return faces
+
+
+def _refuse_parts(folder: Path) -> None:
+    """See to it that all pictures of a folder are one set: without an index held-out faces and landmarks would not be known."""
+    if (folder / JOURNAL).is_file():
+        raise InputError(f"{folder}: prepare has not come to its end there. Give its command again; what it has done is kept.")
+    sets = sorted(path.parent for name in (INDEX, CSV_INDEX, JOURNAL) for path in folder.glob(f"*/{name}"))
+    if sets:
+        raise InputError(f"{folder}: holds a training set in {sets[0].name}. Name that folder: {sets[0]}")
 
 
 def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:

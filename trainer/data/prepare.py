@@ -15,6 +15,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pfr_core.errors import ImageError, InputError
+from pfr_core.errors import ImageError, InputError, PFRError
 from pfr_core.faces.align import align, alignment_matrix
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.geometry import Matrix, corners, rescaling, scale_of, transform
@@ -36,12 +37,12 @@ from pfr_core.support.files import write_text
 
 from .components import component_boxes
 from .dataset import RGB8, resize_square
-from .index import CSV_INDEX, INDEX
+from .index import CSV_INDEX, INDEX, JOURNAL
 from .options import FULL_SIZE, PrepareOptions
 
 log = logging.getLogger(__name__)
 
-JOURNAL, SETTINGS = "journal.jsonl", "prepare.json"
+SETTINGS = "prepare.json"
 SHARPNESS_SIZE = 256
 
 
@@ -51,6 +52,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
     Raises:
         InputError: no images, no face left, or ``out`` holds a set made with other options.
         ImageError: a crop cannot be written.
+        PFRError: the system has ended a worker.
     """
     paths = _images(photos, out)
     settings = {**asdict(options), "photos": photos.name}
@@ -125,6 +127,11 @@ def _entries(photos: Path, out: Path, todo: list[Path], options: PrepareOptions)
         try:
             for future in as_completed([pool.submit(_run_worker, path) for path in todo]):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise PFRError(
+                "A worker was ended from outside, most likely for want of memory, unless an error stands above. Give the command "
+                "again with fewer --workers: what is done is kept."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

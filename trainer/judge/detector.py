@@ -116,6 +116,12 @@ def evaluate_detector_command(
     """
     for side in (size, *sizes):
         RestoreOptions(threshold=threshold, detection_size=side)  # refuses what the product refuses
+    if sum(map(bool, (turned, masked, points, sizes))) > 1:
+        raise InputError("--turned, --points, --masked and --sizes are each a table of its own; choose one of them.")
+    if faces and not (masked or points):
+        raise InputError("--faces is for --masked or --points; add one of them, or leave it out.")
+    if everything and masked:
+        raise InputError("--everything is for photographs, and --masked takes the faces of --faces; leave one of them out.")
     if (turned or masked or points or sizes) and (curve or extras or crops):
         raise InputError(
             "--curve, --extras and --crops go with the usual table, not with --turned, --points, --masked or --sizes."
@@ -143,12 +149,12 @@ def evaluate_detector_command(
             rows[f"{REFERENCE}, middle of several looks"] = SeveralLooks()
         return points_table(rows, labelled, faces, threshold=threshold, size=size)
     if sizes:
-        return size_table(first, labelled, sizes)
+        return size_table(first, labelled, sizes, threshold=threshold)
     results = {name: judge(detector, labelled, threshold=threshold, size=size) for name, detector in opened.items()}
     if extras:
         write_extras(next(iter(results.values())), labelled, extras)
     if crops:
-        write_crops(first, labelled, crops, size=size)
+        write_crops(first, labelled, crops, threshold=threshold, size=size)
     if curve:
         low = {name: judge(detector, labelled, threshold=LOW, size=size) for name, detector in opened.items()}
         draw_curves(low, labelled, curve)
@@ -332,7 +338,7 @@ def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: 
     return "\n".join(lines)
 
 
-def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int]) -> str:
+def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int], *, threshold: float) -> str:
     """Return Markdown: what is found at each detection size, in crowds of small faces and in portraits of :data:`LARGE` px."""
     sets = [*(crowd(photos, side) for side in CROWD_SIDES), portraits(photos)]
     lines = [
@@ -341,7 +347,7 @@ def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequenc
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        results = [judge(detector, some, threshold=DETECTION_THRESHOLD, size=size) for some in sets]
+        results = [judge(detector, some, threshold=threshold, size=size) for some in sets]
         cells = [recall(result.hit) for result in results]
         cells.append(str(sum(len(result.extras) for result in results)))
         cells.append(", ".join(f"{result.seconds:.2f}" for result in results[: len(CROWD_SIDES)]))
@@ -447,12 +453,12 @@ def write_extras(result: Result, photos: Sequence[JudgedPhoto], folder: Path) ->
 
 
 def write_crops(
-    detector: Detector, photos: Sequence[JudgedPhoto], path: Path, *, size: int, crop: int = 128, most: int = 40
+    detector: Detector, photos: Sequence[JudgedPhoto], path: Path, *, threshold: float, size: int, crop: int = 128, most: int = 40
 ) -> None:
     """Write aligned crops side by side, the reference's above the detector's: do they look the same?"""
     columns: list[RGB8] = []
     for photo in photos:
-        found = detector.detect(photo.image, threshold=DETECTION_THRESHOLD, size=size)
+        found = detector.detect(photo.image, threshold=threshold, size=size)
         for face in photo.faces:
             match = max(found, key=face.iou, default=None)
             if match is not None and face.iou(match) >= IOU and len(columns) < most:

@@ -130,8 +130,8 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
     truths = {record.face: record.features for record in records.get(TRUTH, ())}  # one of each face, however many draws
     scores = set_scores(records, judge, joined([*truths.values()]) if others is None else others)
     labelled: set[Measure] = set()
-    for method in methods:
-        labelled |= optimised_for(method.training or {}, options.perceptual, options.identity)
+    for training in (training for method in methods for training in method.trainings):
+        labelled |= optimised_for(training, options.perceptual, options.identity)
     notes = notes_on(methods, records, source, judge)
     return Evaluation(source.caption, methods, records, scores, judge.by, labelled, protocol, notes)
 

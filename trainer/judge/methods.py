@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Method:
         shown: in the picture of the faces.
         told: which version it is, for the report.
         kind: of a model's network.
-        training: the configuration it was trained with, as far as it is known.
+        trainings: the configurations of the runs that it came by, as far as they are known.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Method:
     shown: bool = False
     told: str = ""
     kind: str = ""
-    training: dict[str, Any] | None = None
+    trainings: Sequence[Mapping[str, Any]] = ()
 
 
 def fixed(name: str, run: Callable[[Case], RGB8], version: str, **more: Any) -> Method:
@@ -93,24 +93,34 @@ def models(names: Sequence[str], fidelities: Sequence[float], ablate: bool, devi
         net, name = load_face_model(model), model if len(names) > 1 else "model"
         if ablate and not isinstance(net, PFR):
             raise InputError(f"--ablate: {model} is {net.kind}, which has none of the paper's parts. Evaluate it without.")
-        training: dict[str, Any] = {}
+        trainings: list[Mapping[str, Any]] = []
         if model in PRESETS:
             version = FaceRestorer(net, device="cpu", dtype="fp32").provenance.sha256
         else:
             version = sha256_of(model_file(model))
             if isinstance(net, PFR):
-                training = read_checkpoint(model_file(model)).provenance.get("config") or {}
+                trainings += _trainings(read_checkpoint(model_file(model)).provenance)
         ways: dict[str, RestoreOptions | None] = {
             f"{name}, fidelity {value:g}": RestoreOptions(fidelity=value) for value in fidelities
         }
         for way, options in (ways or {name: None}).items():
             how = version if options is None else f"{version}, fidelity {options.fidelity:g}"
             run = _on_case(restore_with(net, device, options))
-            yield fixed(way, run, how, model=True, shown=True, kind=net.kind, training=training)
+            yield fixed(way, run, how, model=True, shown=True, kind=net.kind, trainings=trainings)
         if ablate:
             for part, without in ablations(model).items():
                 called = part if len(names) == 1 else f"{name}, {part}"
                 yield fixed(called, _on_case(restore_with(without, device)), f"{version}, {part}")
+
+
+def _trainings(provenance: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the configuration of a run, and those of the runs that it started from or that were blended with it."""
+    if isinstance(provenance, Mapping):
+        if isinstance(config := provenance.get("config"), Mapping):
+            yield config
+        yield from _trainings(provenance.get("started_from"))
+        if isinstance(blend := provenance.get("blend"), Mapping):
+            yield from _trainings(blend.get("faithful"))
 
 
 def _on_case(restore: Callable[[RGB8], RGB8]) -> Callable[[Case], RGB8]:

@@ -257,7 +257,7 @@ def kid(a: Tensor, b: Tensor, faces: Sequence[str] = ()) -> float:
 
 
 def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -> set[Measure]:
-    """Return the metrics that a loss of this training optimised; ``training`` is the configuration in a model's provenance."""
+    """Return the metrics that a loss of this training optimised; ``training`` is a configuration in a model's provenance."""
 
     def used(weight: str) -> bool:
         return float(training.get(weight) or 0) > 0

@@ -51,6 +51,8 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     if training:
         if not isinstance(stage, RestoreStage):
             raise InputError("--training is for runs of restore; a prior's two files are all that restore needs.")
+        if dtype != "fp16":
+            raise InputError(f"--training writes fp16, so --dtype {dtype} cannot be given; checkpoints are exact.")
         discriminators = {name: network for name, network in stage.networks.items() if name != "generator"}
         assert isinstance(stage.ema, PFR)
         licence = licence_of(config, told.get("started_from", {}))

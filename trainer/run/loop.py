@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pfr_core.errors import InputError, PFRError
+from pfr_core.errors import Cancelled, InputError, PFRError
 
 from ..data.loader import first_batch
 from ..judge.validate import Validation, is_due, open_validation
@@ -38,6 +38,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
         InputError: the folder of the run is taken, or the data are unusable.
         CheckpointError: a checkpoint cannot be written or read.
         WeightsError: a network that is needed cannot be had.
+        Cancelled: it was stopped by a signal, after a checkpoint.
         PFRError: a loss or a weight is no longer finite; the last checkpoint is kept.
     """
     if not config.out:
@@ -58,10 +59,10 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
         if run.step == config.iterations:
             run.export(folder / config.EXPORTED)  # it was killed between its last checkpoint and this
     try:
-        with stop_on_signal() as stopped:
+        with stop_on_signal(told=first) as stopped:
             finished = _loop(run, folder, watch, validation, stopped, after_step)
         if not finished:
-            log.warning("stopped at step %d; continue with --resume", run.step)
+            raise Cancelled(f"stopped at step {run.step}; continue with --resume")
     finally:
         if watch is not None:
             watch.close()
@@ -81,7 +82,12 @@ def _loop(
     with tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None) as bar:
         while run.step < config.iterations:
             clock, started = Clock(run.device, exact=False), time.perf_counter()
-            values = run.take_step(clock)
+            try:
+                values = run.take_step(clock)
+            except InputError:  # of the data, which are drawn first: a disk or a server that has gone away
+                if run.fabric.is_global_zero and run.step:
+                    save_state(folder, run.state(), config.keep)
+                raise
             seconds = time.perf_counter() - started
             bar.update()
             if watch is not None:

@@ -13,6 +13,8 @@ from pfr_core.models.tensors import load_pickled
 from pfr_core.support.files import replacing
 
 FOLDER = "checkpoints"
+TEMPORARY = f".{'[0-9a-f]' * 16}.tmp"
+"""What :func:`replacing` writes to, as a pattern."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -29,7 +31,7 @@ def save_state(folder: Path, state: dict[str, Any], keep: int) -> Path:
         CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
     path = folder / FOLDER / f"step-{state['step']:09d}.pt"
-    for left in (*path.parent.glob(".*.tmp"), *folder.glob(".*.tmp")):  # of a run that was killed while it wrote
+    for left in (*path.parent.glob(TEMPORARY), *folder.glob(TEMPORARY)):  # of a run that was killed while it wrote
         left.unlink()
     try:
         # PyTorch raises RuntimeError where there is no space.

@@ -45,8 +45,9 @@ class Run:
         self.device = self.fabric.device
         self.data: TrainingSet = open_data(config, self.device)  # first: what is wrong with it shows before any download
         torch.manual_seed(config.seed)
-        # A checkpoint replaces what the run started from, whose files need not be there any more.
-        self.stage: Stage[Any] = build(config if state is None else without_start(config))
+        with self.fabric.rank_zero_first(local=True):  # which fetches the networks that are needed, once for all on a machine
+            # A checkpoint replaces what the run started from, whose files need not be there any more.
+            self.stage: Stage[Any] = build(config if state is None else without_start(config))
         self.started_from = self.stage.started_from
         if state is None:
             if self.stage.advice:
@@ -68,6 +69,8 @@ class Run:
                 f"The run had {state['faces_per_step']} samples a step, now there are {self.samples_per_step}. "
                 "Say --batch (--pictures, --crops) or --accumulate so that their product with the processes stays."
             )
+        if self.config.iterations < state["step"]:
+            raise InputError(f"--iterations {self.config.iterations}: the run has taken {state['step']} steps already. Say more.")
         self.stage.load(state["stage"])
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
 

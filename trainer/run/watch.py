@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,11 +83,18 @@ def grid(tiles: Tensor) -> RGB8:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM and SIGINT set a flag within the block (returned as a callable) instead of killing the run."""
+def stop_on_signal(*, told: bool = True) -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM and SIGINT set a flag within the block (returned as a callable) instead of killing the run.
+
+    Args:
+        told: say so at once, for a step may take a minute. A second signal changes nothing: ``torchrun`` passes on the one that
+            the terminal has sent to all already.
+    """
     received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
+        if told and not received:
+            os.write(2, b"\nstopping after this step, with a checkpoint\n")  # print may be what was interrupted
         received.append(number)
 
     previous = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
