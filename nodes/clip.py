@@ -29,6 +29,10 @@ HOLDING, LATER = ("steady", "detect_every"), ("restore_every",)
 """What there is to choose for frames, of :class:`ClipOptions`; later ones come last, for graphs hold the values in order."""
 FOUND = tuple(name for name in inputs.FINDING if name != "order")
 """Faces are numbered as they appear, whatever the order."""
+ANEW = (
+    "Goes on had no effect, and faces are numbered from 0: this node has not finished a batch before with this model, size and "
+    "these widgets."
+)
 
 
 def _widgets() -> dict[str, Any]:
@@ -94,9 +98,10 @@ class PFRRestoreClip:
         frames, clip = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
-        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
+        said = widgets.ignored if past is not None or not goes_on else (*widgets.ignored, ANEW)
+        steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), said)
         self._past = None  # after an interruption it would have seen half of this batch
         follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
         follower.detector = restorer.detector
@@ -110,7 +115,7 @@ class PFRRestoreClip:
         here = [track for track in follower.tracks() if track.last >= begun]  # not those that ended in an earlier batch
         found = Tracks(here, follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
-        notices.add(0, noticed if found.tracks or noticed else [NOTHING_FOUND])
+        notices.add(None, noticed if found.tracks or noticed else [NOTHING_FOUND])
         work = TrackRestorer(restorer, chosen, widgets.options, clip, scenes=found.scenes)
         work.steady = {} if past is None else past[2]
         images, masks, ui = Batch(len(frames)), Batch(len(frames)), NOTHING_RESTORED

@@ -59,6 +59,7 @@ class PFRCompareModels:
                 np.clip(Frames(image)[0], 0, 1),  # what enlarged a picture may have overshot
                 [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
                 widgets.options,
+                progress=lambda name, done, total: steps.bar.update_absolute(done, total),
                 should_stop=runtime.interrupted,
             )
             notices.add(0, found.notices)

@@ -168,7 +168,8 @@ def find_in_frame(
         frame: [H,W,3+].
         widgets: how, and which.
         region: [H,W], where faces are looked for; everywhere without.
-        given: boxes, in each of which there is a face; nothing is looked for elsewhere.
+        given: boxes, in each of which there is a face; nothing is looked for elsewhere. With ``region`` those count whose middle
+            lies in it.
         side: as for :func:`choose_in`.
         scale: as for :func:`choose_in`.
     """
@@ -176,7 +177,8 @@ def find_in_frame(
     if not np.isfinite(frame).all():
         return Found([], [], (Notice("not_finite", runtime.NOT_FINITE),))
     if given is not None:
-        candidates = [_face_in(finder, frame, box, widgets) for box in given]
+        boxes = given if region is None else [box for box in given if _middle_in(region, box)]
+        candidates = [_face_in(finder, frame, box, widgets) for box in boxes]
     elif region is not None:
         candidates = _within(finder, frame, region, widgets)
     else:
@@ -199,6 +201,11 @@ def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.
     found = find_candidates(finder, part, widgets.options, runtime.interrupted)
     faces = [face.moved(1, (left, top)) for face in found]
     return [face for face in faces if region[round(face.center[1]), round(face.center[0])]]
+
+
+def _middle_in(region: Array, box: Box) -> bool:
+    x, y = (int(float(box[start]) + float(box[side]) / 2) for start, side in (("x", "width"), ("y", "height")))
+    return 0 <= y < region.shape[0] and 0 <= x < region.shape[1] and bool(region[y, x])
 
 
 def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chosen) -> Face:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from ..pfr_core import FaceRestorer, load_face_model
-from ..pfr_core.errors import PFRError, WeightsError
+from ..pfr_core.errors import InputError, PFRError, WeightsError
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.checkpoint import DEFAULT
@@ -26,7 +26,7 @@ from ..pfr_core.models.load import MODEL_SUFFIXES
 from ..pfr_core.models.registry import REGISTRY, check_package, dtypes_of, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName
-from ..pfr_core.support.device import resolve_dtype
+from ..pfr_core.support.device import resolve_device, resolve_dtype
 from ..pfr_core.support.notice import Notice, Tally
 
 log = logging.getLogger(__name__)
@@ -126,8 +126,8 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     import comfy.model_patcher as model_patcher
 
     cpu = torch.device("cpu")
-    load_device = cpu if device == "cpu" else management.get_torch_device()
-    offload_device = cpu if device == "cpu" else management.unet_offload_device()
+    load_device = cpu if device == "cpu" else own_device()
+    offload_device = cpu if load_device == cpu else management.unet_offload_device()
     resolve_dtype(dtype, load_device, dtypes_of(name))  # before a model is downloaded
     check_package(name)
     if name in obtainable():
@@ -136,6 +136,18 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
     patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
     return LoadedModel(name, patcher(net, load_device, offload_device), dtype)
+
+
+def own_device() -> torch.device:
+    """Return ComfyUI's device, or the CPU where that is one on which PFR has not been seen to run, such as DirectML's."""
+    import comfy.model_management as management
+
+    device = management.get_torch_device()
+    try:
+        return resolve_device(device)
+    except InputError:
+        log.warning("PFR does not run on %s, so it takes the CPU.", device)
+        return torch.device("cpu")
 
 
 def _fetch(name: str) -> None:
@@ -168,16 +180,12 @@ def interrupted() -> bool:
 
 def detector(name: DetectorName) -> Detector:
     """Return a face detector on ComfyUI's device, read again for every run (0.1 s), so that nothing stays on the card."""
-    import comfy.model_management as management
-
-    return Detector(name, management.get_torch_device())
+    return Detector(name, own_device())
 
 
 def parser() -> FaceParser:
     """Return the face parser on ComfyUI's device, read when a mask needs it."""
-    import comfy.model_management as management
-
-    return FaceParser(management.get_torch_device())
+    return FaceParser(own_device())
 
 
 IN_A_GRAPH = {
@@ -208,12 +216,12 @@ class Notices:
         for text in self.said:
             log.warning("%s", text)
 
-    def add(self, number: int, notices: Iterable[Notice]) -> None:
-        """Take the notices of frame ``number``."""
+    def add(self, number: int | None, notices: Iterable[Notice]) -> None:
+        """Take the notices of frame ``number``, or, without one, of all frames together."""
         for notice in self._tally.add(notices):
             known = notice.numbers and notice.kind in IN_A_GRAPH
             text = IN_A_GRAPH[notice.kind].format(**notice.numbers) if known else notice.text
-            text = text if self.total == 1 else f"Frame {number} of {self.total} (counted from 0): {text}"
+            text = text if self.total == 1 or number is None else f"Frame {number} of {self.total} (counted from 0): {text}"
             log.warning("%s", text)
             self._texts[notice.kind] = text
 

@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 PREFIX = "session-"
 CALL, ASKED = "x-pfr-call", "x-pfr-asked"
 """Headers that our door gives a request: to which call of a tool it belongs, and when it came (of ``time.monotonic``)."""
-LEFT, NEVER_HEARD = 2.0, 60.0
-"""Seconds until a job ends to whose result nobody listens any more, and until one to which nobody ever did (ours)."""
+LEFT, LATE, NEVER_HEARD = 2.0, 15.0, 60.0
+"""Seconds until a job ends to whose result nobody listens any more, to which nobody does yet, for a browser opens the connection
+anew after some requests, or whose visitor never listened (ours)."""
 
 
 @dataclass(eq=False)
@@ -111,7 +112,9 @@ class Session:
         if self.listeners:
             return False
         now = time.monotonic()
-        return now - since > NEVER_HEARD if self.heard is None else now - max(since, self.heard) > LEFT
+        if self.heard is None:
+            return now - since > NEVER_HEARD
+        return now - self.heard > LEFT if self.heard > since else now - since > LATE
 
     def new_folder(self, what: str = "") -> Path:
         """Return a fresh folder for the files of one result.

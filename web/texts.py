@@ -120,13 +120,10 @@ def _pattern(parts: list[str]) -> str:
 
 
 def language_of(headers: Mapping[str, str] | None) -> str:
-    """Return the first language of the browser's that the page speaks."""
+    """Return the browser's first language if the page speaks it, else English, as Gradio does for what stands on the page."""
     wanted = str(headers.get("accept-language", "")) if headers else ""
-    for each in wanted.split(","):
-        name = each.split(";")[0].strip()[:2].lower()
-        if name in LANGUAGES:
-            return name
-    return "en"
+    name = wanted.strip()[:2].lower()
+    return name if name in LANGUAGES else "en"
 
 
 def _names(language: str) -> tuple[str, ...]:

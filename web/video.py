@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from pfr_core.errors import Cancelled, InputError
+from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.options import DETECTION, ClipOptions, RestoreOptions
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import names
@@ -138,7 +139,9 @@ class VideoTab:
             self.context.fetch(request, model, job)
             chosen, _ = self._options(options)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
-            frame = next(islice(Clip(source).frames(), number, None))
+            (frame,) = deque(islice(Clip(source).frames(), number + 1), maxlen=1) or [None]  # or the last that can be decoded
+            if frame is None:
+                raise ImageError(f"{source.name}: none of its pictures can be decoded; export it again.")
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(frame)
                 self.context.limits.check_faces(len(work.find(chosen, should_stop=job.should_stop).faces))

@@ -361,7 +361,7 @@ def looks_like(path: Path, expected: bytes) -> bool:
 def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> None:
     """Drop a photo of two faces, and it is restored. Leave one out, slide, save, change the strength; on a phone too."""
     text_of(page, "body", "no evidence", "test weights, worth nothing", "This runs on a CPU")
-    twins = tmp_path / "twins.png"
+    twins = tmp_path / "twins #2 50%?.png"
     face = read_photo(PHOTO).pixels[:256, 96:352]
     write_photo(twins, np.concatenate([face, face[:, ::-1]], axis=1))
     page.set_input_files("#stage .chooser", twins)

@@ -28,7 +28,7 @@ from web.cli import _private_folder, main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
-from web.sessions import ASKED, LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
+from web.sessions import ASKED, LATE, LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -203,9 +203,16 @@ def test_a_job_ends_when_its_visitor_leaves_cancels_or_is_late(sessions: Session
             now[0] += 100
             assert job.should_stop() and "max_job_seconds" in job.why
         later = Job(session, "later", 100)
+        now[0] += LEFT + 0.1
         assert not later.should_stop(), "the stream is opened anew between two requests"
+        with sessions.listening("one"):
+            now[0] += LATE + 1
+        assert not later.should_stop()
         now[0] += LEFT + 0.1
         assert later.should_stop()
+        unheard = Job(session, "unheard", 100)
+        now[0] += LATE + 0.1
+        assert unheard.should_stop()
     with sessions.use("two") as session:
         never = Job(session, None, 100)
         assert not never.should_stop()

@@ -123,6 +123,7 @@ def test_a_notice_is_in_the_language_of_the_page(language: str, tmp_path: Path) 
 def test_what_has_no_translation_is_said_to_be_english() -> None:
     assert translated({"accept-language": "de"}, "A new thing.") == "Der Server sagt auf Englisch: A new thing."
     assert translated({"accept-language": "fr"}, "A new thing.") == "A new thing."
+    assert translated({"accept-language": "fr,de;q=0.9"}, "A new thing.") == "A new thing.", "as Gradio's part of the page"
     assert translated(None, "Stopped.") == "Stopped." and translated({"accept-language": "ja"}, "Stopped.") == "停止しました。"
 
 

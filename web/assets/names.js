@@ -5,6 +5,8 @@
             if (!each.getAttribute("aria-label") && !each.textContent.trim()) each.setAttribute("aria-label", label);
         });
     const mend = () => {
+        // What a job has come to is said where nobody looks who hears the page.
+        document.querySelectorAll("#told, #batch-told, #clip-told").forEach((each) => each.setAttribute("role", "status"));
         name("button:not([aria-label])", "button");
         // A name that is not what is seen, and one on an element that cannot have any.
         document.querySelectorAll("button.upload-container[aria-label], div.empty[aria-label]:not([role])").forEach((each) => {
@@ -22,6 +24,9 @@
         if (event.target.type === "range" && /^(Arrow|Home|End|Page)/.test(event.key))
             event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
     });
+    // A file that is dropped beside the field for it would take the page's place, and with it what is open.
+    for (const kind of ["dragover", "drop"])
+        window.addEventListener(kind, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
     let waiting = false;
     new MutationObserver(() => {
         if (waiting) return;

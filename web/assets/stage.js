@@ -21,7 +21,7 @@ function make(tag, attributes, ...children) {
 }
 
 function address(file) {
-    return `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(file)}`;
+    return `${window.gradio_config?.root ?? ""}/gradio_api/file=${file.split("/").map(encodeURIComponent).join("/")}`; // encodeURI leaves # and ?
 }
 
 async function take(file) {
@@ -122,7 +122,7 @@ function picture(state) {
         make("div", { class: "faces", role: "group", "aria-label": words.faces }, ...state.faces.map(face)));
     if (state.after) {
         shown.addEventListener("pointerdown", (event) => {
-            if (event.target.closest(".face") && event.pointerType !== "mouse") return;
+            if (!event.isPrimary || (event.target.closest(".face") && event.pointerType !== "mouse")) return; // two fingers zoom
             const start = event.clientX;
             const move = (moved) => {
                 if (Math.abs(moved.clientX - start) > 3) drag(moved);
