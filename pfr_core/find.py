@@ -23,7 +23,8 @@ MUCH_LARGER = 4
 
 
 LIKE_A_FACE = 0.25
-"""Smallest resemblance of a given face's points (ours): from its side one has 0.74, with left and right exchanged 0.1."""
+"""Smallest resemblance of a face's points (ours): from its side one has 0.74, with left and right exchanged 0.1. The crop of one
+below would be many times the face."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Found:
         if wrong := [type(face).__name__ for face in chosen if not isinstance(face, Face)]:
             raise InputError(f"faces holds a {wrong[0]}; pass a list of Face, such as the faces of a result.")
         for number, face in enumerate(chosen):
-            if abs(resemblance(face.points)) < LIKE_A_FACE:  # its crop would be many times the face
+            if abs(resemblance(face.points)) < LIKE_A_FACE:
                 raise InputError(
                     f"the points of face {number} lie like no face's; give the eyes, the nose and the corners of the mouth, "
                     "the left one of two as seen in the picture first."
@@ -94,11 +95,13 @@ def find_candidates(
 ) -> list[Face]:
     """Find every face of [H,W,3+] (any depth), best score first, the right way up, whatever is chosen afterwards.
 
+    What the detector takes for one although its points lie like no face's is left out.
+
     Raises:
         WeightsError: the detector's weights are not to be had.
         Cancelled: ``should_stop``, which is asked before each run of the detector's network, returned true.
     """
-    return detector.detect(
+    found = detector.detect(
         to_uint8(image[..., :3]),
         threshold=options.threshold,
         size=options.detection_size,
@@ -106,6 +109,7 @@ def find_candidates(
         right_way_up=True,
         should_stop=should_stop,
     )
+    return [face for face in found if abs(resemblance(face.points)) >= LIKE_A_FACE]
 
 
 def advised(found: Found, candidates: Sequence[Face], detector: Detector) -> Found:

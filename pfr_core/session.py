@@ -24,7 +24,7 @@ from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo
 from .photo.pillow import notices_of
 from .photo.read import MAX_PIXELS, read_photo
-from .photo.restored import own_suffix, write_restored
+from .photo.restored import is_copy, of_copy, own_suffix, write_restored
 from .photo.write import writable_format
 from .support.files import checked, overwritten, same_file
 from .support.notice import Notice
@@ -147,7 +147,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
 
         Raises:
             InputError: the session was opened with a picture in memory.
-            ImageError: the file cannot be read again, or is another picture by now.
+            ImageError: the file cannot be read again, or has another size by now.
         """
         if self._path is None:
             raise InputError("This session was opened with a picture in memory, not with a file.")
@@ -262,8 +262,10 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         """
         photo, path = self.photo, self.destination(target, quality=quality)
         mark = self.models.provenance if provenance and restored.changed else None
+        copied = is_copy(path, photo, restored.image, changed=restored.changed)
         noticed = write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
-        return RestoredFile(path, restored, restored.changed, (*restored.notices, *noticed))
+        told = of_copy(restored.notices) if copied else restored.notices
+        return RestoredFile(path, restored, restored.changed, (*told, *noticed))
 
     def destination(self, target: str | os.PathLike[str], *, quality: int | None = None) -> Path:
         """Return the file that :meth:`save` writes; what is wrong with it shows before any work is done.

@@ -39,7 +39,7 @@ def print_photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def sentence(print_photo: Path, tiny_model: Path, tmp_path: Path) -> str:
     """Return what the core says of it."""
-    (notice,) = FaceRestorer(tiny_model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg").notices
+    (notice,) = FaceRestorer(tiny_model, device="cpu").restore_file(print_photo, tmp_path / "out.png").notices
     assert notice.kind == "cmyk"
     return notice.text.removeprefix(f"{print_photo}: ")
 
@@ -57,14 +57,14 @@ def test_the_command_line(
     command: str, print_photo: Path, tiny_model: Path, sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     more = {"restore": ["--model", str(tiny_model)], "detect": [], "degrade": []}[command]
-    target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.jpg"))]
+    target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.png"))]
     assert main([command, str(print_photo), *target, *more]) == 0
     assert sentence in caplog.text
 
 
 def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> None:
     api = Api(context)
-    for facts in (api.detect(VISITOR, str(print_photo)), api.restore(VISITOR, str(print_photo), "tiny", indices=[])[1]):
+    for facts in (api.detect(VISITOR, str(print_photo)), api.restore(VISITOR, str(print_photo), "tiny", scale=2)[1]):
         (notice,) = facts["notices"]
         assert notice["kind"] == "cmyk" and sentence in notice["text"]
 
@@ -73,8 +73,13 @@ def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: s
     with context.visit(VISITOR) as session:
         session.wanted = print_photo
     assert sentence in PhotoTab(context, []).open(VISITOR)[1]
-    report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None)[-1]
+    report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None, scale=2)[-1]
     assert "print.jpg" in report and html.escape(sentence.rstrip(".")) in report
+
+
+def test_what_is_lost_in_reading_is_not_said_of_a_copy(print_photo: Path, tiny_model: Path, tmp_path: Path) -> None:
+    file = FaceRestorer(tiny_model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg")
+    assert file.path.read_bytes() == print_photo.read_bytes() and file.notices == ()
 
 
 def test_the_nodes(pack: Any) -> None:

@@ -26,7 +26,7 @@ from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..photo.photo import Photo, Provenance
 from ..photo.read import decode_photo
-from ..photo.restored import check_transparency, is_copy
+from ..photo.restored import check_transparency, is_copy, of_copy
 from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..session import RestoredArray, restore_together
@@ -211,9 +211,10 @@ class Restorer:
 
     def _done(self, job: Job, restored: RestoredArray) -> Job:
         assert job.photo is not None
-        notices = [notice.text for notice in restored.notices]
+        copied = is_copy(Path(job.task.output), job.photo, restored.image, changed=restored.changed)
+        notices = [notice.text for notice in (of_copy(restored.notices) if copied else restored.notices)]
         row = replace(job.row, faces=len(restored.faces), changed=restored.changed, notices=notices)
-        if is_copy(Path(job.task.output), job.photo, restored.image, changed=restored.changed):
+        if copied:
             return Job(job.task, row, data=job.data, copy=True)
         mark = self.restorer.provenance if self.recipe.provenance and restored.changed else None
         return Job(job.task, row, photo=replace(job.photo, pixels=restored.image, decoded=None), mark=mark)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, PFRError
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import PARSER, REGISTRY, check_package, dtypes_of
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
     """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status.
 
-    Only what is wrong with one photo is reported and passed over. Weights that cannot be had, say, would fail for every
-    photo alike: such an error ends the loop.
+    What is wrong with one photo is reported and passed over, also what nobody has foreseen, which is told with its traceback.
+    Weights that cannot be had, say, would fail for every photo alike: such an error ends the loop.
 
     Args:
         plan: pairs of source and target.
@@ -72,7 +73,10 @@ def _describe(source: Path, error: Exception) -> str:
         return f"{source}: {error}"
     if is_out_of_memory(error):
         return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."
-    raise error
+    if isinstance(error, (PFRError, BrokenPipeError, BrokenExecutor)):
+        raise error
+    log.error("%s", source, exc_info=error)
+    return f"{source}: {type(error).__name__}: {error}. This is a defect of PFR; please report it with what stands above."
 
 
 def fetch(name: str) -> Path:

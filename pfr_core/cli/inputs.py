@@ -102,10 +102,11 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     if os.path.isdir(output) or not _is_file(output):
         named = {name for _, name in inputs}
         clips = f".{format}" in RESULT_SUFFIXES
-        if format and not any(is_clip(name) == clips for name in named):
+        if format and not any(is_clip(source) == clips for source, _ in inputs):
             raise InputError(f"--format {format} has no effect: no input is a {'clip' if clips else 'photograph'}.")
         names = [
-            name.with_suffix(f".{format}") if format and is_clip(name) == clips else _writable(name, named) for _, name in inputs
+            name.with_suffix(f".{format}") if format and is_clip(source) == clips else _writable(source, name, named)
+            for source, name in inputs
         ]
         plan = [
             (source, output / (f"{name}{ending}" if ending else new)) for (source, name), new in zip(inputs, names, strict=True)
@@ -128,9 +129,9 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     return plan
 
 
-def _writable(name: Path, named: Set[Path]) -> Path:
+def _writable(source: Path, name: Path, named: Set[Path]) -> Path:
     """Return the name that a result has, see :func:`writable_name`; a clip whose container is only read becomes an MP4."""
-    if not is_clip(name):
+    if not is_clip(source):  # not by the name alone: a photograph may be called IMG%04d.jpg
         return writable_name(name, named)
     return writable_name(name, named, name.suffix if name.suffix.lower() in RESULT_SUFFIXES else ".mp4")
 

@@ -16,7 +16,7 @@ from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effec
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..photo.write import check_quality
 from ..support.arguments import chosen, flag
-from ..video import check_av, is_clip, is_sequence, numbers_of
+from ..video import CLIP_SUFFIXES, SEQUENCE, check_av, is_clip, is_sequence, numbers_of
 from .common import fetch_models, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 from .photos import RestorePhotos
@@ -133,7 +133,8 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
             if name in typed and "indices" in typed:  # these number the faces that were followed, of whatever size
                 raise InputError(f"{flag(name)} has no effect with clips and --indices; leave it out.")
     for source, target in plan:
-        if is_clip(source) != is_clip(target):
+        like_numbers = not is_clip(source) and SEQUENCE.search(source.name)  # a photograph may be called IMG%04d.jpg
+        if is_clip(source) != is_clip(target) and not (like_numbers and target.suffix.lower() not in CLIP_SUFFIXES):
             raise InputError(f"{source} cannot become {target}: a clip stays a clip and a photograph a photograph.")
 
 

@@ -49,6 +49,11 @@ class Face:
         object.__setattr__(self, "box", tuple(float(value) for value in self.box))
         object.__setattr__(self, "points", tuple((float(x), float(y)) for x, y in self.points))
 
+    def overlaps(self, width: float, height: float) -> bool:
+        """Return whether a part of the box lies in a picture of that size."""
+        left, top, right, bottom = self.box
+        return left < width and top < height and right > 0 and bottom > 0
+
     @property
     def size(self) -> float:
         """The longer side of the box in pixels."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .tiff import INHERITED, POINTERS, Tag, TiffField, TiffReader, pack_directory
 
-_REDUCED, _MASK = 1, 4
+_REDUCED, _PAGE, _MASK = 1, 2, 4
 """Bits of the tag that says what a page is."""
 _SMALL = 0.5
 """A page of this share of the photograph's pixels, and of its proportions, is a preview though nothing says so (ours)."""
@@ -55,7 +55,8 @@ class _Place:
 
     def is_preview_of(self, photo: _Place) -> bool:
         area, ratio = self.width * self.height, self.width * photo.height / max(1, self.height * photo.width)
-        small = area <= _SMALL * photo.width * photo.height and (area <= _THUMBNAIL or abs(ratio - 1) <= _ALIKE)
+        alike = abs(ratio - 1) <= _ALIKE and not self.kind & _PAGE
+        small = area <= _SMALL * photo.width * photo.height and (area <= _THUMBNAIL or alike)
         return bool(self.kind & _REDUCED) or (small and not self.kind & _MASK)
 
     def is_channel_of(self, photo: _Place) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ImageError
-from ..support.notice import Notice
+from ..support.notice import Notice, NoticeKind
 from .arrays import Array, is_transparent
 from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
 from .write import ALPHA, copy_file, write_photo
@@ -55,6 +56,15 @@ def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:
     ending = target.suffix.lower()
     same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
     return photo.untouched and not changed and same_format and np.array_equal(image, photo.pixels)
+
+
+READ_AS_LESS: frozenset[NoticeKind] = frozenset({"cmyk", "further_pictures", "not_kept", "sixteen_bits", "wide_colours"})
+"""What is said of a photo that loses something in reading, which is no loss where its file is copied."""
+
+
+def of_copy(notices: Iterable[Notice]) -> tuple[Notice, ...]:
+    """Return what holds for the file of a photo that is copied as it is, of the notices of the one that was read."""
+    return tuple(notice for notice in notices if notice.kind not in READ_AS_LESS)
 
 
 def check_transparency(photo: Photo, target: Path) -> None:

@@ -404,9 +404,10 @@ def _smoothed(track: _Growing, end: int) -> tuple[int, npt.NDArray[np.float32]]:
         near = slice(*np.searchsorted(times, (frame - REACH * SMOOTHING, frame + REACH * SMOOTHING)))
         nearest = int(np.abs(times - frame).argmin())
         near = near if near.stop > near.start else slice(nearest, nearest + 1)
-        face = _face(
-            _carried(_fitted(times[near] - frame, still[near]), track.moves[frame]), track.seen[int(times[nearest])].score
-        )
+        fitted, half = _fitted(times[near] - frame, still[near]), still[near, 6]
+        # The line goes on beyond the sightings, where a face that grew fast would come to have no width.
+        fitted[6] = complex(*(np.clip(part(fitted[6]), part(half).min(), part(half).max()) for part in (np.real, np.imag)))
+        face = _face(_carried(fitted, track.moves[frame]), track.seen[int(times[nearest])].score)
         rows.append([*face.box, face.score, *(value for point in face.points for value in point)])
     return frames[0], np.array(rows, np.float32)
 

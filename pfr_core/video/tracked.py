@@ -49,10 +49,11 @@ class TrackRestorer:
         return [track for track in self.tracks if number in track and self._strength(track, number) > 0]
 
     def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
-        """Restore the faces of frame ``number``, [H,W,3+]; frames come in order."""
-        present = self.present(number)
+        """Restore the faces of frame ``number``, [H,W,3+], that lie in it; frames come in order."""
+        height, width = frame.shape[:2]
+        present = [track for track in self.present(number) if track.face(number).overlaps(width, height)]
         faces = [track.face(number) for track in present]
-        work = Work(self.restorer, lambda: frame, faces=faces)
+        work = Work(self.restorer, lambda: frame)
         layers = work.cut(faces)
         if layers:
             pasts = [self.steady.setdefault(track.number, self.past()) for track in present]

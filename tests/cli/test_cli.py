@@ -265,6 +265,13 @@ def test_a_gif_becomes_a_png_and_what_is_made_beside_it_keeps_its_name(tmp_path:
     assert pictures == ["a.gif_faces.png", "b.gif_faces.png", "b.png_faces.png"]
 
 
+def test_a_photograph_may_be_named_as_numbered_pictures_are(tmp_path: Path, restore: Callable[..., int]) -> None:
+    for name in ("in/IMG%04d.png", "in/a.png"):
+        photo(tmp_path / name)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert files(tmp_path / "out") == ["IMG%04d.png", "a.png"]
+
+
 def test_globs(tmp_path: Path, restore: Callable[..., int]) -> None:
     for name in ("a1.png", "a2.png", "b.png", "[a].png"):
         photo(tmp_path / name)

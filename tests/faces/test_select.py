@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
-from pfr_core import Face
+from pfr_core import Face, RestoreOptions
 from pfr_core.errors import InputError
+from pfr_core.faces.align import TEMPLATE
 from pfr_core.faces.select import filter_by_size, select_faces, sort_faces
+from pfr_core.find import find_candidates
 
 
 def face(x: float, y: float, size: float, score: float) -> Face:
@@ -95,3 +99,11 @@ def test_face_measures() -> None:
 def test_a_face_that_is_none_is_refused(box: Any, points: Any) -> None:
     with pytest.raises(InputError, match=r"[Bb]ox|box"):
         Face(box, 0.9, points)
+
+
+def test_what_has_no_face_s_points_is_no_face() -> None:
+    """Its crop would be many times the face; and what hands it on as a caller's would be refused."""
+    good = Face((0, 0, 512, 512), 0.9, tuple((float(x), float(y)) for x, y in TEMPLATE))  # type: ignore[arg-type]
+    odd = Face(good.box, 0.99, tuple(good.points[number] for number in (1, 0, 2, 4, 3)))  # type: ignore[arg-type]
+    finder = Mock(detect=Mock(return_value=[odd, good]))
+    assert find_candidates(finder, np.zeros((512, 512, 3), np.uint8), RestoreOptions()) == [good]

@@ -322,6 +322,34 @@ def test_the_network_rests_where_nothing_changes(restorer: FaceRestorer, monkeyp
     assert sum(asked) == 2  # the first frame, and the first after the cut
 
 
+def test_a_face_that_has_left_the_picture_or_whose_points_lie_wildly_ends_no_clip(restorer: FaceRestorer) -> None:
+    face = face_at(80, 60, 40)
+    away, wild = face_at(-80, 60, 40), np.asarray(face.points)[[1, 0, 2, 4, 3]]
+    rows = np.array(
+        [[*box, 0.99, *np.ravel(points)] for box, points in ((face.box, face.points), (away.box, away.points), (face.box, wild))],
+        np.float32,
+    )
+    work = TrackRestorer(restorer, [Track(0, 0, rows, np.zeros((8, 8, 3), np.uint8))], RestoreOptions(), ClipOptions())
+    still = scene(11)[:120, :160]
+    first, gone, _ = (work.restore(number, still) for number in range(3))
+    assert first.changed and not gone.changed and np.array_equal(gone.image, still)
+
+
+def test_a_face_that_grew_fast_keeps_a_width_before_it_was_seen() -> None:
+    """Followed back from two sightings between which it came from behind something."""
+    camera = Camera(scene(8), [face_at(200, 160, 20)])
+    film = [scene(8)[:320, :400]] * 30
+    widths = {20: 38.0, 25: 66.0}
+
+    def detect(image: Picture, **how: Any) -> list[Face]:
+        return [face_at(200, 160, widths[camera.frame])] if camera.frame in widths else []
+
+    camera.detect = detect  # type: ignore[method-assign]
+    (track,) = camera.follow(film).tracks
+    sizes = [track.face(frame).size for frame in range(track.first, track.last + 1)]
+    assert track.first < 20 and min(sizes) > 37.9
+
+
 def test_a_face_that_comes_or_goes_within_a_scene_fades(restorer: FaceRestorer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceRestorer, "restore_crops", lambda self, crops, **_: 1 - crops)
     rows = np.array([[*(face := face_at(80, 60, 40)).box, 0.99, *np.ravel(face.points)]] * 9, np.float32)
