@@ -379,7 +379,8 @@ class PhotoTab:
         options = self.context.options(blend)
         with self._at_rest(request, options) as job:
             state = self._photo_of(job.session)
-            state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
+            if event._data.get("photo", state.before) == state.before:  # not the next one, that was opened meanwhile
+                state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
             return self._compose(request, job, options)
 
     def change(self, request: gr.Request, **blend: Any) -> list[Any]:

@@ -133,7 +133,11 @@ class VideoTab:
             return [facts, *hidden]
 
     def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
-        """Restore one frame, from the middle of a short clip, and show it before and after."""
+        """Restore one frame, from the middle of a short clip, and show it before and after.
+
+        Raises:
+            ImageError: none can be decoded.
+        """
         with self.context.job(request) as job:
             source = self._source(path)
             self.context.fetch(request, model, job)

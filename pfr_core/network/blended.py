@@ -39,11 +39,22 @@ class BlendedPFR(PFR):
         """
         if fidelity == HALFWAY:
             return super().forward(x)
+        image: Tensor = functional_call(self, self._weights(fidelity), (x,))
+        return image
+
+    @torch.no_grad()
+    def at(self, fidelity: float) -> PFR:
+        """Return the network at one fidelity by itself, in eval mode."""
+        net, own = PFR(self.config), self.state_dict()
+        net.load_state_dict({name: own[name] for name in net.state_dict()})
+        for name, weight in self._weights(fidelity).items():
+            net.get_parameter(name).copy_(weight)
+        return net.eval()
+
+    def _weights(self, fidelity: float) -> dict[str, Tensor]:
         ahead = 1 - self.middle if fidelity < HALFWAY else self.middle
         share = ahead * (HALFWAY - fidelity) / HALFWAY
-        weights = {name: self.get_parameter(name) + share * direction for name, direction in self.texture.named_parameters()}
-        image: Tensor = functional_call(self, weights, (x,))
-        return image
+        return {name: self.get_parameter(name) + share * direction for name, direction in self.texture.named_parameters()}
 
     @classmethod
     @torch.no_grad()

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from pfr_core import PFR, FaceRestorer, PFRConfig, load_face_model, load_model
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import save_model
+from pfr_core.models.checkpoint import read_checkpoint, save_model
 from pfr_core.network.blended import BlendedPFR
 from trainer.cli import main
 from trainer.run.export import blend_command
+from trainer.run.initialise import warm_start
 
 CONFIG = PFRConfig(size=64, narrow=1 / 32, style_dim=16, n_mlp=2, patch=2)
 
@@ -97,7 +98,31 @@ def test_the_command_makes_a_file_of_it(ends: tuple[PFR, PFR], files: list[str],
         halfway = BlendedPFR.between(*ends)
         torch.testing.assert_close(net(faces, fidelity=0.0), halfway(faces))
     load_model(out)(faces)  # at the default fidelity, for programs that know of none
-    assert main(["blend", faithful, out, str(Path(out).with_name("b.safetensors")), "--licence", "none"]) == 1  # says why
+
+
+@torch.no_grad()
+def test_the_ends_of_a_blend_can_be_had_again(
+    ends: tuple[PFR, PFR], files: list[str], faces: torch.Tensor, tmp_path: Path
+) -> None:
+    """To train one of them further, and to pair it with the other."""
+    faithful, textured, _ = map(Path, files)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    blend_command(faithful, textured, first, "none", middle=0.9, dtype="fp32")
+    net = load_model(first)
+    assert isinstance(net, BlendedPFR)
+    for fidelity, end in ((1.0, ends[0]), (0.0, ends[1])):
+        torch.testing.assert_close(net.at(fidelity)(faces), end(faces))
+    started = PFR(CONFIG).eval()
+    warm_start(started, str(first), 1.0)
+    torch.testing.assert_close(started(faces), ends[0](faces))
+    with pytest.raises(InputError, match="--init-fidelity 0"):
+        warm_start(started, files[0], 0.0)
+    blend_command(first, first, second, "none", middle=0.5, dtype="fp32")
+    again = load_model(second)
+    torch.testing.assert_close(again(faces, fidelity=1.0), ends[0](faces))
+    torch.testing.assert_close(again(faces, fidelity=0.0), ends[1](faces))
+    told = read_checkpoint(second).provenance
+    assert told["name"] == "textured" and told["blend"]["faithful"] == {"name": "faithful"} and told["blend"]["middle"] == 0.5
 
 
 def test_the_option_reaches_it_through_the_pipeline(ends: tuple[PFR, PFR]) -> None:

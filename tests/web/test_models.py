@@ -258,6 +258,7 @@ def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context
         assert opened(session).included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
         assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
         tab.toggle(VISITOR, SimpleNamespace(_data={"index": 9}))  # there is no such face
+        tab.toggle(VISITOR, SimpleNamespace(_data={"index": sizes.index(max(sizes)), "photo": "the one before"}))
         assert len(opened(session).included) == 1
         tab.toggle(VISITOR, SimpleNamespace(_data={"index": sizes.index(min(sizes))}))
         with pytest.raises(InputError, match="max_faces"):

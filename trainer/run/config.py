@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pfr_core.errors import InputError
 from pfr_core.network.config import PRESETS, PFRConfig, Preset
+from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import IdentityName
 from pfr_core.support.files import write_text
 from pfr_core.support.schema import check_fields, option
@@ -184,6 +185,9 @@ class RestoreConfig(FaceConfig):
         "lr_codec", "lr_prior", "lr_noise", "lr_fine", "lr_local", "lr_global", "lr_texture",
     )  # fmt: skip
 
+    init_fidelity: float = option(
+        RestoreOptions.fidelity, "fidelity at which a model with that option is started from (ours)", 0, 1
+    )
     pass_through: bool = option(
         False, "start as the identity (unless from a model), so that training only learns what to change (ours)"
     )
@@ -231,6 +235,8 @@ class RestoreConfig(FaceConfig):
             raise InputError(
                 f"crop is {self.crop}; it must be a multiple of 8 of at most {self.shape.size}, or 0 for the whole face."
             )
+        if self.init_fidelity != RestoreOptions.fidelity and not self.init_from:
+            raise InputError("--init-fidelity goes with --init-from: at which fidelity that model is taken.")
         if bool(self.anchor) != bool(self.anchor_weight):
             raise InputError("--anchor and --anchor-weight go together: whose faces, and how strongly they are kept.")
 
@@ -380,7 +386,8 @@ def network_options(config: PFRConfig) -> str:
 
 def without_start(config: Config) -> Config:
     """Return ``config`` for a run whose weights come from a checkpoint of its own."""
-    return replace(config, **dict.fromkeys(config.STARTS, ""))  # type: ignore[arg-type]  # they are all strings
+    starts = {*config.STARTS, "init_fidelity"}
+    return replace(config, **{field.name: field.default for field in fields(config) if field.name in starts})
 
 
 def stage_of(config: RunConfig) -> str:

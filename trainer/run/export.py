@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -73,8 +73,8 @@ def blend_command(
     """Write one model with the option ``fidelity`` from two; returns its file.
 
     Args:
-        faithful: model at fidelity 1.
-        textured: model that was trained on from it.
+        faithful: model at fidelity 1; of one with that option its fidelity 1.
+        textured: model that was trained on from it; of one with that option its fidelity 0.
         out: ends in ``.safetensors``.
         licence: of the weights.
         share: how far on the way from ``faithful`` to ``textured`` fidelity 0 lies, above 0, at most 1.
@@ -82,19 +82,14 @@ def blend_command(
         dtype: stored precision.
 
     Raises:
-        InputError: ``share`` or ``middle`` is out of range, one is a blend already, or the two networks differ.
+        InputError: ``share`` or ``middle`` is out of range, or the two networks differ.
         CheckpointError: one of the files cannot be read, or ``out`` cannot be written.
     """
     if not 0 < share <= 1:
         raise InputError(f"--share {share}: must be above 0 and at most 1.")
     if not 0 <= middle <= 1:
         raise InputError(f"--middle {middle}: must be 0 to 1.")
-    start, end = load_model(faithful), load_model(textured)
-    for path, net in ((faithful, start), (textured, end)):
-        if isinstance(net, BlendedPFR):
-            raise InputError(
-                f"{path}: is a blend of two sets of weights already. Name the two that it was made of, or runs' models."
-            )
+    (start, faithful_told), (end, textured_told) = _end(faithful, 1.0), _end(textured, 0.0)
     if start.config != end.config:
         raise InputError(f"{textured}: another network than {faithful}'s. Blend a model with one that was trained on from it.")
     with torch.no_grad():
@@ -103,8 +98,16 @@ def blend_command(
         if start.config.patch > 1:  # whether a face is to be changed is no question of fidelity, and half of two answers is none
             end.need.load_state_dict(start.need.state_dict())
     # What the textured one was trained on is all of it, for it started from the faithful one.
-    blend = {"share": share, "middle": middle, "faithful": read_checkpoint(faithful).provenance}
-    told = {**read_checkpoint(textured).provenance, "blend": blend}
+    told = {**textured_told, "blend": {"share": share, "middle": middle, "faithful": faithful_told}}
     net = BlendedPFR.between(start, end, middle)
     save_model(net, out, provenance=told, licence=licence, dtype=DTYPES[dtype])
     return out
+
+
+def _end(path: Path, fidelity: float) -> tuple[PFR, dict[str, Any]]:
+    """Return a model, of one with the option ``fidelity`` the network there, and what its file says of its training."""
+    net, told = load_model(path), read_checkpoint(path).provenance
+    if not isinstance(net, BlendedPFR):
+        return net, told
+    blend = told.get("blend", {})
+    return net.at(fidelity), blend.get("faithful", told) if fidelity == 1 else told

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from pfr_core import PFR, PFRConfig
+from pfr_core import PFR, PFRConfig, load_model
 from pfr_core.errors import CheckpointError, InputError
 from pfr_core.models.checkpoint import DISCRIMINATORS, PRIOR_FORMAT, Checkpoint, read_start
 from pfr_core.models.gpen import silence_decoder
+from pfr_core.network.blended import HALFWAY, BlendedPFR
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
 
@@ -28,17 +30,22 @@ OPEN = 0.1
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
-def warm_start(net: PFR, source: str) -> Checkpoint:
+def warm_start(net: PFR, source: str, fidelity: float = HALFWAY) -> Checkpoint:
     """Start ``net`` from ``source``, a model, or a prior that ``python -m trainer prior`` made (:func:`take_over`).
 
     A network of half the size is grown (:func:`grow`). From one without a decoder, such as GPEN's, the new decoder changes
     nothing yet.
 
+    Args:
+        net: the network.
+        source: the file.
+        fidelity: at which a model that has this option is taken.
+
     Raises:
-        InputError: the file's network has other channels.
+        InputError: the file's network has other channels, or a fidelity is named and it has none.
         CheckpointError: the file cannot be read.
     """
-    start = take_over(net, net.config, source)
+    start = take_over(net, net.config, source, fidelity)
     if start.source == PRIOR_FORMAT:
         open_noise(net)
     if net.decoder is not None and not start.config.decoder:
@@ -80,17 +87,23 @@ def open_noise(net: PFR) -> None:
             scalar.fill_(OPEN)
 
 
-def take_over(net: nn.Module, config: PFRConfig, source: str) -> Checkpoint:
+def take_over(net: nn.Module, config: PFRConfig, source: str, fidelity: float = HALFWAY) -> Checkpoint:
     """Give ``net`` the tensors of ``source`` that have a place in it, and return the file's content.
 
     Parameters are named by resolution, so a network trained at 128 px fills all but the outer scales of one of 256 px. One that
     differs by fewer channels alone is widened (:func:`trainer.run.widen.widened`).
 
     Raises:
-        InputError: the file's network has other channels and cannot be widened: most of the rest would start at random.
+        InputError: the file's network has other channels and cannot be widened: most of the rest would start at random; or a
+            fidelity is named and it has none.
         CheckpointError: the file cannot be read.
     """
     start = read_start(source)
+    if fidelity != HALFWAY:
+        blend = load_model(source)
+        if not isinstance(blend, BlendedPFR):
+            raise InputError(f"--init-fidelity {fidelity:g}: {source} has no such option. Leave it out.")
+        start = replace(start, state=blend.at(fidelity).state_dict())
     given = start.config
     common = set(config.resolutions) & set(given.resolutions)
     if given.patch not in (1, config.patch):

@@ -101,7 +101,7 @@ function face({ box, included }, number) {
         style: `left:${left};top:${top};width:${width};height:${height}`,
         onclick: ({ currentTarget }) => { // shown at once: the answer may have to wait for a restoration
             mark(currentTarget, currentTarget.getAttribute("aria-pressed") !== "true");
-            trigger("select", { index: number });
+            trigger("select", { index: number, photo: props.value.before });
         },
     }, make("span", { "aria-hidden": "true" }, String(number + 1)));
 }
