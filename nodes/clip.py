@@ -128,7 +128,8 @@ class PFRRestoreClip:
                         Canvas(frame, widgets.options.scale), [], options=widgets.options, parser=restorer.parser
                     )
                 else:
-                    every.append([track.face(begun + number) for track in work.present(begun + number)])
+                    present = work.present(begun + number, (frame.shape[1], frame.shape[0]))
+                    every.append([track.face(begun + number) for track in present])
                     pasted = work.restore(begun + number, frame, runtime.interrupted)
                 notices.add(number, pasted.notices)
             images.append(pasted.image)

@@ -19,7 +19,7 @@ from pfr_core.support.files import remedy
 from . import program
 from .data.options import PrepareOptions
 from .judge.options import EvaluateOptions
-from .run.config import STAGES, RunConfig, load_config, read_config
+from .run.config import STAGES, RestoreConfig, RunConfig, load_config, read_config
 from .run.presets import TRAINING_PRESETS
 from .run.resume import resumed
 
@@ -173,7 +173,12 @@ def stage_config(options: argparse.Namespace) -> RunConfig:
     """
     kind, source = STAGES[options.command], vars(options)
     defaults = stage_defaults(options.command, source.get("preset", PRESET), source.get("config"))
-    return kind(**{**defaults, **chosen(options, kind)})
+    if "init_from" in source:
+        defaults = {name: value for name, value in defaults.items() if name != "init_fidelity"}  # of what another run began from
+    config = kind(**{**defaults, **chosen(options, kind)})
+    if "discriminator" in source and isinstance(config, RestoreConfig) and not config.judges_faces:
+        raise InputError(f"--discriminator {config.discriminator}: the run has none (--global-weight 0). Leave it out.")
+    return config
 
 
 def run_stage(options: argparse.Namespace) -> str:
@@ -261,7 +266,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(text)
         return 0
     except Cancelled as error:
-        print(error, file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(error, file=sys.stderr)
         return 130  # as shells say of Ctrl-C, so that what comes next in a script does not take it for done
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
+from pfr_core.photo.restored import of_copy
 from pfr_core.session import RestoredArray
 from pfr_core.support.notice import Notice
 from pfr_core.work import network_options
@@ -443,7 +444,8 @@ class PhotoTab:
         after = pictures.save_shown(session.new_folder("after") / "after", result.image, photo)
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)
-        state.told = told + self.context.told(request, dict.fromkeys((*state.found, *state.noticed)))
+        noticed = tuple(dict.fromkeys((*state.found, *state.noticed)))
+        state.told = told + self.context.told(request, noticed if result.changed else of_copy(noticed))
         return [{**self._stage(session, photo), "after": after}, state.told]
 
     def _stage(self, session: Session, photo: Photo) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from pfr_core.errors import Cancelled, ImageError, InputError
+from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import DETECTION, ClipOptions, RestoreOptions
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import names
@@ -133,19 +133,13 @@ class VideoTab:
             return [facts, *hidden]
 
     def preview_frame(self, request: gr.Request, path: str | None, model: str, **options: Any) -> list[Any]:
-        """Restore one frame, from the middle of a short clip, and show it before and after.
-
-        Raises:
-            ImageError: none can be decoded.
-        """
+        """Restore one frame, from the middle of a short clip, and show it before and after."""
         with self.context.job(request) as job:
             source = self._source(path)
             self.context.fetch(request, model, job)
             chosen, _ = self._options(options)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
-            (frame,) = deque(islice(Clip(source).frames(), number + 1), maxlen=1) or [None]  # or the last that can be decoded
-            if frame is None:
-                raise ImageError(f"{source.name}: none of its pictures can be decoded; export it again.")
+            (frame,) = deque(islice(Clip(source).frames(), number + 1), maxlen=1)  # or the last that can be decoded
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(frame)
                 self.context.limits.check_faces(len(work.find(chosen, should_stop=job.should_stop).faces))

@@ -28,6 +28,9 @@ from .processes import Work, outcomes
 
 log = logging.getLogger(__name__)
 
+LOST_DEVICE = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()  # older PyTorch has none
+"""What a GPU raises that is of no use any more."""
+
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
     """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status.
@@ -73,7 +76,7 @@ def _describe(source: Path, error: Exception) -> str:
         return f"{source}: {error}"
     if is_out_of_memory(error):
         return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."
-    if isinstance(error, (PFRError, BrokenPipeError, BrokenExecutor)):
+    if isinstance(error, (PFRError, BrokenPipeError, BrokenExecutor, *LOST_DEVICE)):
         raise error
     log.error("%s", source, exc_info=error)
     return f"{source}: {type(error).__name__}: {error}. This is a defect of PFR; please report it with what stands above."

@@ -54,7 +54,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         from .clips import check_plan
 
         check_plan([(source, target) for source, target in plan if is_clip(source)], clip_options, arguments)
-    todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(target)]
+    todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(source, target)]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
         skipped = {source for source, _ in plan} - {source for source, _ in todo}
@@ -104,9 +104,9 @@ def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Seq
     return [(source, name) for source, name in inputs if source not in found]
 
 
-def _is_there(target: Path) -> bool:
+def _is_there(source: Path, target: Path) -> bool:
     """Return whether an output exists; of numbered pictures, whether any does, and not of a run that died in moving them."""
-    if not is_sequence(target):
+    if not (is_clip(source) and is_sequence(target)):
         return os.path.isfile(target)
     from ..video.unfinished import Unfinished
 

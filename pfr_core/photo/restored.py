@@ -58,7 +58,7 @@ def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:
     return photo.untouched and not changed and same_format and np.array_equal(image, photo.pixels)
 
 
-READ_AS_LESS: frozenset[NoticeKind] = frozenset({"cmyk", "further_pictures", "not_kept", "sixteen_bits", "wide_colours"})
+READ_AS_LESS: frozenset[NoticeKind] = frozenset({"cmyk", "not_kept", "sixteen_bits", "wide_colours"})
 """What is said of a photo that loses something in reading, which is no loss where its file is copied."""
 
 

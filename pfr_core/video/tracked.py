@@ -44,14 +44,14 @@ class TrackRestorer:
         self._clip, self._scenes = clip, scenes
         self.steady: dict[int, Steady] = {}
 
-    def present(self, number: int) -> list[Track]:
-        """Return the faces of frame ``number`` that are to be changed."""
-        return [track for track in self.tracks if number in track and self._strength(track, number) > 0]
+    def present(self, number: int, size: tuple[int, int] | None = None) -> list[Track]:
+        """Return the faces of frame ``number`` that are to be changed; of one of that width and height those that lie in it."""
+        found = [track for track in self.tracks if number in track and self._strength(track, number) > 0]
+        return [track for track in found if size is None or track.face(number).overlaps(*size)]
 
     def restore(self, number: int, frame: Array, should_stop: ShouldStop | None = None) -> Pasted:
         """Restore the faces of frame ``number``, [H,W,3+], that lie in it; frames come in order."""
-        height, width = frame.shape[:2]
-        present = [track for track in self.present(number) if track.face(number).overlaps(width, height)]
+        present = self.present(number, (frame.shape[1], frame.shape[0]))
         faces = [track.face(number) for track in present]
         work = Work(self.restorer, lambda: frame)
         layers = work.cut(faces)

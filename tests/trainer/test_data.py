@@ -448,7 +448,7 @@ def test_names_of_files_behind_an_address_may_be_any(faces: Path, tmp_path: Path
 
 def test_what_is_no_set_of_plain_pictures_is_named(faces: Path, tmp_path: Path) -> None:
     """Held-out faces would be trained on, with the template's landmarks and no licences."""
-    with pytest.raises(InputError, match="Say with --data"):
+    with pytest.raises(InputError, match="--data"):
         list_faces("", "train")
     (faces / "index.jsonl").write_text(json.dumps({"file": "0.png", "size": 64}) + "\n")
     with pytest.raises(InputError, match=f"holds a training set in {faces.name}. Name that folder"):

@@ -609,9 +609,9 @@ def test_a_killed_run_leaves_nothing_outside_its_folder(tmp_path: Path, monkeypa
 def test_numbered_pictures_of_a_run_that_died_in_moving_them_are_not_there(tmp_path: Path) -> None:
     target = tmp_path / "frame_%04d.png"
     (tmp_path / "frame_0001.png").touch()
-    assert _is_there(target)
+    assert _is_there(Path("a.mp4"), target)
     Unfinished(target).pictures().mkdir(parents=True)
-    assert not _is_there(target)
+    assert not _is_there(Path("a.mp4"), target)
 
 
 def test_faces_that_were_followed_are_not_followed_again_though_nothing_was_encoded_yet(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def list_faces(
     """
     source, indexed = str(source), True
     if not source:
-        raise InputError("Say with --data where the aligned faces are.")
+        raise InputError("Say where the aligned faces are (--data).")
     if is_url(source):
         root = source.rstrip("/")
         try:
@@ -151,9 +151,10 @@ def _refuse_parts(folder: Path) -> None:
     """See to it that all pictures of a folder are one set: without an index held-out faces and landmarks would not be known."""
     if (folder / JOURNAL).is_file():
         raise InputError(f"{folder}: prepare has not come to its end there. Give its command again; what it has done is kept.")
-    sets = sorted(path.parent for name in (INDEX, CSV_INDEX, JOURNAL) for path in folder.glob(f"*/{name}"))
+    sets = sorted(path.parent for name in (INDEX, JOURNAL) for path in folder.rglob(name))
+    sets += [path.parent for path in sorted(folder.rglob(CSV_INDEX)) if path.read_bytes()[:200].find(b"split") >= 0]
     if sets:
-        raise InputError(f"{folder}: holds a training set in {sets[0].name}. Name that folder: {sets[0]}")
+        raise InputError(f"{folder}: holds a training set in {sets[0].relative_to(folder)}. Name that folder: {sets[0]}")
 
 
 def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 from pfr_core.errors import InputError
 from pfr_core.photo.photo import IMAGE_SUFFIXES
 
-TRIES, TIMEOUT = 7, 60.0
-"""How often a URL is tried, with pauses of 1, 2, 4 ... s, a minute together; seconds of silence after which a try has failed."""
+TRIES, TIMEOUT = 4, 60.0
+"""How often a URL is tried, with pauses of 1, 2 and 4 s; seconds of silence after which a try has failed."""
 
 
 def is_url(place: str) -> bool:

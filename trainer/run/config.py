@@ -387,7 +387,8 @@ def network_options(config: PFRConfig) -> str:
 def without_start(config: Config) -> Config:
     """Return ``config`` for a run whose weights come from a checkpoint of its own."""
     starts = {*config.STARTS, "init_fidelity"}
-    return replace(config, **{field.name: field.default for field in fields(config) if field.name in starts})
+    cleared: dict[str, Any] = {field.name: field.default for field in fields(config) if field.name in starts}
+    return replace(config, **cleared)
 
 
 def stage_of(config: RunConfig) -> str:

@@ -84,7 +84,7 @@ def _loop(
             clock, started = Clock(run.device, exact=False), time.perf_counter()
             try:
                 values = run.take_step(clock)
-            except InputError:  # of the data, which are drawn first: a disk or a server that has gone away
+            except InputError:  # of the data, which are drawn first: a disk or a server that has gone away for the first process
                 if run.fabric.is_global_zero and run.step:
                     save_state(folder, run.state(), config.keep)
                 raise
@@ -110,6 +110,7 @@ def _loop(
                 save_state(folder, run.state(), config.keep)
                 run.export(folder / config.EXPORTED)
             if stop and run.step < config.iterations:
+                run.fabric.barrier()  # torchrun kills the others 30 s after the first has left
                 return False
     return True
 

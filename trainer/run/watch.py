@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -93,9 +93,10 @@ def stop_on_signal(*, told: bool = True) -> Iterator[Callable[[], bool]]:
     received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if told and not received:
-            os.write(2, b"\nstopping after this step, with a checkpoint\n")  # print may be what was interrupted
         received.append(number)
+        if told and len(received) == 1:
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, b"\nstopping after this step, with a checkpoint\n")  # print may be what was interrupted
 
     previous = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

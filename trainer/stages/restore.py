@@ -108,8 +108,6 @@ class RestoreStage(FaceStage):
             freeze_first(self.d.convs, config.freeze_d)
             self.networks["global"] = self.d
             groups["global"] = list(self.d.parameters())
-        elif config.discriminator:
-            raise InputError(f"--discriminator {config.discriminator}: the run has none (--global-weight 0). Leave it out.")
         if config.local_weight:
             self.local = nn.ModuleDict({name: LocalDiscriminator(config.local_channels) for name in COMPONENTS})
             self.networks["local"] = self.local
