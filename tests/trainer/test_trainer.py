@@ -25,7 +25,7 @@ from pfr_core.errors import Cancelled, CheckpointError, InputError, PFRError
 from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
-from trainer.cli import main
+from trainer.cli import build_parser, main, stage_config
 from trainer.run import engine
 from trainer.run.clock import Clock
 from trainer.run.config import PriorConfig, RestoreConfig, load_config
@@ -382,6 +382,16 @@ def test_a_discriminator_for_a_run_without_one_is_refused(
     run = ["restore", "--preset", "reconstruction", "--data", str(faces), "--out", str(tmp_path / "run")]
     assert main([*run, "--discriminator", "d.safetensors"]) == 1
     assert "--discriminator d.safetensors: the run has none" in capsys.readouterr().err
+
+
+def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:
+    """Of a saved configuration the fidelity holds for the file that it names."""
+    RestoreConfig(init_from="a.safetensors", init_fidelity=1.0).save(tmp_path / "config.json")
+    command = ["restore", "--config", str(tmp_path / "config.json")]
+    assert stage_config(build_parser().parse_args(command)).init_fidelity == 1.0
+    assert stage_config(build_parser().parse_args([*command, "--init-from", "b.safetensors"])).init_fidelity == 0.5
+    with pytest.raises(InputError, match="--init-fidelity goes with --init-from"):
+        RestoreConfig(init_fidelity=0.0)
 
 
 def test_weights_that_are_not_finite_are_not_written(faces: Path, tmp_path: Path) -> None:
