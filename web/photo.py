@@ -226,6 +226,8 @@ class PhotoTab:
         """Note which photo was dropped; the next step opens it."""
         with self.context.visit(request) as session:
             path = str(event._data["path"])
+            if int(event._data.get("of", 1)) > 1:
+                gr.Info(say(request, "first_of_several"))
             self.context.sessions.hold(request.session_hash, [path])
             session.wanted = Path(path)
         return self.look(request)

@@ -265,6 +265,16 @@ def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context
             tab.restore(VISITOR, "tiny", quiet)
 
 
+def test_of_several_photos_at_once_the_first_is_opened_and_it_is_said(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("web.photo.gr.Info", said.append)
+    upload = context.sessions.root / "uploads" / "a.jpg"
+    upload.parent.mkdir()
+    upload.write_bytes(PHOTO.read_bytes())
+    PhotoTab(context, []).take(VISITOR, SimpleNamespace(_data={"path": str(upload), "of": 2}))
+    assert said == [say(VISITOR, "first_of_several")]
+
+
 def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:

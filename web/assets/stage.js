@@ -24,13 +24,15 @@ function address(file) {
     return `${window.gradio_config?.root ?? ""}/gradio_api/file=${file.split("/").map(encodeURIComponent).join("/")}`; // encodeURI leaves # and ?
 }
 
-async function take(file) {
+async function take(files) {
+    const [file] = files;
     if (!file) return;
+    const { length } = files; // a chooser's list is emptied soon
     const number = ++chosen;
     root.classList.add("busy");
     try {
         const { path } = await upload(file);
-        if (number === chosen) trigger("upload", { path });
+        if (number === chosen) trigger("upload", { path, of: length });
     } finally {
         if (number === chosen) root.classList.remove("busy");
     }
@@ -39,7 +41,7 @@ async function take(file) {
 const chooser = make("input", {
     type: "file", accept: "image/*,.heic,.heif,.avif,.tif,.tiff", class: "chooser", tabindex: "-1", "aria-label": words.choose,
     onchange: () => {
-        take(chooser.files[0]);
+        take(chooser.files);
         chooser.value = "";
     },
 });
@@ -51,11 +53,11 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     root.addEventListener(name, (event) => {
         event.preventDefault();
         root.classList.toggle("over", name === "dragover");
-        if (name === "drop") take(event.dataTransfer.files[0]);
+        if (name === "drop") take(event.dataTransfer.files);
     });
 }
 document.addEventListener("paste", (event) => {
-    if (root.offsetParent !== null && event.clipboardData.files.length) take(event.clipboardData.files[0]);
+    if (root.offsetParent !== null && event.clipboardData.files.length) take(event.clipboardData.files);
 });
 
 function empty() {
