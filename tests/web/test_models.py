@@ -269,7 +269,7 @@ def test_of_several_photos_at_once_the_first_is_opened_and_it_is_said(context: C
     said: list[str] = []
     monkeypatch.setattr("web.photo.gr.Info", said.append)
     upload = context.sessions.root / "uploads" / "a.jpg"
-    upload.parent.mkdir()
+    upload.parent.mkdir(parents=True)
     upload.write_bytes(PHOTO.read_bytes())
     PhotoTab(context, []).take(VISITOR, SimpleNamespace(_data={"path": str(upload), "of": 2}))
     assert said == [say(VISITOR, "first_of_several")]
