@@ -40,7 +40,8 @@ def restoring() -> str:
         "# Options of a restoration",
         MADE,
         "One list for every door: fields of `pfr_core.RestoreOptions`, options of `pfr restore` (with `--` and dashes), widgets "
-        "of the nodes, controls of the page and arguments of its endpoint. Options that exclude each other are refused "
+        "of the nodes, arguments of the page's endpoint and controls of the page, which has no `order`, `indices`, `count` and "
+        "`max_face_size`; in its Photo tab faces are clicked instead. Options that exclude each other are refused "
         "(in a graph of ComfyUI ignored, which is said).",
         table(RestoreOptions, flag=False),
         "## Networks",
