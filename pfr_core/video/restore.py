@@ -241,7 +241,7 @@ def _restore(
         How many there are in all, and whether any was changed.
     """
     work.steady = {track.number: work.past() for track in work.tracks}
-    done, changed = unfinished.done(work.steady)
+    done, changed, noticed = unfinished.done(work.steady)
     clock, piece, begun, number = _Clock("restore", total, progress, done), None, done, 0
     with footage.open() as source, ExitStack() as unwinding:
         unwinding.callback(lambda: piece and piece.abandon())
@@ -253,20 +253,22 @@ def _restore(
             image = None
             if work.present(number - 1) or work.options.scale != 1:
                 pasted = work.restore(number - 1, shot.pixels, should_stop)
-                tally.add(replace(notice, frame=number - 1) for notice in pasted.notices)
+                noticed.add(replace(notice, frame=number - 1) for notice in pasted.notices)
                 changed |= pasted.changed
                 image = pasted.image if pasted.changed or work.options.scale != 1 else None
             piece = piece or Piece(unfinished.new_piece(), encoding[0], clip.crf, video, encoding[1])
             piece.write(shot, image)
             if number - begun == PIECE:
                 piece.close()
-                unfinished.keep_piece(begun, number, work.steady, changed)
+                unfinished.keep_piece(begun, number, work.steady, changed, noticed)
                 piece, begun = None, number
             clock.report(number)
         if piece is not None:
             piece.close()
-            unfinished.keep_piece(begun, number, work.steady, changed)
+            unfinished.keep_piece(begun, number, work.steady, changed, noticed)
             piece = None
+    for notice, more in noticed:
+        tally.add([notice] * (more + 1))
     return number, changed
 
 

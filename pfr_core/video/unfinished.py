@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import ImageError, InputError
 from ..support.files import lock, unwritable
+from ..support.notice import Notice, Tally
 from .steady import Steady
 from .track import Track, Tracks
 
@@ -102,10 +103,11 @@ class Unfinished:
         """Return the file for the piece that is encoded next."""
         return self.folder / "next.nut"
 
-    def keep_piece(self, first: int, end: int, steady: dict[int, Steady], changed: bool) -> None:
+    def keep_piece(self, first: int, end: int, steady: dict[int, Steady], changed: bool, noticed: Tally) -> None:
         """Take the piece of the frames from ``first`` to before ``end`` for finished, with the past that the next one needs."""
+        told = json.dumps([(notice.to_dict(), more) for notice, more in noticed])
         past = {f"{number}_{place}": each for number, state in steady.items() for place, each in enumerate(state.state(end - 1))}
-        self._save(f"past-{end:08d}.npz", changed=changed, **past)
+        self._save(f"past-{end:08d}.npz", changed=changed, noticed=told, **past)
         _settle(self.new_piece())
         self.new_piece().replace(self.folder / f"{first:08d}-{end:08d}.nut")
         (self.folder / f"past-{first:08d}.npz").unlink(missing_ok=True)  # megabytes a face; nothing begins there any more
@@ -122,16 +124,18 @@ class Unfinished:
         """Return the finished pieces, in order."""
         return sorted(self.folder.glob("*-*.nut"))
 
-    def done(self, steady: dict[int, Steady]) -> tuple[int, bool]:
-        """Return how many frames are encoded, and whether any was changed; give ``steady`` back its past."""
-        pieces = self.pieces()
+    def done(self, steady: dict[int, Steady]) -> tuple[int, bool, Tally]:
+        """Return how many frames are encoded, whether any was changed, and what was noticed; give ``steady`` back its past."""
+        pieces, noticed = self.pieces(), Tally()
         if not pieces:
-            return 0, False
+            return 0, False, noticed
         end = int(pieces[-1].stem.split("-")[1])
         with np.load(self.folder / f"past-{end:08d}.npz") as data:
             for number, state in steady.items():
                 state.take_up(end - 1, tuple(data[name] for name in sorted(data.files) if name.startswith(f"{number}_")))
-            return end, bool(data["changed"])
+            for told, more in json.loads(str(data["noticed"])) if "noticed" in data else ():  # earlier versions kept none
+                noticed.add([Notice(**told)] * (more + 1))
+            return end, bool(data["changed"]), noticed
 
     def remove(self) -> None:
         """Leave nothing."""

@@ -388,8 +388,9 @@ def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:
     """Of a saved configuration the fidelity holds for the file that it names."""
     RestoreConfig(init_from="a.safetensors", init_fidelity=1.0).save(tmp_path / "config.json")
     command = ["restore", "--config", str(tmp_path / "config.json")]
-    assert stage_config(build_parser().parse_args(command)).init_fidelity == 1.0
-    assert stage_config(build_parser().parse_args([*command, "--init-from", "b.safetensors"])).init_fidelity == 0.5
+    same, other = (stage_config(build_parser().parse_args([*command, *more])) for more in ([], ["--init-from", "b.safetensors"]))
+    assert isinstance(same, RestoreConfig) and same.init_fidelity == 1.0
+    assert isinstance(other, RestoreConfig) and other.init_fidelity == 0.5
     with pytest.raises(InputError, match="--init-fidelity goes with --init-from"):
         RestoreConfig(init_fidelity=0.0)
 

@@ -569,17 +569,21 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path: Path, monkeypat
                 raise KeyboardInterrupt
 
         restorer = Inverting(FACE)
-        restore_clip(restorer, source, target, clip=options, progress=progress, **more)  # type: ignore[arg-type]
+        restorer.crop_size = 12  # each frame has something to tell
+        clip = restore_clip(restorer, source, target, clip=options, progress=progress, **more)  # type: ignore[arg-type]
+        restorer.told = list(clip.notices)
         return restorer
 
-    run(tmp_path / "whole.mkv")
+    whole = run(tmp_path / "whole.mkv")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b.mkv", interrupt=True)
     assert not (tmp_path / "b.mkv").exists()
     assert [path.name for path in (tmp_path / ".b.mkv.part").glob("past-*")] == ["past-00000010.npz"], "the last one is enough"
     with pytest.raises(InputError, match=r"strengths: .*the same"):
         run(tmp_path / "b.mkv", resume=True, strengths={0: 0.5})
-    assert run(tmp_path / "b.mkv", resume=True).runs == 2, "10 of 16 frames were kept, and of the others only two are restored"
+    resumed = run(tmp_path / "b.mkv", resume=True)
+    assert resumed.runs == 2, "10 of 16 frames were kept, and of the others only two are restored"
+    assert resumed.told == whole.told and [(notice.kind, more) for notice, more in whole.told] == [("magnified", 15)]
     (times, one), (new_times, other) = pictures(tmp_path / "whole.mkv"), pictures(tmp_path / "b.mkv")
     assert times == new_times and np.array_equal(one, other)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mkv", "whole.mkv"]
