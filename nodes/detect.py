@@ -200,12 +200,17 @@ def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.
     part = np.ascontiguousarray(frame[top : rows[-1] + 1, left : columns[-1] + 1])
     found = find_candidates(finder, part, widgets.options, runtime.interrupted)
     faces = [face.moved(1, (left, top)) for face in found]
-    return [face for face in faces if region[round(face.center[1]), round(face.center[0])]]
+    return [face for face in faces if _is_white(region, *face.center)]
 
 
 def _middle_in(region: Array, box: Box) -> bool:
-    x, y = (int(float(box[start]) + float(box[side]) / 2) for start, side in (("x", "width"), ("y", "height")))
-    return 0 <= y < region.shape[0] and 0 <= x < region.shape[1] and bool(region[y, x])
+    x, y = (float(box[start]) + float(box[side]) / 2 for start, side in (("x", "width"), ("y", "height")))
+    return _is_white(region, x, y)
+
+
+def _is_white(region: Array, x: float, y: float) -> bool:
+    """Return whether a place in px lies on a white pixel of [H,W]; beyond the edges nothing is white."""
+    return 0 <= y < region.shape[0] and 0 <= x < region.shape[1] and bool(region[int(y), int(x)])
 
 
 def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chosen) -> Face:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
@@ -146,8 +147,13 @@ def own_device() -> torch.device:
     try:
         return resolve_device(device)
     except InputError:
-        log.warning("PFR does not run on %s, so it takes the CPU.", device)
+        _tell_once(f"PFR does not run on {device}, so it takes the CPU.")
         return torch.device("cpu")
+
+
+@cache
+def _tell_once(text: str) -> None:
+    log.warning(text)
 
 
 def _fetch(name: str) -> None:

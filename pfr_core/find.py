@@ -56,7 +56,7 @@ class Found:
         if wrong := [type(face).__name__ for face in chosen if not isinstance(face, Face)]:
             raise InputError(f"faces holds a {wrong[0]}; pass a list of Face, such as the faces of a result.")
         for number, face in enumerate(chosen):
-            if abs(resemblance(face.points)) < LIKE_A_FACE:
+            if not _like_a_face(face):
                 raise InputError(
                     f"the points of face {number} lie like no face's; give the eyes, the nose and the corners of the mouth, "
                     "the left one of two as seen in the picture first."
@@ -109,7 +109,11 @@ def find_candidates(
         right_way_up=True,
         should_stop=should_stop,
     )
-    return [face for face in found if abs(resemblance(face.points)) >= LIKE_A_FACE]
+    return [face for face in found if _like_a_face(face)]
+
+
+def _like_a_face(face: Face) -> bool:
+    return abs(resemblance(face.points)) >= LIKE_A_FACE
 
 
 def advised(found: Found, candidates: Sequence[Face], detector: Detector) -> Found:

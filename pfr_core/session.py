@@ -24,7 +24,7 @@ from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo
 from .photo.pillow import notices_of
 from .photo.read import MAX_PIXELS, read_photo
-from .photo.restored import is_copy, of_copy, own_suffix, write_restored
+from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
 from .support.files import checked, overwritten, same_file
 from .support.notice import Notice
@@ -261,11 +261,16 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             ImageError: the file cannot be written, is the photograph itself, or its format cannot hold the picture.
         """
         photo, path = self.photo, self.destination(target, quality=quality)
-        mark = self.models.provenance if provenance and restored.changed else None
-        copied = is_copy(path, photo, restored.image, changed=restored.changed)
-        noticed = write_restored(path, photo, restored.image, changed=restored.changed, provenance=mark, quality=quality)
-        told = of_copy(restored.notices) if copied else restored.notices
-        return RestoredFile(path, restored, restored.changed, (*told, *noticed))
+        notices = write_restored(
+            path,
+            photo,
+            restored.image,
+            changed=restored.changed,
+            notices=restored.notices,
+            provenance=self.models.provenance if provenance else None,
+            quality=quality,
+        )
+        return RestoredFile(path, restored, restored.changed, notices)
 
     def destination(self, target: str | os.PathLike[str], *, quality: int | None = None) -> Path:
         """Return the file that :meth:`save` writes; what is wrong with it shows before any work is done.

@@ -20,6 +20,7 @@ def write_restored(
     image: Array,
     *,
     changed: bool,
+    notices: Iterable[Notice] = (),
     provenance: Provenance | None = None,
     quality: int | None = None,
 ) -> tuple[Notice, ...]:
@@ -30,11 +31,12 @@ def write_restored(
         photo: what was read, for its metadata and encoding.
         image: the result, [H,W,3 or 4] of the photo's depth.
         changed: whether any face was restored. Only then is ``provenance`` recorded.
+        notices: what was noticed in reading and restoring it.
         provenance: the model that synthesised detail.
         quality: as for :func:`write_photo`.
 
     Returns:
-        What was noticed in writing.
+        What holds for the file: ``notices``, without those of :func:`of_copy` if it is a copy, and what was noticed in writing.
 
     Raises:
         ImageError: the file cannot be written, or its format cannot hold the picture.
@@ -47,8 +49,8 @@ def write_restored(
     """
     if is_copy(target, photo, image, changed=changed):
         copy_file(photo.path, target)
-        return ()
-    return write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+        return of_copy(notices)
+    return *notices, *write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
 
 
 def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:

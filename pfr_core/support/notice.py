@@ -85,6 +85,20 @@ class Tally:
                 new.append(notice)
         return new
 
+    def update(self, counted: Iterable[tuple[Notice, int]]) -> None:
+        """Take what another counted: notices, and how many more like each there were.
+
+        Example:
+            >>> tally = Tally()
+            >>> for _ in range(2):
+            ...     tally.update([(Notice("magnified", "face 0"), 4)])
+            >>> [more for _, more in tally]
+            [9]
+        """
+        for notice, more in counted:
+            self.add([notice])
+            self._more[notice.kind] += more
+
     def __iter__(self) -> Iterator[tuple[Notice, int]]:
         """Yield the first notice of each kind, in the order in which they came, and how many more like it there were."""
         return ((first, self._more[kind]) for kind, first in self._first.items())

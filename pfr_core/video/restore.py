@@ -267,8 +267,7 @@ def _restore(
             piece.close()
             unfinished.keep_piece(begun, number, work.steady, changed, noticed)
             piece = None
-    for notice, more in noticed:
-        tally.add([notice] * (more + 1))
+    tally.update(noticed)
     return number, changed
 
 

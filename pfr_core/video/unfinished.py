@@ -133,8 +133,8 @@ class Unfinished:
         with np.load(self.folder / f"past-{end:08d}.npz") as data:
             for number, state in steady.items():
                 state.take_up(end - 1, tuple(data[name] for name in sorted(data.files) if name.startswith(f"{number}_")))
-            for told, more in json.loads(str(data["noticed"])) if "noticed" in data else ():  # earlier versions kept none
-                noticed.add([Notice(**told)] * (more + 1))
+            if "noticed" in data:  # earlier versions kept none
+                noticed.update((Notice(**told), more) for told, more in json.loads(str(data["noticed"])))
             return end, bool(data["changed"]), noticed
 
     def remove(self) -> None:

@@ -503,6 +503,13 @@ def test_a_face_that_the_detector_misses_can_be_given(run: Any, pair: torch.Tens
     (face,) = faces.frames[0]
     assert face.box == (left, top, right, bottom)
     assert np.abs(np.array(face.points) - np.array(own.points)).max() < 0.25 * (right - left), "about where they are in a face"
+    region = torch.zeros(1, *pair.shape[1:3])
+    region[:, :, :512] = 1
+    other = run("DetectFaces", image=pair, region=region)[4][0][0]
+    for white, count in ((region, 1), (1 - region, 1), (torch.zeros_like(region), 0)):
+        faces, *_ = run("DetectFaces", image=pair, given=[box, other], region=white)
+        assert len(faces.frames[0]) == count
+        assert all(white[0, round(face.center[1]), round(face.center[0])] == 1 for face in faces.frames[0])
     with pytest.raises(Exception, match="outside the picture"):
         run("DetectFaces", image=pair, given={**box, "x": 5000})
     with pytest.raises(Exception, match="Boxes for 2 frames, and 1 images"):

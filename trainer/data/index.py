@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -151,10 +152,11 @@ def _refuse_parts(folder: Path) -> None:
     """See to it that all pictures of a folder are one set: without an index held-out faces and landmarks would not be known."""
     if (folder / JOURNAL).is_file():
         raise InputError(f"{folder}: prepare has not come to its end there. Give its command again; what it has done is kept.")
-    sets = sorted(path.parent for name in (INDEX, JOURNAL) for path in folder.rglob(name))
-    sets += [path.parent for path in sorted(folder.rglob(CSV_INDEX)) if path.read_bytes()[:200].find(b"split") >= 0]
-    if sets:
-        raise InputError(f"{folder}: holds a training set in {sets[0].relative_to(folder)}. Name that folder: {sets[0]}")
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        path = Path(parent)
+        if {INDEX, JOURNAL} & {*files} or (CSV_INDEX in files and b"split" in (path / CSV_INDEX).read_bytes()[:200]):
+            raise InputError(f"{folder}: holds a training set in {path.relative_to(folder)}. Name that folder: {path}")
 
 
 def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:

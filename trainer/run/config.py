@@ -181,6 +181,7 @@ class RestoreConfig(FaceConfig):
 
     DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
     MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, "anchor")
+    STARTS: ClassVar[tuple[str, ...]] = (*FaceConfig.STARTS, "init_fidelity")
     RATES: ClassVar[tuple[str, ...]] = (
         "lr_codec", "lr_prior", "lr_noise", "lr_fine", "lr_local", "lr_global", "lr_texture",
     )  # fmt: skip
@@ -386,8 +387,7 @@ def network_options(config: PFRConfig) -> str:
 
 def without_start(config: Config) -> Config:
     """Return ``config`` for a run whose weights come from a checkpoint of its own."""
-    starts = {*config.STARTS, "init_fidelity"}
-    cleared: dict[str, Any] = {field.name: field.default for field in fields(config) if field.name in starts}
+    cleared: dict[str, Any] = {field.name: field.default for field in fields(config) if field.name in config.STARTS}
     return replace(config, **cleared)
 
 

@@ -34,8 +34,11 @@ def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from
     """
     values = asdict(config)
     for name in (*config.DATA, *config.STARTS, "out"):
-        path = values[name]
-        values[name] = Path(path).name if isinstance(path, str) else [Path(each).name for each in path]
+        match values[name]:
+            case str(path):
+                values[name] = Path(path).name
+            case [*paths]:
+                values[name] = [Path(each).name for each in paths]
     found: dict[str, Any] = {
         "trainer": f"pfr {__version__}",
         "stage": stage_of(config),
