@@ -128,16 +128,18 @@ class PFRDetectFaces:
         if segs is not None:
             found_before = boxes_of(segs, (height, width))
             boxes_given = [[*(each or ()), *found_before] for each in boxes_given]
-        chosen, previews, masks = [], Batch(len(frames)), torch.zeros(image.shape[:3])
+        chosen, previews, masks = [], Batch(len(frames)), Batch(len(frames))
         picker: list[dict[str, Any]] = []
         notices = runtime.Notices(len(frames), widgets.ignored)
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_given[number])
                 notices.add(number, found.notices)
+                mask = np.zeros((height, width), np.float32)
                 for face in found.faces:
                     left, top, right, bottom = (max(0, round(value)) for value in face.box)
-                    masks[number, top:bottom, left:right] = 1
+                    mask[top:bottom, left:right] = 1
+                masks.append(mask)
                 chosen.append(found.faces)
                 previews.append(to_float(annotate(to_uint8(np.nan_to_num(frame[..., :3])), found.faces, found.numbers)))
                 if found.candidates and not picker:  # the numbers mean the same in every frame; the first with faces shows them
@@ -147,7 +149,7 @@ class PFRDetectFaces:
         whole = {"x": 0, "y": 0, "width": width, "height": height}
         first = next((box for each in boxes for box in each), whole)
         segs = as_segs(frames[0], chosen[0]) if chosen else ((height, width), [])
-        result = (every, previews.result(image[..., :3]), masks, every.count, boxes, first, segs)
+        result = (every, previews.result(image[..., :3]), masks.result(image[..., 0]), every.count, boxes, first, segs)
         return {"ui": {"pfr_picker": picker, **notices.ui()}, "result": result}
 
 

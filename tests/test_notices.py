@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,18 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main
+from pfr_core.faces.align import TEMPLATE
+from pfr_core.options import RestoreOptions, Setup
+from pfr_core.support.notice import Notice
 
+ROOT = Path(__file__).resolve().parent.parent
 gr = pytest.importorskip("gradio")
 
 from web.api import Api  # noqa: E402
 from web.batch import BatchTab  # noqa: E402
+from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
+from web.degrade import DegradeTab  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.photo import PhotoTab  # noqa: E402
@@ -52,14 +59,65 @@ def context(tiny_model: Path, tmp_path: Path) -> Iterator[Context]:
         yield Context(Engine({"tiny": str(tiny_model)}, device="cpu"), sessions, Limits())
 
 
-@pytest.mark.parametrize("command", ["restore", "detect", "degrade"])
+@pytest.fixture
+def portrait(print_photo: Path, sentence: str) -> Path:
+    """Return the same with a face."""
+    with Image.open(ROOT / "examples" / "astronaut.jpg") as image:
+        image.convert("CMYK").save(print_photo)
+    return print_photo
+
+
+@pytest.mark.parametrize("command", ["restore", "detect", "degrade", "compare"])
 def test_the_command_line(
-    command: str, print_photo: Path, tiny_model: Path, sentence: str, caplog: pytest.LogCaptureFixture
+    command: str, print_photo: Path, tiny_model: Path, sentence: str, caplog: pytest.LogCaptureFixture, request: Any
 ) -> None:
-    more = {"restore": ["--model", str(tiny_model)], "detect": [], "degrade": []}[command]
+    more = {"restore": ["--model", str(tiny_model)], "compare": ["--models", str(tiny_model)]}.get(command, [])
+    if command == "compare":
+        request.getfixturevalue("portrait")
     target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.png"))]
     assert main([command, str(print_photo), *target, *more]) == 0
     assert sentence in caplog.text
+
+
+def test_an_archive_s_manifest(print_photo: Path, tiny_model: Path, sentence: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pfr_core.bulk.plan import Task
+    from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
+
+    recipe = Recipe(Setup(model=str(tiny_model), device="cpu"), RestoreOptions())
+    job = read(Job.of(Task(str(print_photo), str(tmp_path / "bulk.png"))), recipe)
+    (done,) = Restorer(recipe, Weights.gather(recipe))([job])
+    row = write(done, recipe, recipe.choices())
+    assert row.status == "done" and any(sentence in notice for notice in row.notices)
+
+
+def test_a_clip(context: Context, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    """By command, and on the page, to whose result a notice is added."""
+    pytest.importorskip("av")
+    import web.video
+    from pfr_core.video.restore import restore_clip
+
+    from .clip_files import make_clip
+
+    clip, target = str(make_clip(tmp_path / "a.mp4", 3)), str(tmp_path / "b.mp4")
+    assert main(["restore", clip, "-o", target, "--model", str(tiny_model), "--select", "index", "--indices", "9"]) == 0
+    assert "9" in "".join(record.getMessage() for record in caplog.records if record.name.startswith("pfr_core.cli"))
+
+    def noticing(*arguments: Any, **more: Any) -> Any:
+        result = restore_clip(*arguments, **more)
+        result.notices.add([Notice("opaque", "it is not transparent any more")] * 3)
+        return result
+
+    monkeypatch.setattr(web.video, "restore_clip", noticing)
+    told = web.video.VideoTab(context).run_clip(VISITOR, clip, [], "tiny", lambda *done, **more: None)[1]
+    assert "it is not transparent any more (and 2 more like it)" in told
+
+
+def test_the_pages_other_tabs(context: Context, portrait: Path, sentence: str) -> None:
+    compared = CompareTab(context).run_comparison(VISITOR, str(portrait), ["tiny"], lambda *done, **more: None)[1]
+    assert sentence.rstrip(".") in compared and compared.count("Note:") == 2, "a large face is one, too"
+    settings: dict[str, Any] = {"blur": "isotropic", "sigma": 2.0, "scale": 2.0, "noise": 5.0, "quality": 50.0, "seed": 0}
+    assert sentence.rstrip(".") in DegradeTab(context, portrait).run(VISITOR, str(portrait), "tiny", **settings)[1]
 
 
 def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> None:
@@ -91,3 +149,23 @@ def test_the_nodes(pack: Any) -> None:
         widgets = {key: given["default"] for key, (_, given) in node.INPUT_TYPES()["required"].items() if "default" in given}
         shown = getattr(node, node.FUNCTION)(**{**widgets, **inputs, "image": image, "select": "index", "indices": "9"})
         assert any("9" in text for text in shown["ui"]["text"]), name
+
+
+def test_the_nodes_for_clips_and_for_models(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A face much larger than the network's crop is told of."""
+    core = f"{pack.__name__}.pfr_core.faces"
+    points = tuple((float(x), float(y)) for x, y in TEMPLATE)
+    face = sys.modules[f"{core}.face"].Face((100, 100, 400, 450), 0.9, points)
+    monkeypatch.setattr(sys.modules[f"{core}.detect"].Detector, "detect", lambda self, image, **how: [face])
+    image = torch.rand(1, 512, 512, 3)
+    model, _ = pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]().load("small.safetensors", "cpu", "fp32")["result"]
+    for name in ("RestoreClip", "CompareModels"):
+        node = pack.NODE_CLASS_MAPPINGS[f"PFR{name}"]()
+        widgets = {
+            key: given["default"]
+            for group in node.INPUT_TYPES().values()
+            for key, (_, given) in group.items()
+            if "default" in given
+        }
+        shown = getattr(node, node.FUNCTION)(**{**widgets, "model": model, "image": image})
+        assert any("times larger than the model's" in text for text in shown["ui"]["text"]), name

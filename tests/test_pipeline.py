@@ -26,7 +26,7 @@ from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
 from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored
 from pfr_core.support.choices import ColorMatch, MaskKind
-from pfr_core.support.device import resolve_device, resolve_dtype
+from pfr_core.support.device import faces_at_once, resolve_device, resolve_dtype
 
 SIZE = 64
 CONFIG = PFRConfig(size=SIZE, narrow=0.125, style_dim=8, n_mlp=1)
@@ -72,7 +72,7 @@ def wild() -> FaceRestorer:
 @functools.cache
 def real() -> FaceRestorer:
     torch.manual_seed(0)
-    return FaceRestorer(PFR(CONFIG), device="cpu", options=RestoreOptions(color_match="none"))
+    return FaceRestorer(PFR(CONFIG), device="cpu", options=RestoreOptions(color_match="none"), batch_size=8)
 
 
 def face_for(x: float, y: float, side: float, degrees: float = 0, score: float = 0.9) -> Face:
@@ -656,13 +656,18 @@ def test_a_face_alone_is_the_same_face_among_eight() -> None:
     image = photo(200, 400)
     faces = [face_for(40 + 45 * n, 60 + 10 * n, 40 + 3 * n, 12 * n) for n in range(8)]
     together = stacked([cut_face(image, face, SIZE).crop for face in faces], SIZE)
+    batches: list[int] = []
+    counting = real().net.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
     restored = real().restore_crops(together)
     for n in range(8):
         assert real().restore_crops(together[n : n + 1])[0] == pytest.approx(restored[n], abs=1e-4)
+    counting.remove()
+    assert batches == [8, *[1] * 8]
 
 
 def test_the_batch_size_is_kept_to() -> None:
     assert FaceRestorer(identity().net, device="cpu").batch_size == 1, "a CPU gains nothing by more"
+    assert faces_at_once(torch.device("cuda")) == 8
     restorer = restorer_of(lambda x: x, batch_size=3)
     image = photo()
     restorer.restore(image, faces=[face_for(40 + x, 40, 50) for x in range(8)])
@@ -727,24 +732,30 @@ def test_a_network_that_gives_no_numbers_is_named(value: float) -> None:
         restorer_of(lambda x: x + value, dtype="bf16").restore(photo(), faces=[face_for(60, 45, 50)])
 
 
-@pytest.mark.parametrize("after", range(18))
-def test_should_stop(after: int) -> None:
+def test_should_stop() -> None:
     """Asked before each frame, each cut, batch of faces, paste and face of it; whenever it says so, the work ends."""
-    answers = iter([False] * after + [True] * 99)
+    restorer = restorer_of(lambda x: x, batch_size=1)
+    faces = [face_for(60 + x, 45, 50) for x in range(5)]
     asked: list[bool] = []
 
-    def should_stop() -> bool:
-        asked.append(next(answers))
-        return asked[-1]
+    def run(stop_at: int | None) -> bool:
+        """Restore, and stop at a question, counted from 1; return whether the work came to its end."""
+        asked.clear()
 
-    restorer = restorer_of(lambda x: x, batch_size=1)
-    arguments: Any = {"faces": [face_for(60 + x, 45, 50) for x in range(5)], "should_stop": should_stop}
-    if after < 17:  # one frame, five faces to cut and to restore, one paste of five faces
-        with pytest.raises(Cancelled):
-            restorer.restore(photo(), **arguments)
-        assert len(asked) == after + 1
-    else:
-        assert restorer.restore(photo(), **arguments).mask.any() and len(asked) == 17
+        def should_stop() -> bool:
+            asked.append(len(asked) + 1 == stop_at)
+            return asked[-1]
+
+        try:
+            return bool(restorer.restore(photo(), faces=faces, should_stop=should_stop).mask.any())
+        except Cancelled:
+            return False
+
+    assert run(None)
+    questions = len(asked)
+    assert questions >= 1 + 5 + 5 + 1 + 5, "one frame, five faces to cut and to restore, one paste of five faces"
+    for number in range(1, questions + 1):
+        assert not run(number) and len(asked) == number
 
 
 def test_progress_never_goes_back_and_ends_at_the_total(monkeypatch: pytest.MonkeyPatch) -> None:

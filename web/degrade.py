@@ -118,7 +118,7 @@ class DegradeTab:
             )  # fmt: skip
             return [
                 [(paths[name], say(request, each)) for name, each in zip(images, CAPTIONS, strict=True)],
-                f"{table}\n\n{told}",
+                f"{table}\n\n{told}" + self.context.told(request, photo.notices),
             ]
 
 

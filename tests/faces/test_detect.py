@@ -22,7 +22,7 @@ from pfr_core.faces.align import resemblance
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.detections import Detections
 from pfr_core.faces.geometry import unturned
-from pfr_core.faces.retinaface import RetinaFace, describe
+from pfr_core.faces.retinaface import RetinaFace, describe, save
 from pfr_core.faces.retinaface_network import ResNet
 from pfr_core.faces.retinaface_network import RetinaFace as Network
 from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
@@ -374,21 +374,19 @@ def test_unknown_detector() -> None:
         Detector("yolo")  # type: ignore[arg-type]
 
 
-def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Defect 4: cached without its name."""
-    asked: list[str] = []
-
-    def obtain(name: str) -> Path:
-        asked.append(name)
-        raise WeightsError("not here")
-
-    monkeypatch.setattr("pfr_core.faces.detect.obtain", obtain)
+    files: dict[DetectorName, Path] = {"retinaface_mobile0.25": tmp_path / "a.safetensors", "builtin": tmp_path / "b.safetensors"}
+    torch.manual_seed(0)
+    for number, path in enumerate(files.values()):
+        save(Network("mobile0.25"), path, largest_face=100 + number, provenance={}, licence="none")
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", files.__getitem__)
     net = PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=8, n_mlp=1))
-    names: list[DetectorName] = ["retinaface_resnet50", "retinaface_mobile0.25", "retinaface_resnet50"]
-    for name in names:
-        with pytest.raises(WeightsError):
-            FaceRestorer(net, name, device="cpu").restore(np.zeros((70, 70, 3), np.uint8))
-    assert asked == names
+    for name in [*files, *files]:
+        restorer = FaceRestorer(net, name, device="cpu")
+        restorer.restore(np.zeros((70, 70, 3), np.uint8))
+        assert restorer.detector._network is not None
+        assert restorer.detector._network.largest_face == 100 + [*files].index(name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", None])

@@ -39,7 +39,7 @@ Face = npt.NDArray[np.uint8]
 
 
 class Remembered:
-    """Networks' answers, by network, options and faces."""
+    """Networks' answers, by network, its precision and weights, options and faces."""
 
     def __init__(self) -> None:
         self.known: list[tuple[tuple[Any, ...], Tensor, Tensor]] = []
@@ -49,7 +49,8 @@ class Remembered:
         original = kind.restore
 
         def restore(net: Any, crops: Tensor, **options: float) -> Tensor:
-            key = (net.kind, net.size, sum(value.numel() for value in net.parameters()), options, crops.shape)
+            weights = sum(value.sum(dtype=torch.float64).item() for value in net.parameters())
+            key = (net.kind, net.size, net.place, weights, options, crops.shape)
             for known, before, after in self.known:
                 if known == key and torch.allclose(before, crops, rtol=0, atol=1e-6):
                     return after.clone()

@@ -410,7 +410,7 @@ def test_a_bad_address(page: str | None, says: str, cache: Path, server: Server,
 def test_a_silent_server_times_out(
     cache: Path, server: Server, register: Callable[..., Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT", 2)
     release = threading.Event()
 
     def silent(handler: BaseHTTPRequestHandler) -> None:

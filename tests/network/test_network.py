@@ -333,6 +333,16 @@ def test_parameter_counts(name: str, millions: float) -> None:
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
+def test_gpen_s_shapes() -> None:
+    """Published models of GPEN are what the presets of their sizes start from: their channels at 4 px to the whole size."""
+    whole = [512, 512, 512, 512, 512, 256, 128, 64, 32, 16]
+    shapes = {"pfr-256": [256, 256, 256, 256, 128, 64, 32], "pfr-512": whole[:8], "pfr-1024": whole[:9], "pfr-2048": whole}
+    for name, channels in shapes.items():
+        config = PRESETS[name]
+        assert [config.channels(r) for r in config.resolutions] == channels, name
+        assert (config.style_dim, config.n_mlp, config.patch) == (512, 8, 1)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_the_layout_of_the_paper(name: str) -> None:
     config = PRESETS[name]
@@ -473,10 +483,18 @@ def test_a_fine_detail_reaches_the_decoders_full_resolution_feature() -> None:
     assert images.abs().max() > 0
 
 
-def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
-    net = PFR(TINY).eval()
+@pytest.mark.parametrize("patch", [1, 4])
+def test_a_result_does_not_depend_on_the_rest_of_the_batch(patch: int) -> None:
+    side = 32 * patch
+    net = PFR(replace(TINY, size=side, patch=patch)).eval()
     randomise(net)
-    x = torch.rand(3, 3, 32, 32) * 2 - 1
+    x = torch.rand(3, 3, side, side) * 2 - 1
+    if patch > 1:  # what starts at 0 and decides for each face of the default's kind
+        x[1] *= 0.01
+        nn.init.normal_(net.gate.weight)
+        nn.init.normal_(net.need.out.weight)
+        nn.init.zeros_(net.need.out.bias)
+        assert net.need(x).sigmoid().std() > 0.05
     with torch.no_grad():
         together = net(x)
         apart = torch.cat([net(image[None]) for image in x])

@@ -21,6 +21,7 @@ from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
 from pfr_core.compare import compare
 from pfr_core.faces.detect import Detector
+from pfr_core.models import disk
 from pfr_core.models.registry import restorers
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_float
@@ -50,14 +51,16 @@ def defaults(node: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def detector_weights(pack: Any, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ComfyUI users have them."""
+def detector_weights(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ComfyUI users have them; without the shared material the detector that ships does it."""
     import folder_paths
 
     folder = Path(folder_paths.get_folder_paths("facedetection_models")[0])
     folder.mkdir(exist_ok=True)
-    shutil.copy(shared_dir / "weights" / "detection_mobilenet0.25_Final.pth", folder)
-    monkeypatch.setenv("PFR_WEIGHTS_DIR", str(folder))  # for the core that the results are compared with
+    if shared := os.environ.get("PFR_SHARED_DIR"):
+        shutil.copy(Path(shared) / "weights" / "detection_mobilenet0.25_Final.pth", folder)
+    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr(disk, "_extra_folders", [folder])  # of the core that the results are compared with; the pack has its own
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +103,16 @@ def test_the_endings_of_other_packs_stay_theirs(pack: Any, monkeypatch: pytest.M
     """Another pack may have registered the folder: with the set of endings that all loaders share, or with a list."""
     import folder_paths
 
-    shared, listed, runtime = {".pth"}, [".pth"], sys.modules[f"{pack.__name__}.nodes.runtime"]
-    known: Any = {"facerestore_models": ([], shared), "facedetection_models": ([], listed)}
+    shared, listed, runtime = {".pth", ".own"}, [".pth", ".own"], sys.modules[f"{pack.__name__}.nodes.runtime"]
+    known: Any = {"facerestore_models": (["/theirs"], shared), "facedetection_models": (["/theirs"], listed)}
+    searched: list[str] = []
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
-    monkeypatch.setattr(runtime, "add_search_folder", lambda path: None)
+    monkeypatch.setattr(runtime, "add_search_folder", searched.append)
     runtime.register_folders()
-    assert shared == {".pth"} and listed == [".pth"]
-    assert all({".pth", ".safetensors"} <= set(suffixes) for _, suffixes in known.values())
+    assert shared == {".pth", ".own"} and listed == [".pth", ".own"]
+    assert all({".pth", ".own", ".safetensors"} <= set(suffixes) for _, suffixes in known.values())
+    assert all(paths[0] == "/theirs" and len(paths) == 2 for paths, _ in known.values())
+    assert searched == [path for paths, _ in known.values() for path in paths]
 
 
 def test_a_step_of_several_frames_moves_the_bar_by_all_of_them(pack: Any) -> None:
@@ -115,6 +121,10 @@ def test_a_step_of_several_frames_moves_the_bar_by_all_of_them(pack: Any) -> Non
         pass
     with pytest.raises(RuntimeError, match="Frames 2 to 3 of 5"), steps.frame(2, 2):
         raise RuntimeError("a defect of the device")
+    full = torch.OutOfMemoryError("no memory")
+    with pytest.raises(torch.OutOfMemoryError) as caught, steps.frame(2, 2):
+        raise full
+    assert caught.value is full, "ComfyUI knows that one, and frees memory"
     with steps.frame(4):
         pass
     assert sys.modules["comfy.utils"].ProgressBar.seen == [2 / 5, 3 / 5]
@@ -322,7 +332,11 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
 
 @pytest.mark.usefixtures("detector_weights")
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_a_crop_that_is_not_numbers_leaves_its_face_and_no_other(run: Any, photo: torch.Tensor, wrong: float) -> None:
+@pytest.mark.parametrize("together", [1, 8])
+def test_a_crop_that_is_not_numbers_leaves_its_face_and_no_other(
+    pack: Any, run: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch, wrong: float, together: int
+) -> None:
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core.restorer"], "faces_at_once", lambda device: together)
     model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
     frames = torch.cat([photo, photo, photo])
     faces, *_ = run("DetectFaces", image=frames)
@@ -331,14 +345,31 @@ def test_a_crop_that_is_not_numbers_leaves_its_face_and_no_other(run: Any, photo
     crops[1, 3, 5, 0] = wrong
     shown = run.show("RestoreCrops", model=model, crops=crops)
     (restored,) = shown["result"]
-    assert torch.equal(restored[::2], whole[::2]) and torch.equal(restored[1].isfinite(), crops[1].isfinite())
+    assert torch.allclose(restored[::2], whole[::2], atol=1e-5) and torch.equal(restored[1].isfinite(), crops[1].isfinite())
     assert [("Frame 1 of 3" in text, "NaN" in text) for text in shown["ui"]["text"]] == [(True, True)]
     shown = run.show("PasteFaces", image=frames, faces=faces, crops=restored)
     image, mask = shown["result"]
     assert torch.equal(image[1], photo[0]) and mask[1].max() == 0
     expected, _ = run("PasteFaces", image=frames, faces=faces, crops=whole)
-    assert torch.equal(image[::2], expected[::2]) and not torch.equal(image[0], photo[0])
+    assert torch.allclose(image[::2], expected[::2], atol=1e-5) and not torch.equal(image[0], photo[0])
     assert sum("its face stays as it is" in text for text in shown["ui"]["text"]) == 1
+
+
+@pytest.mark.usefixtures("detector_weights")
+def test_memory_is_comfyui_s(run: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves the network, and says where pictures lie between nodes."""
+    management = sys.modules["comfy.model_management"]
+    monkeypatch.setattr(management, "intermediate_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(management, "loaded", [])
+    model, size = run("LoadModel", model="small.safetensors", dtype="fp32")
+    faces, preview, masks, *_ = run("DetectFaces", image=photo)
+    (crops,) = run("CropFaces", image=photo, faces=faces, size=size)
+    nobody, *_ = run("DetectFaces", image=torch.zeros_like(photo))
+    (none,) = run("CropFaces", image=photo, faces=nobody, size=size)
+    assert management.loaded == []
+    image, mask, *_ = run("RestoreFaces", model=model, image=photo)
+    assert management.loaded == [model.patcher]
+    assert {each.device.type for each in (preview, masks, crops, none, image, mask)} == {"meta"}
 
 
 @pytest.mark.usefixtures("detector_weights")

@@ -451,40 +451,34 @@ def test_a_large_scan_is_shown_small_and_soon_again(server: Server, page: Any, t
     assert got and max(got) < scan.stat().st_size / 2
 
 
-AXE = Path(os.environ.get("PFR_AXE", "node_modules/axe-core/axe.min.js"))
-"""axe-core, `npm install axe-core`; for the test only."""
-
-
-# Nobody promises axe-core; a test that is skipped for want of it would break the promise of a browser.
-if AXE.is_file():
-
-    @pytest.mark.parametrize("theme", ["light", "dark"])
-    def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> None:
-        """axe-core finds no violation, in any tab, with a result and on a phone, where it can judge the tabs' contrast."""
-        page.goto(f"{server.url}?__theme={theme}")
-        page.locator("#choose").wait_for()
-        page.evaluate(AXE.read_text())
-        found = {"empty": violations(page)}
-        page.set_input_files("#stage .chooser", PHOTO)
-        page.locator("#download").wait_for()
-        page.wait_for_timeout(2000)  # until the progress has faded
-        found["photo"] = violations(page)
-        for tab in ("Batch", "Clip", "Compare", "Understand"):
-            page.get_by_role("tab", name=tab).click()
-            page.wait_for_timeout(500)
-            found[tab] = violations(page)
-        page.get_by_role("tab", name="Photo").click()
-        page.set_viewport_size({"width": 390, "height": 844})
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> None:
+    """axe-core finds no violation, in any tab, with a result and on a phone, where it can judge the tabs' contrast."""
+    page.goto(f"{server.url}?__theme={theme}")
+    page.locator("#choose").wait_for()
+    found = {"empty": violations(page)}
+    page.set_input_files("#stage .chooser", PHOTO)
+    page.locator("#download").wait_for()
+    page.wait_for_timeout(2000)  # until the progress has faded
+    found["photo"] = violations(page)
+    for tab in ("Batch", "Clip", "Compare", "Understand"):
+        page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
-        found["phone"] = violations(page)
-        assert {tab: each for tab, each in found.items() if each} == {}
+        found[tab] = violations(page)
+    page.get_by_role("tab", name="Photo").click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    found["phone"] = violations(page)
+    assert {tab: each for tab, each in found.items() if each} == {}
 
 
 def violations(page: Any) -> list[str]:
-    result = page.evaluate("axe.run()")
+    from axe_playwright_python.sync_playwright import Axe
+
     return [
         f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
-        for each in result["violations"]
+        for each in Axe().run(page).response["violations"]
         for node in each["nodes"]
     ]
 
