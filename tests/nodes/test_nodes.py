@@ -323,7 +323,8 @@ def test_values_beyond_white_and_frames_that_are_not_numbers_pass(run: Any, phot
 
     found = run.show("DetectFaces", image=frames)
     faces, preview, _, count, *_ = found["result"]
-    assert count == 1 and bool(preview.isfinite().all()) and ["No face" in text for text in found["ui"]["text"]] == [True, False]
+    assert count == 1 and bool(preview.isfinite().all())
+    assert "No face" in found["ui"]["text"][0] and "NaN" in found["ui"]["text"][-1]
     (crops,) = run("CropFaces", image=frames, faces=faces, size=size)
     (restored,) = run("RestoreCrops", model=model, crops=crops)
     pasted, again = run("PasteFaces", image=frames, faces=faces, crops=restored)
