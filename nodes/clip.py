@@ -98,6 +98,7 @@ class PFRRestoreClip:
         frames, clip = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
+        runtime.fetch_around(detector, widgets.options.mask)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
         said = widgets.ignored if past is not None or not goes_on else (*widgets.ignored, ANEW)
@@ -184,6 +185,7 @@ class PFRRestoreVideo:
         if widgets.none:
             notices.add(0, [NONE_CHOSEN])
             return {"ui": notices.ui(), "result": (video, 0)}
+        runtime.fetch_around(detector, widgets.options.mask)
         bars: dict[str, Any] = {}
 
         def progress(stage: str, done: int, total: int, left: float) -> None:

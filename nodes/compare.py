@@ -53,6 +53,7 @@ class PFRCompareModels:
         models = [model, *(values[name] for name in MORE if values.get(name) is not None)]
         has = {name for each in models for name in each.patcher.model.options}
         widgets, finder = inputs.options(values, has=has), runtime.detector(detector)
+        runtime.fetch_around(detector)
         steps, notices, sheet = runtime.Steps(1), runtime.Notices(1, widgets.ignored), Batch(1)
         with steps.frame(0):
             found = compare(

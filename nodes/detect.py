@@ -122,6 +122,7 @@ class PFRDetectFaces:
     ) -> dict[str, Any]:
         widgets, frames = inputs.options(values), Frames(image)
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
+        runtime.fetch_around(detector)
         regions, boxes_given = _masks(region, image), _boxes(given, len(frames))
         height, width = image.shape[1:3]
         if segs is not None:

@@ -24,9 +24,9 @@ from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
-from ..pfr_core.models.registry import REGISTRY, check_package, dtypes_of, obtainable, published
+from ..pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of, obtainable, published
 from ..pfr_core.network.inference import is_out_of_memory
-from ..pfr_core.support.choices import DetectorName, DTypeName
+from ..pfr_core.support.choices import DetectorName, DTypeName, MaskKind
 from ..pfr_core.support.device import resolve_device, resolve_dtype
 from ..pfr_core.support.notice import Notice, Tally
 
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
+FOLDERS = {MODEL_FOLDER: "facerestore_models", DETECTOR_FOLDER: "facedetection"}
+"""What ComfyUI calls a kind of file, and the folder for it below its ``models``."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""
@@ -66,7 +68,7 @@ def register_folders() -> None:
     """Add our model folders to ComfyUI's, without touching what extra_model_paths.yaml put there."""
     import folder_paths
 
-    for key, folder in ((MODEL_FOLDER, "facerestore_models"), (DETECTOR_FOLDER, "facedetection")):
+    for key, folder in FOLDERS.items():
         folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / folder))
         # A new key starts empty: every file would be listed. One of another pack's may share its endings with all loaders.
         paths, known = folder_paths.folder_names_and_paths[key]
@@ -132,7 +134,7 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     resolve_dtype(dtype, load_device, dtypes_of(name))  # before a model is downloaded
     check_package(name)
     if name in obtainable():
-        _fetch(name)
+        fetch(name)
     net = load_face_model(model_path(name))
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
     patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
@@ -156,8 +158,14 @@ def _tell_once(text: str) -> None:
     log.warning(text)
 
 
-def _fetch(name: str) -> None:
-    """Download a published model that is not on this machine; the log tells its licence, ComfyUI's bar how far it is.
+def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
+    """Download what finds and cuts out faces, if it is a choice that needs a file; raises as :func:`fetch`."""
+    for name in around(detector, mask):
+        fetch(name)
+
+
+def fetch(name: str) -> None:
+    """Download published weights that are not on this machine; ComfyUI's bar tells how far it is, and its stop is heard.
 
     Raises:
         WeightsError: it is not to be had.
@@ -166,13 +174,14 @@ def _fetch(name: str) -> None:
 
     weights = REGISTRY[name]
     if on_disk(name) is None:
-        log.warning("%s", weights.announcement)
         bar = ProgressBar(weights.bytes)
         try:
             obtain(name, progress=lambda done, total: bar.update_absolute(done, total), should_stop=interrupted)
         except WeightsError as error:
+            folder, other = (MODEL_FOLDER, "model") if weights.size else (DETECTOR_FOLDER, "detector or mask")
             raise WeightsError(
-                f"{name} could not be downloaded. Put {weights.file} into models/{MODEL_FOLDER}, or choose another model. {error}"
+                f"{name} could not be downloaded. Put {weights.file} into models/{FOLDERS[folder]}, or choose another {other}. "
+                f"{error}"
             ) from error
 
 

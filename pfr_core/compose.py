@@ -143,10 +143,12 @@ class Layer:
 
         return self._finished.get((self.restored is None, gray, options.color_match), finish)
 
-    def parsed(self, gray: bool, options: RestoreOptions, parser: FaceParser) -> FloatImage:
+    def parsed(
+        self, gray: bool, options: RestoreOptions, parser: FaceParser, should_stop: ShouldStop | None = None
+    ) -> FloatImage:
         """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
         key = (self.restored is None, gray, options.color_match, options.feather)
-        return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(gray, options), options.feather)))
+        return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(gray, options), options.feather, should_stop)))
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def paste_faces(
         layers: the faces, cut out at one size and restored.
         options: strength, mask, feather, color_match, keep_gray.
         parser: makes the mask if ``options.mask`` is ``parse``.
-        should_stop: asked between faces.
+        should_stop: asked between faces, and while the parser's weights are downloaded.
 
     Raises:
         WeightsError: the parser's weights are not to be had.
@@ -216,7 +218,7 @@ def paste_faces(
         times = 1 / scale_of(matrix)
         if times > MAGNIFIED:
             notices.append(_magnified(layer, number, times))
-        crop_mask = layer.parsed(gray, options, parser) if shape is None else shape
+        crop_mask = layer.parsed(gray, options, parser, should_stop) if shape is None else shape
         change = np.float32(options.strength) * (layer.finished(gray, options) - canvas.crop(layer))
         changed |= paste_face(result, mask, change, crop_mask, matrix, canvas.base)
     return Pasted(result, mask, changed, tuple(notices))

@@ -465,7 +465,7 @@ def parsenet(path: Path, favourite: int) -> Path:
 @pytest.mark.parametrize(("favourite", "head"), [(1, True), (16, False)])
 def test_parse_mask_with_facexlib_s_network(favourite: int, head: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parsenet(tmp_path / "parsenet.pth", favourite)
-    monkeypatch.setattr("pfr_core.faces.mask.obtain", {"parsenet": path}.__getitem__)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", lambda name, **how: {"parsenet": path}[name])
     restorer = restorer_of(lambda x: x + 0.2)
     image, face = photo(), face_for(60, 45, 60)
     result = restorer.restore(image, faces=[face], mask="parse")
@@ -502,9 +502,23 @@ def test_parse_mask_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("facexlib")
     wrong = tmp_path / "parsing_parsenet.pth"
     torch.save({"weight": torch.zeros(3)}, wrong)
-    monkeypatch.setattr("pfr_core.faces.mask.obtain", lambda name: wrong)
+    monkeypatch.setattr("pfr_core.faces.mask.obtain", lambda name, **how: wrong)
     with pytest.raises(WeightsError, match=r"parsing_parsenet\.pth"):
         restorer_of(lambda x: x).restore(photo(), faces=[face_for(60, 45, 60)], mask="parse")
+
+
+def test_a_stop_is_heard_while_the_parser_is_downloaded(publish: Callable[[str, Path], Any], tmp_path: Path) -> None:
+    pytest.importorskip("facexlib")
+    path = tmp_path / "parsenet.pth"
+    path.write_bytes(bytes(1000))
+    server, restorer = publish("parsenet", path), restorer_of(lambda x: x)
+    session = restorer.open(photo(), faces=[face_for(60, 45, 60)])
+    session.restore()
+    faces_left = iter([False])  # before the face; from then on the stop is wanted
+    with pytest.raises(Cancelled, match=r"download of parsenet\.pth cancelled"):
+        session.compose(mask="parse", should_stop=lambda: next(faces_left, True))
+    server.shutdown()
+    assert not (tmp_path / "cache" / path.name).exists()
 
 
 # --- scale and background --------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Api:
             chosen = self.context.options({"max_face_size": max_face_size, "count": count, **options})
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
-            self.context.fetch(request, model, job)
+            self.context.fetch(request, model, job, mask=chosen.mask)
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(source)
                 found = work.find(chosen, should_stop=job.should_stop)

@@ -104,8 +104,9 @@ class BatchTab:
         with self.context.job(request, STOP) as job:
             if not uploads:
                 raise InputError("Choose some photos or a zip file first.")
-            self.context.fetch(request, model, job, progress)
-            return self._run(request, job, uploads, model, self.context.options(options), quality, progress)
+            chosen = self.context.options(options)
+            self.context.fetch(request, model, job, progress, chosen.mask)
+            return self._run(request, job, uploads, model, chosen, quality, progress)
 
     def _run(
         self,

@@ -21,6 +21,7 @@ from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, file_path, program
+from pfr_core.support.choices import DetectorName
 from pfr_core.support.files import lock
 from pfr_core.video import check_av
 
@@ -113,17 +114,20 @@ def _is_here(source: str) -> bool:
         return True
 
 
-def _check_detector(detector: str, downloads: bool) -> None:
-    """Look whether the faces can be found, before a visitor finds out.
+def _fetch_detector(detector: DetectorName, downloads: bool) -> None:
+    """See to it that faces can be found, before the first visitor waits for a download or finds out that they cannot.
 
     Raises:
         InputError: the detector is not on this machine, and nothing may be downloaded.
-        WeightsError: its file is another one.
+        WeightsError: its file is another one, or not to be had.
     """
+    from pfr_core.cli.common import fetch_around
+
     if detector in REGISTRY and not downloads and on_disk(detector) is None:
         raise InputError(
             f"--detector {detector} is not on this machine; pfr weights download {detector} fetches it, and so does --downloads."
         )
+    fetch_around(detector)
 
 
 def _check_models(engine: Engine) -> None:
@@ -167,7 +171,7 @@ def _serve(
         # What a request says of the address that it came from is a proxy's word, to be believed only where there is one.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     setup = chosen(arguments, Setup)
-    _check_detector(Setup(**setup).detector, arguments.downloads)
+    _fetch_detector(Setup(**setup).detector, arguments.downloads)
     engine = Engine(named(sources), downloads=arguments.downloads, **setup)
     _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)

@@ -19,6 +19,7 @@ from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
+from pfr_core.support.choices import MaskKind
 from pfr_core.support.notice import Notice, Tally
 
 from .controls import controls
@@ -102,16 +103,19 @@ class Context:
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
         return gr.Error(translated(getattr(request, "headers", None), text), duration=SHOWN_SECONDS, print_exception=False)
 
-    def fetch(self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None) -> None:
-        """Download a published model when it is first used, with the page's progress bar.
+    def fetch(
+        self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None, mask: MaskKind = "box"
+    ) -> None:
+        """Download a published model, and what the mask needs, when it is first used, with the page's progress bar.
 
         Raises:
-            InputError: it cannot be had.
+            InputError: the model cannot be had.
+            WeightsError: what the mask needs cannot.
         """
 
-        def report(done: int, total: int) -> None:
+        def report(name: str, done: int, total: int) -> None:
             if progress is not None:
-                progress((done // 1_000_000, total // 1_000_000), desc=say(request, "downloading", name=model), unit="MB")
+                progress((done // 1_000_000, total // 1_000_000), desc=say(request, "downloading", name=name), unit="MB")
 
         try:
             self.engine.fetch(model, report, job.should_stop)
@@ -120,6 +124,7 @@ class Context:
             raise InputError(
                 f"{model} cannot be had on this server, and its log says why. Choose another model, or tell whoever runs it."
             ) from error
+        self.engine.fetch_around(mask, report, job.should_stop)
 
     def without_folders(self, text: str) -> str:
         """Return ``text`` with file names in place of paths."""

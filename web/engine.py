@@ -17,7 +17,7 @@ from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
 from pfr_core.models.download import obtain
 from pfr_core.models.load import load_face_model
-from pfr_core.models.registry import REGISTRY, check_package, dtypes_of
+from pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of
 from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
@@ -110,11 +110,13 @@ class Engine:
         """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network.
 
         Raises:
-            Cancelled: ``should_stop``, which is asked while it waits, returned true.
+            WeightsError: that network is not to be had.
+            Cancelled: ``should_stop``, which is asked while it waits or downloads, returned true.
         """
         if options.mask != "parse":
             yield
             return
+        self.fetch_around(options.mask, None, should_stop)
         while not self._lock.acquire(timeout=ASKED_EVERY):
             check_stop(should_stop)
         try:
@@ -141,12 +143,12 @@ class Engine:
                 self._facts[model] = Facts(net.size, 0, net.licence, net.options)
         return self._facts[model]
 
-    def fetch(self, model: str, progress: Callable[[int, int], None], should_stop: ShouldStop) -> None:
+    def fetch(self, model: str, progress: Callable[[str, int, int], None], should_stop: ShouldStop) -> None:
         """Download ``model`` if it is a published one that is not on this machine.
 
         Args:
             model: its name on the page.
-            progress: called with (done, total) bytes.
+            progress: called with (name, done, total), in bytes.
             should_stop: returning true ends the download with :class:`Cancelled`.
 
         Raises:
@@ -159,8 +161,17 @@ class Engine:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
             resolve_dtype(self.dtype, self.device, dtypes_of(source))
             check_package(source)
-            obtain(source, progress=progress, should_stop=should_stop)
+            obtain(source, progress=partial(progress, model), should_stop=should_stop)
             self._facts.pop(model, None)  # they say how much is to be downloaded
+
+    def fetch_around(self, mask: MaskKind, progress: Callable[[str, int, int], None] | None, should_stop: ShouldStop) -> None:
+        """Download what finds and cuts out faces, if it needs a file, before the networks are lent; else as :meth:`fetch`.
+
+        Raises:
+            WeightsError: it is not to be had.
+        """
+        for name in around(self._detector.name, mask):
+            obtain(name, progress=None if progress is None else partial(progress, name), should_stop=should_stop)
 
     def compare(
         self,

@@ -345,7 +345,7 @@ class PhotoTab:
                 if stage == "restore":
                     progress((done, total), desc=say(request, "restoring"), unit=say(request, "unit_faces"))
 
-            self.context.fetch(request, model, job, progress)
+            self.context.fetch(request, model, job, progress, options.mask)
             with self.context.engine.use(model) as restorer:
                 # Another model's session is the photo's when it has something to show: it may be stopped before.
                 work = state.work if state.work is not None and state.how[0] == model else restorer.open(photo, faces=state.faces)

@@ -136,8 +136,8 @@ class VideoTab:
         """Restore one frame, from the middle of a short clip, and show it before and after."""
         with self.context.job(request) as job:
             source = self._source(path)
-            self.context.fetch(request, model, job)
             chosen, _ = self._options(options)
+            self.context.fetch(request, model, job, mask=chosen.mask)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
             (frame,) = deque(islice(Clip(source).frames(), number + 1), maxlen=1)  # or the last that can be decoded
             with self.context.engine.use(model) as restorer:
@@ -201,8 +201,8 @@ class VideoTab:
         with self.context.job(request, STOP) as job:
             source = self._source(path)
             self._accept(source)
-            self.context.fetch(request, model, job, progress)
             chosen, clip = self._options(options)
+            self.context.fetch(request, model, job, progress, chosen.mask)
             seen = job.session.clip
             if seen is not None and seen.shown and seen.how != self._how(source, chosen, clip):
                 raise InputError("How faces are looked for has changed since they were shown. Show the faces again.")

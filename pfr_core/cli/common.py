@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -16,9 +15,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ImageError, InputError, PFRError
-from ..models.disk import on_disk
 from ..models.download import obtain
-from ..models.registry import PARSER, REGISTRY, check_package, dtypes_of
+from ..models.registry import REGISTRY, around, check_package, dtypes_of
 from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..support.choices import DetectorName, MaskKind
@@ -83,10 +81,7 @@ def _describe(source: Path, error: Exception) -> str:
 
 
 def fetch(name: str) -> Path:
-    """Return the file of weights ``name``; before a download its licence is printed, during it a progress bar."""
-    weights = REGISTRY[name]
-    if not weights.embedded and weights.urls and on_disk(name) is None:
-        print(weights.announcement, file=sys.stderr)
+    """Return the file of weights ``name``; a download has a progress bar."""
     # With the delay nothing is shown where nothing is downloaded.
     with tqdm(unit="B", unit_scale=True, delay=0.1, disable=not sys.stderr.isatty()) as bar:
 
@@ -123,10 +118,8 @@ def fetch_models(models: Sequence[str], setup: Setup, options: RestoreOptions | 
 
 def fetch_around(detector: DetectorName, mask: MaskKind = "box") -> None:
     """Download what finds and cuts out faces, if it is a choice that needs a file and that is not on this machine yet."""
-    if detector in REGISTRY:
-        fetch(detector)
-    if mask == "parse" and find_spec("facexlib") is not None:  # without that package it fails for that reason
-        fetch(PARSER)
+    for name in around(detector, mask):
+        fetch(name)
 
 
 def fetch_all(models: Sequence[str]) -> None:

@@ -134,14 +134,14 @@ class Detector:
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
             right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
                 ``upright``.
-            should_stop: asked before each run of the network.
+            should_stop: asked before each run of the network, and while its weights are downloaded.
 
         Raises:
             WeightsError: the weights cannot be found, downloaded or read.
             Cancelled: ``should_stop`` asked for it.
         """
         if self._network is None:
-            self._network = self._load()
+            self._network = self._load(should_stop)
         closer = self._unsure and not sideways  # of overlapping faces of several turns the best has been chosen already
         low = min(threshold, UNSURE[0]) if closer else threshold
         found, doubted = self._find(image, low, size, range(4) if sideways else (0,), should_stop), list[Face]()
@@ -287,13 +287,13 @@ class Detector:
         assert self._network is not None
         return self._network.detect_faces(image, conf_threshold=threshold, nms_threshold=NMS_IOU)
 
-    def _load(self) -> RetinaFace | YuNet:
+    def _load(self, should_stop: ShouldStop | None) -> RetinaFace | YuNet:
         name = self.name
         if name == "auto":
             name = on_this_machine(name) if self.weights is None else "builtin"
             self._second_best = name != BEST and self.weights is None
         self._unsure = name == "builtin"  # measured for it alone, with the weights that ship
-        path = self.weights or obtain(name)
+        path = self.weights or obtain(name, should_stop=should_stop)
         log.info("detector %s from %s", name, path)
         return YuNet(path) if name == "yunet" else RetinaFace.load(BACKBONES[name], path, self.device)
 

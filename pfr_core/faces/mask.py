@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..errors import InputError, WeightsError
+from ..errors import InputError, ShouldStop, WeightsError
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import INSTALL_FACEXLIB, PARSER
@@ -72,15 +72,21 @@ class FaceParser:
         """Return whether the mask can be made: facexlib is here, and the weights are on disk or may be downloaded."""
         return find_spec("facexlib") is not None and (downloads or on_disk(PARSER) is not None)
 
-    def mask(self, crop: FloatImage, feather: float) -> FloatImage:
+    def mask(self, crop: FloatImage, feather: float, should_stop: ShouldStop | None = None) -> FloatImage:
         """Return the mask [S,S] in [0,1] of [S,S,3] RGB in [0,1], never beyond the feathered box.
+
+        Args:
+            crop: the restored face.
+            feather: width of the soft border, as a share of the crop.
+            should_stop: asked while the weights are downloaded.
 
         Raises:
             WeightsError: the weights cannot be found, downloaded or read, or facexlib is not installed.
+            Cancelled: ``should_stop`` asked for it.
         """
         size = crop.shape[0]
         if self._network is None:
-            self._network = self._load()
+            self._network = self._load(should_stop)
         image = cv2.resize(crop, (PARSE_SIZE, PARSE_SIZE), interpolation=cv2.INTER_LINEAR)
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device) * 2 - 1
         with torch.inference_mode():
@@ -94,12 +100,12 @@ class FaceParser:
         """Forget the network and its memory."""
         self._network = None
 
-    def _load(self) -> torch.nn.Module:
+    def _load(self, should_stop: ShouldStop | None) -> torch.nn.Module:
         try:
             from facexlib.parsing.parsenet import ParseNet
         except ImportError as error:
             raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
-        path = obtain(PARSER)
+        path = obtain(PARSER, should_stop=should_stop)
         network = ParseNet(in_size=PARSE_SIZE, out_size=PARSE_SIZE, parsing_ch=19)
         with weights_of("ParseNet", path):
             network.load_state_dict(read_state_dict(path))

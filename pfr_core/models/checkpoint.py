@@ -23,9 +23,9 @@ from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
 from . import gpen
-from .disk import on_disk, verify
+from .disk import verify
 from .download import obtain
-from .registry import GPEN_LICENCE, REGISTRY, check_package, obtainable, published, restorers
+from .registry import GPEN_LICENCE, check_package, obtainable, published, restorers
 from .tensors import assigned, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -183,10 +183,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
     models = [weights.name for weights in restorers()]
     if str(name) in models:
         check_package(name)
-        known = REGISTRY[str(name)]
-        if known.urls and on_disk(known.name) is None:
-            log.warning("%s", known.announcement)
-        return obtain(known.name)
+        return obtain(str(name))
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
         names = ", ".join((DEFAULT, *PRESETS, *models[1:]))

@@ -44,7 +44,7 @@ def obtain(
     """Return the checked file of weights ``name``: found by :func:`~pfr_core.models.disk.on_disk`, else downloaded.
 
     The file is whole or not there. Of a large one that was broken off, what came so far is kept for the next try; the SHA-256 is
-    that of the whole.
+    that of the whole. Before a download the log tells size, source and licence, as a warning.
 
     Args:
         name: of the registry.
@@ -74,6 +74,7 @@ def obtain(
         )
     if _offline():
         raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])
+    log.warning("%s", weights.announcement)
     return _download(weights, progress or (lambda done, total: None), should_stop or (lambda: False))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ..errors import WeightsError
-from ..support.choices import EVERY_DTYPE, DTypeName
+from ..support.choices import EVERY_DTYPE, DetectorName, DTypeName, MaskKind
 
 GFPGAN_DTYPES: tuple[DTypeName, ...] = ("fp32", "bf16")  # StyleGAN2's features leave the range of fp16
 CODEBOOK_DTYPES: tuple[DTypeName, ...] = ("fp32",)
@@ -304,6 +304,21 @@ def check_package(model: object) -> None:
     known = REGISTRY.get(str(model))
     if known is not None and known.package and find_spec(known.package) is None:
         raise WeightsError(known.package_remedy)
+
+
+def around(detector: DetectorName, mask: MaskKind = "box") -> list[str]:
+    """Return the names of the weights by which faces are found and cut out, as far as such a choice needs any.
+
+    Args:
+        detector: ``auto`` takes what is on this machine, and needs none.
+        mask: without facexlib a mask of the face parser fails for that reason, and its weights are not worth a download.
+
+    Example:
+        >>> around("auto"), around("yunet")
+        ([], ['yunet'])
+    """
+    needed: list[str] = [] if detector == "auto" else [detector]
+    return [*needed, PARSER] if mask == "parse" and find_spec("facexlib") is not None else needed
 
 
 def entry(name: str) -> Weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -380,7 +381,7 @@ def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytes
     torch.manual_seed(0)
     for number, path in enumerate(files.values()):
         save(Network("mobile0.25"), path, largest_face=100 + number, provenance={}, licence="none")
-    monkeypatch.setattr("pfr_core.faces.detect.obtain", files.__getitem__)
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name, **how: files[name])
     net = PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=8, n_mlp=1))
     for name in [*files, *files]:
         restorer = FaceRestorer(net, name, device="cpu")
@@ -396,10 +397,19 @@ def test_wrong_weights_are_named(content: bytes | None, tmp_path: Path, monkeypa
         torch.save({"weight": torch.zeros(2)}, path)
     else:
         path.write_bytes(content)
-    monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name: path)
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name, **how: path)
     for name in ("retinaface_mobile0.25", "yunet"):
         with pytest.raises(WeightsError, match=r"detector\.pth"):
             Detector(name).detect(np.zeros((70, 70, 3), np.uint8))
+
+
+def test_a_stop_is_heard_while_the_detector_is_downloaded(publish: Callable[[str, Path], Any], tmp_path: Path) -> None:
+    path = tmp_path / "detector.pth"
+    path.write_bytes(bytes(1000))
+    publish("retinaface_resnet50", path)
+    with pytest.raises(Cancelled, match=r"download of detector\.pth cancelled"):
+        Detector("retinaface_resnet50").detect(np.zeros((70, 70, 3), np.uint8), should_stop=lambda: True)
+    assert not (tmp_path / "cache" / path.name).exists()
 
 
 @pytest.mark.slow
@@ -411,7 +421,8 @@ def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.Mo
         if name.startswith(("BboxHead", "LandmarkHead")):
             tensor.zero_()  # random ones overflow the exponential of the box decoding; zero gives the anchors themselves
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "resnet50.pth")
-    monkeypatch.setattr("pfr_core.faces.detect.obtain", {"retinaface_resnet50": tmp_path / "resnet50.pth"}.__getitem__)
+    files = {"retinaface_resnet50": tmp_path / "resnet50.pth"}
+    monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name, **how: files[name])
     detector = Detector("retinaface_resnet50")
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     faces = detector.detect(image, threshold=0.3)
@@ -477,7 +488,7 @@ def detector(shared_dir: Path) -> Detector:
     """Return the small published detector."""
     path = shared_dir / "weights" / "detection_mobilenet0.25_Final.pth"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pfr_core.faces.detect.obtain", lambda name: path)
+        patch.setattr("pfr_core.faces.detect.obtain", lambda name, **how: path)
         found = Detector("retinaface_mobile0.25")
         found.detect(np.zeros((64, 64, 3), np.uint8))  # loads
     return found

@@ -299,7 +299,11 @@ def test_names_that_are_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_is_fetched_by_its_name(
-    files: Files, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: Files,
+    publish: Callable[[str, Path], Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """From a server on this machine; the licence is told before, and the file is checked."""
     source = files["restoreformer"]
@@ -309,8 +313,7 @@ def test_a_model_is_fetched_by_its_name(
     finally:
         server.shutdown()
         server.server_close()
-    told = capsys.readouterr()
-    assert "Licence: Apache-2.0" in told.err and told.out.strip() == str(tmp_path / "cache" / source.name)
+    assert "Licence: Apache-2.0" in caplog.text and capsys.readouterr().out.strip() == str(tmp_path / "cache" / source.name)
     net = load_face_model("restoreformer")
     assert net.licence == "Apache-2.0" and torch.equal(
         net.state_dict()["net.quant_conv.bias"], network("restoreformer").state_dict()["quant_conv.bias"]

@@ -446,6 +446,26 @@ def test_cancel(after: int, cache: Path, server: Server, register: Callable[...,
     assert download.obtain("test", should_stop=lambda: False).read_bytes() == BODY
 
 
+def test_the_licence_is_told_before_a_download_and_only_then(
+    server: Server, register: Callable[..., Weights], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = register(server.url("good"))
+    monkeypatch.setenv("PFR_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="PFR_OFFLINE"):
+        download.obtain("test")
+    assert not caplog.messages
+    monkeypatch.delenv("PFR_OFFLINE")
+
+    def should_stop() -> bool:
+        assert caplog.messages == [weights.announcement] and weights.licence in weights.announcement
+        return False
+
+    download.obtain("test", should_stop=should_stop)
+    caplog.clear()
+    download.obtain("test")
+    assert not caplog.messages
+
+
 def test_an_error_in_a_callback_is_the_callers(cache: Path, server: Server, register: Callable[..., Weights]) -> None:
     """An OSError of the caller's progress bar must not pass for a broken disk or network."""
     register(server.url("good"), server.url("good"))

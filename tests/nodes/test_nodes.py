@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -598,6 +599,67 @@ def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
     with pytest.raises(management.InterruptProcessingException):
         run("RestoreFaces", model=model, image=torch.cat([photo, photo.flip(2)], dim=2))
     assert calls[-1] == 2, "the faces were found and one was done"
+
+
+@pytest.mark.parametrize(
+    ("node", "widgets", "fetched"),
+    [
+        ("DetectFaces", {"detector": "retinaface_resnet50"}, "retinaface_resnet50"),
+        ("RestoreFaces", {"detector": "retinaface_resnet50"}, "retinaface_resnet50"),
+        ("RestoreFaces", {"mask": "parse"}, "parsenet"),
+        ("RestoreFaces", {"detector": "retinaface_resnet50", "mask": "parse", "faces": True}, "parsenet"),
+        ("PasteFaces", {"mask": "parse"}, "parsenet"),
+        ("CompareModels", {"detector": "retinaface_resnet50"}, "retinaface_resnet50"),
+        ("RestoreClip", {"detector": "retinaface_resnet50"}, "retinaface_resnet50"),
+        ("RestoreClip", {"mask": "parse"}, "parsenet"),
+    ],
+)
+def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
+    node: str, widgets: dict[str, Any], fetched: str, run: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a model is: ComfyUI's bar moves, and its stop ends the download, before anything is looked at."""
+    runtime, management = sys.modules[f"{pack.__name__}.nodes.runtime"], sys.modules["comfy.model_management"]
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core.models.registry"], "find_spec", lambda name: name)
+    names: list[str] = []
+
+    def obtain(name: str, *, progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
+        names.append(name)
+        progress(1, 4)
+        should_stop()
+
+    def stop() -> None:
+        raise management.InterruptProcessingException
+
+    image = torch.zeros(1, 64, 64, 3)
+    faces, *_ = run("DetectFaces", image=image)
+    model, _ = run("LoadModel", model="small.safetensors")
+    monkeypatch.setattr(runtime, "on_disk", lambda name: None)
+    monkeypatch.setattr(runtime, "obtain", obtain)
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", stop)
+    inputs: dict[str, Any] = {"image": image, **({} if node in ("DetectFaces", "PasteFaces") else {"model": model}), **widgets}
+    if node == "PasteFaces":
+        inputs["crops"] = image
+    if widgets.get("faces") or node == "PasteFaces":
+        inputs["faces"] = faces
+    with pytest.raises(management.InterruptProcessingException):
+        run(node, **inputs)
+    assert names == [fetched] and sys.modules["comfy.utils"].ProgressBar.seen == [0.25]
+
+
+def test_weights_that_cannot_be_had_are_named_with_their_folder(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = sys.modules[f"{pack.__name__}.nodes.runtime"]
+
+    def obtain(name: str, **how: Any) -> None:
+        raise runtime.WeightsError("No network.")
+
+    monkeypatch.setattr(runtime, "on_disk", lambda name: None)
+    monkeypatch.setattr(runtime, "obtain", obtain)
+    for name, words in (
+        ("codeformer", r"Put codeformer\.pth into models/facerestore_models, or choose another model\. No network"),
+        ("yunet", r"Put face_detection_yunet_2023mar\.onnx into models/facedetection, or choose another detector or mask\."),
+    ):
+        with pytest.raises(runtime.WeightsError, match=words):
+            runtime.fetch(name)
 
 
 def test_an_option_of_other_models_is_ignored_and_said(run: Any) -> None:

@@ -382,7 +382,7 @@ def test_masks_of_a_track_hold_still_until_it_is_cut(restorer: FaceRestorer, mon
     def pasted(steady: float, film: Sequence[Picture]) -> list[Picture]:
         drawn = iter(edges)
 
-        def mask(crop: Picture, feather: float) -> Picture:
+        def mask(crop: Picture, feather: float, should_stop: object = None) -> Picture:
             across = np.arange(len(crop), dtype=np.float32) / len(crop) * 64
             return np.repeat(np.clip((next(drawn) - across) / 8, 0, 1)[None], len(crop), axis=0)
 

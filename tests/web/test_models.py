@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +18,14 @@ import pytest
 from PIL import Image
 
 from pfr_core.compare import CELL, HEADER
-from pfr_core.errors import Cancelled, InputError, check_stop
+from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
 from pfr_core.models.registry import REGISTRY, restorers
+from pfr_core.options import RestoreOptions
 
 gr = pytest.importorskip("gradio")
 
-from web.cli import build_parser, named  # noqa: E402
+from web.batch import BatchTab  # noqa: E402
+from web.cli import _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
 from web.degrade import DegradeTab  # noqa: E402
@@ -109,7 +112,7 @@ def test_a_precision_that_a_model_does_not_bear_is_refused_before_its_download(
     publish("codeformer", tiny_model)
     engine = Engine({"codeformer": "codeformer"}, detector="builtin", device="cpu", dtype="bf16", downloads=True)
     with pytest.raises(InputError, match="this network does not bear it; use fp32"):
-        engine.fetch("codeformer", lambda done, total: None, lambda: False)
+        engine.fetch("codeformer", lambda name, done, total: None, lambda: False)
     assert not (tmp_path / "cache").exists()
 
 
@@ -155,6 +158,51 @@ def test_a_mask_whose_package_is_missing_is_not_offered(downloads: bool, monkeyp
     assert "parse" in Engine({}, device="cpu", downloads=downloads).masks or find_spec("facexlib") is None
     monkeypatch.setattr("pfr_core.faces.mask.find_spec", lambda name: None)
     assert "parse" not in Engine({}, device="cpu", downloads=downloads).masks
+
+
+def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
+    context: Context, publish: Callable[[str, Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the page's progress bar, and to be stopped, while another visitor works."""
+    path = tmp_path / "parser.pth"
+    path.write_bytes(b"no network")
+    publish("parsenet", path)
+    monkeypatch.setattr("pfr_core.models.registry.find_spec", lambda name: PHOTO)
+    engine, tab, seen = context.engine, PhotoTab(context, []), list[str]()
+    engine.masks = ["box", "parse"]
+    composing = engine.composing(RestoreOptions(mask="parse"), lambda: True)
+    with engine.finding(), pytest.raises(Cancelled, match="download of"), composing:
+        pass
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    tab.open(VISITOR)
+
+    def progress(done: Any, **more: Any) -> None:
+        if "Downloading" in more["desc"]:
+            seen.append(more["desc"])
+            assert not engine._lock.locked()
+
+    both: list[Callable[[], Any]] = [
+        lambda: tab.restore(VISITOR, "tiny", progress, mask="parse"),
+        lambda: BatchTab(context).run_batch(VISITOR, [str(PHOTO)], "tiny", progress, mask="parse"),
+    ]
+    for number, restore in enumerate(both):
+        with suppress(WeightsError):  # what was published is no parser
+            restore()
+        assert seen == ["Downloading parsenet"] * (number + 1)
+        (tmp_path / "cache" / path.name).unlink()
+
+
+def test_a_detector_that_the_server_was_started_with_is_there_before_the_first_visitor(
+    publish: Callable[[str, Path], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "detector.pth"
+    path.write_bytes(bytes(1000))
+    publish("retinaface_resnet50", path)
+    with pytest.raises(InputError, match="--downloads"):
+        _fetch_detector("retinaface_resnet50", downloads=False)
+    _fetch_detector("retinaface_resnet50", downloads=True)
+    assert (tmp_path / "cache" / path.name).is_file()
 
 
 def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> None:
@@ -387,6 +435,7 @@ def test_who_waits_for_the_networks_keeps_nobody_else_waiting(context: Context, 
     tab.restore(VISITOR, "tiny", quiet)
     monkeypatch.setattr(context.engine, "masks", ["box", "parse"])
     monkeypatch.setattr("web.engine.ASKED_EVERY", 0.01)
+    monkeypatch.setattr("web.engine.around", lambda *given: [])  # nothing is downloaded before it
     waits = threading.Semaphore(0)
 
     def asked(should_stop: Callable[[], bool]) -> None:
