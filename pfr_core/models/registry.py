@@ -26,6 +26,7 @@ GFPGAN_LICENCE = (
 )
 CODEFORMER_LICENCE = "S-Lab License 1.0, which forbids commercial use"
 RESTOREFORMER_LICENCE = "Apache-2.0"
+OWN_LICENCE = "non-commercial research only (LICENSE-WEIGHTS.md)"
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ def _gpen(size: int, bytes: int = 0, sha256: str = "") -> Weights:
     )
 
 
-def _ours(name: str, file: str, purpose: str, *, size: int = 0, options: tuple[str, ...] = ()) -> Weights:
-    """Return weights that ship with PFR."""
+def _ours(
+    name: str, file: str, purpose: str, *, size: int = 0, options: tuple[str, ...] = (), licence: str = OWN_LICENCE
+) -> Weights:
+    """Return weights that ship with PFR; ``licence`` in the words of the file's metadata."""
     return Weights(
         name=name,
         file=file,
         urls=(),
         sha256="",
         bytes=0,
-        licence="non-commercial research only (LICENSE-WEIGHTS.md)",
+        licence=licence,
         source="trained by this project",
         purpose=purpose,
         embedded=True,
@@ -137,6 +140,8 @@ REGISTRY: dict[str, Weights] = {
             "face restoration, the model used unless another is named",
             size=512,
             options=("fidelity",),
+            licence="Non-commercial research use only. Trained on faces under several licences, many of them non-commercial or "
+            "unstated.",
         ),
         _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
         _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),

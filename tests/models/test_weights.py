@@ -29,6 +29,7 @@ from pfr_core.models import disk, download
 from pfr_core.models.checkpoint import model_file
 from pfr_core.models.load import load_face_model
 from pfr_core.models.registry import REGISTRY, Weights, restorers
+from pfr_core.models.tensors import read_tensors
 from pfr_core.support.choices import DetectorName
 from pfr_core.support.files import lock
 
@@ -295,6 +296,11 @@ def test_embedded_is_looked_for_in_the_package_only(tmp_path: Path, cache: Path,
         download.obtain("default")
     (assets / file).write_bytes(b"ours")
     assert disk.on_disk("default") == download.obtain("default") == assets / file
+
+
+@pytest.mark.parametrize("weights", [each for each in REGISTRY.values() if each.embedded], ids=lambda each: str(each.name))
+def test_the_licence_of_what_ships_is_told_in_the_words_of_its_file(weights: Weights) -> None:
+    assert read_tensors(disk.ASSETS / weights.file)[1]["licence"] == weights.licence
 
 
 # --- checking -------------------------------------------------------------------------------------------------------
