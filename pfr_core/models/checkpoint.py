@@ -146,10 +146,10 @@ def read_part(path: str | os.PathLike[str], *parts: Literal["prior", "discrimina
     state, metadata = read_tensors(path)
     formats = {"prior": PRIOR_FORMAT, "discriminator": DISCRIMINATOR_FORMAT, "training": TRAINING_FORMAT}
     if metadata.get("format") not in [formats[part] for part in parts]:
-        hint = "Pass the right file."
+        what = f"{metadata.get('format', 'another file')}. Pass the right file"
         if gpen.is_gpen_discriminator(state):
-            hint = "It is GPEN's: convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors."
-        raise CheckpointError(f"{path}: no {' or '.join(parts)} of PFR, but {metadata.get('format', 'another file')}. {hint}")
+            what = gpen.DISCRIMINATOR
+        raise CheckpointError(f"{path}: no {' or '.join(parts)} of PFR, but {what}.")
     return _described(path, state, metadata)
 
 

@@ -19,7 +19,7 @@ from ..network.pfr import PFR
 
 StateDict = Mapping[str, Tensor]
 
-DISCRIMINATOR = "a GPEN discriminator; pass it as --discriminator"
+DISCRIMINATOR = "a GPEN discriminator; convert it with pfr import-gpen G.pth --discriminator D.pth -o OUT.safetensors"
 """What to do with a file that is one."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pfr_core import PFR, PFRConfig, load_model, save_model
+from pfr_core import PFR, PFRConfig, load_face_model, load_model, save_model
 from pfr_core.errors import CheckpointError
 from pfr_core.models import gpen
-from pfr_core.models.checkpoint import read_checkpoint
+from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.models.registry import GPEN_LICENCE
 from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.discriminator import Discriminator
@@ -225,8 +226,11 @@ def test_added_noise_is_named() -> None:
 def test_a_discriminator_is_not_taken_for_a_generator(tmp_path: Path) -> None:
     state = in_gpen_layout(Discriminator(SMALL))
     torch.save(state, tmp_path / "d.pth")
-    with pytest.raises(CheckpointError, match=r"d\.pth.*discriminator"):
-        load_model(tmp_path / "d.pth")
+    remedy = r"d\.pth: .*a GPEN discriminator; convert it with pfr import-gpen G\.pth --discriminator D\.pth"
+    doors: list[Callable[[Path], object]] = [load_model, load_face_model, lambda path: read_part(path, "discriminator")]
+    for read in doors:
+        with pytest.raises(CheckpointError, match=remedy):
+            read(tmp_path / "d.pth")
     with pytest.raises(CheckpointError, match="not a GPEN generator"):
         gpen.initialise_from_gpen(state)
     with pytest.raises(CheckpointError, match="not a GPEN discriminator"):

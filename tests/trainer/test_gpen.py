@@ -74,9 +74,8 @@ def test_gpens_own_file_for_a_discriminator_is_refused_with_the_remedy(
 ) -> None:
     golden = shared_dir / "golden" / "gpen-64-narrow0.125"
     options = ["restore", "--preset", "tiny", "--data", str(shared_dir / "data" / "faces"), "--out", str(tmp_path / "run")]
-    assert trainer([*options, "--discriminator", str(golden / "gpen_d.pth")]) == 1
-    assert "pfr import-gpen" in capsys.readouterr().err
-    assert trainer([*options, "--init-from", str(golden / "gpen_d.pth")]) == 1
-    assert "pass it as --discriminator" in capsys.readouterr().err
+    for option in ("--discriminator", "--init-from"):
+        assert trainer([*options, option, str(golden / "gpen_d.pth")]) == 1
+        assert "pfr import-gpen" in capsys.readouterr().err
     assert trainer([*options, "--network", "pfr-256", "--init-from", str(golden / "gpen_g.pth")]) == 1
     assert "Use --network pfr-256-lite --size 64" in capsys.readouterr().err
