@@ -18,7 +18,7 @@ from ..data.dataset import FaceDataset, read_face, resize_square, to_bytes
 from ..data.index import FaceFile, list_faces
 from ..data.loader import TrainingSet
 from ..data.options import FULL_SIZE
-from ..run.config import FaceConfig, RunConfig
+from ..run.config import FaceConfig, RestoreConfig, RunConfig
 from ..stages import PriorStage, Stage
 from .methods import restore_with
 from .metrics import HIGHER_IS_BETTER, Judge, Scores
@@ -62,7 +62,10 @@ class Validation:
         self.config = config
         self.size = min(FULL_SIZE, max(SMALLEST_SIZE, config.shape.size))
         prior = isinstance(stage, PriorStage)
-        self.judge = Judge(None if prior else config.perceptual, None if prior else config.identity, stage.device)
+        if isinstance(config, RestoreConfig):
+            self.judge = Judge(config.perceptual, config.identity, stage.device)
+        else:
+            self.judge = Judge(None, None, stage.device)
         too_small = config.best_by == "niqe" and self.size < SMALLEST
         if config.best_by not in self.judge.by or too_small or (prior and config.best_by not in ("kid", "niqe")):
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")

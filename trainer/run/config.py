@@ -119,8 +119,6 @@ class FaceConfig(RunConfig):
     validate_every: int = option(5000, "steps between validations (0: none)", 0, 10**9)
     validate_faces: int = option(32, "held-out faces in a validation", 2, 10**6)
     best_by: Metric = option("kid", "which metric decides what is kept as the best")
-    perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
-    identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -227,6 +225,8 @@ class RestoreConfig(FaceConfig):
     local_channels: int = option(64, "channels of the local discriminators at full resolution (ours)", 1, 1024)
     path_weight: float = option(0.0, "weight of the path-length regularisation (0: off; the paper has none here)", 0, 1e6)
     best_by: Metric = option("perceptual", "which metric decides what is kept as the best")
+    perceptual: PerceptualName = option("vgg19", "network of the feature-matching loss and the perceptual distance")
+    identity: IdentityName = option("arcface", "network of the face-preserving loss and the identity similarity")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -363,6 +363,9 @@ class PointsConfig(RunConfig):
         return self.crops
 
 
+WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {"prior": ("perceptual", "identity")}
+"""Options by stage that older versions saved although they did nothing."""
+
 STAGES: dict[str, type[RunConfig]] = {
     "prior": PriorConfig,
     "restore": RestoreConfig,
@@ -399,7 +402,8 @@ def stage_of(config: RunConfig) -> str:
 def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     """Return stage and values of a configuration that a run saved, or that a user wrote.
 
-    The detector's runs did not name their stage before they had this loop; they are known by their ``pictures``.
+    The detector's runs did not name their stage before they had this loop; they are known by their ``pictures``. What
+    :data:`WITHOUT_EFFECT` names is left out.
 
     Raises:
         InputError: no such file, no stage in it, or a name that the stage does not know; the message suggests the right one.
@@ -415,6 +419,7 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(values, dict) or values.get("stage") not in STAGES:
         raise InputError(f'{path}: no configuration of a run: it needs "stage", one of {", ".join(STAGES)}.')
     stage = values.pop("stage")
+    values = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT.get(stage, ())}
     known = [item.name for item in fields(STAGES[stage])]
     for name in values:
         if name not in known:
