@@ -18,7 +18,7 @@ import torch
 
 from ..pfr_core import FaceRestorer, load_face_model
 from ..pfr_core.errors import InputError, PFRError, WeightsError
-from ..pfr_core.faces.detect import Detector
+from ..pfr_core.faces.detect import BEST, Detector
 from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
@@ -205,7 +205,7 @@ def parser() -> FaceParser:
 
 IN_A_GRAPH = {
     "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
-    "better_detector": "No face found by the detector that ships with PFR. The detector retinaface_mobile0.25 is better: "
+    "better_detector": f"No face found by the detector that ships with PFR. The detector {BEST} is better: "
     "choose it, and it is downloaded once ({megabytes:.1f} MB).",
     "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
     "fine detail, and only the coarser part is restored (largest face leaves such faces alone).",

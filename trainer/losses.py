@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pfr_core.faces.color import LUMA
 from pfr_core.network.layers import averaged, haar
 
 ARCFACE_DIMENSIONS = 512
@@ -100,11 +101,11 @@ def low_pass(output: Tensor, truth: Tensor, scale: int = 4) -> Tensor:
 
 
 def luma_only(output: Tensor, truth: Tensor) -> Tensor:
-    """Return ``output`` in the colours of ``truth`` (ours), for losses that are to judge its luma (of Rec. 601) alone.
+    """Return ``output`` in the colours of ``truth`` (ours), for losses that are to judge its luma alone.
 
     Colours that an adversary likes are not the person's: irises came out teal.
     """
-    weights = output.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    weights = torch.from_numpy(LUMA).to(output)[:, None, None]
     return truth + ((output - truth) * weights).sum(dim=1, keepdim=True)
 
 

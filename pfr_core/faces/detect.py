@@ -52,6 +52,7 @@ SMALL, WEAK, SEVERAL, CLOSEST = 24, 0.4, 5, 4096
 looked at twice as large, and so on up to the last (longer side in px). Values ours, from photographs that are not for testing."""
 
 BEST: DetectorName = "retinaface_mobile0.25"
+"""The better detector, which ``auto`` takes if it is on this machine."""
 BACKBONES: dict[DetectorName, Backbone] = {
     "builtin": "mobile0.25",
     "retinaface_mobile0.25": "mobile0.25",

@@ -618,7 +618,7 @@ def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
     node: str, widgets: dict[str, Any], fetched: str, run: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a model is: ComfyUI's bar moves, and its stop ends the download, before anything is looked at."""
-    runtime, management = sys.modules[f"{pack.__name__}.nodes.runtime"], sys.modules["comfy.model_management"]
+    runtime = sys.modules[f"{pack.__name__}.nodes.runtime"]
     monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core.models.registry"], "find_spec", lambda name: name)
     names: list[str] = []
 
@@ -633,6 +633,7 @@ def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
     image = torch.zeros(1, 64, 64, 3)
     faces, *_ = run("DetectFaces", image=image)
     model, _ = run("LoadModel", model="small.safetensors")
+    management = sys.modules["comfy.model_management"]
     monkeypatch.setattr(runtime, "on_disk", lambda name: None)
     monkeypatch.setattr(runtime, "obtain", obtain)
     monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", stop)

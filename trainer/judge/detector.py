@@ -32,14 +32,15 @@ from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 
 from ..data.dataset import RGB8
-from ..data.detector.photographs import index_points, read_index, read_picture
+from ..data.detector.photographs import TEACHER, index_points, read_index, read_picture
 from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
 from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
 from .turned import IOU, look_turned, same_face
 
-REFERENCE: DetectorName = "retinaface_mobile0.25"
+REFERENCE = TEACHER
+"""Ours was to learn what it finds."""
 FULL = 8192
 LOW = 0.05
 """Threshold for curves."""

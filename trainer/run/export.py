@@ -55,8 +55,7 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
             raise InputError(f"--training writes fp16, so --dtype {dtype} cannot be given; checkpoints are exact.")
         discriminators = {name: network for name, network in stage.networks.items() if name != "generator"}
         assert isinstance(stage.ema, PFR)
-        licence = licence_of(config, told.get("started_from", {}))
-        save_training(stage.ema, discriminators, out, provenance=told, licence=licence)
+        save_training(stage.ema, discriminators, out, provenance=told, licence=licence_of(config, told))
         return [out]
     return stage.export(out, told, DTYPES[dtype])
 

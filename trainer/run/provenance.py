@@ -13,14 +13,14 @@ from pfr_core import __version__
 from .config import NOT_STATED, RunConfig, stage_of
 
 
-def licence_of(config: RunConfig, start: Mapping[str, Any]) -> str:
-    """Return the licence of a run's weights: what the run states, else what is stated of ``start``, which it started from.
+def licence_of(config: RunConfig, told: Mapping[str, Any]) -> str:
+    """Return the licence of a run's weights: what the run states, else what is stated of the file that it started from.
 
     Args:
         config: the run.
-        start: provenance and licence of that file; empty if there is none.
+        told: its :func:`provenance`.
     """
-    return str(start.get("licence", NOT_STATED)) if config.licence == NOT_STATED else config.licence
+    return str(told.get("started_from", {}).get("licence", NOT_STATED)) if config.licence == NOT_STATED else config.licence
 
 
 def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from: str) -> dict[str, Any]:

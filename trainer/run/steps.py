@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +51,7 @@ class Run:
         if state is None:
             if self.stage.advice:
                 log.warning("%s", self.stage.advice)
-            licence = licence_of(config, json.loads(self.started_from or "{}"))
+            licence = licence_of(config, provenance(config, {}, 0, self.started_from))
             if licence != config.licence:
                 log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)

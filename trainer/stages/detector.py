@@ -166,7 +166,7 @@ class DetectorStage(Stage[PictureBatch]):
         return {"pictures": torch.stack([drawn(batch["image"], each) for each in (wanted, found)], dim=1)}
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
-        earlier = provenance.pop("started_from", None)
+        licence, earlier = licence_of(self.config, provenance), provenance.pop("started_from", None)
         told = {
             **provenance,
             "labels": f"boxes, and all of photographs, by {TEACHER} (soft targets); points of aligned faces by their index",
@@ -174,7 +174,6 @@ class DetectorStage(Stage[PictureBatch]):
             "earlier_run": earlier,
         }
         config, network = self.config, _shifted(self.ema, self.config.score_shift)
-        licence = licence_of(config, earlier or {})
         save(network, path, largest_face=config.largest_face, provenance=told, licence=licence, dtype=dtype)
         return [path]
 

@@ -130,7 +130,7 @@ class PriorStage(FaceStage):
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
-        beside, licence = discriminator_file(path), licence_of(self.config, provenance.get("started_from", {}))
+        beside, licence = discriminator_file(path), licence_of(self.config, provenance)
         save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=licence, dtype=dtype)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=licence)
         return [path, beside]

@@ -308,7 +308,7 @@ class RestoreStage(FaceStage):
 
     def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, PFR)
-        licence = licence_of(self.config, provenance.get("started_from", {}))
+        licence = licence_of(self.config, provenance)
         save_model(self.ema, path, provenance=provenance, licence=licence, dtype=dtype)
         if not self.config.global_weight:
             return [path]
