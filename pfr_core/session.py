@@ -76,13 +76,15 @@ class RestoredFile:
     Attributes:
         path: where it is.
         restored: the result whose image was written.
-        changed: whether any face was put back; if not, the file is a copy of its source, byte for byte, where the format stays.
-        notices: those of the result, and what was noticed in writing.
+        changed: whether any face was put back.
+        copied: whether it is its source's file, byte for byte: nothing changed, and size and format stayed.
+        notices: those of the result that hold for the file, and what was noticed in writing.
     """
 
     path: Path
     restored: RestoredArray
     changed: bool
+    copied: bool
     notices: tuple[Notice, ...]
 
 
@@ -261,7 +263,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             ImageError: the file cannot be written, is the photograph itself, or its format cannot hold the picture.
         """
         photo, path = self.photo, self.destination(target, quality=quality)
-        notices = write_restored(
+        copied, notices = write_restored(
             path,
             photo,
             restored.image,
@@ -270,7 +272,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             provenance=self.models.provenance if provenance else None,
             quality=quality,
         )
-        return RestoredFile(path, restored, restored.changed, notices)
+        return RestoredFile(path, restored, restored.changed, copied, notices)
 
     def destination(self, target: str | os.PathLike[str], *, quality: int | None = None) -> Path:
         """Return the file that :meth:`save` writes; what is wrong with it shows before any work is done.

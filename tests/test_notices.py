@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import io
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from pfr_core import FaceRestorer
 from pfr_core.cli import main
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import RestoreOptions, Setup
+from pfr_core.photo.read import read_photo
 from pfr_core.support.notice import Notice
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +34,7 @@ from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.photo import PhotoTab  # noqa: E402
 from web.sessions import Sessions  # noqa: E402
+from web.texts import say  # noqa: E402
 
 VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 
@@ -135,9 +139,64 @@ def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: s
     assert "print.jpg" in report and html.escape(sentence.rstrip(".")) in report
 
 
-def test_what_is_lost_in_reading_is_not_said_of_a_copy(print_photo: Path, tiny_model: Path, tmp_path: Path) -> None:
-    file = FaceRestorer(tiny_model, device="cpu").restore_file(print_photo, tmp_path / "out.jpg")
-    assert file.path.read_bytes() == print_photo.read_bytes() and file.notices == ()
+MOTION = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, (64, 48)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+READ_AS_LESS = {
+    "cmyk": encoded("JPEG", "CMYK"),
+    "further_pictures": encoded("JPEG", xmp=MOTION),
+    "damaged_exif": encoded("JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
+    "mended": encoded("PNG")[:-12],
+}
+
+
+@pytest.mark.parametrize("kind", READ_AS_LESS)
+def test_what_is_lost_in_reading_is_not_said_of_a_copy(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    data = READ_AS_LESS[kind]
+    source = tmp_path / ("a.png" if kind == "mended" else "a.jpg")
+    source.write_bytes(data)
+    assert [notice.kind for notice in read_photo(source).notices] == [kind]
+    file = FaceRestorer(tiny_model, device="cpu").restore_file(source, tmp_path)
+    assert file.copied and file.path.read_bytes() == data and file.notices == ()
+
+
+def test_the_page_says_of_a_copy_alone_that_it_is_the_visitors_own_file(context: Context, portrait: Path, sentence: str) -> None:
+    """A result that is enlarged is none, though no face was put back."""
+    tab = PhotoTab(context, [])
+    with context.visit(VISITOR) as session:
+        session.wanted = portrait
+    tab.open(VISITOR)
+    tab.restore(VISITOR, "tiny", lambda *done, **more: None)
+    for scale in (1.0, 2.0):
+        stage, told = tab.save(VISITOR, strength=0.0, scale=scale)
+        own = Path(stage["save"]).read_bytes() == portrait.read_bytes()
+        assert own == (scale == 1)
+        assert (say(VISITOR, "saved_unchanged") in told) == own and (sentence in told) == (not own), scale
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_batch_says_what_is_a_copy_and_names_each_file_by_its_format(context: Context, scale: float, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.gif")
+    Image.new("RGB", (64, 48)).save(tmp_path / "b.jpg")
+    Image.new("RGB", (64, 48)).save(tmp_path / "c.png", "JPEG")  # a copy keeps its name, whatever it says
+    uploads = [str(tmp_path / name) for name in ("a.gif", "b.jpg", "c.png")]
+    _, packed, _, report = BatchTab(context).run_batch(VISITOR, uploads, "tiny", lambda *done, **more: None, scale=scale)
+    with zipfile.ZipFile(packed.value["path"]) as file:
+        results = {name: file.read(name) for name in file.namelist()}
+    assert [*results] == ["a.png", "b.jpg", "c.png" if scale == 1 else "c.jpg"]
+    assert results["a.png"].startswith(b"\x89PNG")
+    copies = sum(data == Path(upload).read_bytes() for data, upload in zip(results.values(), uploads, strict=True))
+    assert copies == (2 if scale == 1 else 0)
+    assert report.count(say(VISITOR, "row_unchanged")) == copies and report.count(say(VISITOR, "row_anew")) == 3 - copies
 
 
 def test_the_nodes(pack: Any) -> None:

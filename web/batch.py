@@ -41,7 +41,7 @@ LONGEST_NAME = 200
 class Row:
     """What became of one photo: ``text`` says it, ``file`` is what goes into the zip file as ``name``."""
 
-    outcome: Literal["restored", "without", "unchanged", "failed"]
+    outcome: Literal["restored", "without", "unchanged", "anew", "failed"]
     text: str
     file: Path | None = None
     name: str = ""
@@ -192,9 +192,13 @@ class BatchTab:
             told = say(request, "row_faces", count=len(file.restored.faces))
             new = f"{_shortened(name.stem)}_restored{file.path.suffix}"
             return Row("restored", "; ".join([told, *notices]), file.path, str(name.with_name(new)), shown)
-        outcome: Literal["unchanged", "without"] = "unchanged" if found.candidates else "without"
-        kept = str(name.with_name(f"{_shortened(name.stem)}{name.suffix}"))
-        return Row(outcome, "; ".join([say(request, f"row_{outcome}"), *notices]), file.path, kept, shown)
+        how: Literal["unchanged", "anew"] = "unchanged" if file.copied else "anew"
+        suffix = name.suffix if file.copied else file.path.suffix  # enlarged, or in a format that can be written
+        kept = str(name.with_name(f"{_shortened(name.stem)}{suffix}"))
+        parts = [say(request, f"row_{how}"), *notices]
+        if found.candidates:
+            return Row(how, "; ".join(parts), file.path, kept, shown)
+        return Row("without", "; ".join([say(request, "row_without"), *parts]), file.path, kept, shown)
 
     def _entries(self, uploads: Sequence[str], folder: Path) -> Iterator[Entry]:
         """Yield the photos of all uploads; those from a zip file are deleted as soon as they are done."""

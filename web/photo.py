@@ -19,7 +19,7 @@ from pfr_core.errors import InputError, PFRError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage
 from pfr_core.photo.photo import Photo
-from pfr_core.photo.restored import of_copy
+from pfr_core.photo.restored import keeps_format, of_copy, own_suffix
 from pfr_core.session import RestoredArray
 from pfr_core.support.notice import Notice
 from pfr_core.work import network_options
@@ -413,7 +413,7 @@ class PhotoTab:
             self._keep(state)
             state.noticed = file.notices
             stage, told = self._compose(request, job, options)
-            saved = say(request, "saved", name=file.path.name) if file.changed else say(request, "saved_unchanged")
+            saved = say(request, "saved_unchanged") if file.copied else say(request, "saved", name=file.path.name)
             return [{**stage, "save": str(file.path), "name": file.path.name}, f"{saved} {told}"]
 
     # --- What it is told ----------------------------------------------------------------------------------------------
@@ -447,7 +447,9 @@ class PhotoTab:
         self._keep(state)
         told = self._told(request, state, options, changed=result.changed)
         noticed = tuple(dict.fromkeys((*state.found, *state.noticed)))
-        state.told = told + self.context.told(request, noticed if result.changed else of_copy(noticed))
+        # As the file of the whole photo would be: what is shown is smaller.
+        stays = options.scale == 1 and keeps_format(photo.path.with_suffix(own_suffix(photo)), photo)
+        state.told = told + self.context.told(request, of_copy(noticed) if stays and not result.changed else noticed)
         return [{**self._stage(session, photo), "after": after}, state.told]
 
     def _stage(self, session: Session, photo: Photo) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Row:
         output: where its result is.
         status: ``failed`` rows are done again by the next run.
         faces: how many were restored.
-        changed: whether any was; if not, the result is a copy.
+        changed: whether any was put back.
         seconds: what the stages took together.
         error: why there is no result.
         notices: what a person should know of the result.

@@ -23,7 +23,7 @@ def write_restored(
     notices: Iterable[Notice] = (),
     provenance: Provenance | None = None,
     quality: int | None = None,
-) -> tuple[Notice, ...]:
+) -> tuple[bool, tuple[Notice, ...]]:
     """Write a restored photo; one in which nothing changed is copied byte for byte if the format stays.
 
     Args:
@@ -36,7 +36,8 @@ def write_restored(
         quality: as for :func:`write_photo`.
 
     Returns:
-        What holds for the file: ``notices``, without those of :func:`of_copy` if it is a copy, and what was noticed in writing.
+        Whether the file is a copy, and what holds for it: ``notices``, of a copy without what :func:`of_copy` leaves out, and
+        what was noticed in writing.
 
     Raises:
         ImageError: the file cannot be written, or its format cannot hold the picture.
@@ -45,22 +46,29 @@ def write_restored(
         >>> from pfr_core.photo.read import read_photo
         >>> photo = read_photo("examples/astronaut.jpg")
         >>> write_restored(Path("restored.jpg"), photo, photo.pixels, changed=False)
-        ()
+        (True, ())
     """
     if is_copy(target, photo, image, changed=changed):
         copy_file(photo.path, target)
-        return of_copy(notices)
-    return *notices, *write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+        return True, of_copy(notices)
+    noticed = write_photo(target, image, photo, quality=quality, provenance=provenance if changed else None)
+    return False, (*notices, *noticed)
 
 
 def is_copy(target: Path, photo: Photo, image: Array, *, changed: bool) -> bool:
-    """Return whether a result is its photo's file, byte for byte: nothing changed, and the format stays."""
+    """Return whether a result is its photo's file, byte for byte: nothing changed, and size and format stay."""
+    return not changed and keeps_format(target, photo) and np.array_equal(image, photo.pixels)
+
+
+def keeps_format(target: Path, photo: Photo) -> bool:
+    """Return whether the photo's own file could stand for a result of this name, if its pixels stayed as they are."""
     ending = target.suffix.lower()
-    same_format = photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending)
-    return photo.untouched and not changed and same_format and np.array_equal(image, photo.pixels)
+    return photo.untouched and (photo.path.suffix.lower() == ending or photo.format == FORMAT_OF_SUFFIX.get(ending))
 
 
-READ_AS_LESS: frozenset[NoticeKind] = frozenset({"cmyk", "not_kept", "sixteen_bits", "wide_colours"})
+READ_AS_LESS: frozenset[NoticeKind] = frozenset(
+    {"cmyk", "damaged_exif", "further_pictures", "mended", "not_kept", "sixteen_bits", "wide_colours"}
+)
 """What is said of a photo that loses something in reading, which is no loss where its file is copied."""
 
 
