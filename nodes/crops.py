@@ -150,7 +150,8 @@ class PFRPasteFaces:
                     if notices.finite(number, crop, CROP_LEFT_OUT):
                         layers.append(cut_face(frame, face, crops.shape[1]))
                         layers[-1].restored = np.clip(crop, 0, 1)
-                pasted = paste_faces(Canvas(frame, options.scale, background), layers, options=options, parser=parser)
+                canvas = Canvas(frame, options.scale, background)
+                pasted = paste_faces(canvas, layers, options=options, parser=parser, should_stop=runtime.interrupted)
                 notices.add(number, pasted.notices)
                 images.append(pasted.image)
                 masks.append(pasted.mask)

@@ -663,6 +663,24 @@ def test_weights_that_cannot_be_had_are_named_with_their_folder(pack: Any, monke
             runtime.fetch(name)
 
 
+@pytest.mark.usefixtures("detector_weights")
+def test_stop_is_noticed_between_the_faces_of_a_frame_that_are_pasted(
+    run: Any, pair: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, *_ = run("DetectFaces", image=pair)
+    (crops,) = run("CropFaces", image=pair, faces=faces)
+    management, asked = sys.modules["comfy.model_management"], list[bool]()
+
+    def stop_before_the_second_face() -> None:
+        asked.append(True)
+        if len(asked) == 3:  # the frame, and each of its faces
+            raise management.InterruptProcessingException
+
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", stop_before_the_second_face)
+    with pytest.raises(management.InterruptProcessingException):
+        run("PasteFaces", image=pair, faces=faces, crops=crops)
+
+
 def test_an_option_of_other_models_is_ignored_and_said(run: Any) -> None:
     (model, _), image = run("LoadModel", model="small.safetensors", dtype="fp32"), torch.full((1, 64, 64, 3), 0.5)
     shown = run.show("RestoreCrops", model=model, crops=image, fidelity=0.9)
