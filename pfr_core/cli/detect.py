@@ -13,7 +13,7 @@ from ..find import find_faces, refuse_missing
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import to_uint8
 from ..photo.read import read_photo
-from ..photo.write import write_file, write_photo
+from ..photo.write import writable_format, write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from .common import fetch_around, for_each, tell
@@ -25,9 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: ``--json`` names a folder or a picture.
+        ImageError: ``--annotate`` names a file of no format that can be written.
     """
     inputs = list_inputs(arguments.input, [arguments.annotate])
     pictures = {} if arguments.annotate is None else dict(plan_outputs(inputs, arguments.annotate, "_faces.png"))
+    for picture in pictures.values():
+        writable_format(picture)
     checked_json(arguments.json, "the list, say faces.json")
     options = RestoreOptions(**chosen(arguments, RestoreOptions), only_bad_faces=False)
     setup = Setup(**chosen(arguments, Setup))

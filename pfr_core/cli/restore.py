@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..models.registry import REGISTRY
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
-from ..photo.write import check_quality
+from ..photo.write import check_quality, writable_format
 from ..support.arguments import chosen, flag
 from ..video import CLIP_SUFFIXES, SEQUENCE, check_av, is_clip, is_sequence, numbers_of
 from .common import fetch_models, for_each
@@ -50,6 +50,8 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     clips = [source for source, _ in plan if is_clip(source)]
     _refuse_useless(arguments, plan)
     _refuse_useless_for_clips(arguments, plan, clips)
+    for picture in pictures.values():
+        writable_format(picture)
     if clips:
         from .clips import check_plan
 

@@ -354,6 +354,16 @@ def test_compare_shows_before_and_after(tmp_path: Path, restore: Callable[..., i
     assert pixels(tmp_path / "pair.jpg").shape == (40, 80, 3)
 
 
+def test_a_picture_beside_the_results_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, picture = photo(tmp_path / "a.jpg"), tmp_path / "pair.gif"
+    refused(capsys, restore(source, "-o", tmp_path / "b.jpg", "--compare", picture), picture, "use .avif")
+    monkeypatch.setattr("pfr_core.cli.detect.Detector", None)
+    refused(capsys, pfr("detect", source, "--annotate", picture), picture, "use .avif")
+    assert files(tmp_path) == ["a.jpg"]
+
+
 def test_a_background_is_what_the_faces_are_pasted_into(tmp_path: Path, restore: Callable[..., int]) -> None:
     source, large = photo(tmp_path / "a.png"), photo(tmp_path / "large.png", 80, 80, seed=1)
     assert restore(source, "-o", tmp_path / "b.png", "--background", large, "--strength", 0) == 0
