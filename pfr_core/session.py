@@ -286,7 +286,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
             ImageError: the ending is no format that can be written here, or the file is the photograph itself.
         """
         photo, path = self.photo, checked(target)
-        if path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir raises OSError behind a folder without access
             path = path / f"{photo.path.stem}_restored{own_suffix(photo)}"
         writable_format(path, quality)
         if same_file(photo.path, path):

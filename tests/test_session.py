@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,8 @@ from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import Changes
 from pfr_core.photo.read import read_photo
+
+from .nobody import unprivileged
 
 SIZE = 64
 Array = npt.NDArray[Any]
@@ -350,6 +353,19 @@ def test_a_target_that_cannot_be_is_refused_before_the_work(counts: Counts, path
     with pytest.raises(ImageError, match="the ending"):
         counts.restorer.restore_file(path, tmp_path / "new.xyz")
     assert counts.stages[1:] == (0, 0, 0) and path.read_bytes() == original
+
+
+def test_a_target_in_a_folder_without_access_is_named(counts: Counts, path: Path, tmp_path: Path) -> None:
+    session = counts.restorer.open(path)
+    restored = session.restore()
+    session.save(restored, tmp_path)  # whatever is imported for that may not be readable to others
+    with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
+        closed = Path(name) / "closed"
+        closed.mkdir(0)
+        closed.parent.chmod(0o755)
+        with unprivileged(), pytest.raises(ImageError, match=r"new\.jpg: cannot be written .*may write to"):
+            session.save(restored, closed / "new.jpg")
+        closed.chmod(0o755)
 
 
 # --- notices -----------------------------------------------------------------------------------------------------------------

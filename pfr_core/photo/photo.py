@@ -166,7 +166,7 @@ def walk(folder: Path) -> Iterator[Path]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False) or Path(entry.path).is_file():
+                elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):  # where it leads may be closed
                     yield Path(entry.path)
     except (FileNotFoundError, NotADirectoryError):
         return

@@ -163,7 +163,7 @@ def namesakes(names: Collection[str], folder: Path) -> Callable[[str], str]:
 
 def ignores_case(folder: Path) -> bool:
     """Return whether the disk that holds or would hold a folder takes a.jpg and A.JPG for one name; False if it takes neither."""
-    there = next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), Path())
+    there = next((each for each in (folder, *folder.absolute().parents) if os.path.isdir(each)), Path())
     with suppress(OSError), tempfile.NamedTemporaryFile(dir=there, prefix=".case-") as file:
         return os.path.exists(there / Path(file.name).name.upper())
     return False

@@ -14,9 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,10 @@ from pfr_core.photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance, fil
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
+from pfr_core.support.files import ignores_case
 from pfr_core.support.notice import Notice
+
+from ..nobody import unprivileged
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
@@ -851,21 +852,6 @@ def test_every_known_ending_can_be_written_and_read(tmp_path: Path) -> None:
 # --- Whole files or none ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root may do anything: for the block, be nobody."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("POSIX")
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 def test_no_permission() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -886,6 +872,9 @@ def test_no_permission() -> None:
                 assert str(target) in str(caught.value)
         assert [path.name for path in closed.iterdir()] == ["old.png"]
         assert (closed / "old.png").read_bytes() == before
+        closed.chmod(0)
+        with unprivileged():
+            assert not ignores_case(closed / "below"), "nothing can be tried there"
         closed.chmod(0o755)
 
 
@@ -1021,6 +1010,7 @@ def test_a_folder_is_sorted_into_photos_others_and_what_nobody_means(tmp_path: P
     for name in ("a.JPG", "b.heic", "sub/c.gif", "notes.txt", "out/d.png", *beside):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
+    (tmp_path / "link.jpg").symlink_to("n" * 300)  # of which nobody can tell where it leads
     photos, others = files_below(tmp_path, skip=[tmp_path / "out"])
     assert [path.name for path in photos] == ["a.JPG", "b.heic", "c.gif"]
     assert [path.name for path in others] == ["notes.txt"]
