@@ -97,7 +97,7 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
         pixels = _sixteen_bit_pixels(data)
         if gray and tiff_tag(image, Tag.PHOTOMETRIC, (1,))[0] == 0:
             pixels = 65535 - pixels  # white is zero
-        if image.mode == "RGB":
+        if image.mode in ("RGB", "RGBX"):  # the latter before Pillow 10.4
             pixels = pixels[..., :3]  # a fourth channel that is not said to be alpha
             _tell_of_more(path, image, notices)
         return (_straight_alpha(pixels) if tiff_tag(image, Tag.EXTRA_SAMPLES, (0,))[0] == 1 else pixels), gray

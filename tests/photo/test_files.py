@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from pfr_core.errors import ImageError, InputError
@@ -1181,17 +1181,23 @@ def test_xmp_that_no_parser_takes_is_replaced(packet: bytes) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_scanners_fourth_channel_is_missed_aloud(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBX"])
+def test_a_scanners_fourth_channel_is_missed_aloud(
+    tmp_path: Path, mode: str, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether Pillow calls it padding, as 10.3 does, or leaves it out."""
+    bits = (8 * np.dtype(dtype).itemsize,) * 4
+    _, layout = TiffImagePlugin.OPEN_INFO[(b"II", 2, (1,), 1, bits, (0,))]
+    monkeypatch.setitem(TiffImagePlugin.OPEN_INFO, (b"II", 2, (1,), 1, bits, (0,)), (mode, layout))
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 4), np.uint8).astype(dtype)
     order = "<"
     entries = [(256, 4, 8), (257, 4, 8), (262, 3, 2), (273, 4, 0), (277, 3, 4), (278, 4, 8), (279, 4, pixels.nbytes), (338, 3, 0)]
-    bits = struct.pack("<4H", *[8 * pixels.itemsize] * 4)
     at = 8 + 2 + 12 * (len(entries) + 2) + 4
     table = [(tag, struct.pack(f"{order}HHII", tag, kind, 1, at + 8 if tag == 273 else value)) for tag, kind, value in entries]
     table += [(258, struct.pack("<HHII", 258, 3, 4, at)), (259, struct.pack("<HHII", 259, 3, 1, 1))]
     directory = struct.pack("<H", len(table)) + b"".join(entry for _, entry in sorted(table)) + b"\0" * 4
     (tmp_path / "a.tif").write_bytes(
-        b"II*\0" + struct.pack("<I", 8) + directory + bits + pixels.astype(f"<u{pixels.itemsize}").tobytes()
+        b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<4H", *bits) + pixels.astype(f"<u{pixels.itemsize}").tobytes()
     )
     photo = read_photo(tmp_path / "a.tif")
     assert photo.pixels.shape == (8, 8, 3) and photo.pixels.dtype == dtype
