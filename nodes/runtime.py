@@ -25,9 +25,9 @@ from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.load import MODEL_SUFFIXES
 from ..pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of, obtainable, published
-from ..pfr_core.network.inference import is_out_of_memory
 from ..pfr_core.support.choices import DetectorName, DTypeName, MaskKind
 from ..pfr_core.support.device import resolve_device, resolve_dtype
+from ..pfr_core.support.memory import is_out_of_memory
 from ..pfr_core.support.notice import Notice, Tally
 
 log = logging.getLogger(__name__)

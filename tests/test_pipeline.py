@@ -23,10 +23,10 @@ from pfr_core.faces.align import TEMPLATE, alignment_matrix, template
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.geometry import invert
 from pfr_core.faces.mask import PARSE_SIZE, FaceParser, make_mask
-from pfr_core.network.inference import is_out_of_memory
 from pfr_core.session import Restored
 from pfr_core.support.choices import ColorMatch, MaskKind
 from pfr_core.support.device import faces_at_once, resolve_device, resolve_dtype
+from pfr_core.support.memory import is_out_of_memory
 
 SIZE = 64
 CONFIG = PFRConfig(size=SIZE, narrow=0.125, style_dim=8, n_mlp=1)

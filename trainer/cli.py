@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}; {remedy(error)}.", file=sys.stderr)
         return 1
     except (RuntimeError, MemoryError) as error:
-        from pfr_core.network.inference import is_out_of_memory
+        from pfr_core.support.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
-from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
+from pfr_core.support.memory import is_out_of_memory
 
 from . import pictures
 from .archive import UNREADABLE, Entry, is_zip, unpack

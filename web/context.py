@@ -15,11 +15,11 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from pfr_core.errors import Cancelled, InputError, PFRError, WeightsError
-from pfr_core.network.inference import is_out_of_memory
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.support.choices import MaskKind
+from pfr_core.support.memory import is_out_of_memory
 from pfr_core.support.notice import Notice, Tally
 
 from .controls import controls

@@ -22,7 +22,6 @@ from ..models.checkpoint import model_file
 from ..models.disk import ASSETS, add_search_folder, sha256_of
 from ..models.download import obtain
 from ..models.registry import PARSER, REGISTRY
-from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..photo.photo import Photo, Provenance
 from ..photo.read import decode_photo
@@ -32,6 +31,7 @@ from ..restorer import FaceRestorer
 from ..session import RestoredArray, restore_together
 from ..support.device import keep_memory
 from ..support.files import overwritten, same_file
+from ..support.memory import is_out_of_memory
 from . import places
 from .manifest import Choices, Row
 from .plan import Task

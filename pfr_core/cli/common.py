@@ -17,10 +17,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..errors import ImageError, InputError, PFRError
 from ..models.download import obtain
 from ..models.registry import REGISTRY, around, check_package, dtypes_of
-from ..network.inference import is_out_of_memory
 from ..options import RestoreOptions, Setup
 from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
+from ..support.memory import is_out_of_memory
 from ..support.notice import Notice
 from .processes import Work, outcomes
 

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, WeightsError
-from ..network.inference import is_out_of_memory
 from ..support.files import replacing
+from ..support.memory import is_out_of_memory
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
 import torch
 from einops import rearrange
@@ -13,22 +12,13 @@ from einops import rearrange
 from ..errors import CheckpointError, InputError, ShouldStop, check_stop
 from ..photo.arrays import FloatImage
 from ..support.device import give_back_cached
+from ..support.memory import is_out_of_memory
 from .face_model import FaceModel
 from .winograd import fast_convolutions
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-FULL = ("out of memory", "can't allocate memory", "alloc_failed", "failed to allocate")
-"""Words of the errors that CUDA, the processor, cuBLAS and cuDNN, onnxruntime and OpenCV have for it."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that the batch was too large for the device."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, (RuntimeError, cv2.error)) and any(words in str(error).lower() for words in FULL)
-    )
 
 
 def restore_crops(

@@ -18,6 +18,7 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..support.files import checked
+from ..support.memory import is_out_of_memory
 from ..support.notice import Notice
 from .codecs import bits_of, container_of, need_codec, wide_colours
 from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, tiff_tag, turned
@@ -60,6 +61,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         InputError: a name that no file can have.
         ImageError: missing, empty, cut short, damaged, not a picture, a folder, not readable, moving or multi-page, floating
             point, too large, or full of metadata; the message names the file and the remedy.
+        MemoryError: there is too little for the picture.
 
     Example:
         >>> read_photo("examples/astronaut.jpg", max_pixels=50_000_000).pixels.shape
@@ -78,7 +80,7 @@ def decode_photo(path: Path, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Ph
         max_pixels: as for :func:`read_photo`.
 
     Raises:
-        ImageError: as :func:`read_photo`.
+        ImageError, MemoryError: as :func:`read_photo`.
     """
     check_head(path, data[:HEAD])
     if problem := oversized(data):
@@ -90,6 +92,8 @@ def decode_photo(path: Path, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Ph
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make the decoders raise nearly anything
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from error  # OpenCV has an error of its own
         own = "" if isinstance(error, UnidentifiedImageError) else str(error).strip().rstrip(".")
         reasons = [reason for reason in (describe_damage(data), own) if reason]
         reason = f" ({': '.join(reasons)})" if reasons else ""

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ImageError, InputError
 from ..support.files import replacing
+from ..support.memory import is_out_of_memory
 from ..support.notice import Notice
 from .arrays import is_transparent
 from .codecs import need_codec
@@ -81,6 +82,7 @@ def write_photo(
         InputError: pixels or a quality that are not as said.
         ImageError: an unknown ending, transparency that the format cannot hold, a picture too large for it, or a file that
             cannot be written.
+        MemoryError: there is too little for the encoder.
 
     Example:
         >>> write_photo("gray.png", np.zeros((4, 6, 3), np.uint16))
@@ -103,7 +105,7 @@ def encode_photo(
     """Return what :func:`write_photo`, with the same arguments and errors, writes to the file, and what was noticed.
 
     Raises:
-        InputError, ImageError: as :func:`write_photo`.
+        InputError, ImageError, MemoryError: as :func:`write_photo`.
     """
     target = Path(path)
     kind = writable_format(target, quality)
@@ -128,6 +130,8 @@ def encode_photo(
         else:
             data = encode_bmp(pixels, metadata)
     except _ENCODING_ERRORS as error:
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from error  # no other format would need less
         raise ImageError(f"{target}: cannot be encoded as {kind} ({error}); use another format, say .png.") from error
     return data, tuple(notices)
 

@@ -849,6 +849,21 @@ def test_every_known_ending_can_be_written_and_read(tmp_path: Path) -> None:
         assert read_photo(path).pixels.shape == (1, 1, 3)
 
 
+def test_too_little_memory_is_no_damage_and_no_fault_of_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = smooth(dtype=np.uint16)
+    write_photo(tmp_path / "a.png", pixels)
+
+    def full(*_: object) -> None:
+        raise cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    monkeypatch.setattr(cv2, "imdecode", full)
+    monkeypatch.setattr(cv2, "imencode", full)
+    with pytest.raises(MemoryError, match="Failed to allocate"):
+        read_photo(tmp_path / "a.png")
+    with pytest.raises(MemoryError, match="Failed to allocate"):
+        write_photo(tmp_path / "b.png", pixels)
+
+
 # --- Whole files or none ---------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
-from ...network.inference import FULL
+from ...support.memory import FULL
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 UNKNOWN_SIZE = 512
@@ -27,7 +27,7 @@ class OnnxModel(FaceModel):
 
     Raises:
         CheckpointError: no onnxruntime, a damaged file, or a network that does something else.
-        MemoryError: the network or a batch does not fit, see :func:`pfr_core.network.inference.is_out_of_memory`.
+        MemoryError: the network or a batch does not fit, see :func:`pfr_core.support.memory.is_out_of_memory`.
     """
 
     kind = "ONNX"
