@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from .errors import InputError
 from .support.choices import (
+    CLOSEST_DETECTION,
     DETECTION_SIZE,
     DETECTION_THRESHOLD,
     ClipCodec,
@@ -70,7 +71,8 @@ class RestoreOptions:
     )
     detection_size: int = option(
         DETECTION_SIZE,
-        "longer side in px at which faces are looked for, up to 4096 where many seem small; photos are never enlarged",
+        f"longer side in px at which faces are looked for, up to {CLOSEST_DETECTION} where many seem small; "
+        "photos are never enlarged",
         64,
         8192,
         group=FIND,

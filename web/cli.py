@@ -172,7 +172,7 @@ def _serve(
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     setup = chosen(arguments, Setup)
     _fetch_detector(Setup(**setup).detector, arguments.downloads)
-    engine = Engine(named(sources), downloads=arguments.downloads, **setup)
+    engine = Engine(named(sources), downloads=arguments.downloads, closest=limits.max_detection_size, **setup)
     _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)
     shown = examples(folder / "own")

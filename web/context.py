@@ -160,19 +160,22 @@ class Context:
         made = controls(*names, without=() if by_number else ("index",), masks=self.engine.masks)
         if "detection_size" in made:
             made["detection_size"].maximum = self.limits.max_detection_size
+            made["detection_size"].value = self.limits.detection_size
         for name, each in made.items():
             if isinstance(each, gr.Dropdown):
                 self.menus[each] = partial(choices, name=name, values=[value for _, value in each.choices])
         return made
 
     def options(self, given: dict[str, Any]) -> RestoreOptions:
-        """Return what a visitor chose, as far as this server does it.
+        """Return what a visitor chose, as far as this server does it; the rest as usual, within the limits.
 
         Raises:
             InputError: a value that is refused; the message has its name, it and what it may be.
         """
-        indices = given.get("indices")
-        options = RestoreOptions(**{**given, **({"indices": tuple(indices)} if isinstance(indices, list) else {})})
+        wanted = {"detection_size": self.limits.detection_size, **given}
+        if isinstance(indices := given.get("indices"), list):
+            wanted["indices"] = tuple(indices)
+        options = RestoreOptions(**wanted)
         self.limits.check_options(options)
         self.engine.check_options(options)
         return options

@@ -14,7 +14,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pfr_core.compose import cut_face
 from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
-from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.support.choices import Blur
 
@@ -87,7 +86,7 @@ class DegradeTab:
             if path is None:
                 raise InputError("Choose a photo with a sharp face first.")
             photo = self.context.read(path)
-            largest = RestoreOptions(select="largest", only_bad_faces=False)
+            largest = self.context.options({"select": "largest", "only_bad_faces": False})
             found = self.context.engine.find(photo.pixels, largest, job.should_stop).faces
             if not found:
                 raise InputError("No face was found in this photo. Choose another one.")

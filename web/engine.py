@@ -22,7 +22,7 @@ from pfr_core.network.config import PRESETS
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array
 from pfr_core.restorer import FaceRestorer
-from pfr_core.support.choices import DetectorName, DTypeName, MaskKind
+from pfr_core.support.choices import CLOSEST_DETECTION, DetectorName, DTypeName, MaskKind
 from pfr_core.support.device import resolve_device, resolve_dtype
 
 ASKED_EVERY = 0.5
@@ -48,6 +48,7 @@ class Engine:
         device: ``auto``, ``cpu``, ``cuda``, ...
         dtype: precision of the restoration network.
         downloads: whether weights that are missing may be fetched when a visitor asks for what needs them.
+        closest: as for :class:`pfr_core.faces.detect.Detector`.
 
     Raises:
         InputError: an unknown detector, device or precision. A missing model shows only when it is used.
@@ -61,13 +62,14 @@ class Engine:
         device: str = "auto",
         dtype: DTypeName = "auto",
         downloads: bool = False,
+        closest: int = CLOSEST_DETECTION,
     ) -> None:
         self.models, self.downloads = dict(models), downloads
         self.masks = [kind for kind in get_args(MaskKind) if kind != "parse" or FaceParser.available(downloads=downloads)]
         self.device = resolve_device(device)
         self.dtype = dtype
         resolve_dtype(dtype, self.device)
-        self._detector = Detector(detector, self.device)
+        self._detector = Detector(detector, self.device, closest=closest)
         self._parser = FaceParser(self.device)
         self._lock = threading.Lock()
         self._restorers: dict[str, FaceRestorer] = {}

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pfr_core.errors import InputError
-from pfr_core.support.schema import check_fields, option
+from pfr_core.options import RestoreOptions
+from pfr_core.support.choices import CLOSEST_DETECTION
+from pfr_core.support.schema import check_fields, option, specs
 
 if TYPE_CHECKING:
-    from pfr_core.options import RestoreOptions
     from pfr_core.photo.photo import Photo
+
+_SIZE = specs(RestoreOptions)["detection_size"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Limits:
 
     max_pixels: int = option(50_000_000, "largest photo, width x height, before and after enlarging", 10_000, 1_000_000_000)
     max_faces: int = option(100, "faces restored in one photo or frame", 1, 100_000)
-    max_detection_size: int = option(2560, "largest size at which faces are looked for, in px", 64, 8192)
+    max_detection_size: int = option(
+        CLOSEST_DETECTION, "largest size at which faces are looked for, in px", _SIZE.low, _SIZE.high
+    )
     max_upload_mb: float = option(200.0, "largest file that can be uploaded, in MB", 0.01, 100_000)
     max_session_mb: float = option(1000.0, "uploads of one visitor together, in MB", 0.01, 1_000_000)
     max_server_mb: float = option(20_000.0, "files of all visitors together, in MB", 0.01, 100_000_000)
@@ -44,6 +49,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def detection_size(self) -> int:
+        """Longer side in px at which faces are looked for where a visitor does not say: the usual one, if that is allowed."""
+        return min(int(_SIZE.default), self.max_detection_size)
 
     def check_scale(self, photo: Photo, scale: float) -> None:
         """Refuse to enlarge a photo beyond ``max_pixels``.
@@ -66,8 +76,8 @@ class Limits:
         """
         if options.detection_size > self.max_detection_size:
             raise InputError(
-                f"detection_size is {options.detection_size}; on this server it must be from 64 to {self.max_detection_size} "
-                "(max_detection_size)."
+                f"detection_size is {options.detection_size}; on this server it must be from {_SIZE.low:g} to "
+                f"{self.max_detection_size} (max_detection_size)."
             )
 
     def check_faces(self, count: int) -> None:

@@ -17,7 +17,7 @@ from ..errors import InputError, ShouldStop, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import entry
-from ..support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
+from ..support.choices import CLOSEST_DETECTION, DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 from ..support.notice import Notice
 from .closer import UNSURE, look_closer
 from .detections import Detections
@@ -47,9 +47,9 @@ right one; of those that overlap the better one stays (ours)."""
 PART = 0.7
 """A surer large face that a smaller one lies in by this share was seen in full; the smaller one is a part of it (ours)."""
 
-SMALL, WEAK, SEVERAL, CLOSEST = 24, 0.4, 5, 4096
+SMALL, WEAK, SEVERAL = 24, 0.4, 5
 """Where so many that might be faces are narrower than this (px as looked at), from this score on, a photograph that was shrunk is
-looked at twice as large, and so on up to the last (longer side in px). Values ours, from photographs that are not for testing."""
+looked at twice as large, and so on. Values ours, from photographs that are not for testing."""
 
 BEST: DetectorName = "retinaface_mobile0.25"
 """The better detector, which ``auto`` takes if it is on this machine."""
@@ -84,6 +84,7 @@ class Detector:
         weights: a file to use instead of the one that the registry knows under ``name``.
         second_look: place the points of what was found anew (see ``points``), with weights of one's own if that is a file;
             without it they are the network's own.
+        closest: longer side in px up to which it goes on by itself where many faces seem small.
 
     Raises:
         InputError: unknown name.
@@ -102,6 +103,7 @@ class Detector:
         *,
         weights: Path | None = None,
         second_look: bool | Path = True,
+        closest: int = CLOSEST_DETECTION,
     ) -> None:
         if name not in get_args(DetectorName):
             raise InputError(f"Unknown detector {name!r}; choose from {', '.join(get_args(DetectorName))}.")
@@ -109,6 +111,7 @@ class Detector:
         self.device = torch.device(device)
         self.weights = weights
         self.second_look = second_look
+        self.closest = closest
         self._second_best = self._advised = self._unsure = False
         self._network: RetinaFace | YuNet | None = None
         self._again: SecondLook | None = None
@@ -131,7 +134,7 @@ class Detector:
                 closer look (see ``closer``).
             size: the photograph is shrunk until its longer side is at most this; it is never enlarged. Large faces are
                 looked for at half of that size too, and so on; where there seem to be many small ones, the photograph is
-                looked at twice as large, and so on, up to :data:`CLOSEST`.
+                looked at twice as large, and so on, up to ``closest``.
             sideways: look at the photograph turned by 90, 180 and 270 degrees too (four times the work).
             right_way_up: without ``sideways``, see to it that faces which lie are seen the right way up, at little cost; see
                 ``upright``.
@@ -235,9 +238,9 @@ class Detector:
                 seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             narrow = max(narrow, int(((seen.widths < SMALL) & (seen.scores >= WEAK)).sum()))
             found += _to_faces(seen[seen.scores >= threshold], number, small.shape, image.shape)
-        if narrow >= SEVERAL and scale < 1 and size < CLOSEST:
+        if narrow >= SEVERAL and scale < 1 and size < self.closest:
             log.info("%d small faces, or what may be some, at %d px: a closer look", narrow, size)
-            return self._find(image, threshold, min(2 * size, CLOSEST), turns, should_stop, looks)
+            return self._find(image, threshold, min(2 * size, self.closest), turns, should_stop, looks)
         # An empty box was seen in the padding of a small image, or beyond the edge.
         found = [face for face in found if face.box[0] < face.box[2] and face.box[1] < face.box[3]]
         found.sort(key=lambda face: face.score, reverse=True)

@@ -181,6 +181,15 @@ def test_where_there_seem_to_be_many_small_faces_the_photo_is_looked_at_larger(
     assert all(face.size == pytest.approx(share * side, rel=0.01) for face in faces)
 
 
+@pytest.mark.parametrize(("closest", "looks"), [(1000, [1280]), (1280, [1280]), (2000, [1280, 2000])])
+def test_the_larger_looks_have_an_end_that_can_be_set(closest: int, looks: list[int]) -> None:
+    network: Any = Crowd(5, 0.004)
+    detector = Detector(second_look=False, closest=closest)
+    detector._network = network
+    detector.detect(np.zeros((200, 6000, 3), np.uint8), threshold=0.8, size=1280)
+    assert [shape[1] for shape in network.shapes] == looks
+
+
 def test_red_and_blue_are_not_swapped() -> None:
     image = marked(120, 160)
     assert len(detector_with(Marks()).detect(image)) == 1

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pfr_core.compare import CELL, HEADER
 from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
+from pfr_core.find import Found
 from pfr_core.models.registry import REGISTRY, restorers
 from pfr_core.options import RestoreOptions
 
@@ -380,10 +381,35 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
         session.wanted = PHOTO
         tab.open(VISITOR)
         session.wanted = Path(shutil.copy(PHOTO, tmp_path / "another.jpg"))
-        with pytest.raises(InputError, match="detection_size is 4096"):
-            tab.open(VISITOR, detection_size=4096)
+        with pytest.raises(InputError, match="detection_size is 8192"):
+            tab.open(VISITOR, detection_size=8192)
         assert session.wanted == PHOTO and session.photo is not None
-    assert context.controls("detection_size")["detection_size"].maximum == context.limits.max_detection_size
+
+
+@pytest.mark.parametrize(("limit", "usual"), [(64, 64), (1000, 1000), (1280, 1280), (8192, 1280)])
+def test_a_limit_below_the_usual_size_becomes_the_usual_size_of_every_tab(
+    context: Context, monkeypatch: pytest.MonkeyPatch, limit: int, usual: int
+) -> None:
+    limited = replace(context, limits=Limits(max_detection_size=limit))
+    control = limited.controls("detection_size")["detection_size"]
+    assert (control.value, control.maximum) == (usual, limit)
+    assert limited.options({"strength": 0.5}).detection_size == usual
+    assert limited.options({"detection_size": 64}).detection_size == 64
+    asked = list[int]()
+
+    def find(image: Any, options: RestoreOptions, should_stop: Any) -> Found:
+        asked.append(options.detection_size)
+        return Found([], [])
+
+    monkeypatch.setattr(limited.engine, "find", find)
+    settings: dict[str, Any] = {"blur": "none", "sigma": 2.0, "scale": 2.0, "noise": 5.0, "quality": 50.0, "seed": 0}
+    with pytest.raises(InputError, match="No face was found"):
+        DegradeTab(limited, PHOTO).run(VISITOR, str(PHOTO), "tiny", **settings)
+    assert asked == [usual]
+
+
+def test_the_detector_of_the_page_goes_no_further_than_it_is_told() -> None:
+    assert Engine({}, device="cpu", closest=1000)._detector.closest == 1000
 
 
 def test_what_was_refused_for_its_scale_begins_with_another(context: Context) -> None:

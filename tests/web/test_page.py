@@ -237,7 +237,7 @@ def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client:
     refused(restore(PHOTO, select="index", indices=[5]), "indices are .5.; with the 1 faces", "from 0 to 0")
     refused(restore(PHOTO, strength=2), "strength is 2; it must be a number from 0 to 1")
     refused(restore(PHOTO, indices="abc", select="index"), "indices is 'abc'; it must be a list")
-    refused(restore(PHOTO, detection_size=8192), "detection_size is 8192", "from 64 to 2560")
+    refused(restore(PHOTO, detection_size=8192), "detection_size is 8192", "from 64 to 4096")
     refused(restore(PHOTO, mask="parse"), "mask is 'parse'; this server has no weights for it, choose from box, oval")
     client.predict(photo=handle_file(PHOTO), api_name="/restore")
 
