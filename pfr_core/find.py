@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .errors import InputError, ShouldStop, check_stop
@@ -69,18 +69,37 @@ class Found:
         return [self.candidates[number] for number in self.numbers]
 
 
-def refuse_missing(found: Found, *, faceless: bool = False) -> None:
-    """Refuse numbers of faces of which the photo has none.
+def missing_face(numbers: Collection[int], found: int, what: str = "choose another") -> Notice:
+    """Return what is said of numbers that none of the faces has.
 
     Args:
-        found: what was found and chosen by number.
-        faceless: refuse them of a photo without any face, too.
+        numbers: those that are missing.
+        found: how many faces there are.
+        what: follows of it.
+    """
+    text = f"there is no face {', '.join(map(str, numbers))} among the {found} found, numbered from 0; {what}"
+    return Notice("missing_face", text, numbers={"missing": len(numbers), "found": found})
+
+
+def refuse_missing(found: Found, *, faceless: bool = False) -> None:
+    """Do as :func:`refuse_none_chosen`, with what was found in a photo."""
+    refuse_none_chosen(found.faces, found.notices, faceless=faceless)
+
+
+def refuse_none_chosen(chosen: Collection[object], notices: Iterable[Notice], *, faceless: bool = False) -> None:
+    """Refuse numbers of faces if there are faces, but none has one of these numbers; where one has, a notice is enough.
+
+    Args:
+        chosen: the faces that have one.
+        notices: of the choice, :func:`missing_face` among them.
+        faceless: refuse numbers where there is no face at all, too.
 
     Raises:
         InputError: so it is.
     """
-    if (found.candidates or faceless) and not found.faces:
-        raise InputError(next(notice.text for notice in found.notices if notice.kind == "missing_face"))
+    for notice in notices:
+        if notice.kind == "missing_face" and not chosen and (notice.numbers["found"] or faceless):
+            raise InputError(notice.text)
 
 
 def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: ShouldStop | None = None) -> Found:
@@ -193,8 +212,6 @@ def choose_faces(
         notices.append(Notice("no_face", text, numbers={"detection_size": options.detection_size, "picture_px": longer}))
     missing = [index for index in options.indices if index >= len(candidates)]
     if missing:
-        which = ", ".join(map(str, missing))
-        text = f"there is no face {which} among the {len(candidates)} found, numbered from 0; choose another"
-        notices.append(Notice("missing_face", text, numbers={"missing": len(missing), "found": len(candidates)}))
+        notices.append(missing_face(missing, len(candidates)))
     numbers, those_left = ([candidates.index(face) for face in which] for which in (chosen, left))
     return Found(candidates, numbers, tuple(notices), tuple(those_left))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pfr_core import FaceRestorer
 from pfr_core.cli import main
+from pfr_core.errors import InputError
 from pfr_core.faces.align import TEMPLATE
 from pfr_core.options import RestoreOptions, Setup
 from pfr_core.photo.read import read_photo
@@ -129,6 +130,18 @@ def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> No
     for facts in (api.detect(VISITOR, str(print_photo)), api.restore(VISITOR, str(print_photo), "tiny", scale=2)[1]):
         (notice,) = facts["notices"]
         assert notice["kind"] == "cmyk" and sentence in notice["text"]
+
+
+def test_a_number_that_no_face_has_is_to_the_endpoint_what_it_is_to_the_command(context: Context, portrait: Path) -> None:
+    api = Api(context)
+    _, facts = api.restore(VISITOR, str(portrait), "tiny", select="index", indices=[0, 5])
+    assert len(facts["faces"]) == 1 and "missing_face" in {notice["kind"] for notice in facts["notices"]}
+    with pytest.raises(InputError, match="there is no face 5 among the 1 found, numbered from 0; choose another"):
+        api.restore(VISITOR, str(portrait), "tiny", select="index", indices=[5])
+    Image.new("RGB", (64, 48)).save(portrait)
+    file, facts = api.restore(VISITOR, str(portrait), "tiny", select="index", indices=[0])
+    assert Path(file).read_bytes() == portrait.read_bytes() and not facts["changed"]
+    assert [notice["kind"] for notice in facts["notices"]] == ["missing_face"], "a photo without faces stays as it is"
 
 
 def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:

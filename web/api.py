@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from pfr_core.errors import InputError
-from pfr_core.find import Found
+from pfr_core.find import refuse_missing
 from pfr_core.options import RestoreOptions
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import Spec, specs
@@ -79,7 +78,7 @@ class Api:
             with self.context.engine.use(model) as restorer:
                 work = restorer.open(source)
                 found = work.find(chosen, should_stop=job.should_stop)
-                _check_indices(found, chosen)
+                refuse_missing(found)
                 self.context.limits.check_faces(len(found.faces))
                 result = work.restore(chosen, should_stop=job.should_stop)
                 file = work.save(result, job.session.new_folder(), quality=quality)
@@ -99,10 +98,3 @@ def _describe(component: Any, spec: Spec) -> None:
     limits = f"; from {spec.low:g} to {spec.high:g}" if spec.low is not None and spec.high is not None else ""
     none = "; None: no limit" if spec.optional else ""
     component.api_info = lambda: {**kind, "additional_description": f"{spec.help}{limits}{none}"}
-
-
-def _check_indices(found: Found, options: RestoreOptions) -> None:
-    count = len(found.candidates)
-    if any(index >= count for index in options.indices):
-        allowed = f"from 0 to {count - 1}" if count else "left out"
-        raise InputError(f"indices are {list(options.indices)}; with the {count} faces of this photo they must be {allowed}.")

@@ -16,6 +16,7 @@ import av
 from .. import __version__
 from ..errors import Cancelled, ImageError, InputError, ShouldStop, check_stop
 from ..faces.detect import Detector, on_this_machine
+from ..find import missing_face, refuse_none_chosen
 from ..options import ClipOptions, RestoreOptions
 from ..photo.metadata import Metadata, png_chunks, with_png_chunks
 from ..photo.photo import Provenance
@@ -94,7 +95,8 @@ def restore_clip(
         should_stop: asked between frames.
 
     Raises:
-        InputError: source and target are the same file, an option that does not go with the target, or another run works on it.
+        InputError: source and target are the same file, an option that does not go with the target, numbers none of which a face
+            has, or another run works on it.
         ImageError: the clip cannot be read, or the file not be written.
         Cancelled: ``should_stop`` asked for it.
     """
@@ -116,14 +118,10 @@ def restore_clip(
         else:
             found = earlier
         chosen, notices = found.chosen(options)
-        if found.tracks and not chosen and (missing := [notice for notice in notices if notice.kind == "missing_face"]):
-            raise InputError(missing[0].text)
+        refuse_none_chosen(chosen, notices)
         tally.add(notices)
         if lost := sorted(set(strengths or ()) - {track.number for track in found.tracks}):
-            text = (
-                f"there is no face {', '.join(map(str, lost))} among the {len(found.tracks)} followed; its strength has no effect"
-            )
-            tally.add([Notice("missing_face", text, numbers={"missing": len(lost), "found": len(found.tracks)})])
+            tally.add([missing_face(lost, len(found.tracks), "its strength has no effect")])
         work = TrackRestorer(restorer, chosen, options, clip, strengths, found.scenes)
         same = footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower()
         idle = all((strengths or {}).get(track.number, options.strength) == 0 for track in chosen)

@@ -23,7 +23,7 @@ from ..faces.align import align, alignment_matrix
 from ..faces.detect import Detector
 from ..faces.face import Face
 from ..faces.geometry import Matrix, similarity
-from ..find import choose_faces, find_candidates
+from ..find import choose_faces, find_candidates, missing_face
 from ..options import RestoreOptions
 from ..photo.arrays import Array, to_uint8
 from ..support.notice import Notice
@@ -156,10 +156,7 @@ class Tracks:
         if options.select == "index":
             chosen = [track for track in self.tracks if track.number in options.indices]
             missing = sorted(set(options.indices) - {track.number for track in chosen})
-            which = ", ".join(map(str, missing))
-            text = f"there is no face {which} among the {len(self.tracks)} followed, numbered from 0; choose another"
-            numbers = {"missing": len(missing), "found": len(self.tracks)}
-            return chosen, (Notice("missing_face", text, numbers=numbers),) if missing else ()
+            return chosen, (missing_face(missing, len(self.tracks)),) if missing else ()
         by_face: dict[Face, list[Track]] = {}  # a shot that occurs twice has equal faces
         for track in self.tracks:
             by_face.setdefault(track.middle, []).append(track)

@@ -660,7 +660,7 @@ def test_without_strength_the_clip_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_numbers_of_which_the_clip_has_no_face_are_refused(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", 4, sound=None)
-    with pytest.raises(InputError, match="there is no face 7 among the 1 followed"):
+    with pytest.raises(InputError, match="there is no face 7 among the 1 found"):
         restore_clip(Inverting(FACE), source, tmp_path / "b.mp4", options=RestoreOptions(select="index", indices=(7,)))  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == ["a.mp4"]
 

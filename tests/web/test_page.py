@@ -234,7 +234,7 @@ def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client:
     refused(restore(PHOTO, scale=4), "astronaut_degraded.jpg: enlarged 4 times", "smaller scale")
     refused(restore(PHOTO, model="gone"), "gone.safetensors: no such model file")
     refused(restore(PHOTO, indices=[0]), "indices and select")
-    refused(restore(PHOTO, select="index", indices=[5]), "indices are .5.; with the 1 faces", "from 0 to 0")
+    refused(restore(PHOTO, select="index", indices=[5]), "there is no face 5 among the 1 found")
     refused(restore(PHOTO, strength=2), "strength is 2; it must be a number from 0 to 1")
     refused(restore(PHOTO, indices="abc", select="index"), "indices is 'abc'; it must be a list")
     refused(restore(PHOTO, detection_size=8192), "detection_size is 8192", "from 64 to 4096")
