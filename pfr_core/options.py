@@ -183,20 +183,25 @@ class Changes(TypedDict, total=False):
     scale: float
 
 
-def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False) -> list[str]:
+def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False, clip: bool = False) -> list[str]:
     """Return those of the options ``given`` that do nothing, sorted; for what a network lacks see :func:`lacking`.
 
     Args:
         given: names of options, ``"detector"`` among them.
         aligned: the image is itself one aligned face: nothing is looked for, and all of it is restored.
         faces: the faces are given.
+        clip: faces are followed through a clip.
     """
-    useless: set[str] = set()
+    given, useless = set(given), set[str]()
     if aligned or faces:
         useless |= {"detector", *names(RestoreOptions, FIND, CHOOSE)}
     if aligned:
         useless |= {"mask", "feather"}
-    return sorted(useless & set(given))
+    if clip:
+        useless.add("only_bad_faces")
+        if "indices" in given:  # these number the faces that were followed, of whatever size
+            useless |= {"order", "min_face_size", "max_face_size"}
+    return sorted(useless & given)
 
 
 def lacking(given: Iterable[str], options: RestoreOptions, has: Collection[str]) -> list[str]:

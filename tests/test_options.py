@@ -117,6 +117,9 @@ def test_what_is_useless_beside_what() -> None:
     assert without_effect(given) == []
     assert without_effect(given, faces=True) == ["detector", "indices", "threshold"]
     assert without_effect(given, aligned=True) == ["detector", "indices", "mask", "threshold"]
+    sizes = ["max_face_size", "min_face_size", "only_bad_faces", "order"]
+    assert without_effect(sizes, clip=True) == ["only_bad_faces"], "each face is judged halfway"
+    assert without_effect([*sizes, "indices"], clip=True) == sizes, "numbers are those of the faces that were followed"
 
 
 @pytest.mark.parametrize(

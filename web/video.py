@@ -156,12 +156,13 @@ class VideoTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         **options: Any,
     ) -> list[Any]:
-        """Follow the faces through the clip, and show them."""
+        """Follow the faces through the clip, and show them all; those that the options choose are picked to begin with."""
         with self.context.job(request, STOP_FINDING) as job:
             source = self._source(path)
             self._accept(source)
+            chosen, clip = self._options(options)
             try:
-                followed = self._follow(request, source, *self._options(options), job, progress)
+                followed = self._follow(request, source, chosen, clip, job, progress)
             except Cancelled:
                 job.session.clip = None  # with the faces on the page the choice among them goes
                 return [*_no_people(), f"**{translated(request.headers, job.why)}**"]
@@ -172,7 +173,10 @@ class VideoTab:
                 (pictures.save_exact(folder / f"{track.number}.png", track.picture), str(track.number)) for track in found.tracks
             ]
             choices = [(say(request, "clip_person", number=track.number), str(track.number)) for track in found.tracks]
-            picked = gr.CheckboxGroup(choices=choices, value=[value for _, value in choices], visible=bool(choices))
+            at_first = {str(track.number) for track in found.chosen(chosen)[0]}
+            picked = gr.CheckboxGroup(
+                choices=choices, value=[value for _, value in choices if value in at_first], visible=bool(choices)
+            )
             told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
             told += self.context.told(request, followed.notices)
             return [gr.Gallery(value=shown, visible=bool(shown)), picked, gr.Textbox(visible=bool(shown)), told]
@@ -192,7 +196,7 @@ class VideoTab:
         strengths: str | None = None,
         **options: Any,
     ) -> list[Any]:
-        """Restore the clip.
+        """Restore the clip; of faces that were shown those that are picked, whatever the options choose.
 
         Raises:
             InputError: no face is chosen, strengths that are none, or faces were shown that were looked for otherwise.
@@ -214,6 +218,7 @@ class VideoTab:
                     found = found.only(int(number) for number in picked)
                     if not found.tracks and followed.tracks.tracks:
                         raise InputError("Choose at least one face.")
+                    chosen = replace(chosen, select="all", min_face_size=0, max_face_size=None)
                 with self.context.engine.use(model) as restorer:
                     result = restore_clip(
                         restorer, source, folder / f"{source.stem}_restored.mp4", options=chosen, clip=clip, found=found,

@@ -127,13 +127,11 @@ def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips:
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")
     if clips and len(clips) == len(plan):
-        typed = {*chosen(arguments, RestoreOptions), *(["quality"] if arguments.quality is not None else [])}
-        for name in ("only_bad_faces", "quality"):
-            if name in typed:
-                raise InputError(f"{flag(name)} has no effect with clips; leave it out.")
-        for name in ("order", "min_face_size", "max_face_size"):
-            if name in typed and "indices" in typed:  # these number the faces that were followed, of whatever size
-                raise InputError(f"{flag(name)} has no effect with clips and --indices; leave it out.")
+        if arguments.quality is not None:
+            raise InputError("--quality has no effect with clips; leave it out.")
+        for name in without_effect(chosen(arguments, RestoreOptions), clip=True):
+            beside = "" if without_effect([name], clip=True) else " and --indices"
+            raise InputError(f"{flag(name)} has no effect with clips{beside}; leave it out.")
     for source, target in plan:
         like_numbers = not is_clip(source) and SEQUENCE.search(source.name)  # a photograph may be called IMG%04d.jpg
         if is_clip(source) != is_clip(target) and not (like_numbers and target.suffix.lower() not in CLIP_SUFFIXES):

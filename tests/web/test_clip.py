@@ -64,12 +64,18 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
-    told = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, max_face_size=5)[1]
-    assert "0 faces" in told, "a size chooses among the faces that were shown"
+    settings: dict[str, Any]
+    for settings in ({"max_face_size": 5}, {"min_face_size": 99}, {"select": "largest"}):
+        told = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, **settings)[1]
+        assert "2 faces" in told, "what is picked is restored"
     with pytest.raises(InputError, match="Show the faces again"):
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, threshold=0.7)
+    for settings, number in (({"select": "largest"}, 1), ({"min_face_size": 99}, 0)):
+        people, picked, _, _ = tab.find_people(VISITOR, clip, quiet, **settings)
+        assert len(people.value) == len(picked.choices) == 2 and len(picked.value) == number, "what the settings choose is picked"
     tab.look(VISITOR, clip)
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet)[1], "nobody looked: all of them"
+    assert "0 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, max_face_size=5)[1], "nobody looked: those that are chosen"
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, threshold=0.7)[1]
 
 
