@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from pfr_core.photo.read import read_photo
 
 pytest.importorskip("gradio")
 
+from web import texts
 from web.context import Context
 from web.engine import Engine
 from web.limits import Limits
@@ -29,8 +31,24 @@ from web.texts import LOCALES, translated, words
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = ("de", "zh", "ja")
 BLANK = re.compile(r"{\w*}")
+FILLED = "7"
+"""What stands in a blank of a sentence of the source."""
 FOR_PROGRAMS = {"api.py", "cli.py", "guard.py"}
 """Files whose errors no page can cause."""
+OF_CLIPS = {("video", "read.py"), ("video", "restore.py")}
+"""Files of the core whose errors a clip can cause."""
+CORE = [path for path in sorted((ROOT / "pfr_core").rglob("*.py")) if not {"cli", "bulk"} & set(path.parts)]
+PAGE = sorted((ROOT / "web").glob("*.py"))
+NOT_SAID = re.compile(
+    "there is no such|not a file;|clips are written as|picture 7 is missing|is no time|end must come later"
+    "|colour profile of the source's pictures|PIL image|left as sharp already"
+)
+"""What no visitor is told so: the page takes no paths, times, numbered pictures and pictures in memory, and has words of its own
+for sharp faces."""
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Known = Mapping[str, list[ast.expr]]
+"""What is assigned to the names of a function."""
 
 
 def messages(language: str) -> dict[str, str]:
@@ -38,33 +56,115 @@ def messages(language: str) -> dict[str, str]:
     return kept
 
 
-def sentence(node: ast.AST) -> str | None:
-    """Return a text in a piece of source, with ``{}`` for what is filled in."""
+def assignments(scope: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Yield what is assigned, and to what."""
+    for node in ast.walk(scope):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                yield from zip(target.elts, node.value.elts, strict=False)  # a star takes the rest
+            else:
+                yield target, node.value
+
+
+def known_in(scope: ast.AST) -> Known:
+    known: dict[str, list[ast.expr]] = {}
+    for target, value in assignments(scope):
+        if isinstance(target, ast.Name):
+            known.setdefault(target.id, []).append(value)
+    return known
+
+
+def renderings(node: ast.AST, known: Known) -> list[str]:
+    """Return all texts that a piece of source can give, as far as it says so itself."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.IfExp):
+        return [*renderings(node.body, known), *renderings(node.orelse, known)]
+    if isinstance(node, ast.FormattedValue):
+        return renderings(node.value, known)
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+        return ["".join(parts) for parts in product(*(renderings(part, known) for part in node.values))]
+    if isinstance(node, ast.Name) and node.id in known:
+        others = {name: values for name, values in known.items() if name != node.id}
+        return list(dict.fromkeys(text for value in known[node.id] for text in renderings(value, others)))
+    return [FILLED]
+
+
+def wholes(node: ast.AST, known: Known, parts: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield the texts of a piece of source that are no part of another one: neither inside it nor under a name that is.
+
+    Args:
+        node: where they are.
+        known: what is assigned around it.
+        parts: names that stand in texts around it.
+    """
+    if isinstance(node, FUNCTIONS):
+        blanks = (blank.value for blank in ast.walk(node) if isinstance(blank, ast.FormattedValue))
+        parts = frozenset(name.id for blank in blanks for name in ast.walk(blank) if isinstance(name, ast.Name))
+        known = known_in(node)
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        yield from renderings(node, known)
+    elif isinstance(node, ast.Assign):
+        for target, value in assignments(node):
+            if not (isinstance(target, ast.Name) and target.id in parts):
+                yield from wholes(value, known, parts)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check_stop":
+        return  # of what was stopped the page says why
+    elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):  # that is documentation
+        for child in ast.iter_child_nodes(node):
+            yield from wholes(child, known, parts)
+
+
+class Heard:
+    """A pattern of a message that knows whether anything has matched it."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self.pattern, self.heard = pattern, False
+
+    def fullmatch(self, text: str) -> re.Match[str] | None:
+        found = self.pattern.fullmatch(text)
+        self.heard |= found is not None
+        return found
+
+
+def test_every_message_is_a_whole_one_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or all that fills a blank of one."""
+    every = [(Heard(pattern), text) for pattern, text in texts._messages("de")]
+    monkeypatch.setattr(texts, "_messages", lambda language: every)
+    for path in (*CORE, *PAGE):
+        for text in set(wholes(ast.parse(path.read_text("utf-8")), {})):
+            translated({"accept-language": "de"}, text)
+    assert not [message.pattern.pattern for message, _ in every if not message.heard]
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_every_message_is_one_that_is_said(language: str) -> None:
-    files = [*(ROOT / "pfr_core").rglob("*.py"), *(ROOT / "web").glob("*.py")]
-    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    said = "\n".join(sentence(node) or "" for node in nodes)
+def test_a_translation_has_the_blanks_of_its_message(language: str) -> None:
     assert messages(language).keys() == messages("de").keys()
     for english, text in messages(language).items():
-        assert max(BLANK.split(english), key=len).strip("().;: ") in said, english
         assert set(BLANK.findall(text)) <= set(BLANK.findall(english)), english
         assert text and text != english
 
 
-def test_whatever_the_page_raises_has_its_translations() -> None:
-    for path in sorted((ROOT / "web").glob("*.py")):
-        if path.name in FOR_PROGRAMS:
-            continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-                text = (sentence(node.exc.args[0]) or "").replace("{}", "7")
-                assert "auf Englisch" not in translated({"accept-language": "de"}, text), f"{path.name}: {text}"
+def visible() -> Iterator[tuple[Path, str]]:
+    """Yield what a visitor may be told: what the page raises, what is wrong with a clip, and what the core notices."""
+    for path in (*CORE, *PAGE):
+        raises = path.name not in FOR_PROGRAMS if path in PAGE else path.parts[-2:] in OF_CLIPS
+        tree = ast.parse(path.read_text("utf-8"))
+        for scope in (each for each in ast.walk(tree) if isinstance(each, FUNCTIONS)):
+            for node in ast.walk(scope):
+                shown: list[ast.expr] = []
+                if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and raises:
+                    shown = node.exc.args[:1]
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Notice":
+                    shown = node.args[1:2]
+                for each in shown:
+                    yield from ((path, text) for text in renderings(each, known_in(scope)) if re.search("[a-z]", text))
+
+
+def test_whatever_a_visitor_is_told_has_its_translations() -> None:
+    for path, text in visible():
+        told = translated({"accept-language": "de"}, text)
+        assert "auf Englisch" not in told or NOT_SAID.search(text), f"{path.name}: {text}"
 
 
 @pytest.mark.parametrize("language", OTHERS)
