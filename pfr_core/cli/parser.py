@@ -14,11 +14,11 @@ from .. import __version__
 from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, DETECTION, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, file_path, program
-from ..support.choices import Blur, ExportType
+from ..support.choices import CLIP_FORMATS, Blur, ExportType
 from ..support.schema import names, specs
 
 PHOTO_FORMATS = ("jpg", "png", "tif", "webp", "avif", "heic", "bmp")
-FORMATS = (*PHOTO_FORMATS, "mp4", "mov", "mkv")
+FORMATS = (*PHOTO_FORMATS, *CLIP_FORMATS)
 """Endings that results can be given."""
 
 OFF = "off"

@@ -44,6 +44,9 @@ ColorMatch = Literal["none", "adain", "wavelet"]
 ClipCodec = Literal["auto", "h264", "h265", "ffv1"]
 """How the pictures of a clip are encoded. ``auto`` is H.264, or H.265 where there are more than 8 bits; ffv1 loses nothing."""
 
+CLIP_FORMATS = ("mp4", "mov", "mkv")
+"""Endings of the files that clips are written to."""
+
 IdentityName = Literal["arcface", "mobilefacenet"]
 """Networks that recognise faces."""
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..photo.photo import IMAGE_SUFFIXES
+from ..support.choices import CLIP_FORMATS
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".flv"}
 """Endings of files that are taken for clips."""
 
-RESULT_SUFFIXES = (".mp4", ".mov", ".mkv")
-"""Endings of the files that clips are written to."""
+RESULT_SUFFIXES = tuple(f".{ending}" for ending in CLIP_FORMATS)
+"""Endings of the files that clips are written to, with their dot."""
 
 SEQUENCE = re.compile(r"%(?:0\d+d|d(?![A-Za-z]))")
 """In the name of a picture: numbered pictures. ``mom%20dad.jpg`` and ``100%done.jpg`` are no such names."""
