@@ -64,13 +64,13 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
-    settings: dict[str, Any]
-    for settings in ({"max_face_size": 5}, {"min_face_size": 99}, {"select": "largest"}):
+    others: list[dict[str, Any]] = [{"max_face_size": 5}, {"min_face_size": 99}, {"select": "largest"}]
+    for settings in others:
         told = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, **settings)[1]
         assert "2 faces" in told, "what is picked is restored"
     with pytest.raises(InputError, match="Show the faces again"):
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, threshold=0.7)
-    for settings, number in (({"select": "largest"}, 1), ({"min_face_size": 99}, 0)):
+    for settings, number in zip(others[1:], (0, 1), strict=True):
         people, picked, _, _ = tab.find_people(VISITOR, clip, quiet, **settings)
         assert len(people.value) == len(picked.choices) == 2 and len(picked.value) == number, "what the settings choose is picked"
     tab.look(VISITOR, clip)
