@@ -36,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return 141  # what a program gives that SIGPIPE ends
+    except Exception as error:
+        from ..support.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: not enough memory ({error}); take a smaller picture or --batch-size, or --device cpu.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; finished files are complete, the others were not written", file=sys.stderr)
         return 130

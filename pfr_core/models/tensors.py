@@ -45,7 +45,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file. Check the path.")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

@@ -29,14 +29,14 @@ def is_clip(path: Path) -> bool:
 
 def is_sequence(path: Path) -> bool:
     """Judge by the name whether it is numbered pictures, ``frame%04d.png``; a picture of that very name is none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None and not path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and SEQUENCE.search(path.name) is not None and not os.path.isfile(path)
 
 
 def numbers_of(path: Path) -> list[int]:
     """Return the numbers of the pictures that are there of ``frame%04d.png``, in order."""
     before, number, after = _parts(path)
     found = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
-    names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if path.parent.is_dir() else ())]
+    names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if os.path.isdir(path.parent) else ())]
     return sorted(int(name[1]) for name in names if name and number % int(name[1]) == name[1])
 
 

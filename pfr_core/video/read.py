@@ -189,7 +189,7 @@ class Clip:
         Raises:
             ImageError: it cannot be read, or holds no video.
         """
-        if self.path.exists() and not (self.path.is_file() or is_sequence(self.path)):
+        if os.path.exists(self.path) and not (os.path.isfile(self.path) or is_sequence(self.path)):
             raise ImageError(f"{self.path}: not a file; name a video file.")
         options, kind, name = INPUT_OPTIONS, None, os.path.abspath(self.path)
         if is_sequence(self.path):

@@ -592,6 +592,17 @@ def test_a_photo_too_large_for_the_memory_does_not_stop_the_rest(
     assert files(tmp_path / "out") == ["small.png"]
 
 
+def test_too_little_memory_is_said_by_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise MemoryError("Failed to allocate 90 GiB")
+
+    monkeypatch.setattr("pfr_core.cli.compare.read_photo", full)
+    status = main(["compare", str(tmp_path / "a.png"), "--models", "default", "-o", str(tmp_path / "b.png")])
+    assert status == 1 and "error: not enough memory (Failed to allocate 90 GiB)" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_interrupted_run(tmp_path: Path, model: Path) -> None:
     first = photo(tmp_path / "in" / "0000.png", 300, 300)
