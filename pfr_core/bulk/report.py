@@ -1,4 +1,4 @@
-"""What a manifest tells: counts, the slowest photographs, errors by kind; as text, and as an HTML page with pairs of pictures."""
+"""What a manifest tells: counts, the slowest photographs, errors and notices by kind; as text, and as a page with pictures."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Report:
         seconds: of work, on however many machines.
         slowest: photographs and their seconds.
         errors: how many photographs have an error of each kind, the most frequent first.
+        notices: how many were done with a notice of each kind, likewise.
         restored: input and output of photographs that were changed.
     """
 
@@ -47,6 +48,7 @@ class Report:
     seconds: float
     slowest: list[tuple[str, float]]
     errors: list[tuple[str, int]]
+    notices: list[tuple[str, int]]
     restored: list[tuple[str, str]]
 
     @property
@@ -58,6 +60,7 @@ class Report:
             f"{self.counts['failed']} failed",
             f"{self.faces} faces; {self.seconds:.0f} s of work, {self.seconds / max(1, total):.2f} s a photograph",
             *(f"{count} x {kind}" for kind, count in self.errors),
+            *(f"{count} x notice: {kind}" for kind, count in self.notices),
             "slowest:",
             *(f"{seconds:8.2f} s  {name}" for name, seconds in self.slowest),
         ]
@@ -70,14 +73,16 @@ def report(manifest: Manifest) -> Report:
         InputError: there is none.
         ImageError: it cannot be read.
     """
-    table = manifest.rows(["input", "output", "status", "faces", "changed", "seconds", "error"])
+    table = manifest.rows(["input", "output", "status", "faces", "changed", "seconds", "error", "notices"])
     if not table.num_rows:
         raise InputError(f"{manifest.place}: no manifest here; it is in the folder pfr-manifest of the output.")
-    counts, errors, changed, restored = Counter[str](), Counter[str](), 0, list[tuple[str, str]]()
+    counts, errors, notices = Counter[str](), Counter[str](), Counter[str]()
+    changed, restored = 0, list[tuple[str, str]]()
     for row in each(table):
         counts[row["status"]] += 1
         if row["error"]:
-            errors[_kind(row)] += 1
+            errors[_kind(row["error"], row)] += 1
+        notices.update({_kind(notice, row) for notice in row["notices"]})
         if row["changed"] and row["status"] == "done":
             changed += 1
             restored.append((row["input"], row["output"]))
@@ -90,6 +95,7 @@ def report(manifest: Manifest) -> Report:
         float(table["seconds"].to_numpy().sum()),
         [(table["input"][int(n)].as_py(), table["seconds"][int(n)].as_py()) for n in order],
         errors.most_common(),
+        notices.most_common(),
         restored,
     )
 
@@ -130,7 +136,13 @@ def _picture(place: str) -> str:
     return base64.b64encode(data).decode()
 
 
-def _kind(row: dict[str, Any]) -> str:
-    """Return an error without what is the photograph's own: its place, numbers, what stands in brackets."""
-    text = row["error"].removeprefix(f"{row['input']}: ").replace(row["input"], "...").replace(row["output"], "...")
+def _kind(text: str, row: dict[str, Any]) -> str:
+    """Return an error or a notice without what is the photograph's own: its place, numbers, what stands in brackets."""
+    places_of = [row["input"], row["output"]]
+    paths = [*map(PurePosixPath, places_of)]  # a stroke of an address is lost in them
+    names = [*places_of, *map(str, paths), *(path.name for path in paths)]  # in reading, a store's photograph has its last name
+    for name in names:
+        text = text.removeprefix(f"{name}: ")
+    for name in names:
+        text = text.replace(name, "...")
     return re.sub(r"\d+", "N", re.sub(r" \([^()]*\)", "", text))

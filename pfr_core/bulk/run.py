@@ -70,11 +70,18 @@ class Cluster:
 
 @dataclass
 class Summary:
-    """What a run did: photographs by status, faces, time."""
+    """What a run did: photographs by status, faces, time, photographs with notices."""
 
     counts: Counter[str]
     faces: int
     seconds: float
+    noticed: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a photograph."""
+        self.counts[row.status] += 1
+        self.faces += row.faces
+        self.noticed += bool(row.notices)
 
     def progress(self, total: int) -> str:
         """Return how far the job is, as a line.
@@ -86,6 +93,14 @@ class Summary:
         rate = done / self.seconds
         left = tqdm.format_interval((total - done) / rate)
         return f"{done} of {total}, {rate:.2f} a second, {left} left, {self.faces} faces, {self.counts['failed']} failed"
+
+    def result(self, total: int) -> str:
+        """Return what was done, as a line; arguments as for :meth:`progress`."""
+        rate = total / self.seconds
+        return (
+            f"{self.counts['done']} of {total} restored, {self.counts['failed']} failed, {self.faces} faces, "
+            f"{self.noticed} with notices (pfr bulk report), {self.seconds:.0f} s, {rate:.2f} photographs a second"
+        )
 
 
 def connect(cluster: Cluster, *, on_cpu: bool) -> tuple[float, int]:
@@ -181,8 +196,7 @@ def run(
             stages = _stages(tasks[first : first + leg], recipe, choices, weights, deaths, gpus, actors)
             for row in _rows(stages):
                 manifest.add(row)
-                summary.counts[row.status] += 1
-                summary.faces += row.faces
+                summary.add(row)
                 summary.seconds = time.monotonic() - started
                 bar.set_postfix(faces=summary.faces, failed=summary.counts["failed"], refresh=False)
                 bar.update()

@@ -92,10 +92,5 @@ def _restore(arguments: argparse.Namespace) -> int:
     if url := dashboard():
         print(f"dashboard: {url}", file=sys.stderr)
     summary = run(todo, recipe, choices, manifest, gpus, actors, [task.input for task in todo] if arguments.again else ())
-    rate = len(todo) / summary.seconds
-    print(
-        f"{summary.counts['done']} of {len(todo)} restored, {summary.counts['failed']} failed, {summary.faces} faces, "
-        f"{summary.seconds:.0f} s, {rate:.2f} photographs a second; manifest: {manifest.place}",
-        file=sys.stderr,
-    )
+    print(f"{summary.result(len(todo))}; manifest: {manifest.place}", file=sys.stderr)
     return 1 if summary.counts["failed"] else 0

@@ -339,6 +339,7 @@ def test_a_parquet_file_of_other_types_is_no_manifest(tmp_path: Path) -> None:
         "changed": ["?"],
         "seconds": ["1"],
         "error": [""],
+        "notices": [[""]],
     }
     for table in (pa.table(rows), pa.table({**rows, "faces": [1], "changed": [True], "input": [None]}), pa.table({"input": [1]})):
         pq.write_table(table, tmp_path / "part.parquet")
@@ -448,6 +449,33 @@ def test_a_report_counts_and_shows(model: Path, photos: Path, tmp_path: Path, ca
     assert main(["bulk", "report", manifest.place, "--html", str(tmp_path / "page.html")]) == 0
     assert "4 done" in capsys.readouterr().out and (tmp_path / "page.html").is_file()
     assert main(["bulk", "report", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_report_counts_photographs_with_a_notice_by_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = pytest.importorskip("pfr_core.bulk.run")
+    manifest, summary = Manifest(str(tmp_path)), run.Summary(Counter(), 0, 2.0)
+    for place, name in (("/in/a.jpg", "/in/a.jpg"), ("s3://in/b.jpg", "b.jpg")):  # as it is called in reading
+        out = place.replace("in", "out")
+        magnified = [f"face {number} is much larger than the model ({number}.5 times)" for number in range(2)]
+        kept = f"{Path(out)}: not kept in this JPEG file: XMP."
+        converted = f"{name}: CMYK is converted to sRGB; the output will be RGB."
+        row = Row(place, out, "done", 2, notices=[converted, *magnified, kept])
+        manifest.add(row)
+        summary.add(row)
+    for row in (Row("/in/c.jpg", "/out/c.jpg", "done"), Row("/in/d.jpg", "/out/d.jpg", "failed", error="/in/d.jpg: bad")):
+        manifest.add(row)
+        summary.add(row)
+    manifest.flush()
+    figures = report(Manifest(manifest.place))
+    assert dict(figures.notices) == {
+        "CMYK is converted to sRGB; the output will be RGB.": 2,
+        "face N is much larger than the model": 2,
+        "not kept in this JPEG file: XMP.": 2,
+    }
+    assert main(["bulk", "report", manifest.place]) == 0
+    for told in (capsys.readouterr().out, page(figures)):
+        assert "1 x bad" in told and "2 x notice: CMYK is converted" in told
+    assert summary.result(4).startswith("3 of 4 restored, 1 failed, 4 faces, 2 with notices (pfr bulk report), 2 s, 2.00 ")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
