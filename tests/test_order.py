@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # First to last. A file belongs to the longest entry that begins its dotted name: `run.loop` is not in `run`.
 ORDER = {
     "pfr_core": (
-        "errors support photo network models faces degradation options find compose work session restorer compare bench video"
-        " bulk __init__ cli __main__"
+        "errors support photo network models faces degradation options resume find compose work session restorer compare bench"
+        " video bulk __init__ cli __main__"
     ),
     "trainer": (
         "__init__ run.config run.randomness data losses run judge stages"

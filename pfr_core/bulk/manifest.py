@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ImageError, InputError
+from ..resume import differing
 from . import places
+
+log = logging.getLogger(__name__)
 
 ROWS, SECONDS = 1000, 5.0
 """A part is written when it has so many rows, or is so old: what is lost if the process that runs the job is killed."""
@@ -82,19 +86,21 @@ def storable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Choices:
-    """What decides about the pixels of a run; two runs with the same give the same files.
+    """What decides about the results of a run.
 
     Attributes:
         model: name of the model.
         model_sha256: of its file.
         options_sha256: of ``options``.
         options: all choices by name.
+        version: of PFR; empty in runs of before it was noted.
     """
 
     model: str
     model_sha256: str
     options_sha256: str
     options: Mapping[str, Any]
+    version: str = ""
 
 
 class Manifest:
@@ -133,19 +139,19 @@ class Manifest:
         last = {name: number for number, name in enumerate(table["input"].to_pylist())}
         return table if len(last) == table.num_rows else table.take(sorted(last.values()))
 
-    def last_run(self) -> Choices | None:
-        """Return the choices of the last run; None if there was none.
+    def runs(self) -> list[Choices]:
+        """Return the choices of each run, the last one's last.
 
         Raises:
             ImageError: they cannot be read.
         """
-        runs = self._files(".json")
-        if not runs:
-            return None
-        try:
-            return Choices(**json.loads(places.read(runs[-1])))
-        except (ValueError, TypeError) as error:
-            raise ImageError(f"{runs[-1]}: not written by pfr bulk ({error}); name another --manifest.") from error
+        found = list[Choices]()
+        for file in self._files(".json"):
+            try:
+                found.append(Choices(**json.loads(places.read(file))))
+            except (ValueError, TypeError) as error:
+                raise ImageError(f"{file}: not written by pfr bulk ({error}); name another --manifest.") from error
+        return found
 
     def again(self) -> dict[str, str]:
         """Return the inputs that runs were to do again, with the name of the last such run: it may have been interrupted.
@@ -220,7 +226,8 @@ class Manifest:
 def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
     """Return what need not be done: input and output, both :func:`storable`, of photographs that were, with these choices.
 
-    Nothing if all are to be done ``again``; of a photograph that a run was to do again, what was before it does not count.
+    Nothing if all are to be done ``again``; of a photograph that a run was to do again, what was before it does not count. That
+    the last run was one of another version of PFR is logged.
 
     Raises:
         InputError: the last run had others, and they are not to be done ``again``.
@@ -228,11 +235,17 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
     """
     if again:
         return set()
-    last = manifest.last_run()
-    if last is not None and _key(last) != _key(choices):
-        differ = [name for name in choices.options if choices.options[name] != last.options.get(name)]
-        what = ", ".join(differ) or "the model's file"
-        raise InputError(f"{manifest.place}: the last run had other choices ({what}); use the same, another output, or --again.")
+    runs = manifest.runs()
+    if runs:
+        last = runs[-1]
+        of = f" of PFR {last.version}" if last.version not in ("", choices.version) else ""
+        if differ := _differing(last, choices):
+            what = f"the last run{of} had other choices ({', '.join(differ)})"
+            raise InputError(f"{manifest.place}: {what}; use the same, another output, or --again.")
+        if of:
+            log.warning("%s: the last run was%s, this is %s; --again does all alike.", manifest.place, of, choices.version)
+    # The digest is of the options that a version knows: the same choices may have several.
+    same = {_key(choices), *(_key(run) for run in runs if not _differing(run, choices))}
     table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
     redone = manifest.again()
     return {
@@ -240,7 +253,7 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
         for row in each(table)
         if row["status"] == "done"
         and row["run"] >= redone.get(row["input"], "")
-        and (row["model_sha256"], row["options_sha256"]) == _key(choices)
+        and (row["model_sha256"], row["options_sha256"]) in same
     }
 
 
@@ -257,6 +270,11 @@ def _run_of(file: str) -> str:
 
 def _key(choices: Choices) -> tuple[str, str]:
     return choices.model_sha256, choices.options_sha256
+
+
+def _differing(earlier: Choices, now: Choices) -> list[str]:
+    other = [] if earlier.model_sha256 == now.model_sha256 else ["the model's file"]
+    return [*differing(earlier.options, now.options), *other]
 
 
 def each(table: pa.Table) -> Iterator[dict[str, Any]]:

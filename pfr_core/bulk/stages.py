@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from .. import __version__
 from ..errors import CheckpointError, ImageError, InputError, WeightsError
 from ..faces.detect import on_this_machine
 from ..find import refuse_missing
@@ -28,6 +29,7 @@ from ..photo.read import decode_photo
 from ..photo.restored import check_transparency, is_copy, of_copy
 from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
+from ..resume import deciding
 from ..session import RestoredArray, restore_together
 from ..support.device import keep_memory
 from ..support.files import overwritten, same_file
@@ -58,18 +60,16 @@ class Recipe:
     provenance: bool = True
 
     def choices(self) -> Choices:
-        """Return what decides about the pixels. Device and batch size do not, beyond rounding.
+        """Return what decides about the results, see :func:`~pfr_core.resume.deciding`.
 
         Raises:
             InputError, CheckpointError, WeightsError: the model is not to be had.
         """
-        setup = {name: value for name, value in asdict(self.setup).items() if name not in ("device", "batch_size", "model")}
-        if not self.aligned:
-            setup["detector"] = on_this_machine(self.setup.detector)  # what auto means may change while an archive is done
-        rest = {"aligned": self.aligned, "quality": self.quality, "provenance": self.provenance}
-        options = {"model": Path(self.setup.model).name, **setup, **asdict(self.options), **rest}
+        model = Path(self.setup.model).name
+        rest = {"model": model, "aligned": self.aligned, "quality": self.quality, "provenance": self.provenance}
+        options = {**deciding(self.options, None if self.aligned else self.setup.detector, self.setup.dtype), **rest}
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
-        return Choices(options["model"], sha256_of(model_file(self.setup.model)), digest, json.loads(json.dumps(options)))
+        return Choices(model, sha256_of(model_file(self.setup.model)), digest, options, __version__)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
     todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
     strangers = [task.output for task in todo if storable(task.output) in there]
-    if strangers and not arguments.overwrite and manifest.last_run() is None:
+    if strangers and not arguments.overwrite and not manifest.runs():
         raise InputError(f"{strangers[0]}: there already, and not by pfr bulk; --overwrite replaces such files.")
     if len(todo) < len(tasks):
         print(f"{len(tasks) - len(todo)} of {len(tasks)} were done before")

@@ -15,12 +15,13 @@ import av
 
 from .. import __version__
 from ..errors import Cancelled, ImageError, InputError, ShouldStop, check_stop
-from ..faces.detect import Detector, on_this_machine
+from ..faces.detect import Detector
 from ..find import missing_face, refuse_none_chosen
 from ..options import ClipOptions, RestoreOptions
 from ..photo.metadata import Metadata, png_chunks, with_png_chunks
 from ..photo.photo import Provenance
 from ..restorer import FaceRestorer
+from ..resume import deciding
 from ..support.files import overwritten, replacing, same_file, unwritable
 from ..support.notice import Notice, Tally
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
@@ -339,6 +340,5 @@ def _job(
         states = [(picture.name, picture.stat()) for picture in pictures_of(footage.path)]
         source += [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     each = {str(number): value for number, value in (strengths or {}).items()}
-    setup = {"detector": on_this_machine(restorer.detector.name), "dtype": str(restorer.net.place[1])}
-    mine = {"source": source, "model": restorer.provenance.sha256, "version": __version__, "strengths": each, **setup}
-    return {**asdict(options), **asdict(clip), "codec": codec, **mine}
+    mine = {"source": source, "model": restorer.provenance.sha256, "version": __version__, "strengths": each}
+    return {**deciding(options, restorer.detector.name, str(restorer.net.place[1])), **asdict(clip), "codec": codec, **mine}

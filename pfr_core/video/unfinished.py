@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError, InputError
+from ..resume import differing
 from ..support.files import lock, unwritable
 from ..support.notice import Notice, Tally
 from .steady import Steady
@@ -79,9 +80,7 @@ class Unfinished:
         file = self.folder / "job.json"
         if not file.is_file():
             return None
-        earlier, now = json.loads(file.read_text()), json.loads(json.dumps(job))
-        other = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
-        if other:
+        if other := differing(json.loads(file.read_text()), job):
             raise InputError(f"{', '.join(other)}: not what the interrupted run had; give the same, or begin without resume.")
         if not self.followed():
             return None

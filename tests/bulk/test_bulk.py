@@ -8,6 +8,7 @@ import io
 import os
 import socket
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +30,8 @@ from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
 from pfr_core.photo.read import read_bytes
 from pfr_core.photo.write import write_photo
+from pfr_core.resume import UNNAMED
+from pfr_core.support.schema import specs
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +321,72 @@ def test_what_auto_means_is_settled_when_a_run_begins(monkeypatch: pytest.Monkey
     assert before.options["detector"] == "builtin"
     monkeypatch.setattr("pfr_core.faces.detect.on_disk", lambda name: Path("there"))
     assert recipe.choices().options_sha256 != before.options_sha256
+
+
+def older(now: Choices, *lacks: str) -> Choices:
+    """Return choices as a version noted them that had no such names, nor its own."""
+    options = {name: value for name, value in now.options.items() if name not in lacks}
+    return Choices(now.model, now.model_sha256, hashlib.sha256(repr(options).encode()).hexdigest(), options)
+
+
+def begun(manifest: Manifest, now: Choices) -> None:
+    """Write a run with one photograph."""
+    manifest.begin(now)
+    manifest.add(Row("a", "out/a", "done", model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+    manifest.flush()
+
+
+def test_an_archive_of_an_earlier_version_is_gone_on_with_where_the_choices_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = dict(UNNAMED)
+    monkeypatch.setattr("pfr_core.resume.sha256_of", lambda path: shipped[f"{path.stem.split('-')[1]}_file"])
+    now = Recipe(Setup(detector="builtin"), RestoreOptions()).choices()
+    begun(Manifest(str(tmp_path)), older(now, "detector_file", "points_file", "sideways"))
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+    other = Recipe(Setup(detector="builtin"), RestoreOptions(sideways=True)).choices()
+    with pytest.raises(InputError, match=r"other choices \(sideways\)"):
+        already_done(Manifest(str(tmp_path)), other, False)
+    for name in UNNAMED:
+        shipped |= {**UNNAMED, name: "0" * 64}
+        updated = Recipe(Setup(detector="builtin"), RestoreOptions()).choices()
+        with pytest.raises(InputError, match=rf"other choices \({name}\)"):
+            already_done(Manifest(str(tmp_path)), updated, False)
+
+
+def test_of_aligned_faces_an_earlier_version_named_a_detector(model: Path, tmp_path: Path) -> None:
+    now = recipe(model).choices()
+    assert not {"detector", *UNNAMED} & now.options.keys(), "nothing is looked for"
+    then = Choices(now.model, now.model_sha256, "2" * 64, {**now.options, "detector": "auto"})
+    begun(Manifest(str(tmp_path)), then)
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+
+
+def test_another_version_is_told_and_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"strength": 1.0}
+    first, second = (Choices("tiny", "1" * 64, "3" * 64, options, version) for version in ("0.1.0", "0.2.0"))
+    begun(Manifest(str(tmp_path)), first)
+    assert already_done(Manifest(str(tmp_path)), second, False) == {("a", "out/a")}
+    assert "the last run was of PFR 0.1.0, this is 0.2.0; --again" in caplog.text
+    caplog.clear()
+    Manifest(str(tmp_path)).begin(second)
+    assert already_done(Manifest(str(tmp_path)), second, False) and not caplog.text, "once"
+
+
+def test_whatever_decides_about_pixels_counts(model: Path) -> None:
+    setup = Setup(model=str(model), detector="builtin")
+    others: dict[str, Any] = {"model": "default", "detector": "yunet", "dtype": "fp32", "device": "cpu", "batch_size": 4}
+    assert others.keys() == specs(Setup).keys()
+    now = Recipe(setup, RestoreOptions()).choices()
+    counts = {name for name, value in others.items() if _other(now, Recipe(replace(setup, **{name: value}), RestoreOptions()))}
+    assert counts == {"model", "detector", "dtype"}
+    assert all(name in now.options for name in specs(RestoreOptions))
+    changes: list[dict[str, Any]] = [{"aligned": True}, {"quality": 80}, {"provenance": False}]
+    assert all(_other(now, Recipe(setup, RestoreOptions(), **change)) for change in changes)
+
+
+def _other(now: Choices, recipe: Recipe) -> bool:
+    return recipe.choices().options_sha256 != now.options_sha256
 
 
 def test_a_name_that_is_no_utf8_is_done_once(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from pfr_core.video.plot import plot  # noqa: E402
 from pfr_core.video.read import Clip  # noqa: E402
 from pfr_core.video.restore import restore_clip  # noqa: E402
 from pfr_core.video.tracked import TrackRestorer  # noqa: E402
+from pfr_core.video.unfinished import Unfinished  # noqa: E402
 
 SIZE = 160, 120
 Picture = Any
@@ -412,6 +413,15 @@ def test_a_past_that_is_taken_up_goes_on_as_if_nothing_had_been() -> None:
     masks = whole.mask(1 - edge), second.mask(1 - edge)
     assert np.array_equal(*masks) and not np.array_equal(masks[0], 1 - edge)
     assert all(map(np.array_equal, whole.state(1), second.state(1)))
+
+
+def test_work_of_before_an_option_came_is_gone_on_with_by_its_default(tmp_path: Path) -> None:
+    unfinished, now = Unfinished(tmp_path / "a.mp4"), {"steady": 0.75, "restore_every": 3, "indices": (1,)}
+    with unfinished.held():
+        unfinished.begin({"steady": 0.75, "indices": (1,)})
+        assert unfinished.take_up(now) is None, "no faces yet"
+        with pytest.raises(InputError, match=r"^restore_every: not what the interrupted run had"):
+            unfinished.take_up({**now, "restore_every": 4})
 
 
 # --- Clips --------------------------------------------------------------------------------------------------------------
