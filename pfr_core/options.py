@@ -42,7 +42,7 @@ class Setup:
     detector: DetectorName = option("auto", "face detector; auto and builtin download nothing")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps or xpu")
     dtype: DTypeName = option("auto", "precision; auto: bf16 where it is faster and the model bears it, else fp32")
-    batch_size: int | None = option(None, "faces at once; without it 8, on a CPU 1")
+    batch_size: int | None = option(None, "faces at once; without it 8, or 1 on a CPU", 1, 4096)
 
     def __post_init__(self) -> None:
         check_fields(self)

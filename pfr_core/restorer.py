@@ -27,12 +27,13 @@ from .models.registry import dtypes_of
 from .network import inference
 from .network.config import PRESETS
 from .network.face_model import FaceModel
-from .options import Changes, RestoreOptions, changed
+from .options import Changes, RestoreOptions, Setup, changed
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Photo, Provenance
 from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
 from .support.device import faces_at_once, give_back_cached, memory_format, resolve_device, resolve_dtype
+from .support.schema import specs
 from .work import Done, Progress, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class FaceRestorer:
         parser: makes the ``parse`` masks; one of its own if left out.
 
     Raises:
-        InputError: an unknown name, a device that is not there or a precision that the network does not bear.
+        InputError: an unknown name, a batch size out of range, a device that is not there or a precision that the network does
+            not bear.
         CheckpointError: the model file cannot be used.
         WeightsError: the model is not to be had.
 
@@ -90,8 +92,7 @@ class FaceRestorer:
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
     ) -> None:
-        if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
-            raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1.")
+        specs(Setup)["batch_size"].check(batch_size)
         if not isinstance(model, (str, os.PathLike, FaceModel)):
             raise InputError(f"model is a {type(model).__name__}; pass a file, a known name or a network (FaceModel).")
         self.device = resolve_device(device)

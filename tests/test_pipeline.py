@@ -872,6 +872,7 @@ def test_images_are_refused_by_name(image: Any, words: str) -> None:
         ({"dtype": "int8"}, "int8"),
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": "8"}, "batch_size"),
+        ({"batch_size": 4097}, "batch_size is 4097; it must be a whole number from 1 to 4096"),
     ],
 )
 def test_unknown_names_are_refused(arguments: Any, words: str) -> None:

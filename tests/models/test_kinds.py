@@ -275,6 +275,18 @@ def test_a_precision_that_a_published_model_does_not_bear_is_refused_before_its_
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("command", ["restore", "bulk"])
+def test_a_batch_of_no_face_is_refused_before_a_download(
+    command: str, aligned: Path, publish: Callable[[str, Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("codeformer", aligned)
+    (tmp_path / "list.txt").write_text(str(aligned))
+    places = {"restore": [str(aligned), "-o", str(tmp_path / "out")], "bulk": [str(tmp_path / "list.txt"), str(tmp_path / "out")]}
+    assert main([command, *places[command], "--model", "codeformer", "--batch-size", "0"]) == 2
+    assert "batch_size is 0; it must be a whole number from 1 to 4096" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
 def test_names_that_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "loop.pth").symlink_to("loop.pth")
     (tmp_path / "folder.pth").mkdir()
