@@ -105,7 +105,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
         if format and not any(is_clip(source) == clips for source, _ in inputs):
             raise InputError(f"--format {format} has no effect: no input is a {'clip' if clips else 'photograph'}.")
         names = [
-            name.with_suffix(f".{format}") if format and is_clip(source) == clips else _writable(source, name, named)
+            _writable(source, name, named, f".{format}" if format and is_clip(source) == clips else None)
             for source, name in inputs
         ]
         plan = [
@@ -129,11 +129,12 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
     return plan
 
 
-def _writable(source: Path, name: Path, named: Set[Path]) -> Path:
+def _writable(source: Path, name: Path, named: Set[Path], suffix: str | None) -> Path:
     """Return the name that a result has, see :func:`writable_name`; a clip whose container is only read becomes an MP4."""
-    if not is_clip(source):  # not by the name alone: a photograph may be called IMG%04d.jpg
-        return writable_name(name, named)
-    return writable_name(name, named, name.suffix if name.suffix.lower() in RESULT_SUFFIXES else ".mp4")
+    # Not by the name alone: a photograph may be called IMG%04d.jpg.
+    if suffix is None and is_clip(source) and name.suffix.lower() not in RESULT_SUFFIXES:
+        suffix = ".mp4"
+    return writable_name(name, named, suffix)
 
 
 def _is_file(path: Path) -> bool:

@@ -24,7 +24,8 @@ from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storabl
 from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
 from pfr_core.bulk.report import page, report
 from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
-from pfr_core.cli import main
+from pfr_core.cli import build_parser, main
+from pfr_core.cli.inputs import plan_outputs
 from pfr_core.errors import ImageError, InputError
 from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
@@ -162,6 +163,15 @@ def test_names_that_meet_are_named(tmp_path: Path) -> None:
     assert "same file" in same.error
     names = {PurePosixPath("a.gif"), PurePosixPath("a.png")}
     assert {str(writable_name(name, names)) for name in names} == {"a.gif.png", "a.png"}
+
+
+@pytest.mark.parametrize("format", [None, "png"])
+def test_results_are_called_as_by_restore(format: str | None, tmp_path: Path) -> None:
+    names = ("a.jpg", "a.png", "b.gif", "b.png", "c.gif", "sub/a.jpg", "d.TIF")
+    inputs = [(tmp_path / "in" / name, Path(name)) for name in names]
+    by_restore = [str(target) for _, target in plan_outputs(inputs, tmp_path / "out", format=format)]
+    tasks = plan([(str(source), name.as_posix()) for source, name in inputs], str(tmp_path / "out"), format)
+    assert by_restore == [task.output for task in tasks] and not any(task.error for task in tasks)
 
 
 @pytest.mark.parametrize("ignores", [True, False])

@@ -210,8 +210,13 @@ def test_a_format_for_the_results_in_a_folder(
     assert files(out) == ["a.jpg", "a.png", "c.png"]
     assert pixels(out / "c.png")[0, 0, 3] == 4
     refused(capsys, restore(tmp_path / "in" / "a.jpg", "-o", tmp_path / "b.png", "--format", "png"), "--format has no effect")
-    photo(tmp_path / "in" / "a.png")
-    refused(capsys, restore(tmp_path / "in", "-o", out, "--format", "png"), "would both be written to")
+    tif = photo(tmp_path / "more" / "a.tif")
+    refused(capsys, restore(tmp_path / "in" / "a.jpg", tif, "-o", out, "--format", "png"), "would both be written to")
+    photo(tmp_path / "in" / "a.png", seed=1)
+    both = tmp_path / "both"
+    assert restore(tmp_path / "in", "-o", both, "--format", "png") == 0
+    assert files(both) == ["a.jpg.png", "a.png", "c.png"], "what another has by its own name is its"
+    assert np.array_equal(pixels(both / "a.jpg.png"), pixels(out / "a.png"))
 
 
 def test_an_index_that_no_face_has_is_an_error_of_detect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
