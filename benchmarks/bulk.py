@@ -28,6 +28,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 from pfr_core import PFR, PFRConfig, save_model
+from pfr_core.bulk import MANIFEST
 from pfr_core.bulk.manifest import Manifest
 from pfr_core.degradation import Degradation
 from pfr_core.photo.arrays import resize, to_uint8
@@ -84,7 +85,7 @@ def deaths(folder: Path, model: str, photos: int, side: int, nodes: int, every: 
         stop.set()
         killer.join()
     before = re.search(r"(\d+) of \d+ were done before", again.stdout)
-    rows = Manifest(str(out / "pfr-manifest")).rows().to_pylist()
+    rows = Manifest(str(out / MANIFEST)).rows().to_pylist()
     listed = {str(Path(row["output"]).relative_to(out)): row["sha256"] for row in rows}
     print(
         f"workers killed: {len(killed)}; nodes: {len(lost)} of {nodes}; the command: once, with {half} of {photos} results there"

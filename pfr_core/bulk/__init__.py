@@ -8,6 +8,9 @@ from importlib.util import find_spec
 
 from ..errors import InputError
 
+MANIFEST = "pfr-manifest"
+"""Folder in the output where is written what was done."""
+
 
 def check_packages() -> None:
     """Look whether the packages of the extra are there.

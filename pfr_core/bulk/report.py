@@ -18,7 +18,7 @@ from ..errors import ImageError, InputError
 from ..photo.arrays import Array, to_uint8
 from ..photo.read import decode_photo
 from ..photo.write import encode_photo
-from . import places
+from . import MANIFEST, places
 from .manifest import Manifest, each
 
 SLOWEST, PAIRS, SIDE = 10, 12, 320
@@ -75,7 +75,7 @@ def report(manifest: Manifest) -> Report:
     """
     table = manifest.rows(["input", "output", "status", "faces", "changed", "seconds", "error", "notices"])
     if not table.num_rows:
-        raise InputError(f"{manifest.place}: no manifest here; it is in the folder pfr-manifest of the output.")
+        raise InputError(f"{manifest.place}: no manifest here; it is in the folder {MANIFEST} of the output.")
     counts, errors, notices = Counter[str](), Counter[str](), Counter[str]()
     changed, restored = 0, list[tuple[str, str]]()
     for row in each(table):

@@ -1,4 +1,4 @@
-"""``pfr bulk``."""
+"""``pfr bulk`` and ``pfr bulk report``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import PurePath, PurePosixPath
 
-from ..bulk import check_packages
+from ..bulk import MANIFEST, check_packages
 from ..errors import InputError
 from ..models.registry import REGISTRY, dtypes_of
 from ..options import RestoreOptions, Setup
@@ -19,31 +19,28 @@ from ..support.files import write_text
 from .common import fetch_all, fetch_around
 from .restore import refuse_lacking, refuse_useless
 
-REPORT = "report"
-"""Stands in the place of INPUT: a report of a manifest is wanted. A folder of that name is ``./report``."""
-MANIFEST = "pfr-manifest"
-"""Folder in the output."""
 
+def show_report(arguments: argparse.Namespace) -> int:
+    """Tell what a manifest holds; returns the exit status.
 
-def run(arguments: argparse.Namespace) -> int:
-    """Restore an archive; returns the exit status."""
+    Raises:
+        InputError: there is none, or a package of the extra is missing.
+        ImageError: it cannot be read.
+    """
     check_packages()
-    return _report(arguments) if arguments.input == REPORT else _restore(arguments)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    """Tell what a manifest holds."""
     from ..bulk.manifest import Manifest
     from ..bulk.report import page, report
 
-    figures = report(Manifest(arguments.output))
+    figures = report(Manifest(arguments.manifest))
     print("\n".join(figures.lines))
     if arguments.html is not None:
         write_text(arguments.html, page(figures))
     return 0
 
 
-def _restore(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Restore an archive; returns the exit status."""
+    check_packages()
     if arguments.actors is not None and arguments.actors < 1:
         raise InputError(f"--actors is {arguments.actors}; it must be at least 1.")
     if arguments.gpus is not None and not arguments.gpus >= 0:
@@ -54,8 +51,6 @@ def _restore(arguments: argparse.Namespace) -> int:
     from ..bulk.run import Cluster, connect, dashboard, run
     from ..bulk.stages import Recipe
 
-    if arguments.html is not None:
-        raise InputError("--html goes with a report: pfr bulk report MANIFEST --html FILE.")
     options, setup = RestoreOptions(**chosen(arguments, RestoreOptions)), Setup(**chosen(arguments, Setup))
     refuse_nested(arguments.input, arguments.output)
     tasks = plan(list_inputs(arguments.input), arguments.output, arguments.format)

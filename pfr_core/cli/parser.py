@@ -7,10 +7,12 @@ which one (``main``).
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from .. import __version__
+from ..bulk import MANIFEST
 from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, DETECTION, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
 from ..support.arguments import add_options, file_path, program
@@ -24,15 +26,32 @@ FORMATS = (*PHOTO_FORMATS, *CLIP_FORMATS)
 OFF = "off"
 """A stage of the degradation that is left out."""
 
+REPORT = "bulk report"
+"""A command of two words, with options of its own; an archive called report is ``./report``."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows :data:`REPORT`, which to argparse is one word."""
+
+    def parse_known_args(
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Any = None,  # noqa: ANN401  # as in argparse
+    ) -> tuple[Any, list[str]]:
+        words = [*(sys.argv[1:] if args is None else args)]
+        if words[:2] == REPORT.split():
+            words[:2] = [REPORT]
+        return super().parse_known_args(words, namespace)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``pfr`` command; ``work`` says which module and function does what was asked for."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program("pfr", "pfr_core"),
         description="Restore faces in photographs. A restored face is synthesised detail: it is no evidence of identity.",
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     for add in (
         _add_restore,
         _add_bulk,
@@ -89,7 +108,7 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``bulk``."""
+    """Add ``bulk`` and its report."""
     parser = commands.add_parser(
         "bulk",
         help="restore an archive, on any number of machines",
@@ -98,10 +117,7 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("input", metavar="INPUT", help="folder, address (s3://, gs://, https://) or list (.txt, .csv, .parquet)")
     parser.add_argument("output", metavar="OUTPUT", help="folder or address")
-    parser.add_argument(
-        "--html", type=file_path, metavar="FILE", help="with `report`: write a page with pairs before | after, too"
-    )
-    parser.add_argument("--manifest", metavar="PLACE", help="where is written what was done (default: pfr-manifest in OUTPUT)")
+    parser.add_argument("--manifest", metavar="PLACE", help=f"where is written what was done (default: {MANIFEST} in OUTPUT)")
     parser.add_argument(
         "--again", action="store_true", help="do all again; the model or options may be others than in the last run"
     )
@@ -112,6 +128,17 @@ def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--format", choices=PHOTO_FORMATS, help="of the results; each photo's own without it")
     _add_restoring(parser)
     parser.set_defaults(work="bulk.run")
+
+    report = commands.add_parser(
+        REPORT,
+        help="tell what became of an archive",
+        description="Tell what a manifest of `pfr bulk` holds: counts, the slowest photographs, errors and notices by kind.",
+    )
+    report.add_argument(
+        "manifest", metavar="MANIFEST", help=f"folder or address: {MANIFEST} in the output, or what --manifest named"
+    )
+    report.add_argument("--html", type=file_path, metavar="FILE", help="also write a page with pairs before | after there")
+    report.set_defaults(work="bulk.show_report")
 
 
 def _add_restoring(parser: argparse.ArgumentParser) -> None:

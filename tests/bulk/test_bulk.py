@@ -503,9 +503,23 @@ def test_one_photograph_is_an_input_too(photos: Path) -> None:
     assert list_inputs(str(photos / "a.jpg")) == [(str(photos / "a.jpg"), "a.jpg")]
 
 
-def test_html_goes_with_a_report(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bulk", str(photos), str(tmp_path / "out"), "--html", str(tmp_path / "a.html")]) == 2
-    assert "pfr bulk report" in capsys.readouterr().err
+@pytest.mark.parametrize("words", ["--strength 0.5", "--manifest s3://b/m", "--aligned", "--provenance", "--actors 2"])
+def test_a_report_refuses_what_it_has_no_use_for(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bulk", "report", str(tmp_path), *words.split()])
+    assert f"unrecognized arguments: {words}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["bulk", str(tmp_path), str(tmp_path / "out"), "--html", "a.html"])
+    assert "unrecognized arguments: --html" in capsys.readouterr().err
+
+
+def test_only_the_first_word_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    parse = build_parser().parse_args
+    assert parse(["bulk", "./report", "out"]).input == "./report" and parse(["bulk", "in", "report"]).output == "report"
+    assert parse(["bulk", "report", "m"]).manifest == "m"
+    with pytest.raises(SystemExit, match="0"):
+        parse(["bulk", "report", "--help"])
+    assert "MANIFEST" in (told := capsys.readouterr().out) and "--html" in told and "--strength" not in told
 
 
 def test_unknown_places_are_named() -> None:
