@@ -33,7 +33,7 @@ REPORT = "bulk report"
 class _Parser(argparse.ArgumentParser):
     """A parser that knows :data:`REPORT`, which to argparse is one word."""
 
-    def parse_known_args(
+    def parse_known_args(  # type: ignore[override]  # which is overloaded for namespaces of other kinds
         self,
         args: Sequence[str] | None = None,
         namespace: Any = None,  # noqa: ANN401  # as in argparse

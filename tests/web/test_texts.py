@@ -59,7 +59,9 @@ def messages(language: str) -> dict[str, str]:
 def assignments(scope: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yield what is assigned, and to what."""
     for node in ast.walk(scope):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
             if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                 yield from zip(target.elts, node.value.elts, strict=False)  # a star takes the rest
             else:
