@@ -39,7 +39,12 @@ def show_report(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore an archive; returns the exit status."""
+    """Restore an archive; returns the exit status.
+
+    Raises:
+        InputError: an option out of its range or of no use, or a package of the extra is missing.
+        ImageError: the archive or its manifest cannot be read.
+    """
     check_packages()
     if arguments.actors is not None and arguments.actors < 1:
         raise InputError(f"--actors is {arguments.actors}; it must be at least 1.")

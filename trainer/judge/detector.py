@@ -40,7 +40,7 @@ from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
 from .turned import IOU, look_turned, same_face
 
 REFERENCE = TEACHER
-"""Ours was to learn what it finds."""
+"""Others are judged by what it finds, as the shipped one was taught to find it."""
 FULL = 8192
 LOW = 0.05
 """Threshold for curves."""
