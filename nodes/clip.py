@@ -98,7 +98,7 @@ class PFRRestoreClip:
         frames, clip = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
-        runtime.fetch_around(detector, widgets.options.mask)
+        runtime.fetch_around(detector)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
         said = widgets.ignored if past is not None or not goes_on else (*widgets.ignored, ANEW)
@@ -117,6 +117,8 @@ class PFRRestoreClip:
         found = Tracks(here, follower.frames, follower.cuts, follower.size)
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
         notices.add(None, noticed if found.tracks or noticed else [NOTHING_FOUND])
+        if chosen:
+            runtime.fetch_around("auto", widgets.options.mask)
         work = TrackRestorer(restorer, chosen, widgets.options, clip, scenes=found.scenes)
         work.steady = {} if past is None else past[2]
         images, masks, ui = Batch(len(frames)), Batch(len(frames)), NOTHING_RESTORED
@@ -185,7 +187,7 @@ class PFRRestoreVideo:
         if widgets.none:
             notices.add(0, [NONE_CHOSEN])
             return {"ui": notices.ui(), "result": (video, 0)}
-        runtime.fetch_around(detector, widgets.options.mask)
+        runtime.fetch_around(detector)
         bars: dict[str, Any] = {}
 
         def progress(stage: str, done: int, total: int, left: float) -> None:
@@ -207,6 +209,8 @@ class PFRRestoreVideo:
             how: dict[str, Any] = {"progress": progress, "should_stop": runtime.interrupted}
             found = follow(restorer.detector, footage_of(source, clip), chosen, clip, **how)
             picked, noticed = found.chosen(chosen)
+            if picked:
+                runtime.fetch_around("auto", chosen.mask)
             missing = [notice for notice in noticed if notice.kind == "missing_face"]
             if missing and not picked:  # numbers that no face has: a notice, as for single pictures
                 notices.add(0, missing)

@@ -135,7 +135,8 @@ class PFRPasteFaces:
             runtime.Steps(len(image)),
         )
         options = widgets.options
-        runtime.fetch_around("auto", options.mask)
+        if faces.count:
+            runtime.fetch_around("auto", options.mask)
         images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
         ui = NOTHING_RESTORED
         notices = runtime.Notices(len(image), widgets.ignored)

@@ -73,7 +73,8 @@ class PFRRestoreFaces:
         options = widgets.options
         if faces is not None:
             faces.check(image)
-        runtime.fetch_around(detector if faces is None else "auto", options.mask)
+        if faces is None:
+            runtime.fetch_around(detector)
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         chosen = []
@@ -86,6 +87,8 @@ class PFRRestoreFaces:
                 found = find_in_frame(restorer.detector, frame, widgets, side=restorer.crop_size, scale=scale)
                 notices.add(number, found.notices)
                 chosen.append(found.faces)
+        if any(chosen):
+            runtime.fetch_around("auto", options.mask)
         # All faces are known before the first is restored, so that the memory for the crops is taken once.
         images, masks = Batch(len(frames)), Batch(len(frames))
         before, after = (Batch(sum(map(len, chosen))) for _ in range(2))

@@ -21,7 +21,7 @@ from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, file_path, program
-from pfr_core.support.choices import DetectorName
+from pfr_core.support.choices import CLOSEST_DETECTION, DetectorName
 from pfr_core.support.files import lock
 from pfr_core.video import check_av
 
@@ -172,7 +172,9 @@ def _serve(
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     setup = chosen(arguments, Setup)
     _fetch_detector(Setup(**setup).detector, arguments.downloads)
-    engine = Engine(named(sources), downloads=arguments.downloads, closest=limits.max_detection_size, **setup)
+    engine = Engine(
+        named(sources), downloads=arguments.downloads, closest=min(CLOSEST_DETECTION, limits.max_detection_size), **setup
+    )
     _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)
     shown = examples(folder / "own")

@@ -111,14 +111,15 @@ class Engine:
     def composing(self, options: RestoreOptions, should_stop: ShouldStop) -> Iterator[None]:
         """Hold what :meth:`pfr_core.PhotoSession.compose` needs: it waits for nobody unless the mask needs a network.
 
+        What that needs is fetched before (:meth:`fetch_around`).
+
         Raises:
             WeightsError: that network is not to be had.
-            Cancelled: ``should_stop``, which is asked while it waits or downloads, returned true.
+            Cancelled: ``should_stop``, which is asked while it waits, returned true.
         """
         if options.mask != "parse":
             yield
             return
-        self.fetch_around(options.mask, None, should_stop)
         while not self._lock.acquire(timeout=ASKED_EVERY):
             check_stop(should_stop)
         try:

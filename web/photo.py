@@ -421,6 +421,8 @@ class PhotoTab:
     @contextmanager
     def _at_rest(self, request: gr.Request, options: RestoreOptions) -> Iterator[Job]:
         """Yield a job that begins when the visitor's other jobs have ended, and that may compose with these options."""
+        with self.context.job(request, last=False) as job:  # before the visitor's next job has to wait for this one
+            self.context.engine.fetch_around(options.mask, None, job.should_stop)
         with (
             self.context.visit(request) as session,
             session.lock,

@@ -216,6 +216,8 @@ class VideoTab:
                 found = followed.tracks
                 if followed.shown:
                     found = found.only(int(number) for number in picked)
+                    unpicked = {track.number for track in followed.tracks.tracks} - {track.number for track in found.tracks}
+                    each = {number: strength for number, strength in each.items() if number not in unpicked}
                     if not found.tracks and followed.tracks.tracks:
                         raise InputError("Choose at least one face.")
                     chosen = replace(chosen, select="all", min_face_size=0, max_face_size=None)

@@ -238,7 +238,8 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
     runs = manifest.runs()
     if runs:
         last = runs[-1]
-        of = f" of PFR {last.version}" if last.version not in ("", choices.version) else ""
+        earlier = f"PFR {last.version}" if last.version else "an earlier version of PFR"  # the first ones did not note theirs
+        of = f" of {earlier}" if last.version != choices.version else ""
         if differ := _differing(last, choices):
             what = f"the last run{of} had other choices ({', '.join(differ)})"
             raise InputError(f"{manifest.place}: {what}; use the same, another output, or --again.")

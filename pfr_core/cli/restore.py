@@ -56,7 +56,13 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         from .clips import check_plan
 
         check_plan([(source, target) for source, target in plan if is_clip(source)], clip_options, arguments)
-    todo = [(source, target) for source, target in plan if arguments.overwrite or not _is_there(source, target)]
+    # What stands there may be another's from before this one came: a.jpg was a.png until there was an a.png.
+    moved = {target.with_name(f"{source.stem}{target.suffix}"): target for source, target in plan if target.stem == source.name}
+    todo = [
+        (source, target)
+        for source, target in plan
+        if arguments.overwrite or not _is_there(source, target) or (target in moved and not os.path.isfile(moved[target]))
+    ]
     if len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
         skipped = {source for source, _ in plan} - {source for source, _ in todo}

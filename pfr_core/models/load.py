@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..network.config import PRESETS
 from ..network.face_model import FaceModel
+from ..support.memory import is_out_of_memory
 from . import gpen
 from .checkpoint import FORMAT, PARTS, TO_BE_HAD, build, load_model, model_file, parse_checkpoint
 from .kinds import described, recognise
@@ -66,7 +67,10 @@ def read_face_model(path: Path) -> FaceModel:
     except ImportError as error:
         remedy = "python -m pip install --upgrade spandrel"
         raise CheckpointError(f"{path}: its network's code cannot be imported ({error}): {remedy}") from error
-    except Exception as error:  # odd shapes make the networks' constructors raise ValueError, IndexError, AssertionError and more
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # Odd shapes make the networks' constructors raise ValueError, IndexError, AssertionError and more.
         raise CheckpointError(f"{path}: no network can be built of its tensors ({error!r}). Download the file again.") from error
     if published(path.name) is None:
         net.licence = f"not stated in the file; of the published {net.kind}: {net.licence}"

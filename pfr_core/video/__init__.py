@@ -33,10 +33,13 @@ def is_sequence(path: Path) -> bool:
 
 
 def numbers_of(path: Path) -> list[int]:
-    """Return the numbers of the pictures that are there of ``frame%04d.png``, in order."""
+    """Return the numbers of the pictures that are seen to be there of ``frame%04d.png``, in order."""
     before, number, after = _parts(path)
     found = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
-    names = [found.fullmatch(each.name) for each in (path.parent.iterdir() if os.path.isdir(path.parent) else ())]
+    try:
+        names = [found.fullmatch(name) for name in os.listdir(path.parent)]
+    except OSError:  # no such folder, or none that may be looked into
+        return []
     return sorted(int(name[1]) for name in names if name and number % int(name[1]) == name[1])
 
 

@@ -430,7 +430,7 @@ class Clip:
 
     def _damaged(self, error: Exception) -> ImageError:
         reason = getattr(error, "strerror", None) or error
-        empty = self.path.is_file() and self.path.stat().st_size == 0
+        empty = os.path.isfile(self.path) and os.path.getsize(self.path) == 0
         return ImageError(
             f"{self.path}: {'the file is empty' if empty else f'not a video that can be read ({reason})'}. "
             "Export the clip again, as MP4, MOV, WebM, MKV or AVI."

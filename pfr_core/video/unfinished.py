@@ -78,7 +78,7 @@ class Unfinished:
             InputError: that run did something else.
         """
         file = self.folder / "job.json"
-        if not file.is_file():
+        if not os.path.isfile(file):
             return None
         if other := differing(json.loads(file.read_text()), job):
             raise InputError(f"{', '.join(other)}: not what the interrupted run had; give the same, or begin without resume.")

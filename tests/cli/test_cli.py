@@ -217,6 +217,10 @@ def test_a_format_for_the_results_in_a_folder(
     assert restore(tmp_path / "in", "-o", both, "--format", "png") == 0
     assert files(both) == ["a.jpg.png", "a.png", "c.png"], "what another has by its own name is its"
     assert np.array_equal(pixels(both / "a.jpg.png"), pixels(out / "a.png"))
+    (both / "a.jpg.png").replace(both / "a.png")  # as it was before there was an a.png
+    assert restore(tmp_path / "in", "-o", both, "--format", "png") == 0
+    assert np.array_equal(pixels(both / "a.jpg.png"), pixels(out / "a.png"))
+    assert not np.array_equal(pixels(both / "a.png"), pixels(both / "a.jpg.png"))
 
 
 def test_an_index_that_no_face_has_is_an_error_of_detect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

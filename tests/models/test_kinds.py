@@ -375,7 +375,7 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
     for state, says in (
         ({"module.ClassHead.0.conv1x1.weight": torch.ones(1)}, "it is a face detector"),
         ({"out_mask_conv.conv2d.weight": torch.ones(1)}, "it is a face parser"),
-        ({"final_linear.1.weight": torch.ones(1), "convs.0.0.weight": torch.ones(1)}, "it is a GPEN discriminator; pass it as"),
+        ({"final_linear.1.weight": torch.ones(1), "convs.0.0.weight": torch.ones(1)}, "it is a GPEN discriminator, which is for"),
         ({"some.weight": torch.ones(1)}, "of no kind that is known here"),
         ({"conv_body_first.0.weight": torch.ones(1), "stylegan_decoder.constant_input.weight": torch.ones(1),
           "final_linear.weight": torch.ones(1)}, "GFPGAN 1.0.*Use gfpgan-1.3 or gfpgan-1.4"),
@@ -455,7 +455,7 @@ def test_codeformer_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_codeformer_without_its_package_is_not_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
@@ -464,7 +464,9 @@ def test_codeformer_without_its_package_is_not_downloaded(
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     assert main(["compare", str(tmp_path / "a.png"), "--models", "gfpgan-1.4", "codeformer", "-o", str(tmp_path / "b.png")]) != 0
     said = capsys.readouterr().err
-    assert "pip install spandrel_extra_arches" in said and "Licence" not in said, "nothing is fetched, of the other model neither"
+    assert "pip install spandrel_extra_arches" in said and "Licence" not in caplog.text, (
+        "nothing is fetched, of the other model neither"
+    )
 
 
 def test_what_crops_are_is_said() -> None:

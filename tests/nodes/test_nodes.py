@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from pfr_core import FaceRestorer
 from pfr_core.cli import main as pfr
 from pfr_core.compare import compare
+from pfr_core.faces.align import TEMPLATE
 from pfr_core.faces.detect import Detector
 from pfr_core.models import disk
 from pfr_core.models.registry import restorers
@@ -617,7 +618,7 @@ def test_stop_is_noticed_between_faces_and_a_batch_of_none_passes(
 def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
     node: str, widgets: dict[str, Any], fetched: str, run: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a model is: ComfyUI's bar moves, and its stop ends the download, before anything is looked at."""
+    """As a model is: ComfyUI's bar moves, and its stop ends the download; what cuts out a face only if there is one."""
     runtime = sys.modules[f"{pack.__name__}.nodes.runtime"]
     monkeypatch.setattr(sys.modules[f"{pack.__name__}.pfr_core.models.registry"], "find_spec", lambda name: name)
     names: list[str] = []
@@ -628,10 +629,19 @@ def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
         should_stop()
 
     def stop() -> None:
-        raise management.InterruptProcessingException
+        if names:
+            raise management.InterruptProcessingException
 
-    image = torch.zeros(1, 64, 64, 3)
+    core, image = f"{pack.__name__}.pfr_core.faces", torch.zeros(1, 64, 64, 3)
+    points = tuple((float(x), float(y)) for x, y in TEMPLATE / 8)
+    face = sys.modules[f"{core}.face"].Face((12, 12, 50, 56), 0.9, points)
+    monkeypatch.setattr(
+        sys.modules[f"{core}.detect"].Detector, "detect", lambda self, image, **how: [face] if image.any() else []
+    )
+    if fetched == "parsenet":
+        image += 0.5
     faces, *_ = run("DetectFaces", image=image)
+    assert faces.count == int(image.any())
     model, _ = run("LoadModel", model="small.safetensors")
     management = sys.modules["comfy.model_management"]
     monkeypatch.setattr(runtime, "on_disk", lambda name: None)
@@ -642,6 +652,12 @@ def test_what_finds_and_cuts_out_faces_is_downloaded_in_sight(
         inputs["crops"] = image
     if widgets.get("faces") or node == "PasteFaces":
         inputs["faces"] = faces
+    if fetched == "parsenet" and node != "PasteFaces":
+        empty = {**inputs, "image": torch.zeros_like(image)}
+        if "faces" in empty:
+            empty["faces"] = run("DetectFaces", image=empty["image"])[0]
+        run(node, **empty)
+        assert names == [], "a picture without faces needs none"
     with pytest.raises(management.InterruptProcessingException):
         run(node, **inputs)
     assert names == [fetched] and sys.modules["comfy.utils"].ProgressBar.seen == [0.25]

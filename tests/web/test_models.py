@@ -171,8 +171,8 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
     monkeypatch.setattr("pfr_core.models.registry.find_spec", lambda name: PHOTO)
     engine, tab, seen = context.engine, PhotoTab(context, []), list[str]()
     engine.masks = ["box", "parse"]
-    composing = engine.composing(RestoreOptions(mask="parse"), lambda: True)
-    with engine.finding(), pytest.raises(Cancelled, match="download of"), composing:
+    with engine.finding(), pytest.raises(Cancelled, match="download of"):
+        engine.fetch_around("parse", None, lambda: True)
         pass
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO

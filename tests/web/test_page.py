@@ -399,7 +399,7 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     both = by_command(server, twins, tmp_path / "two.png")
     assert looks_like(download(page, "#download", tmp_path / "got.png"), both)
     page.get_by_label("number input for Strength").first.fill("0")
-    text_of(page, "#told", "Nothing is changed: the strength is 0")
+    text_of(page, "#told", "No face is changed: the strength is 0")
     assert download(page, "#download", tmp_path / "got.png").read_bytes() == twins.read_bytes()
     page.get_by_label("number input for Strength").first.fill("1")
     page.locator("#at-once input").check()  # from now on a photo that is dropped needs no click

@@ -49,7 +49,7 @@ def described(state: Mapping[str, Tensor]) -> str:
     if "out_mask_conv.conv2d.weight" in state:
         return "a face parser (ParseNet), for masks"
     if gpen.is_gpen_discriminator(state):
-        return gpen.DISCRIMINATOR
+        return "a GPEN discriminator, which is for training"
     try:
         from spandrel import MAIN_REGISTRY
     except ImportError:  # it is what names them
