@@ -23,8 +23,8 @@ FLAWLESS = 1e-3
 """Mean squared error, images in [-1,1], from which on a smaller one gains little: 36 dB."""
 
 AROUND = 0.25
-"""How much the strength of details counts around the face: as much of it as hair has, where nothing of the hair is known, comes
-out as leather."""
+"""How much counts what lies around the face: as much strength of details as hair has, where nothing of the hair is known, comes
+out as leather, and what few parameters spend on hair and background is missing in the face."""
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
@@ -58,12 +58,14 @@ def l1(output: Tensor, truth: Tensor) -> Tensor:
 
 
 def log_error(output: Tensor, truth: Tensor) -> Tensor:
-    """Return the logarithm of each face's mean squared error, mean over faces: the PSNR itself (ours; Chen et al. 2022, NAFNet).
+    """Return the logarithm of each face's mean squared error, mean over faces (ours; Chen et al. 2022, NAFNet: the PSNR itself).
 
-    In nepers above :data:`FLAWLESS`, of log(1 + x). A face that lacks little counts as much as one that lacks a lot, and the best
-    answer is the mean of what the face may have been, where an L1 distance asks for the median.
+    Squared errors count as :func:`face_weight` says, which is brought to a mean of 1. In nepers above :data:`FLAWLESS`, of
+    log(1 + x). A face that lacks little counts as much as one that lacks a lot, and the best answer is the mean of what the face
+    may have been, where an L1 distance asks for the median.
     """
-    errors = (output.float() - truth.float()).square().mean(dim=(1, 2, 3))
+    weight = face_weight(output.shape[-1], output.device)
+    errors = ((output.float() - truth.float()).square() * (weight / weight.mean())).mean(dim=(1, 2, 3))
     return torch.log1p(errors / FLAWLESS).mean()
 
 

@@ -53,14 +53,23 @@ def test_the_log_of_the_error_is_each_faces_own() -> None:
     expected = sum(math.log(1 + error / losses.FLAWLESS) for error in errors.tolist()) / 2
     assert losses.log_error(output, truth).item() == pytest.approx(expected, rel=1e-5)
     assert losses.log_error(truth, truth).item() == 0.0
-    # the best constant for what is -1 a quarter of the time is the mean, where that of an L1 distance is the median
+    # the best constant for what is -1 in places is the mean, where that of an L1 distance is the median
     outcomes = torch.ones(1, 3, 8, 8)
     outcomes[..., :4, :4] = -1
     constant = torch.zeros((), requires_grad=True)
     for _ in range(200):
         (gradient,) = torch.autograd.grad(losses.log_error(constant.expand_as(outcomes), outcomes), constant)
         constant.data -= 0.1 * gradient
-    assert constant.item() == pytest.approx(0.5, abs=1e-3)
+    weight = losses.face_weight(8, torch.device("cpu"))
+    assert constant.item() == pytest.approx((outcomes * weight / weight.mean()).mean().item(), abs=1e-3)
+
+
+def test_an_error_in_the_face_counts_more_than_one_around_it() -> None:
+    truth = torch.zeros(2, 3, 64, 64)
+    output = truth.clone()
+    output[0, :, 32:42, 27:37] = output[1, :, :10, :10] = 0.01
+    within, around = (losses.log_error(output[face : face + 1], truth[:1]).item() for face in (0, 1))
+    assert within / around == pytest.approx(1 / losses.AROUND, rel=0.02)
 
 
 def test_chroma_sees_no_gray() -> None:
