@@ -73,7 +73,7 @@ class PFRRestoreFaces:
         options = widgets.options
         if faces is not None:
             faces.check(image)
-        if faces is None:
+        else:
             runtime.fetch_around(detector)
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)

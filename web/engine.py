@@ -114,7 +114,6 @@ class Engine:
         What that needs is fetched before (:meth:`fetch_around`).
 
         Raises:
-            WeightsError: that network is not to be had.
             Cancelled: ``should_stop``, which is asked while it waits, returned true.
         """
         if options.mask != "parse":
