@@ -229,8 +229,7 @@ def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chos
     if inside:
         return inside[0]
     points = (TEMPLATE - IN_THE_TEMPLATE[:2]) / (IN_THE_TEMPLATE[2:] - IN_THE_TEMPLATE[:2]) * (width, height) + (left, top)
-    five = tuple((float(x), float(y)) for x, y in points)
-    return Face((left, top, left + width, top + height), 0.0, five)  # type: ignore[arg-type]  # five stay five
+    return Face.of((left, top, left + width, top + height), 0.0, points)
 
 
 def _masks(region: Tensor | None, image: Tensor) -> list[Array] | None:

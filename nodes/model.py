@@ -53,7 +53,7 @@ class PFRLoadModel:
 
     @classmethod
     def IS_CHANGED(cls, model: str | None, **_: Any) -> str:
-        """Return a file that was replaced is read again; a name that comes from another node is not known yet."""
+        """Return what changes when the file is replaced, which is read again then; a name from another node is not known yet."""
         if model is None:
             return ""
         path = runtime.model_path(model)

@@ -53,7 +53,8 @@ def compare(
     Args:
         image: [H,W,3+].
         models: name and, when its turn comes, restorer of each. The first one's detector finds the faces.
-        options: for all of them; what a model lacks is left out for it. Faces that are sharp already are compared too.
+        options: for all of them; what a model lacks is left out for it. Faces that are sharp already are compared too; ``scale``
+            counts as 1, for faces are shown in one size.
         progress: called with (name of the model, models done, models in all).
         should_stop: asked before each run of a network and between faces; true ends the work with :class:`Cancelled`.
         check_faces: called with their number before any is restored; may refuse it.

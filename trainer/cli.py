@@ -17,7 +17,7 @@ from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, Export
 from pfr_core.support.files import remedy
 
 from . import program
-from .data.options import PrepareOptions
+from .data.options import FULL_SIZE, PrepareOptions
 from .judge.options import EvaluateOptions
 from .run.config import STAGES, RestoreConfig, RunConfig, load_config, read_config
 from .run.presets import TRAINING_PRESETS
@@ -25,13 +25,6 @@ from .run.resume import resumed
 
 PRESET = "paper"
 """The preset of a run that names none."""
-
-STAGE_HELP = {
-    "prior": "train the StyleGAN2 prior and its discriminator on clean faces",
-    "restore": "train the restoration network (presets: the paper's objective, or reconstruction only)",
-    "detector": "train the face detector",
-    "points": "train the second look at found faces, which places their points",
-}
 
 FEWER_AT_ONCE = (
     "Lower --batch (--pictures, --crops) and raise --accumulate by as much, and a step sees as many samples; --stddev-group must "
@@ -47,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     for stage, config in STAGES.items():
         # Without defaults: `stage_config` and `resumed` ask what was typed.
-        run = commands.add_parser(stage, help=STAGE_HELP[stage], argument_default=argparse.SUPPRESS, allow_abbrev=False)
+        run = commands.add_parser(stage, help=config.HELP, argument_default=argparse.SUPPRESS, allow_abbrev=False)
         _add_sources(run, stage)
         add_options(run, config)
         run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
@@ -58,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     pack.add_argument("data", help="training set")
     pack.add_argument("out", type=file_path, help="folder for the shards")
     pack.add_argument("--shard-size", type=float, default=1000, metavar="MB", help="size of a shard")
-    pack.add_argument("--size", type=int, default=512, help="side of the packed faces in px")
+    pack.add_argument("--size", type=int, default=FULL_SIZE, help="side of the packed faces in px")
     pack.add_argument("--quality", type=int, default=95, help="WebP quality")
     pack.add_argument("--min-native", type=int, default=1, help="leave out faces with fewer source pixels across")
     _add_evaluate(commands)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pfr_core.errors import ImageError
-from pfr_core.photo.photo import IMAGE_SUFFIXES
+from pfr_core.photo.photo import IMAGE_SUFFIXES, is_meant
 
 from .limits import Limits
 
@@ -90,6 +90,5 @@ def _name(member: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _is_clutter(member: zipfile.ZipInfo) -> bool:
-    """Tell folders, and what macOS and Windows put into zip files."""
-    name = _name(member)
-    return member.is_dir() or "__MACOSX" in name.parts or name.name.startswith(".") or name.name.lower() == "thumbs.db"
+    """Tell folders, and what is no picture of anybody's; not what leads out of the zip file, which is refused."""
+    return member.is_dir() or not is_meant(PurePosixPath(*(part for part in _name(member).parts if part != "..")))

@@ -17,6 +17,7 @@ import gradio as gr
 
 from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
 from pfr_core.options import RestoreOptions
+from pfr_core.photo.arrays import fitted
 from pfr_core.support.memory import is_out_of_memory
 
 from . import pictures
@@ -174,7 +175,7 @@ class BatchTab:
                 found = work.find(options, should_stop=job.should_stop)
                 self.context.limits.check_faces(len(found.faces))
                 file = work.save(work.restore(options, should_stop=job.should_stop), folder, quality=quality)
-            preview = pictures.as_shown(file.restored.image, GALLERY_SIZE)
+            preview = fitted(file.restored.image, GALLERY_SIZE)
             shown = pictures.save_shown(folder / f"preview-{secrets.token_hex(4)}", preview, photo)
         except (ImageError, InputError) as error:
             return Row("failed", translated(request.headers, self._about(entry.path.name, error)))

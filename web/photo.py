@@ -17,7 +17,7 @@ import gradio as gr
 from pfr_core import Face, PhotoSession
 from pfr_core.errors import InputError, PFRError
 from pfr_core.options import RestoreOptions
-from pfr_core.photo.arrays import Array, FloatImage
+from pfr_core.photo.arrays import Array, FloatImage, fitted
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.restored import keeps_format, of_copy, own_suffix
 from pfr_core.session import RestoredArray
@@ -515,7 +515,7 @@ class PhotoTab:
 
     def _small(self, state: OpenPhoto, photo: Photo) -> Array:
         if state.small is None:
-            state.small = pictures.as_shown(photo.pixels)
+            state.small = fitted(photo.pixels, pictures.SHOWN)
         return state.small
 
     def _keep(self, state: OpenPhoto) -> None:

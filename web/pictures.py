@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -20,15 +19,6 @@ to draw whenever a setting moves (ours)."""
 QUALITY = 90
 """Of the pictures on the page, as JPEG or WebP (ours)."""
 _SETTINGS: dict[str, dict[str, int]] = {"JPEG": {"subsampling": 0}, "WEBP": {"method": 2}}
-
-
-def as_shown(image: Array, size: int = SHOWN) -> Array:
-    """Return [H,W,C] of the same depth, its longer side at most ``size``."""
-    scale = size / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def save_shown(path: Path, image: Array, photo: Photo | None = None) -> str:

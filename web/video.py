@@ -15,8 +15,9 @@ import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
 from pfr_core.options import DETECTION, ClipOptions, RestoreOptions
+from pfr_core.photo.arrays import fitted
 from pfr_core.support.notice import Notice
-from pfr_core.support.schema import names
+from pfr_core.support.schema import specs
 from pfr_core.video.read import Clip, ClipInfo
 from pfr_core.video.restore import follow, restore_clip
 from pfr_core.video.track import Tracks
@@ -144,7 +145,7 @@ class VideoTab:
                 work = restorer.open(frame)
                 self.context.limits.check_faces(len(work.find(chosen, should_stop=job.should_stop).faces))
                 result = work.restore(chosen, should_stop=job.should_stop)
-            both = [pictures.as_shown(each, pictures.SHOWN // 2) for each in (frame, result.image)]
+            both = [fitted(each, pictures.SHOWN // 2) for each in (frame, result.image)]
             shown = pictures.save_shown(job.session.new_folder("frame") / "frame", np.concatenate(both, axis=1))
             told = say(request, "clip_told", frames=1, count=len(result.faces)) + self.context.told(request, result.notices)
             return [gr.Image(value=shown, visible=True), told]
@@ -273,7 +274,7 @@ class VideoTab:
 
     def _options(self, options: dict[str, Any]) -> tuple[RestoreOptions, ClipOptions]:
         """Return what a visitor chose; a face that is sharp in one frame and not in the next would flicker."""
-        own = {name: options.pop(name) for name in names(ClipOptions, "") if name in options}
+        own = {name: options.pop(name) for name in specs(ClipOptions) if name in options}
         return self.context.options({**options, "only_bad_faces": False}), ClipOptions(**own)
 
     def _source(self, path: str | None) -> Path:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..errors import ImageError, InputError
-from ..photo.arrays import Array, to_uint8
+from ..photo.arrays import Array, fitted, to_uint8
 from ..photo.read import decode_photo
 from ..photo.write import encode_photo
 from . import MANIFEST, places
@@ -129,10 +128,7 @@ def _figure(before: str, after: str) -> str:
 
 def _picture(place: str) -> str:
     pixels: Array = to_uint8(decode_photo(Path(PurePosixPath(place).name), places.read(place)).pixels[..., :3])
-    scale = min(1.0, SIDE / max(pixels.shape[:2]))
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    data, _ = encode_photo("picture.jpg", np.ascontiguousarray(small), quality=85)
+    data, _ = encode_photo("picture.jpg", np.ascontiguousarray(fitted(pixels, SIDE)), quality=85)
     return base64.b64encode(data).decode()
 
 

@@ -1,4 +1,4 @@
-"""``pfr weights``, ``pfr import-gpen``, ``pfr info``: the files that hold networks."""
+"""``pfr weights``, ``pfr import-gpen``, ``pfr export``, ``pfr info``: the files that hold networks."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def show_info(arguments: argparse.Namespace) -> int:
     }
     if isinstance(net, PFR):
         checkpoint = read_checkpoint(path)
-        content |= {"layout": checkpoint.source, "config": net.config.to_dict(), "provenance": checkpoint.provenance}
+        content |= {"layout": checkpoint.layout, "config": net.config.to_dict(), "provenance": checkpoint.provenance}
     elif (weights := published(path.name)) is not None:
         content |= _origin(weights)
     print(json.dumps(content, indent=2))
@@ -213,7 +213,7 @@ def _own_words(name: str) -> dict[str, Any] | None:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") in PARTS:
         part = read_part(path, "prior", "discriminator", "training")
-        content = {"file": str(path), "layout": part.source, **_amounts(tensors), "licence": part.licence}
+        content = {"file": str(path), "layout": part.layout, **_amounts(tensors), "licence": part.licence}
         return content | {"config": part.config.to_dict(), "provenance": part.provenance}
     if "largest_face" in metadata:
         return retinaface.describe(path)

@@ -257,7 +257,7 @@ def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``weights``, ``import-gpen`` and ``info``."""
+    """Add ``weights``, ``import-gpen``, ``export`` and ``info``."""
     weights = commands.add_parser("weights", help="list, find or download weights")
     actions = weights.add_subparsers(dest="action", required=True, metavar="list|path|download")
     listing = actions.add_parser("list", help="what there is, its licence, and whether it is on disk")

@@ -58,7 +58,7 @@ def look_closer(see: See, image: Pixels, faces: Sequence[Face], should_stop: Sho
 
 
 def _score(see: See, image: Pixels, face: Face) -> float:
-    width = max(face.box[2] - face.box[0], NARROWEST * (face.box[3] - face.box[1]))
+    width = max(face.width, NARROWEST * (face.box[3] - face.box[1]))
     part = CloseUp.around(face, image, width * SIDE / FACE, SIDE)
     seen = (part.in_photo(other) for other in see(part.pixels, LOWEST))
     return max((other.score for other in seen if other.iou(face) > SAME), default=LOWEST)

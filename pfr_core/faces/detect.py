@@ -17,6 +17,7 @@ from ..errors import InputError, ShouldStop, check_stop
 from ..models.disk import on_disk
 from ..models.download import obtain
 from ..models.registry import entry
+from ..photo.arrays import fitted
 from ..support.choices import CLOSEST_DETECTION, DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
 from ..support.notice import Notice
 from .closer import UNSURE, look_closer
@@ -219,12 +220,7 @@ class Detector:
             should_stop: as there.
             before: for each of ``turns``, what was seen at half of ``size``, or more.
         """
-        height, width = image.shape[:2]
-        scale = min(1.0, size / max(height, width))
-        small = image
-        if scale < 1:
-            target = (max(1, round(width * scale)), max(1, round(height * scale)))
-            small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+        small = fitted(image, size)
         looks = {
             number: self._run_at_scales(
                 np.ascontiguousarray(np.rot90(small, number)), min(threshold, WEAK), should_stop, before.get(number)
@@ -238,7 +234,7 @@ class Detector:
                 seen = seen[np.array([is_upright(points) for points in seen.points], bool)]
             narrow = max(narrow, int(((seen.widths < SMALL) & (seen.scores >= WEAK)).sum()))
             found += _to_faces(seen[seen.scores >= threshold], number, small.shape, image.shape)
-        if narrow >= SEVERAL and scale < 1 and size < self.closest:
+        if narrow >= SEVERAL and size < max(image.shape[:2]) and size < self.closest:
             log.info("%d small faces, or what may be some, at %d px: a closer look", narrow, size)
             return self._find(image, threshold, min(2 * size, self.closest), turns, should_stop, looks)
         # An empty box was seen in the padding of a small image, or beyond the edge.
@@ -310,6 +306,4 @@ def _to_faces(found: Detections, turns: int, small: tuple[int, ...], full: tuple
         xy = np.concatenate([box.reshape(2, 2), points]).astype(np.float64)  # two corners, five points
         xy = rescale(unturned(xy, turns, width, height), scale)
         corners = np.clip(xy[:2], 0, [full[1] - 1, full[0] - 1])
-        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-        five = tuple((float(x), float(y)) for x, y in xy[2:])
-        yield Face((float(left), float(top), float(right), float(bottom)), float(score), five)  # type: ignore[arg-type]
+        yield Face.of([*corners.min(axis=0), *corners.max(axis=0)], float(score), xy[2:])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import InputError
 from .geometry import rescale, unturned
@@ -49,15 +50,25 @@ class Face:
         object.__setattr__(self, "box", tuple(float(value) for value in self.box))
         object.__setattr__(self, "points", tuple((float(x), float(y)) for x, y in self.points))
 
+    @classmethod
+    def of(cls, box: npt.ArrayLike, score: float, points: npt.ArrayLike) -> Face:
+        """Return a face from arrays, or lists, of 4 and of 5 x 2 numbers; raises as the class."""
+        return cls(np.asarray(box).tolist(), score, np.asarray(points).tolist())
+
     def overlaps(self, width: float, height: float) -> bool:
         """Return whether a part of the box lies in a picture of that size."""
         left, top, right, bottom = self.box
         return left < width and top < height and right > 0 and bottom > 0
 
     @property
+    def width(self) -> float:
+        """The width of the box in pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
     def size(self) -> float:
         """The longer side of the box in pixels."""
-        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+        return max(self.width, self.box[3] - self.box[1])
 
     @property
     def center(self) -> Point:
@@ -69,7 +80,7 @@ class Face:
         width = min(self.box[2], other.box[2]) - max(self.box[0], other.box[0])
         height = min(self.box[3], other.box[3]) - max(self.box[1], other.box[1])
         shared = max(0.0, width) * max(0.0, height)
-        areas = sum((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]) for face in (self, other))
+        areas = sum(face.width * (face.box[3] - face.box[1]) for face in (self, other))
         return shared / (areas - shared) if areas > shared else 0.0
 
     def moved(self, scale: float, shift: Point = (0.0, 0.0)) -> Face:
@@ -77,13 +88,12 @@ class Face:
         (left, top), (right, bottom), *points = (
             (rescale(x, scale) + shift[0], rescale(y, scale) + shift[1]) for x, y in (self.box[:2], self.box[2:], *self.points)
         )
-        return Face((left, top, right, bottom), self.score, tuple(points))  # type: ignore[arg-type]  # five stay five
+        return Face.of((left, top, right, bottom), self.score, points)
 
     def unturned(self, turns: int, width: int, height: int) -> Face:
         """Return the face of ``np.rot90(picture, turns)`` where it lies in the picture of that width and height."""
         xy = unturned(np.array([self.box[:2], self.box[2:], *self.points]), turns, width, height)
-        (left, top), (right, bottom) = xy[:2].min(axis=0).tolist(), xy[:2].max(axis=0).tolist()
-        return Face((left, top, right, bottom), self.score, tuple(map(tuple, xy[2:].tolist())))  # type: ignore[arg-type]
+        return Face.of([*xy[:2].min(axis=0), *xy[:2].max(axis=0)], self.score, xy[2:])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

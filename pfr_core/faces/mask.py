@@ -24,6 +24,7 @@ PARSE_SIZE = 512
 NOT_HEAD = (0, 14, 16, 17, 18)
 
 
+@lru_cache(maxsize=4)
 def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
     """Return the ``"box"`` or ``"oval"`` mask: [size,size] float32 in [0,1], not to be written to.
 
@@ -35,11 +36,6 @@ def make_mask(kind: MaskKind, size: int, feather: float) -> FloatImage:
     Raises:
         InputError: another kind.
     """
-    return _drawn(kind, size, feather)
-
-
-@lru_cache(maxsize=4)
-def _drawn(kind: MaskKind, size: int, feather: float) -> FloatImage:
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     if kind == "box":
         edge = np.minimum(axis, 1 - axis)  # distance to the crop's border

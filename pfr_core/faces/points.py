@@ -6,9 +6,7 @@ the same size, turned upright by the points it came with; what comes out is fine
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..models.download import obtain
-from ..models.tensors import read_tensors, weights_of, write_tensors
+from ..models.tensors import described, read_tensors, weights_of, write_described
 from .align import TEMPLATE
 from .face import Face
 from .geometry import Matrix, invert, region, scale_of, scaled, shifted, similarity, transform, warp
@@ -174,8 +172,8 @@ class SecondLook:
             for (number, matrix), points, error, seen in zip(matrices.items(), *said, strict=True):
                 off = error.exp().mean()
                 if seen.sigmoid() >= SEEN and off <= UNSURE:
-                    five = transform(points.numpy(), invert(matrix)).tolist()
-                    placed[number] = replace(faces[number], points=tuple(map(tuple, five)))
+                    face = faces[number]
+                    placed[number] = Face.of(face.box, face.score, transform(points.numpy(), invert(matrix)))
                     clear[number] = bool(off <= CLEAR)
         return placed, clear
 
@@ -193,22 +191,13 @@ def describe(path: Path) -> dict[str, Any]:
         WeightsError: not such a file.
     """
     with weights_of(NAME, path):
-        tensors, metadata = read_tensors(path)
-        return {
-            "file": str(path),
-            "network": "second look",
-            "parameters": sum(tensor.numel() for tensor in tensors.values()),
-            "licence": metadata["licence"],
-            "provenance": json.loads(metadata["provenance"]),
-        }
+        return described(path, "second look")[0]
 
 
 def save(network: nn.Module, path: Path, *, provenance: Mapping[str, Any], licence: str, dtype: torch.dtype) -> None:
     """Write ``network``'s weights as safetensors, atomically, with what is to be known of them as metadata.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written, or does not end in ``.safetensors``.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    write_tensors(path, stored, {"licence": licence, "provenance": json.dumps(provenance)})
+    write_described(path, network.state_dict(), dtype=dtype, licence=licence, provenance=provenance)

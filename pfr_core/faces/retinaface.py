@@ -9,7 +9,6 @@ Paper: Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -22,10 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..models.tensors import read_tensors, weights_of, write_tensors
+from ..models.tensors import described, read_tensors, weights_of, write_described
 from .detections import Detections, Floats
-from .retinaface_network import Backbone
-from .retinaface_network import RetinaFace as Network
+from .retinaface_network import Backbone, RetinaFaceNetwork
 
 STRIDES = (8, 16, 32)
 SIZES = ((16, 32), (64, 128), (256, 512))
@@ -82,7 +80,7 @@ def centred(rgb: Tensor) -> Tensor:
     return rgb.flip(1) - torch.tensor(MEAN_BGR, device=rgb.device).view(1, 3, 1, 1)
 
 
-def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[Network, int]:
+def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[RetinaFaceNetwork, int]:
     """Return the network in eval mode with the weights of ``path``, and up to what width in px it finds faces reliably.
 
     The weights are as published, or what :func:`save` wrote.
@@ -90,10 +88,10 @@ def read_network(backbone: Backbone, path: Path, device: torch.device) -> tuple[
     Raises:
         WeightsError: not such weights.
     """
-    network, largest_face = Network(backbone).to(device), PUBLISHED_LARGEST_FACE
+    network, largest_face = RetinaFaceNetwork(backbone).to(device), PUBLISHED_LARGEST_FACE
     with weights_of(f"a RetinaFace {backbone}", path):
         state, metadata = read_tensors(path)
-        if path.suffix == ".safetensors":  # ours
+        if path.suffix.lower() == ".safetensors":  # ours
             largest_face = int(metadata["largest_face"])
         network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     return network.eval(), largest_face
@@ -131,7 +129,7 @@ class RetinaFace:
     sure = 0.95
     """Score of a face that surely stands upright (ours, from photographs that are not for testing)."""
 
-    def __init__(self, network: Network, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
+    def __init__(self, network: RetinaFaceNetwork, largest_face: int = PUBLISHED_LARGEST_FACE) -> None:
         self.network = network.to(memory_format=torch.channels_last)
         self.largest_face = largest_face
         self.device = next(network.parameters()).device
@@ -144,7 +142,7 @@ class RetinaFace:
         return cls(network, largest_face)
 
     def detect_faces(self, rgb: npt.NDArray[np.uint8], conf_threshold: float, nms_threshold: float) -> Detections:
-        """Return the faces of ``rgb`` [H,W,3] with at least that score.
+        """Return the faces of ``rgb`` [H,W,3] with more than that score.
 
         Of boxes that overlap with an IoU above ``nms_threshold`` the best stays.
         """
@@ -172,9 +170,9 @@ def save(
     batch normalisation behind it, which computes the same.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written, or does not end in ``.safetensors``.
     """
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     for parent, module in network.named_modules():
         for (first, _), (second, norm) in normalised(module):
             kernel, behind = f"{parent}.{first}.weight", f"{parent}.{second}"
@@ -182,9 +180,7 @@ def save(
             state[kernel] *= scale.view(-1, 1, 1, 1)
             state[f"{behind}.running_mean"] *= scale
             state[f"{behind}.running_var"].fill_(1 - norm.eps)
-    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    metadata = {"largest_face": str(largest_face), "licence": licence, "provenance": json.dumps(provenance)}
-    write_tensors(path, stored, metadata)
+    write_described(path, state, dtype=dtype, licence=licence, provenance=provenance, largest_face=str(largest_face))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -194,12 +190,5 @@ def describe(path: Path) -> dict[str, Any]:
         WeightsError: not such a file.
     """
     with weights_of("a face detector of PFR", path):
-        tensors, metadata = read_tensors(path)
-        return {
-            "file": str(path),
-            "network": "RetinaFace mobile0.25",
-            "parameters": sum(tensor.numel() for tensor in tensors.values()),
-            "largest_face": int(metadata["largest_face"]),
-            "licence": metadata["licence"],
-            "provenance": json.loads(metadata["provenance"]),
-        }
+        told, metadata = described(path, "RetinaFace mobile0.25")
+        return told | {"largest_face": int(metadata["largest_face"])}

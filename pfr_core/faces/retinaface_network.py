@@ -24,7 +24,7 @@ _WIDTHS: dict[Backbone, tuple[tuple[int, int, int], int]] = {
 """Channels of the body's three outputs, and of everything behind them."""
 
 
-class RetinaFace(nn.Module):
+class RetinaFaceNetwork(nn.Module):
     """[B,3,H,W] BGR, 0 to 255 without its mean -> boxes [B,N,4], scores [B,N,2] and points [B,N,10], all coded, for N anchors.
 
     Args:

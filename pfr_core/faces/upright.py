@@ -13,10 +13,10 @@ import cmath
 import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..photo.arrays import fitted
 from .align import resemblance
 from .closeup import CloseUp, Pixels
 from .face import Face
@@ -110,10 +110,7 @@ def distinct(faces: Sequence[Face]) -> list[Face]:
 
 def _look_around(see: See, image: Pixels, size: int, threshold: float, sure: float) -> list[Face]:
     """Return the faces of the photograph in those turns by 90, 180 and 270 degrees in which one is sure, best score first."""
-    height, width = image.shape[:2]
-    scale = min(1.0, size / max(height, width))
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = image if scale == 1 else cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+    scale, small = min(1.0, size / max(image.shape[:2])), fitted(image, size)
     seen = list[Face]()
     for turns in (1, 2, 3):
         faces = _seen_turned(see, small, turns, threshold)

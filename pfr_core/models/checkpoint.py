@@ -26,7 +26,7 @@ from . import gpen
 from .disk import verify
 from .download import obtain
 from .registry import GPEN_LICENCE, check_package, obtainable, published, restorers
-from .tensors import assigned, read_tensors, write_tensors
+from .tensors import assigned, read_tensors, write_described
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class Checkpoint:
         state: parameters by name, as stored.
         provenance: how the weights came to be (data, recipe, iterations), free-form.
         licence: the licence of the weights, apart from the code's.
-        source: the layout of the file: ``"pfr"``, ``"gpen"``, or that of a part for training, ``"pfr-prior"`` and the like.
+        layout: of the file: ``"pfr"``, ``"gpen"``, or that of a part for training, ``"pfr-prior"`` and the like.
     """
 
     config: PFRConfig
     state: dict[str, Tensor] = field(repr=False)
     provenance: dict[str, Any]
     licence: str
-    source: str
+    layout: str
 
 
 def save_model(
@@ -283,29 +283,19 @@ def parse_checkpoint(path: Path, state: dict[str, Tensor], metadata: Mapping[str
         if gpen.is_gpen_discriminator(state):
             hint = gpen.DISCRIMINATOR
         raise CheckpointError(f"{path}: not a PFR or GPEN generator ({hint}).")
-    version = metadata.get("format_version", "")
-    if version != str(FORMAT_VERSION):
-        raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
     return _described(path, state, metadata)
 
 
 def _described(path: Path, state: dict[str, Tensor], metadata: Mapping[str, str]) -> Checkpoint:
     """Return tensors and what the metadata of a file in one of our layouts says of them."""
+    version = metadata.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {version or 'missing'}, this PFR reads {FORMAT_VERSION}. Update pfr.")
     try:
         config, provenance = PFRConfig(**json.loads(metadata["config"])), dict(json.loads(metadata["provenance"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the metadata is damaged ({error}). Download or export the file again.") from error
     return Checkpoint(config, state, provenance, metadata.get("licence", "not stated"), metadata["format"])
-
-
-def check_suffix(path: Path) -> None:
-    """Look whether a model can be saved as ``path``.
-
-    Raises:
-        CheckpointError: it does not end in ``.safetensors``.
-    """
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: models are saved as .safetensors; give the file that suffix.")
 
 
 def _write(
@@ -317,13 +307,13 @@ def _write(
     licence: str,
     dtype: torch.dtype | None,
 ) -> None:
-    check_suffix(target)
-    metadata = {
-        "format": layout,
-        "format_version": str(FORMAT_VERSION),
-        "config": json.dumps(config.to_dict()),
-        "provenance": json.dumps(dict(provenance)),
-        "licence": licence,
-    }
-    state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
-    write_tensors(target, state, metadata)
+    write_described(
+        target,
+        net.state_dict(),
+        dtype=dtype,
+        licence=licence,
+        provenance=provenance,
+        format=layout,
+        format_version=str(FORMAT_VERSION),
+        config=json.dumps(config.to_dict()),
+    )

@@ -135,7 +135,7 @@ def _squeezed(shape: torch.Size) -> list[int]:
 
 
 def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]:
-    """Return a GPEN generator's state dict -> configuration (``mmrb`` and ``decoder`` off) and our state dict.
+    """Return the configuration (``mmrb`` and ``decoder`` off) and our state dict of a GPEN generator's state dict.
 
     Raises:
         CheckpointError: not a GPEN generator, or an incomplete one.
@@ -149,7 +149,7 @@ def generator_from_gpen(state: StateDict) -> tuple[PFRConfig, dict[str, Tensor]]
 
 
 def discriminator_from_gpen(state: StateDict, config: PFRConfig) -> dict[str, Tensor]:
-    """Return a GPEN discriminator's state dict -> that of our Discriminator of the same configuration.
+    """Return the state dict of our Discriminator of a configuration from that of a GPEN discriminator of the same.
 
     Raises:
         CheckpointError: not a GPEN discriminator, or of another size than ``config``.

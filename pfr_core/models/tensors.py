@@ -6,6 +6,7 @@ Pickles are read with ``weights_only=True`` and never written.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import warnings
@@ -13,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -189,11 +190,61 @@ def weights_of(network: str, path: Path) -> Iterator[None]:
         raise WeightsError(f"{path}: not the weights of {network} ({error}). Replace the file, or delete it.") from error
 
 
+def check_suffix(path: Path) -> None:
+    """Look whether tensors can be saved as ``path``.
+
+    Raises:
+        CheckpointError: it does not end in ``.safetensors``.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: models are saved as .safetensors; give the file that suffix.")
+
+
+def write_described(
+    path: Path,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None,
+    licence: str,
+    provenance: Mapping[str, Any],
+    **facts: str,
+) -> None:
+    """Write a network's tensors, those of floats in ``dtype`` (None: as they are), with what is to be known of them as metadata.
+
+    Raises:
+        CheckpointError: as :func:`write_tensors`.
+    """
+    stored = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in state.items()
+    }
+    write_tensors(path, stored, {**facts, "licence": licence, "provenance": json.dumps(dict(provenance))})
+
+
+def described(path: Path, what: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a file of :func:`write_described` says of itself, for people, and its metadata as they are.
+
+    Raises:
+        CheckpointError: as :func:`read_tensors`.
+        KeyError, ValueError: not such a file.
+    """
+    tensors, metadata = read_tensors(path)
+    told = {
+        "file": str(path),
+        "network": what,
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "licence": metadata["licence"],
+        "provenance": json.loads(metadata["provenance"]),
+    }
+    return told, metadata
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. Atomic: never half a file.
 
     Raises:
-        CheckpointError: it cannot be written.
+        CheckpointError: it cannot be written, or its name has another ending.
     """
+    check_suffix(path)
     with replacing(path, CheckpointError, disk_full=SafetensorError) as temporary:
         save_file(dict(tensors), temporary, dict(metadata))

@@ -9,7 +9,7 @@ see ``pillow``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from .depth import to_8_bits
 from .pillow import from_pil
 
 Array = npt.NDArray[np.generic]
+Number = TypeVar("Number", bound=np.generic)
 FloatImage = npt.NDArray[np.float32]
 ImageLike = Array | Image.Image | torch.Tensor
 Repack = Callable[[Sequence[Array]], Any]
@@ -116,6 +117,15 @@ def is_transparent(image: Array) -> bool:
     """Return whether [H,W,3 or 4] of any depth is not opaque everywhere."""
     white = _white(image.dtype) if np.issubdtype(image.dtype, np.integer) else 1
     return bool(image.shape[2] == 4 and (image[..., 3] != white).any())
+
+
+def fitted(image: npt.NDArray[Number], side: int) -> npt.NDArray[Number]:
+    """Return [H,W] or [H,W,C] shrunk, in its own depth, until its longer side is ``side`` px; itself if that is no longer."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def resize(image: Array, width: int, height: int) -> Array:

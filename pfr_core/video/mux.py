@@ -161,7 +161,7 @@ class _Track:
         self._length = (source.codec_context.frame_size or 0) if audio else 0  # samples of a packet; 0 if they differ
         self._next: int | None = None
 
-    def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
+    def take(self, packet: Any, offset: Fraction) -> list[Any]:
         """Return what is written for a packet."""
         shift = round(offset / packet.time_base)
         packet.dts -= shift
@@ -205,7 +205,7 @@ class _Sound(_Track):
         self._kind: tuple[str, str, int] | None = None
         self._resampler = av.AudioResampler()
 
-    def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
+    def take(self, packet: Any, offset: Fraction) -> list[Any]:
         made = []
         try:
             frames = packet.decode()
@@ -245,7 +245,7 @@ class _Text(_Track):
         context.open()
         self._from, self._codec = source.codec_context.name, codec
 
-    def take(self, packet: Any, offset: Fraction, end: float | None) -> list[Any]:
+    def take(self, packet: Any, offset: Fraction) -> list[Any]:
         text = _plain(self._from, bytes(packet)).encode()
         made = av.Packet(text if self._codec != "mov_text" else len(text).to_bytes(2, "big") + text)
         made.time_base = Fraction(1, 1000)
@@ -336,7 +336,7 @@ def _others(clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fractio
         track = kept[packet.stream.index]
         if packet.dts is None or packet.pts is None:  # the empty one at the end of a track
             if packet.size == 0 and isinstance(track, _Sound):
-                yield track.take(packet, offset, clip.end), float("inf")
+                yield track.take(packet, offset), float("inf")
             continue
         time = float(packet.pts * packet.time_base - offset)
         if clip.start and time < 0:
@@ -345,7 +345,7 @@ def _others(clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fractio
             open_tracks.discard(packet.stream.index)
             continue
         time = float(packet.dts * packet.time_base - offset)
-        yield track.take(packet, offset, clip.end), time
+        yield track.take(packet, offset), time
 
 
 def _said(metadata: Mapping[str, str], provenance: Provenance | None) -> dict[str, str]:

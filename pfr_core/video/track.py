@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
 
 import cv2
 import numpy as np
@@ -101,8 +100,7 @@ class Track:
     def face(self, frame: int) -> Face:
         """Return the face in a frame."""
         box, score, points = np.split(self.rows[frame - self.first].astype(float), [4, 5])
-        five: Any = tuple(map(tuple, points.reshape(5, 2).tolist()))
-        return Face(tuple(box.tolist()), float(score[0]), five)
+        return Face.of(box, float(score[0]), points.reshape(5, 2))
 
     @property
     def last(self) -> int:
@@ -380,7 +378,7 @@ def _carried(numbers: Complex, move: Move) -> Complex:
 def _face(numbers: Complex, score: float) -> Face:
     *points, middle, half = numbers.tolist()
     box = (middle.real - half.real, middle.imag - half.imag, middle.real + half.real, middle.imag + half.imag)
-    return Face(box, score, tuple((z.real, z.imag) for z in points))  # type: ignore[arg-type]  # five stay five
+    return Face.of(box, score, [(z.real, z.imag) for z in points])
 
 
 def _bridge(moves: dict[int, Move], last: int, number: int) -> None:

@@ -32,7 +32,7 @@ def face_for(x: float, y: float, side: float, degrees: float = 0) -> Face:
     points = unit * turn * side + complex(x, y)
     half = 0.3 * side
     box = (x - half, y - half, x + half, y + half)
-    return Face(box, 0.9, tuple((p.real, p.imag) for p in points))  # type: ignore[arg-type]
+    return Face.of(box, 0.9, [(p.real, p.imag) for p in points])
 
 
 def apply(matrix: Matrix, points: npt.ArrayLike) -> Array:
@@ -84,7 +84,7 @@ def test_least_squares_where_the_points_do_not_fit_exactly() -> None:
     """No similarity nearby does better than the one that is returned."""
     rng = np.random.default_rng(1)
     points = np.asarray(face_for(60, 50, 90, 20).points) + rng.normal(0, 3, (5, 2))
-    face = Face((0, 0, 1, 1), 1, tuple(map(tuple, points)))  # type: ignore[arg-type]
+    face = Face.of((0, 0, 1, 1), 1, points)
     matrix = alignment_matrix(face, 64)
     best = np.square(apply(matrix, points) - template(64)).sum()
     for a, b, tx, ty in np.vstack([np.eye(4), -np.eye(4)]) * 1e-3:

@@ -25,7 +25,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
 
 def face_at(left: float, top: float, width: float, height: float, score: float, points: tuple[tuple[float, float], ...]) -> Face:
     box = (left, top, left + width, top + height)
-    return Face(box, score, tuple((left + x * width, top + y * height) for x, y in points))  # type: ignore[arg-type]
+    return Face.of(box, score, [(left + x * width, top + y * height) for x, y in points])
 
 
 def upright(left: float, top: float, width: float, score: float) -> Face:

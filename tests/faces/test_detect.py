@@ -24,8 +24,7 @@ from pfr_core.faces.detect import Detector
 from pfr_core.faces.detections import Detections
 from pfr_core.faces.geometry import unturned
 from pfr_core.faces.retinaface import RetinaFace, describe, save
-from pfr_core.faces.retinaface_network import ResNet
-from pfr_core.faces.retinaface_network import RetinaFace as Network
+from pfr_core.faces.retinaface_network import ResNet, RetinaFaceNetwork
 from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
 from pfr_core.find import Found, advised, find_candidates
 from pfr_core.models.download import obtain
@@ -332,7 +331,7 @@ def test_a_face_that_is_clearly_seen_is_not_looked_at_again() -> None:
         assert len(network.shapes) == runs, clear
     network.shapes.clear()
     left, top, _, bottom = face.box
-    lies = Face(face.box, face.score, tuple((left + y - top, bottom - x + left) for x, y in face.points))  # type: ignore[arg-type]
+    lies = Face.of(face.box, face.score, [(left + y - top, bottom - x + left) for x, y in face.points])
     assert stand_upright(see, image, [lies], [True], threshold=0.8, sure=0.99, size=1280) == [lies]
     assert len(network.shapes) == 3, "where the face that is seen lies others may lie unseen"
 
@@ -340,7 +339,7 @@ def test_a_face_that_is_clearly_seen_is_not_looked_at_again() -> None:
 def test_of_a_crowd_that_stands_only_the_surest_are_looked_at_again() -> None:
     """Unless one of them lies: then all are."""
     image, looks = marked(120, 160), list[int]()
-    seen = Face((20, 20, 172, 172), 0.99, tuple(map(tuple, POINTS - POINTS.mean(axis=0) + CROP / 2)))  # type: ignore[arg-type]
+    seen = Face.of((20, 20, 172, 172), 0.99, POINTS - POINTS.mean(axis=0) + CROP / 2)
     for lies in (False, True):
         looks.clear()
 
@@ -389,7 +388,7 @@ def test_the_detector_s_name_decides_which_weights_are_loaded(monkeypatch: pytes
     files: dict[DetectorName, Path] = {"retinaface_mobile0.25": tmp_path / "a.safetensors", "builtin": tmp_path / "b.safetensors"}
     torch.manual_seed(0)
     for number, path in enumerate(files.values()):
-        save(Network("mobile0.25"), path, largest_face=100 + number, provenance={}, licence="none")
+        save(RetinaFaceNetwork("mobile0.25"), path, largest_face=100 + number, provenance={}, licence="none")
     monkeypatch.setattr("pfr_core.faces.detect.obtain", lambda name, **how: files[name])
     net = PFR(PFRConfig(size=64, narrow=1 / 32, style_dim=8, n_mlp=1))
     for name in [*files, *files]:
@@ -425,7 +424,7 @@ def test_a_stop_is_heard_while_the_detector_is_downloaded(publish: Callable[[str
 def test_resnet50_is_built_loaded_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights (the published ones are 109 MB), saved as they are published, in a DataParallel's names."""
     torch.manual_seed(0)
-    state = Network("resnet50").state_dict()
+    state = RetinaFaceNetwork("resnet50").state_dict()
     for name, tensor in state.items():
         if name.startswith(("BboxHead", "LandmarkHead")):
             tensor.zero_()  # random ones overflow the exponential of the box decoding; zero gives the anchors themselves
@@ -608,7 +607,7 @@ def test_sideways_finds_the_same_faces_in_every_turn(detector: Detector, shared_
             for side in (width, height, width)[:turns]:  # a quarter turn: (x, y) -> (y, side - 1 - x)
                 xy = np.stack([xy[:, 1], side - 1 - xy[:, 0]], axis=1)
             box = (*xy[:2].min(axis=0), *xy[:2].max(axis=0))
-            expected.append(Face(box, face.score, tuple(map(tuple, xy[2:]))))  # type: ignore[arg-type]
+            expected.append(Face.of(box, face.score, xy[2:]))
         same(faces, expected, 0.08)
         boxes = [sorted((*map(round, face.center), round(face.size)) for face in some) for some in (faces, expected)]
         assert np.array(boxes[0]) == pytest.approx(np.array(boxes[1]), abs=8)

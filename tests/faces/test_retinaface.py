@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pfr_core.errors import WeightsError
+from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.faces.detections import Detections
 from pfr_core.faces.retinaface import RetinaFace, anchors, decode, encode, save
-from pfr_core.faces.retinaface_network import Backbone
-from pfr_core.faces.retinaface_network import RetinaFace as Network
+from pfr_core.faces.retinaface_network import Backbone, RetinaFaceNetwork
 from pfr_core.models.tensors import read_state_dict
 
 CPU = torch.device("cpu")
@@ -31,7 +30,7 @@ def test_the_network_is_facexlib_s(backbone: Backbone) -> None:
             tensor.normal_(0, 0.1)
         elif "running_var" in name:
             tensor.uniform_(0.5, 2)
-    ours, training = Network(backbone).eval(), Network(backbone, raw=True).eval()
+    ours, training = RetinaFaceNetwork(backbone).eval(), RetinaFaceNetwork(backbone, raw=True).eval()
     for network in (ours, training):
         network.load_state_dict(theirs.state_dict())
     image = torch.rand(1, 3, 70, 97) * 255 - 120
@@ -86,7 +85,7 @@ def test_faces_are_those_of_facexlib_s_own_detect_faces(shared_dir: Path) -> Non
 def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
     """Also where a variance is beyond float16, as behind a first layer that sees 0 to 255."""
     torch.manual_seed(0)
-    network = Network("mobile0.25").eval()
+    network = RetinaFaceNetwork("mobile0.25").eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
@@ -103,7 +102,11 @@ def test_a_saved_network_computes_the_same(tmp_path: Path) -> None:
             assert found.float() == pytest.approx(expected, abs=0.02 * max(1.0, expected.std().item()))
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata()["licence"] == "test" and "iterations" in file.metadata()["provenance"]
+    with pytest.raises(CheckpointError, match=r"detector\.pth: models are saved as \.safetensors"):
+        save(network, tmp_path / "detector.pth", largest_face=99, provenance={}, licence="test")
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    path = path.rename(tmp_path / "DETECTOR.SAFETENSORS")
+    assert RetinaFace.load("mobile0.25", path, CPU).largest_face == 99
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:

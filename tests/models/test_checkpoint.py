@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pfr_core import PFR, PFRConfig, load_model, save_model
 from pfr_core.errors import CheckpointError, WeightsError
 from pfr_core.models import checkpoint, disk, gpen, tensors
-from pfr_core.models.checkpoint import read_checkpoint, read_start
+from pfr_core.models.checkpoint import read_checkpoint, read_part, read_start
 from pfr_core.models.tensors import read_state_dict
 from pfr_core.network.config import PRESETS
 
@@ -87,7 +87,7 @@ def test_provenance_and_licence_are_kept(net: PFR, tmp_path: Path) -> None:
     found = read_checkpoint(tmp_path / "a.safetensors")
     assert found.provenance == provenance
     assert found.licence == "non-commercial\nresearch only"
-    assert (found.config, found.source) == (TINY, "pfr")
+    assert (found.config, found.layout) == (TINY, "pfr")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -333,9 +333,9 @@ def test_a_part_for_training_says_what_it_is_for(saved: Path) -> None:
 
 def test_what_training_starts_from(saved: Path) -> None:
     """Of a damaged prior it is said what is wrong with it, not that it is no model."""
-    assert read_start(saved).source == "pfr"
+    assert read_start(saved).layout == "pfr"
     whole = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior"))
-    assert read_start(whole).source == "pfr-prior"
+    assert read_start(whole).layout == "pfr-prior"
     damaged = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior", config="{"))
     with pytest.raises(CheckpointError, match="the metadata is damaged"):
         read_start(damaged)
@@ -350,6 +350,10 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["2", "", "0", "1.0", "soon"])
 def test_another_format_version(saved: Path, version: str) -> None:
     refused(rewrite(saved, lambda state, metadata: metadata.update(format_version=version)), "format version.*Update")
+    prior = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior", format_version=version))
+    for read in (read_start, lambda path: read_part(path, "prior")):
+        with pytest.raises(CheckpointError, match="format version.*Update"):
+            read(prior)
 
 
 @pytest.mark.parametrize("key", ["format", "format_version", "config", "provenance"])

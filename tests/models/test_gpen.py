@@ -131,7 +131,7 @@ def test_every_layout_of_file_gives_the_same_network(layout: str, tmp_path: Path
     else:
         torch.save(state if layout == "plain" else {layout: state}, path)
     checkpoint = read_checkpoint(path)
-    assert checkpoint.source == "gpen"
+    assert checkpoint.layout == "gpen"
     assert "no licence" in checkpoint.licence
     assert checkpoint.provenance == {"imported_from": path.name}
     x = torch.rand(1, 3, 64, 64)

@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from pfr_core.errors import InputError
-from pfr_core.photo.arrays import resize, unpack
+from pfr_core.photo.arrays import fitted, resize, unpack
 from pfr_core.photo.depth import ROWS, to_8_bits
 from pfr_core.photo.pillow import notices_of
 from pfr_core.photo.read import read_photo
@@ -67,6 +67,16 @@ def test_sixteen_bits_of_pil_stay_sixteen() -> None:
     coloured = frame.copy()
     coloured[0, 0] = (65535, 129, 128)
     assert np.array(repack([coloured]))[0, 0].tolist() == [255, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"), [((40, 30), 20, (20, 15)), ((30, 40), 40, (30, 40)), ((400, 1), 20, (20, 1))]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_picture_is_shrunk_until_it_fits(size: tuple[int, int], side: int, expected: tuple[int, int], dtype: Any) -> None:
+    image = np.full((*size, 3), 1, dtype)
+    small = fitted(image, side)
+    assert small.shape == (*expected, 3) and small.dtype == dtype and (small == 1).all()
 
 
 def test_a_pil_palette_with_a_transparent_colour() -> None:

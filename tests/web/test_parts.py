@@ -53,6 +53,7 @@ def test_photos_come_out_of_a_zip_file_and_nothing_leaves_the_folder(tmp_path: P
     inside.mkdir()
     evil = ["../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg"]
     names = ["a.jpg", "album/a.jpg", *evil, "notes.txt", "__MACOSX/._a.jpg", "."]
+    names += ["@eaDir/a.jpg/thumb.jpg", ".thumbnails/a.png", "album/desktop.ini"]
     found = entries(make_zip(inside / "photos.zip", {name: name.encode() for name in names}))
     assert [(entry.name, entry.path is not None) for entry in found][:2] == [("a.jpg", True), ("album/a.jpg", True)]
     assert [entry.path.read_bytes() for entry in found if entry.path] == [b"a.jpg", b"album/a.jpg"]

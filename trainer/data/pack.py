@@ -19,6 +19,7 @@ from pfr_core.support.files import write_text
 
 from .dataset import read_face, resize_square
 from .index import INDEX, FaceFile, list_faces
+from .options import FULL_SIZE
 from .prepare import index_lines
 from .shards import write_shards
 
@@ -32,7 +33,7 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
         data: what ``--data`` of a run takes.
         out: folder, empty or not there.
         shard_size: MB in a shard, about.
-        size: side of the packed faces in px, at most 512.
+        size: side of the packed faces in px, at most :data:`.FULL_SIZE`.
         quality: WebP quality, 1-100.
         min_native: leave out faces with fewer source pixels across.
 
@@ -40,8 +41,8 @@ def pack(data: str, out: Path, *, shard_size: float, size: int, quality: int, mi
         InputError: ``out`` is not empty, a value is out of range, or no image can be read.
     """
     check_quality(quality)
-    if not 16 <= size <= 512 or shard_size <= 0:
-        raise InputError("size must be from 16 to 512, and shard_size above 0.")
+    if not 16 <= size <= FULL_SIZE or shard_size <= 0:
+        raise InputError(f"size must be from 16 to {FULL_SIZE}, and shard_size above 0.")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty. Choose another folder.")
     found = {face.stored: ("train", face) for face in list_faces(data, "train", min_native=min_native)}

@@ -14,13 +14,6 @@ from ..run.engine import uses_bf16
 from ..run.steps import Run
 from .validate import open_validation
 
-PARTS = {
-    "data": ("data",),
-    "generator or detector": ("Gmain", "main", "average"),
-    "discriminators": ("Dmain",),
-    "regularisers": ("Greg", "Dreg"),
-}
-
 NO_TERMS = ("data/", "lr/", "steered/")
 """Reported beside the terms of the loss."""
 
@@ -75,9 +68,7 @@ def benchmark(config: RunConfig, steps: int) -> str:
         "| part | share of the time |",
         "| --- | --- |",
     ]
-    for part, names in PARTS.items():
-        lines.append(f"| {part} | {sum(clock.seconds.get(name, 0.0) for name in names) / total:.1%} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"| {part} | {seconds / total:.1%} |" for part, seconds in clock.seconds.items())])
 
 
 def network_tables(run: Run) -> list[str]:

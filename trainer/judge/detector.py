@@ -30,6 +30,7 @@ from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
+from pfr_core.support.schema import specs
 
 from ..data.dataset import RGB8
 from ..data.detector.photographs import TEACHER, index_points, read_index, read_picture
@@ -41,7 +42,8 @@ from .turned import IOU, look_turned, same_face
 
 REFERENCE = TEACHER
 """Others are judged by what it finds, as the shipped one was taught to find it."""
-FULL = 8192
+FULL = int(specs(RestoreOptions)["detection_size"].high)
+"""Detection size of what is the reference."""
 LOW = 0.05
 """Threshold for curves."""
 
@@ -218,7 +220,7 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
 
 def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
     """Return Markdown: recall by size with intervals, false positives, points, photographs a second of CPU time."""
-    widths = np.array([face.box[2] - face.box[0] for photo in photos for face in photo.faces])
+    widths = np.array([face.width for photo in photos for face in photo.faces])
     heads = [_words(low, high) for low, high in CLASSES]
     lines = [
         f"| {len(photos)} photographs | {' | '.join(f'recall, {head}' for head in heads)} "
@@ -287,7 +289,7 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
         InputError: there is none.
     """
     low = CLASSES[0][0]
-    asked = [(photo.image, [face for face in photo.faces if face.box[2] - face.box[0] >= low]) for photo in photos]
+    asked = [(photo.image, [face for face in photo.faces if face.width >= low]) for photo in photos]
     asked = [(image, faces) for image, faces in asked if faces]
     if not asked:
         raise InputError(f"--turned needs photographs for testing with a face at least {low:g} px wide; there are none.")
@@ -303,7 +305,7 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
         cells = [recall(np.array(result.right, bool)) for result in results]
         cells.append(recall(np.array([right for result in results[1:] for right in result.right], bool)))
         cells.append(", ".join(str(sum(result.wrong)) for result in results))
-        cells.append(", ".join(str(sum(face.box[2] - face.box[0] >= low for face in result.extras)) for result in results))
+        cells.append(", ".join(str(sum(face.width >= low for face in result.extras)) for result in results))
         seconds = [results[0].seconds, sum(result.seconds for result in results[1:]) / 3]
         cells.append(", ".join(f"{each / len(asked):.2f} s" for each in seconds))
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -361,7 +363,7 @@ def crowd(photos: Sequence[JudgedPhoto], side: int) -> list[JudgedPhoto]:
     canvas, faces = np.full((side * 3 // 4, side, 3), 128, np.uint8), []
     x = y = lowest = 0
     for photo in [*photos] * (side // DETECTION_SIZE) ** 2:
-        widths = [face.box[2] - face.box[0] for face in photo.faces]
+        widths = [face.width for face in photo.faces]
         if not widths or np.median(widths) < CROWD_FACE:
             continue
         scale = CROWD_FACE / np.median(widths)
@@ -381,7 +383,7 @@ def portraits(photos: Sequence[JudgedPhoto]) -> list[JudgedPhoto]:
     chosen = []
     for photo in photos:
         scale = LARGE / max(photo.image.shape[:2])
-        if len(photo.faces) == 1 and (photo.faces[0].box[2] - photo.faces[0].box[0]) * scale > LARGE / 3:
+        if len(photo.faces) == 1 and photo.faces[0].width * scale > LARGE / 3:
             image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
             chosen.append(JudgedPhoto(photo.path, image, [photo.faces[0].moved(scale)]))
     return chosen
@@ -405,7 +407,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 def wide(extras: Sequence[tuple[int, Face]]) -> list[Face]:
     """Return those of a result's extras that are wide enough to be counted as false."""
-    return [face for _, face in extras if face.box[2] - face.box[0] >= CLASSES[-1][0]]
+    return [face for _, face in extras if face.width >= CLASSES[-1][0]]
 
 
 def precision_recall(result: Result, total: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

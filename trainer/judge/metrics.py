@@ -28,7 +28,7 @@ from pfr_core.support.choices import IdentityName
 
 from ..data.dataset import RGB8, to_signed
 from ..losses import unit_distance
-from ..run.config import PerceptualName
+from ..run.config import FEATURE_WEIGHTS, PerceptualName
 from .features import DetectorFeatures, PerceptualNetwork
 from .landmarks import Landmarks, Points
 from .libraries import Dists, Inception, Lpips, fid
@@ -265,7 +265,7 @@ def optimised_for(training: Mapping[str, Any], perceptual: str, identity: str) -
     found: set[Measure] = set()
     if used("l1_weight") or used("psnr_weight"):
         found.add("psnr")
-    if (used("fm_weight") or used("unit_weight") or used("projected_weight")) and training.get("perceptual") == perceptual:
+    if any(map(used, FEATURE_WEIGHTS)) and training.get("perceptual") == perceptual:
         found.add("perceptual")
     if used("energy_weight"):
         found.add("sharpness")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,7 @@ class SeveralLooks(Detector):
         points = agreement(self.teacher, np.asarray(small), rescale(np.array(face.points), factors), self.looks)
         if points is None:
             return face
-        five = rescale(points, 1 / factors).tolist()
-        return replace(face, points=tuple(map(tuple, five)))  # type: ignore[arg-type]  # five stay five
+        return Face.of(face.box, face.score, rescale(points, 1 / factors))
 
 
 def aligned_errors(detector: Detector, folder: Path, **how: Any) -> list[float]:

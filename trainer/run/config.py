@@ -22,6 +22,9 @@ PerceptualName = Literal["vgg19", "squeezenet"]
 Metric = Literal["psnr", "ssim", "sharpness", "perceptual", "identity", "kid", "niqe"]
 Config = TypeVar("Config", bound="RunConfig")
 
+FEATURE_WEIGHTS = ("fm_weight", "unit_weight", "projected_weight")
+"""Weights of the losses that compare features of the perceptual network."""
+
 NOT_STATED = "not stated"
 """What stands for a licence that nobody names."""
 
@@ -31,6 +34,7 @@ class RunConfig(ABC):
     """What every run has. Defaults are the paper's where it states a value.
 
     Attributes:
+        HELP: what the stage does, as the command's help says it.
         DATA: options that name what a run reads throughout.
         MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers (but for
             what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, batch
@@ -43,6 +47,7 @@ class RunConfig(ABC):
         InputError: a value is out of range.
     """
 
+    HELP: ClassVar[str]
     DATA: ClassVar[tuple[str, ...]]
     MOVABLE: ClassVar[tuple[str, ...]]
     RATES: ClassVar[tuple[str, ...]] = ("learning_rate",)
@@ -152,6 +157,8 @@ class PriorConfig(FaceConfig):
         InputError: as :class:`FaceConfig`, or a network with a patch.
     """
 
+    HELP: ClassVar[str] = "train the StyleGAN2 prior and its discriminator on clean faces"
+
     learning_rate: float = option(2e-3, "generator's and discriminator's (StyleGAN2's)", 1e-9, 1)
     style_mixing: float = option(0.9, "probability that a sample's styles come from two z (StyleGAN2's)", 0, 1)
     augment: float = option(0.0, "probability of each augmentation that the discriminator sees (at the start)", 0, 1)
@@ -177,6 +184,7 @@ class RestoreConfig(FaceConfig):
         InputError: as :class:`FaceConfig`, a crop that does not fit, or an anchor without a weight or the other way round.
     """
 
+    HELP: ClassVar[str] = "train the restoration network (presets: the paper's objective, or reconstruction only)"
     DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
     MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, "anchor")
     STARTS: ClassVar[tuple[str, ...]] = (*FaceConfig.STARTS, "init_fidelity")
@@ -249,7 +257,7 @@ class RestoreConfig(FaceConfig):
     @property
     def sees_features(self) -> bool:
         """Return whether a loss compares features of the perceptual network."""
-        return bool(self.fm_weight or self.unit_weight or self.projected_weight)
+        return any(getattr(self, weight) for weight in FEATURE_WEIGHTS)
 
     @property
     def shape(self) -> PFRConfig:
@@ -265,6 +273,7 @@ class DetectorConfig(RunConfig):
         InputError: a value is out of range, or there are no photographs for the pictures that are no composites.
     """
 
+    HELP: ClassVar[str] = "train the face detector"
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "photos", "negatives")
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "pictures", "accumulate", "largest_face", "score_shift")
     EXPORTED: ClassVar[str] = "detector.safetensors"
@@ -322,6 +331,7 @@ class PointsConfig(RunConfig):
         InputError: a value is out of range.
     """
 
+    HELP: ClassVar[str] = "train the second look at found faces, which places their points"
     DATA: ClassVar[tuple[str, ...]] = ("faces", "wild", "labels")
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "crops", "accumulate")
     STARTS: ClassVar[tuple[str, ...]] = ()

@@ -46,7 +46,7 @@ def warm_start(net: PFR, source: str, fidelity: float = HALFWAY) -> Checkpoint:
         CheckpointError: the file cannot be read.
     """
     start = take_over(net, net.config, source, fidelity)
-    if start.source == PRIOR_FORMAT:
+    if start.layout == PRIOR_FORMAT:
         open_noise(net)
     if net.decoder is not None and not start.config.decoder:
         silence_decoder(net)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
-from pfr_core.models.checkpoint import check_suffix, model_file, read_checkpoint, save_model
+from pfr_core.models.checkpoint import model_file, read_checkpoint, save_model
+from pfr_core.models.tensors import check_suffix
 from pfr_core.network.layers import GAIN, SLOPE
 from pfr_core.network.need import Need, detail_statistics
 

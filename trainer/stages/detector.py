@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pfr_core.faces.detections import Detections
 from pfr_core.faces.retinaface import anchors, decode, describe, normalised, read_network, save, to_input
-from pfr_core.faces.retinaface_network import RetinaFace
+from pfr_core.faces.retinaface_network import RetinaFaceNetwork
 
 from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
@@ -102,7 +102,7 @@ class DetectorStage(Stage[PictureBatch]):
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__(config)
-        self.net, self.ema = (RetinaFace("mobile0.25", raw=True).to(self.device) for _ in range(2))
+        self.net, self.ema = (RetinaFaceNetwork("mobile0.25", raw=True).to(self.device) for _ in range(2))
         if config.init_from:
             self._start(Path(config.init_from))
         self.ema.load_state_dict(self.net.state_dict())

@@ -64,7 +64,7 @@ class RestoreStage(FaceStage):
         super().__init__(config)
         self.g = PFR(config.shape)
         start = warm_start(self.g, config.init_from, config.init_fidelity) if config.init_from else None
-        if config.pass_through and (start is None or start.source == PRIOR_FORMAT):  # a model that is trained on stays itself
+        if config.pass_through and (start is None or start.layout == PRIOR_FORMAT):  # a model that is trained on stays itself
             pass_through(self.g)
         self.ema = PFR(config.shape).requires_grad_(False).eval()
         self.ema.load_state_dict(self.g.state_dict())
