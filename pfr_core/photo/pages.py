@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .tiff import INHERITED, POINTERS, Tag, TiffField, TiffReader, pack_directory
+from .tiff import INHERITED, POINTERS, Kind, Tag, TiffField, TiffReader, pack_directory
 
 _REDUCED, _PAGE, _MASK = 1, 2, 4
 """Bits of the tag that says what a page is."""
@@ -142,7 +142,7 @@ def pack_pages(pages: Sequence[TiffPage], order: str, offset: int) -> bytes:
 
 
 def _longs(values: Sequence[int], order: str) -> TiffField:
-    return TiffField(4, struct.pack(f"{order}{len(values)}I", *values))
+    return TiffField(Kind.LONG, struct.pack(f"{order}{len(values)}I", *values))
 
 
 def _places(reader: TiffReader) -> tuple[list[_Place], bool]:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .tiff import Tag, TiffReader
+from .tiff import Kind, Tag, TiffReader
 
-_SHORT, _LONG = 3, 4
 _LAYOUT = (
     Tag.FILL_ORDER, Tag.PREDICTOR, Tag.TILE_WIDTH, Tag.TILE_LENGTH, Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS,
     Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS,
@@ -49,11 +48,11 @@ def side_by_side(data: bytes, max_pixels: int) -> bytes:
         raise ValueError("a plane of another size than the picture")
     strip = pixels.astype(f"{reader.order}u2").tobytes()
     changes: dict[Tag, tuple[int, Sequence[int]]] = {
-        Tag.COMPRESSION: (_SHORT, [1]),
-        Tag.STRIP_OFFSETS: (_LONG, [len(data) + len(data) % 2]),
-        Tag.ROWS_PER_STRIP: (_LONG, [height]),
-        Tag.STRIP_BYTE_COUNTS: (_LONG, [len(strip)]),
-        Tag.PLANAR_CONFIGURATION: (_SHORT, [1]),
+        Tag.COMPRESSION: (Kind.SHORT, [1]),
+        Tag.STRIP_OFFSETS: (Kind.LONG, [len(data) + len(data) % 2]),
+        Tag.ROWS_PER_STRIP: (Kind.LONG, [height]),
+        Tag.STRIP_BYTE_COUNTS: (Kind.LONG, [len(strip)]),
+        Tag.PLANAR_CONFIGURATION: (Kind.SHORT, [1]),
     }
     padded = data + b"\0" * (len(data) % 2) + strip
     return _with_directory(reader, padded, {tag: each for tag, each in entries.items() if tag not in _LAYOUT}, changes)
@@ -64,15 +63,15 @@ def _plane(reader: TiffReader, entries: dict[int, bytes], number: int, samples: 
     fields, _ = reader.directory(reader.first())
     tiled = Tag.TILE_OFFSETS in fields
     changes: dict[Tag, tuple[int, Sequence[int]]] = {
-        Tag.BITS_PER_SAMPLE: (_SHORT, [16]),
-        Tag.PHOTOMETRIC: (_SHORT, [1]),
-        Tag.SAMPLES_PER_PIXEL: (_SHORT, [1]),
-        Tag.PLANAR_CONFIGURATION: (_SHORT, [1]),
+        Tag.BITS_PER_SAMPLE: (Kind.SHORT, [16]),
+        Tag.PHOTOMETRIC: (Kind.SHORT, [1]),
+        Tag.SAMPLES_PER_PIXEL: (Kind.SHORT, [1]),
+        Tag.PLANAR_CONFIGURATION: (Kind.SHORT, [1]),
     }
     for tag in (Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS):
         numbers = reader.numbers(fields.get(tag))
         each = len(numbers) // samples
-        changes[tag] = (_LONG, numbers[number * each : (number + 1) * each])
+        changes[tag] = (Kind.LONG, numbers[number * each : (number + 1) * each])
     own = {tag: entry for tag, entry in entries.items() if tag not in (Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT)}
     file = _with_directory(reader, reader.data + b"\0" * (len(reader.data) % 2), own, changes)
     plane = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -87,7 +86,7 @@ def _with_directory(
     """Return ``data`` with a directory of these entries, some changed, behind it, as its first."""
     new = dict(entries)
     for tag, (kind, numbers) in changes.items():
-        values = struct.pack(f"{reader.order}{len(numbers)}{'H' if kind == _SHORT else 'I'}", *numbers)
+        values = struct.pack(f"{reader.order}{len(numbers)}{'H' if kind == Kind.SHORT else 'I'}", *numbers)
         if len(values) > 4:
             place = len(data)
             data += values + b"\0" * (len(values) % 2)

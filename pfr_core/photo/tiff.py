@@ -337,8 +337,7 @@ def exif_of_tiff(data: bytes) -> bytes | None:
     """Return an EXIF block with the descriptive fields of a TIFF file, None if it has none."""
     fields = descriptive_fields(data)
     order = TiffReader(data).order
-    head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
-    return head + pack_directory(fields, order, 8) if fields else None
+    return classic_header(order, 8) + pack_directory(fields, order, 8) if fields else None
 
 
 def upright(data: bytes) -> tuple[int | None, bytes]:
@@ -392,6 +391,6 @@ def exif_for_size(exif: bytes, width: int, height: int) -> bytes:
     for tag, value in ((Tag.EXIF_WIDTH, width), (Tag.EXIF_HEIGHT, height)):
         reader = TiffReader(exif)
         field = reader.subdirectory(reader.directory(reader.first())[0], Tag.EXIF_IFD).get(tag)
-        if field is not None and field.kind in (3, 4) and (field.kind == 4 or value < 65536):
+        if field is not None and field.kind in (Kind.SHORT, Kind.LONG) and (field.kind == Kind.LONG or value < 65536):
             exif = reader.with_number(field, value)
     return exif

@@ -352,7 +352,7 @@ def test_another_format_version(saved: Path, version: str) -> None:
     refused(rewrite(saved, lambda state, metadata: metadata.update(format_version=version)), "format version.*Update")
     prior = rewrite(saved, lambda state, metadata: metadata.update(format="pfr-prior", format_version=version))
     for read in (read_start, lambda path: read_part(path, "prior")):
-        with pytest.raises(CheckpointError, match="format version.*Update"):
+        with pytest.raises(CheckpointError, match=r"format version.*Update"):
             read(prior)
 
 
