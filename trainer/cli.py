@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,12 @@ FEWER_AT_ONCE = (
     "still divide --batch."
 )
 """What to do where a stage runs out of memory."""
+
+LESS_AT_ONCE = {
+    "prepare": "Say --workers 1, or close other programs.",
+    **dict.fromkeys(("evaluate", "evaluate-detector"), "Close other programs, or take another --device."),
+}
+"""And where another command does."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -252,6 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # tables hold arrows that not every encoding has
     command = options.command  # `run` takes it out
     try:
         text = run(options)
@@ -274,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "MemoryError"
-        advice = FEWER_AT_ONCE if command in (*STAGES, "benchmark") else "Close other programs, or take another --device."
+        advice = FEWER_AT_ONCE if command in (*STAGES, "benchmark") else LESS_AT_ONCE.get(command, "Close other programs.")
         print(f"error: not enough memory ({reason}). {advice}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -282,3 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # a defect of ours
         print(f'error: {error.name} is missing: training needs more packages, python -m pip install ".[train]".', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # a run's steps have a handler of their own
+        if os.environ.get("RANK", "0") == "0":
+            print("interrupted; what was written is whole. Give the same command again.", file=sys.stderr)
+        return 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -342,6 +345,81 @@ def test_a_device_that_training_does_not_know(faces: Path, tmp_path: Path, monke
     train(reconstruction(faces, tmp_path / "run", device="auto", iterations=1))
 
 
+def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_not_at_all_once_it_is_stopped(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Judging takes minutes, and may ask for more memory than there is."""
+    folder, judged = tmp_path / "run", list[int]()
+
+    class Judged:
+        config = SimpleNamespace(best_by="psnr")
+
+        def __call__(self, stage: Any) -> dict[str, float]:
+            judged.append(load_state(folder)["step"])
+            if len(judged) == 2:
+                raise MemoryError("CUDA out of memory")
+            return {"psnr": float(len(judged))}
+
+        def rank(self, scores: dict[str, float]) -> float:
+            return scores["psnr"]
+
+    def stop_at_4(run: Run) -> None:
+        if run.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: Judged())
+    with pytest.raises(Cancelled):
+        train(reconstruction(faces, folder, iterations=9, validate_every=1, checkpoint_every=1), after_step=stop_at_4)
+    assert judged == [1, 2, 3] and "step 2 could not be validated: CUDA out of memory" in caplog.text
+    assert main(["restore", "--resume", "--out", str(folder), "--iterations", "5"]) == 0
+    assert judged == [1, 2, 3, 5] and load_state(folder)["best"] == 4  # the checkpoint is written once more, with it
+    assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "6"]) == 0
+    assert len(judged) == 4 and load_state(folder)["step"] == 6
+
+
+def test_a_run_that_ended_before_it_had_anything_does_not_hold_its_folder(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    (tmp_path / "run").mkdir()
+    replace(config, batch=8).save(tmp_path / "run" / "config.json")
+    train(config)
+    assert load_config(tmp_path / "run" / "config.json").samples == config.samples
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(InputError, match="holds a run already"):  # its exported weights are there
+        train(config)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_data_worker_that_is_killed_costs_no_step(faces: Path, tmp_path: Path) -> None:
+    def kill_worker(run: Run) -> None:
+        if run.step == 3:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid or 0, signal.SIGKILL)
+
+    config = reconstruction(faces, tmp_path / "run", iterations=50, workers=1)
+    with pytest.raises(InputError, match=r"a data worker has ended.*--workers 0"):
+        train(config, after_step=kill_worker)
+    assert 3 <= load_state(tmp_path / "run")["step"] < 50
+    assert main(["restore", "--resume", "--out", config.out, "--workers", "0", "--iterations", "10"]) == 0
+
+
+def test_ctrl_c_and_an_encoding_without_arrows_end_in_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.cli.run", interrupted)
+    assert main(["pack", "faces", "shards"]) == 130
+    assert "Give the same command again" in capsys.readouterr().err
+    code = (
+        "from trainer import cli; cli.run = lambda options: chr(0x2191); raise SystemExit(cli.main(['pack', 'faces', 'shards']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "\\u2191\n"), done.stderr
+
+
 def test_sigterm_to_the_whole_group_writes_a_checkpoint(faces: Path, tmp_path: Path) -> None:
     """So do torchrun, `timeout` and a terminal: the data workers get the signal too."""
     config = reconstruction(faces, tmp_path / "run", iterations=100_000, workers=1)
@@ -650,7 +728,7 @@ def test_a_run_that_cannot_start_does_not_occupy_its_folder(faces: Path, tmp_pat
             train(reconstruction(faces, tmp_path / "run", **change))
         assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "run" / "model.safetensors").touch()
     with pytest.raises(InputError, match="--resume"):
         train(reconstruction(faces, tmp_path / "run"))
 

@@ -38,7 +38,7 @@ class RunConfig(ABC):
         DATA: options that name what a run reads throughout.
         MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers (but for
             what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, batch
-            normalisation), or only what is exported at its end.
+            normalisation), only what is exported at its end, or only what is looked at on the way.
         RATES: learning rates, which a resumed run may take anew, too: a run that diverged goes on with lower ones.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
@@ -99,7 +99,9 @@ class FaceConfig(RunConfig):
     """
 
     DATA: ClassVar[tuple[str, ...]] = ("data",)
-    MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "batch", "accumulate")
+    MOVABLE: ClassVar[tuple[str, ...]] = (
+        *DATA, "device", "workers", "batch", "accumulate", "stddev_group", "image_every", "validate_every",
+    )  # fmt: skip
     STARTS: ClassVar[tuple[str, ...]] = ("init_from", "discriminator")
 
     data: str = option("", "faces: folder with an index, of WebDataset shards or of plain images; or the URL of prepared shards")

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pfr_core.errors import Cancelled, InputError, PFRError
+from pfr_core.support.memory import is_out_of_memory
 
 from ..data.loader import first_batch
 from ..judge.validate import Validation, is_due, open_validation
@@ -32,7 +33,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     Args:
         config: the run; with ``resume`` that of the folder.
         resume: go on from the newest checkpoint, or begin if there is none yet.
-        after_step: called after each step.
+        after_step: called after each step, before its checkpoint.
 
     Raises:
         InputError: the folder of the run is taken, or the data are unusable.
@@ -44,7 +45,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     if not config.out:
         raise InputError("Say with --out where the run's files go.")
     folder = Path(config.out)
-    if not resume and ((folder / CONFIG).exists() or checkpoints(folder)):
+    if not resume and (checkpoints(folder) or any(folder.glob("*.safetensors"))):  # not one that ended before it had anything
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
     run = Run(config, state_to_resume(folder) if resume else None)
     first = run.fabric.is_global_zero
@@ -95,35 +96,39 @@ def _loop(
                 watch.add(run.step, {**values, **{f"time/{name}": value for name, value in pace.items()}})
                 if run.step % 10 == 0:
                     bar.set_postfix({name: f"{value:.3f}" for name, value in list(values.items())[:3]}, refresh=False)
-                if config.image_every and (run.step % config.image_every == 0 or run.step == 1):
-                    batch = first_batch(run.data.to_look_at(), SAMPLES_IN_GRID)
-                    watch.pictures(run.step, run.stage.look({name: value.to(run.device) for name, value in batch.items()}))
-            if is_due(config, run.step):
-                if validation is not None and watch is not None:
-                    _validate(run, folder, watch, validation)
-                run.fabric.barrier()
             if after_step is not None:
                 after_step(run)
             stop = any_process(run.fabric, stopped())
             due = stop or run.step % config.checkpoint_every == 0 or run.step == config.iterations
-            if due and run.fabric.is_global_zero:
+            if due and run.fabric.is_global_zero:  # before what takes long or may fail
                 save_state(folder, run.state(), config.keep)
                 run.export(folder / config.EXPORTED)
-            if stop and run.step < config.iterations:
+            if stop:
                 run.fabric.barrier()  # torchrun kills the others 30 s after the first has left
-                return False
+                return run.step == config.iterations
+            if watch is not None and config.image_every and (run.step % config.image_every == 0 or run.step == 1):
+                batch = first_batch(run.data.to_look_at(), SAMPLES_IN_GRID)
+                watch.pictures(run.step, run.stage.look({name: value.to(run.device) for name, value in batch.items()}))
+            if is_due(config, run.step):
+                if validation is not None and watch is not None and _validate(run, folder, watch, validation) and due:
+                    save_state(folder, run.state(), config.keep)  # which holds the best score
+                run.fabric.barrier()
     return True
 
 
-def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> None:
-    """Judge the average, and keep it if it is the best so far; what cannot be judged does not end a run."""
+def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> bool:
+    """Judge the average, and keep it if it is the best so far, which is returned; what cannot be judged does not end a run."""
     try:
         scores = validation(run.stage)
-    except PFRError as error:
+    except (PFRError, OSError, RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         log.error("step %d could not be validated: %s", run.step, error)
-        return
+        return False
     watch.write(run.step, {f"validation/{name}": value for name, value in scores.items()})
     score = validation.rank(scores)
-    if run.best is None or score > run.best:
-        run.best = score
-        run.export(folder / BEST, best_by=validation.config.best_by, scores=scores)
+    if run.best is not None and score <= run.best:
+        return False
+    run.best = score
+    run.export(folder / BEST, best_by=validation.config.best_by, scores=scores)
+    return True

@@ -155,6 +155,13 @@ class Run:
         except InputError as error:  # from a data worker it comes with that one's traceback; the message is the last line
             message = str(error).strip().splitlines()[-1]
             raise InputError(message.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise InputError(
+                f"a data worker has ended ({error}). Most likely there was too little memory, or shared memory: say fewer "
+                "--workers, or --workers 0; a container gets more by docker run --shm-size."
+            ) from error
 
     def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         # The counters seed generators and are needed as numbers.
