@@ -14,6 +14,7 @@ from .support.choices import (
     CLOSEST_DETECTION,
     DETECTION_SIZE,
     DETECTION_THRESHOLD,
+    LARGEST_DETECTION,
     ClipCodec,
     ColorMatch,
     DetectorName,
@@ -74,7 +75,7 @@ class RestoreOptions:
         f"longer side in px at which faces are looked for, up to {CLOSEST_DETECTION} where many seem small; "
         "photos are never enlarged",
         64,
-        8192,
+        LARGEST_DETECTION,
         group=FIND,
         step=64,
     )

@@ -26,6 +26,9 @@ DETECTION_THRESHOLD = 0.8
 DETECTION_SIZE = 1280
 """Longer side in px at which faces are looked for, if nobody says otherwise: docs/detector.md says why."""
 
+LARGEST_DETECTION = 8192
+"""And the largest that anybody may ask for."""
+
 CLOSEST_DETECTION = 4096
 """Longer side in px up to which the detector goes on by itself where many faces seem small, if nobody says otherwise."""
 

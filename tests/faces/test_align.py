@@ -256,7 +256,7 @@ def test_rounded_and_clipped_not_truncated_or_wrapped() -> None:
 @settings(deadline=None)
 @given(kind=st.sampled_from(["box", "oval"]), size=st.sampled_from([64, 128, 256]), feather=st.floats(0, 0.5))
 def test_masks(kind: str, size: int, feather: float) -> None:
-    mask = make_mask(kind, size, feather)  # type: ignore[arg-type]
+    mask = make_mask(kind, size, feather)
     assert mask.shape == (size, size) and mask.dtype == np.float32 and mask.min() >= 0 and mask.max() <= 1
     assert np.array_equal(mask, mask[:, ::-1]) or np.abs(mask - mask[:, ::-1]).max() < 1e-3
     if feather <= 0.3:

@@ -1082,7 +1082,7 @@ def test_sound_whose_channels_and_rate_change_goes_on(tmp_path: Path) -> None:
             samples = np.full((1, rate * av.AudioLayout(layout).nb_channels), 1000, np.int16)
             frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, second * 90000, Fraction(1, 90000)
-            made += track.take(SimpleNamespace(decode=lambda frame=frame: [frame]), Fraction(0), None)
+            made += track.take(SimpleNamespace(decode=lambda frame=frame: [frame]), Fraction(0))
         made += track.rest()
         ends = [packet.pts * packet.time_base + packet.duration * packet.time_base for packet in made if packet.pts is not None]
     assert float(max(ends)) == pytest.approx(4, abs=0.01) and ends == sorted(ends)

@@ -29,8 +29,7 @@ from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import writable_format, write_photo
-from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, DetectorName
-from pfr_core.support.schema import specs
+from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, LARGEST_DETECTION, DetectorName
 
 from ..data.dataset import RGB8
 from ..data.detector.photographs import TEACHER, index_points, read_index, read_picture
@@ -42,8 +41,6 @@ from .turned import IOU, look_turned, same_face
 
 REFERENCE = TEACHER
 """Others are judged by what it finds, as the shipped one was taught to find it."""
-FULL = int(specs(RestoreOptions)["detection_size"].high)
-"""Detection size of what is the reference."""
 LOW = 0.05
 """Threshold for curves."""
 
@@ -195,7 +192,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
     photos = []
     for path in tqdm(paths, desc="reference"):
         image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
-        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=DETECTION_THRESHOLD, size=FULL)))
+        photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=DETECTION_THRESHOLD, size=LARGEST_DETECTION)))
     return photos
 
 
