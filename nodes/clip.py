@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..pfr_core.compose import Canvas, paste_faces
 from ..pfr_core.faces.face import Face
-from ..pfr_core.options import ClipOptions
+from ..pfr_core.options import ClipOptions, clip_options
 from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.support.schema import specs
 from ..pfr_core.video import check_av
-from ..pfr_core.video.track import Follower, Tracks
+from ..pfr_core.video.track import Follower
 from ..pfr_core.video.tracked import TrackRestorer
 from . import inputs, runtime
 from .detect import NONE_CHOSEN, NOTHING_FOUND, Faces
@@ -45,8 +45,11 @@ def _holding(which: tuple[str, ...]) -> dict[str, Any]:
     return {name: inputs.widget(specs(ClipOptions)[name]) for name in which}
 
 
-def _clip_options(values: dict[str, Any]) -> ClipOptions:
-    return ClipOptions(**{name: values.pop(name) for name in (*HOLDING, *LATER) if name in values})
+def _clip_options(values: dict[str, Any]) -> tuple[ClipOptions, tuple[str, ...]]:
+    """Return how faces are held still, taken out of the widgets' values, and a sentence for each widget without effect."""
+    clip, idle = clip_options({name: values.pop(name) for name in (*HOLDING, *LATER) if name in values})
+    labels = [specs(ClipOptions)[name].label for name in idle]
+    return clip, tuple(f"{label} was ignored: with steady 0 each frame is restored anew." for label in labels)
 
 
 def _part(video: Any) -> tuple[str | None, str | None]:
@@ -95,13 +98,13 @@ class PFRRestoreClip:
     def restore(
         self, model: runtime.LoadedModel, image: Tensor, detector: DetectorName, goes_on: bool, **values: Any
     ) -> dict[str, Any]:
-        frames, clip = Frames(image), _clip_options(values)
+        frames, (clip, idle) = Frames(image), _clip_options(values)
         restorer = model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         runtime.fetch_around(detector)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
-        said = widgets.ignored if past is not None or not goes_on else (*widgets.ignored, ANEW)
+        said = (*widgets.ignored, *idle, *([ANEW] if goes_on and past is None else []))
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), said)
         self._past = None  # after an interruption it would have seen half of this batch
         follower = Follower(restorer.detector, widgets.options, clip.detect_every) if past is None else past[1]
@@ -113,8 +116,8 @@ class PFRRestoreClip:
                 if not finite:
                     broken.add(number)
                 follower.take(to_uint8(frame[..., :3] if finite else np.zeros_like(frame[..., :3])), runtime.interrupted)
-        here = [track for track in follower.tracks() if track.last >= begun]  # not those that ended in an earlier batch
-        found = Tracks(here, follower.frames, follower.cuts, follower.size)
+        found = follower.found()
+        found = found.only(track.number for track in found.tracks if track.last >= begun)  # the others ended in an earlier batch
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
         notices.add(None, noticed if found.tracks or noticed else [NOTHING_FOUND])
         if chosen:
@@ -181,9 +184,10 @@ class PFRRestoreVideo:
         from ..pfr_core.video.unfinished import Unfinished
 
         start, end = _part(video)
-        clip, restorer = replace(_clip_options(values), start=start, end=end), model.restorer(runtime.detector(detector))
+        clip, idle = _clip_options(values)
+        clip, restorer = replace(clip, start=start, end=end), model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
-        notices = runtime.Notices(1, widgets.ignored)
+        notices = runtime.Notices(1, (*widgets.ignored, *idle))
         if widgets.none:
             notices.add(0, [NONE_CHOSEN])
             return {"ui": notices.ui(), "result": (video, 0)}

@@ -23,6 +23,8 @@ from .photo.photo import Photo
 from .photo.read import decode_photo
 from .photo.write import encode_photo
 from .restorer import FaceRestorer
+from .session import RestoredArray
+from .support.notice import with_notices
 from .work import timed
 
 STAGES = ("read", "detect", "align", "restore", "paste", "write")
@@ -149,9 +151,11 @@ def bench(
     for number in range(rounds + 1):
         for name, restorer in restorers.items():
             with _Peak(restorer.device) as peak:
-                faces[name], spent = _restore(path, data, restorer)
-            if not faces[name]:
-                raise InputError(f"{path}: no face was found, so there is nothing for a network to do; take another photo.")
+                restored, spent = _restore(path, data, restorer)
+            faces[name] = len(restored.faces)
+            if not restored.faces:
+                text = f"{path}: no face was found, so there is nothing for a network to do; take another photo."
+                raise InputError(with_notices(text, restored.notices))
             if number:
                 for stage in STAGES:
                     seconds[name][stage].append(spent[stage])
@@ -180,15 +184,15 @@ def bench(
     return Bench(measure(used.device, {_precision(each) for each in restorers.values()}), timings)
 
 
-def _restore(path: Path, data: bytes, restorer: FaceRestorer) -> tuple[int, dict[str, float]]:
-    """Take a photograph through all stages; returns how many faces were restored, and the seconds of each stage."""
+def _restore(path: Path, data: bytes, restorer: FaceRestorer) -> tuple[RestoredArray, dict[str, float]]:
+    """Take a photograph through all stages; returns the result, and the seconds of each stage."""
     seconds = dict[str, float]()
     with timed(seconds, "read"):
         photo: Photo = decode_photo(path, data)
     restored = restorer.open(photo).restore()
     with timed(seconds, "write"):
         encode_photo(path, restored.image, photo)
-    return len(restored.faces), {**dict.fromkeys(STAGES, 0.0), **restored.seconds, **seconds}
+    return restored, {**dict.fromkeys(STAGES, 0.0), **restored.seconds, **seconds}
 
 
 def measure(device: torch.device, precisions: set[str]) -> Machine:

@@ -16,7 +16,7 @@ from .find import find_faces, refuse_missing
 from .options import RestoreOptions, lacking
 from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
-from .support.notice import Notice
+from .support.notice import Notice, with_notices
 from .support.schema import specs
 
 CELL, HEADER = 320, 36
@@ -61,7 +61,7 @@ def compare(
 
     Raises:
         InputError: no model, no face, or an option that none of the models has.
-        CheckpointError, WeightsError, Cancelled: as for :class:`FaceRestorer`.
+        CheckpointError, NotFiniteError, WeightsError, Cancelled: as for :meth:`FaceRestorer.restore`.
     """
     if not models:
         raise InputError("There is no model to compare; name at least one.")
@@ -79,10 +79,11 @@ def compare(
             faces, notices = found.faces, found.notices
             refuse_missing(found)
             if not faces:
-                raise InputError(
+                text = (
                     "No face was found to compare the models on. Lower the detection threshold, widen the face sizes, or choose "
                     "another photo."
                 )
+                raise InputError(with_notices(text, notices))
             if check_faces is not None:
                 check_faces(len(faces))
             columns.append(_cells(image, faces))

@@ -25,6 +25,10 @@ class CheckpointError(PFRError, ValueError):
     """A model file is damaged, unsafe, or belongs to another network."""
 
 
+class NotFiniteError(PFRError, ValueError):
+    """A model gives NaN or infinity for a face: it, or the precision, does not bear this photograph; others may well go."""
+
+
 class WeightsError(PFRError, RuntimeError):
     """Weights are not to be had: unknown name, failed or corrupt download, offline and not on disk."""
 

@@ -138,7 +138,7 @@ class ClipOptions:
     """What there is to choose for a clip beside :class:`RestoreOptions`.
 
     Raises:
-        InputError: a value has the wrong type or is out of range.
+        InputError: a value has the wrong type or is out of range, or an option would have no effect.
     """
 
     steady: float = option(
@@ -160,6 +160,9 @@ class ClipOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        moved = [name for name, spec in specs(ClipOptions).items() if getattr(self, name) != spec.default]
+        if idle := without_effect(moved, steady=self.steady):
+            raise InputError(f"{idle[0]} has no effect with steady 0, which restores each frame by itself; leave it out.")
 
 
 class Changes(TypedDict, total=False):
@@ -184,7 +187,9 @@ class Changes(TypedDict, total=False):
     scale: float
 
 
-def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool = False, clip: bool = False) -> list[str]:
+def without_effect(
+    given: Iterable[str], *, aligned: bool = False, faces: bool = False, clip: bool = False, steady: float | None = None
+) -> list[str]:
     """Return those of the options ``given`` that do nothing, sorted; for what a network lacks see :func:`lacking`.
 
     Args:
@@ -192,6 +197,7 @@ def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool =
         aligned: the image is itself one aligned face: nothing is looked for, and all of it is restored.
         faces: the faces are given.
         clip: faces are followed through a clip.
+        steady: how steady they are held there.
     """
     given, useless = set(given), set[str]()
     if aligned or faces:
@@ -202,7 +208,25 @@ def without_effect(given: Iterable[str], *, aligned: bool = False, faces: bool =
         useless.add("only_bad_faces")
         if "indices" in given:  # these number the faces that were followed, of whatever size
             useless |= {"order", "min_face_size", "max_face_size"}
+    if steady == 0:
+        useless.add("restore_every")
     return sorted(useless & given)
+
+
+def clip_options(values: Mapping[str, Any]) -> tuple[ClipOptions, list[str]]:
+    """Return what sliders say, which keep values that they once had, and the names of those that have no effect.
+
+    Args:
+        values: of fields of :class:`ClipOptions`, by name; others are passed over.
+
+    Raises:
+        InputError: a value is refused.
+    """
+    known = specs(ClipOptions)
+    own = {name: value for name, value in values.items() if name in known}
+    moved = [name for name, value in own.items() if value != known[name].default]
+    idle = without_effect(moved, steady=own.get("steady"))
+    return ClipOptions(**{name: value for name, value in own.items() if name not in idle}), idle
 
 
 def lacking(given: Iterable[str], options: RestoreOptions, has: Collection[str]) -> list[str]:

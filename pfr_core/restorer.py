@@ -19,6 +19,7 @@ from .errors import InputError, ShouldStop
 from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
+from .find import refuse_none_chosen
 from .models.checkpoint import model_file
 from .models.disk import sha256_of
 from .models.kinds.onnx import OnnxModel
@@ -218,7 +219,8 @@ class FaceRestorer:
         Raises:
             InputError: an image of the wrong type, shape or range, or an option that is unknown, out of range or without effect.
             ImageError: the file cannot be read.
-            CheckpointError: the model gives numbers that are not finite, or its file is gone after :meth:`release`.
+            CheckpointError: the model's file is gone after :meth:`release`.
+            NotFiniteError: the model gives numbers that are not finite for this image.
             WeightsError: the weights of detector or parser, or of a released model, are not to be had.
             Cancelled: ``should_stop`` asked for it.
         """
@@ -277,8 +279,9 @@ class FaceRestorer:
 
         Raises:
             ImageError: a file cannot be read or written, or they are the same one.
-            InputError: as for :meth:`restore`, or a quality that is not as said.
-            CheckpointError, WeightsError, Cancelled: as for :meth:`restore`.
+            InputError: as for :meth:`restore`, a quality that is not as said, or ``indices`` of which none is a face's though the
+                photo has faces; nothing is written then.
+            CheckpointError, NotFiniteError, WeightsError, Cancelled: as for :meth:`restore`.
 
         Example:
             >>> FaceRestorer().restore_file("examples/degraded.jpg", "restored.jpg", strength=0.8).changed
@@ -287,6 +290,7 @@ class FaceRestorer:
         session = self.open(source, aligned=aligned)
         path = session.destination(target, quality=quality)
         restored = session.restore(options, background=background, progress=progress, should_stop=should_stop, **changes)
+        refuse_none_chosen(restored.faces, restored.notices)
         return session.save(restored, path, quality=quality, provenance=provenance)
 
     def restore_crops(

@@ -205,7 +205,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         Raises:
             InputError: an option that is unknown, out of range or without effect.
             ImageError: the file cannot be read again after :meth:`release`, or is another picture by now.
-            CheckpointError, WeightsError, Cancelled: as for :meth:`pfr_core.FaceRestorer.restore`.
+            CheckpointError, NotFiniteError, WeightsError, Cancelled: as for :meth:`pfr_core.FaceRestorer.restore`.
         """
         chosen = self._options(options, changes, faces)
         large = unpack_backgrounds(background, [self.pixels], chosen)
@@ -343,7 +343,7 @@ def restore_together(sessions: Sequence[PhotoSession[Any, Any]]) -> Iterator[Res
     Each result is that of :meth:`PhotoSession.restore` up to the rounding of a batched network, and a share of the time.
 
     Raises:
-        InputError, ImageError, CheckpointError, WeightsError: as :meth:`PhotoSession.restore`.
+        InputError, ImageError, CheckpointError, NotFiniteError, WeightsError: as :meth:`PhotoSession.restore`.
     """
     options = sessions[0].models.options
     works, seconds = [session._work for session in sessions], dict[str, float]()

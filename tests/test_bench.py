@@ -16,7 +16,9 @@ from pfr_core import FaceRestorer, RestoreOptions
 from pfr_core.bench import STAGES, bench, measure
 from pfr_core.cli import main
 from pfr_core.errors import InputError
+from pfr_core.faces.detect import Detector
 from pfr_core.network.face_model import FaceModel
+from pfr_core.support.notice import Notice
 
 PHOTO = Path(__file__).resolve().parents[1] / "examples" / "degraded.jpg"
 SIZE, KERNEL = 32, 3
@@ -70,10 +72,11 @@ def test_the_rate_of_the_machine_is_that_of_the_precision() -> None:
     assert 1e7 < machine.copy < 1e13
 
 
-def test_a_photograph_without_a_face_and_no_round_are_refused(tmp_path: Path) -> None:
+def test_a_photograph_without_a_face_and_no_round_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "grey.png"
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(path)
-    with pytest.raises(InputError, match="no face"):
+    monkeypatch.setattr(Detector, "advice", lambda self: Notice("better_detector", "take a better one"))
+    with pytest.raises(InputError, match=r"no face.*\ntake a better one$"):
         bench(path, path.read_bytes(), {"a": restorer()})
     with pytest.raises(InputError, match="rounds is 0"):
         bench(PHOTO, PHOTO.read_bytes(), {"a": restorer()}, rounds=0)

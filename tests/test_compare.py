@@ -13,7 +13,9 @@ from pfr_core.cli import main
 from pfr_core.compare import CELL, HEADER, compare
 from pfr_core.errors import InputError
 from pfr_core.faces.align import align, alignment_matrix
+from pfr_core.faces.detect import Detector
 from pfr_core.photo.arrays import to_uint8
+from pfr_core.support.notice import Notice
 
 PHOTO = Path(__file__).resolve().parents[1] / "examples" / "two_faces.jpg"
 
@@ -41,14 +43,15 @@ def test_rows_are_faces_and_columns_models(tiny_model: Path) -> None:
     assert all((name < 100).any() for name in names) and not np.array_equal(names[1], names[2])
 
 
-def test_what_cannot_be_compared(tiny_model: Path) -> None:
+def test_what_cannot_be_compared(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> FaceRestorer:
         return FaceRestorer(tiny_model, "builtin", device="cpu")
 
     gray = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(InputError, match="no model to compare"):
         compare(gray, [])
-    with pytest.raises(InputError, match="No face was found"):
+    monkeypatch.setattr(Detector, "advice", lambda self: Notice("better_detector", "take a better one"))
+    with pytest.raises(InputError, match=r"No face was found.*\ntake a better one$"):
         compare(gray, [("tiny", load)])
     pixels = np.array(Image.open(PHOTO).convert("RGB"))
     started: list[str] = []

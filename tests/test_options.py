@@ -11,7 +11,7 @@ import pytest
 
 from pfr_core import FaceRestorer, RestoreOptions
 from pfr_core.errors import InputError
-from pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, Setup, without_effect
+from pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, ClipOptions, Setup, clip_options, without_effect
 from pfr_core.support.arguments import add_options, chosen
 from pfr_core.support.schema import Spec, check_fields, names, option, specs
 
@@ -120,6 +120,15 @@ def test_what_is_useless_beside_what() -> None:
     sizes = ["max_face_size", "min_face_size", "only_bad_faces", "order"]
     assert without_effect(sizes, clip=True) == ["only_bad_faces"], "each face is judged halfway"
     assert without_effect([*sizes, "indices"], clip=True) == sizes, "numbers are those of the faces that were followed"
+    assert without_effect(["restore_every", "steady"], steady=0) == ["restore_every"]
+    assert without_effect(["restore_every", "steady"], steady=0.5) == []
+
+
+def test_a_slider_that_has_no_effect_is_left_out_and_named() -> None:
+    sliders = {"steady": 0.0, "detect_every": 7, "restore_every": 9}
+    assert clip_options(sliders) == (ClipOptions(steady=0.0, detect_every=7), ["restore_every"])
+    assert clip_options({**sliders, "steady": 0.5}) == (ClipOptions(steady=0.5, detect_every=7, restore_every=9), [])
+    assert clip_options({"steady": 0.0, "restore_every": 3}) == (ClipOptions(steady=0.0), []), "as it was"
 
 
 @pytest.mark.parametrize(

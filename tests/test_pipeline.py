@@ -18,7 +18,7 @@ from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig, RestoreOptions
 from pfr_core.compose import Canvas, cut_face, paste_faces, stacked
-from pfr_core.errors import Cancelled, CheckpointError, InputError, WeightsError
+from pfr_core.errors import Cancelled, CheckpointError, InputError, NotFiniteError, WeightsError
 from pfr_core.faces.align import TEMPLATE, alignment_matrix, template
 from pfr_core.faces.annotate import annotate
 from pfr_core.faces.geometry import invert
@@ -740,9 +740,9 @@ def test_errors_are_not_swallowed() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_gives_no_numbers_is_named(value: float) -> None:
     """fp16 can overflow; the face must not become a black hole."""
-    with pytest.raises(CheckpointError, match=r"NaN or infinity in torch\.float32\. Use another model file"):
+    with pytest.raises(NotFiniteError, match=r"NaN or infinity in torch\.float32\. Use another model file"):
         restorer_of(lambda x: x + value, dtype="fp32").restore(photo(), faces=[face_for(60, 45, 50)])
-    with pytest.raises(CheckpointError, match=r"NaN or infinity in torch\.bfloat16\. Use dtype fp32, or another model file"):
+    with pytest.raises(NotFiniteError, match=r"NaN or infinity in torch\.bfloat16\. Use dtype fp32, or another model file"):
         restorer_of(lambda x: x + value, dtype="bf16").restore(photo(), faces=[face_for(60, 45, 50)])
 
 

@@ -330,6 +330,14 @@ def test_a_file_in_which_nothing_changed_is_copied(counts: Counts, path: Path, t
     assert file.path.read_bytes() == path.read_bytes()
 
 
+def test_numbers_that_no_face_has_are_no_success(counts: Counts, path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no face 7 among the 3 found"):
+        counts.restorer.restore_file(path, tmp_path / "new.jpg", select="index", indices=(7,))
+    assert not (tmp_path / "new.jpg").exists()
+    file = counts.restorer.restore_file(path, tmp_path / "new.jpg", select="index", indices=(1, 7))
+    assert file.restored.faces == FACES[1:2] and [notice.kind for notice in file.notices] == ["missing_face"]
+
+
 def test_files_that_cannot_be_read_or_written_are_named(counts: Counts, path: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.jpg: there is no such file"):
         counts.restorer.restore_file(tmp_path / "gone.jpg", tmp_path / "new.jpg")

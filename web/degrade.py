@@ -16,6 +16,7 @@ from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.support.choices import Blur
+from pfr_core.support.notice import with_notices
 
 from . import pictures
 from .components import photo_input
@@ -87,10 +88,10 @@ class DegradeTab:
                 raise InputError("Choose a photo with a sharp face first.")
             photo = self.context.read(path)
             largest = self.context.options({"select": "largest", "only_bad_faces": False})
-            found = self.context.engine.find(photo.pixels, largest, job.should_stop).faces
-            if not found:
-                raise InputError("No face was found in this photo. Choose another one.")
-            original = to_uint8(cut_face(photo.pixels, found[0], FACE_SIZE).crop)
+            found = self.context.engine.find(photo.pixels, largest, job.should_stop)
+            if not found.faces:
+                raise InputError(with_notices("No face was found in this photo. Choose another one.", found.notices))
+            original = to_uint8(cut_face(photo.pixels, found.faces[0], FACE_SIZE).crop)
             degradation = Degradation(
                 blur=None if blur == OFF else (blur,), sigma=(sigma, sigma), scale=(scale, scale), noise=(noise, noise),
                 quality=(quality, quality),

@@ -81,7 +81,11 @@ def translated(headers: Mapping[str, str] | None, message: str) -> str:
     if language == "en" or not message:
         return message
     found = _translated(message, language)
-    return found if found is not None else words(language)["in_english"].format(text=message)
+    if found is not None:
+        return found
+    lines = [_translated(line, language) for line in message.split("\n")]  # an error, and what was noticed before it
+    known = [line for line in lines if line is not None]
+    return "\n".join(known) if len(known) == len(lines) else words(language)["in_english"].format(text=message)
 
 
 def _translated(message: str, language: str) -> str | None:

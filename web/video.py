@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from pfr_core.errors import Cancelled, InputError
-from pfr_core.options import DETECTION, ClipOptions, RestoreOptions
+from pfr_core.options import DETECTION, ClipOptions, RestoreOptions, clip_options
 from pfr_core.photo.arrays import fitted
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import specs
@@ -137,7 +137,7 @@ class VideoTab:
         """Restore one frame, from the middle of a short clip, and show it before and after."""
         with self.context.job(request) as job:
             source = self._source(path)
-            chosen, _ = self._options(options)
+            chosen, *_ = self._options(options)
             self.context.fetch(request, model, job, mask=chosen.mask)
             number = min(self._accept(source).frames // 2, FARTHEST_PREVIEW)
             (frame,) = deque(islice(Clip(source).frames(), number + 1), maxlen=1)  # or the last that can be decoded
@@ -161,7 +161,7 @@ class VideoTab:
         with self.context.job(request, STOP_FINDING) as job:
             source = self._source(path)
             self._accept(source)
-            chosen, clip = self._options(options)
+            chosen, clip, _ = self._options(options)
             try:
                 followed = self._follow(request, source, chosen, clip, job, progress)
             except Cancelled:
@@ -179,7 +179,7 @@ class VideoTab:
                 choices=choices, value=[value for _, value in choices if value in at_first], visible=bool(choices)
             )
             told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
-            told += self.context.told(request, followed.notices)
+            told += self.context.told(request, (*followed.notices, *found.notices))
             return [gr.Gallery(value=shown, visible=bool(shown)), picked, gr.Textbox(visible=bool(shown)), told]
 
     def pick(self, event: gr.SelectData, picked: list[str]) -> list[str]:
@@ -206,7 +206,7 @@ class VideoTab:
         with self.context.job(request, STOP) as job:
             source = self._source(path)
             self._accept(source)
-            chosen, clip = self._options(options)
+            chosen, clip, idle = self._options(options)
             self.context.fetch(request, model, job, progress, chosen.mask)
             seen = job.session.clip
             if seen is not None and seen.shown and seen.how != self._how(source, chosen, clip):
@@ -235,6 +235,9 @@ class VideoTab:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             told = say(request, "clip_told", frames=result.frames, count=len(result.tracks))
+            for name in idle:
+                said = say(request, "clip_idle", option=say(request, f"option_{name}"), steady=say(request, "option_steady"))
+                told += f"\n\n*{say(request, 'note')}: {said}*"
             told += self.context.told(request, result.notices)
             return [str(result.path), told, gr.DownloadButton(value=str(result.path), interactive=True)]
 
@@ -272,10 +275,13 @@ class VideoTab:
 
         return report
 
-    def _options(self, options: dict[str, Any]) -> tuple[RestoreOptions, ClipOptions]:
-        """Return what a visitor chose; a face that is sharp in one frame and not in the next would flicker."""
-        own = {name: options.pop(name) for name in specs(ClipOptions) if name in options}
-        return self.context.options({**options, "only_bad_faces": False}), ClipOptions(**own)
+    def _options(self, options: dict[str, Any]) -> tuple[RestoreOptions, ClipOptions, list[str]]:
+        """Return what a visitor chose, and the names of what has no effect beside the rest.
+
+        Sharp faces are restored, too: one that is sharp in one frame and not in the next would flicker.
+        """
+        others = {name: value for name, value in options.items() if name not in specs(ClipOptions)}
+        return self.context.options({**others, "only_bad_faces": False}), *clip_options(options)
 
     def _source(self, path: str | None) -> Path:
         if path is None:

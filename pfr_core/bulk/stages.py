@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .. import __version__
-from ..errors import CheckpointError, ImageError, InputError, WeightsError
+from ..errors import CheckpointError, ImageError, InputError, NotFiniteError, WeightsError
 from ..faces.detect import on_this_machine
 from ..find import refuse_missing
 from ..models.checkpoint import model_file
@@ -39,6 +39,9 @@ from .manifest import Choices, Row
 from .plan import Task
 
 log = logging.getLogger(__name__)
+
+OF_ONE = (ImageError, InputError, NotFiniteError)
+"""What is wrong with one photograph, and said by the error's own text."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Job:
     def failure(self, error: Exception) -> Job:
         """Return the photograph as one that cannot be done."""
         name = str(_name(self.task))
-        said = str(error) if isinstance(error, (ImageError, InputError)) or is_out_of_memory(error) else repr(error)
+        said = str(error) if isinstance(error, OF_ONE) or is_out_of_memory(error) else repr(error)
         if said.startswith(f"{name}: "):
             said = self.task.input + said[len(name) :]
         if not said.startswith((self.task.input, self.task.output)):
@@ -254,7 +257,7 @@ def _guarded(job: Job, work: Callable[[], Job]) -> Job:
     except Exception as error:
         if _is_general(error):
             raise
-        if not isinstance(error, (ImageError, InputError)) and not is_out_of_memory(error):
+        if not isinstance(error, OF_ONE) and not is_out_of_memory(error):
             log.exception("%s", job.task.input)
         done = job.failure(error)
     return done.took(time.perf_counter() - started)

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import overwritten, same_file, write_text
+from ..support.notice import with_notices
 from ..video import check_av, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
@@ -28,8 +30,9 @@ from ..video.restore import Progress, checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
-from .common import fetch_around
+from .common import fetch_around, tell
 from .inputs import Pairs
+from .pipe import is_standard
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +44,7 @@ def check_plan(plan: Pairs, options: ClipOptions, arguments: argparse.Namespace)
         InputError: an option that is wrong, or has no effect.
     """
     strengths_of(arguments.strengths or ())
-    given = chosen(arguments, ClipOptions)
     _refuse_fps(arguments, [source for source, _ in plan])
-    if "restore_every" in given and options.steady == 0:
-        raise InputError("--restore-every has no effect with --steady 0: each frame is restored by itself.")
     for source, target in plan:
         checked(source, target, options)
 
@@ -68,12 +68,13 @@ def restore_one_clip(
         unfinished = Unfinished(target)
         if isinstance(error, InputError):  # other options than those of the work that lies there, say
             raise
-        if unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed()):
+        kept = unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed())
+        if kept and not is_standard(arguments.output):
             log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
         raise
     for notice, more in clip.notices:
         where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"
-        log.warning("%s%s", notice.text, where)
+        tell([replace(notice, text=notice.text + where)], source, target)
     tracks = sorted(clip.tracks, key=lambda track: track.number)
     people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in tracks)
     return f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else "")
@@ -100,10 +101,10 @@ def show_faces(arguments: argparse.Namespace) -> int:
     footage = footage_of(clip, options)
     with _bar(clip) as report:
         found = follow(detector, footage, RestoreOptions(**chosen(arguments, RestoreOptions)), options, progress=report)
-    for notice in footage.notices:
-        log.warning("%s", notice.text)
+    tell(footage.notices, clip)
     if not found.tracks:
-        raise InputError(f"{clip}: no face in {found.frames} frames; lower --threshold, or look at larger faces.")
+        text = f"{clip}: no face in {found.frames} frames; lower --threshold, or raise --detection-size."
+        raise InputError(with_notices(text, found.notices))
     faces = [{"index": each.number, "first": each.first, "last": each.last, **each.middle.to_dict()} for each in found.tracks]
     print(json.dumps({"frames": found.frames, "cuts": found.cuts, "faces": faces}, indent=2))
     write_photo(output, sheet(found.tracks))

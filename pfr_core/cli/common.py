@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import ImageError, InputError, PFRError
+from ..errors import ImageError, InputError, NotFiniteError, PFRError
 from ..models.download import obtain
 from ..models.registry import REGISTRY, around, check_package, dtypes_of
 from ..options import RestoreOptions, Setup
@@ -60,17 +60,24 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
     return 1 if failed else 0
 
 
-def tell(notices: Iterable[Notice]) -> None:
-    """Show what was noticed, beside the progress bar."""
+def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
+    """Show what was noticed, beside the progress bar, each with the file that it is about in front.
+
+    Args:
+        notices: what was noticed.
+        source: the file, unless a text names one itself.
+        others: files that a text may name in its place, as the result.
+    """
+    names = tuple(f"{path}: " for path in (source, *others))
     for notice in notices:
-        log.warning("%s", notice.text)
+        log.warning("%s", notice.text if notice.text.startswith(names) else names[0] + notice.text)
 
 
 def _describe(source: Path, error: Exception) -> str:
     """Say what is wrong with this photo; an error that is not about it is raised again."""
     if isinstance(error, ImageError):
         return str(error)  # names its file, which may be the output
-    if isinstance(error, InputError):
+    if isinstance(error, (InputError, NotFiniteError)):
         return f"{source}: {error}"
     if is_out_of_memory(error):
         return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."

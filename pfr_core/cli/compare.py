@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     load = partial(FaceRestorer, detector=detector, device=setup.device, dtype=setup.dtype, batch_size=setup.batch_size)
     models = [(_short(model), partial(load, model)) for model in arguments.models]
     found = compare(photo.pixels, models, options)
-    tell((*photo.notices, *found.notices, *write_photo(arguments.output, found.sheet, photo.colours())))
+    tell((*photo.notices, *found.notices), arguments.photo)
+    tell(write_photo(arguments.output, found.sheet, photo.colours()), arguments.output)
     print(f"{arguments.output}: {len(found.faces)} faces, {len(models)} models")
     return 0
 

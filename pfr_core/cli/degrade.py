@@ -50,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> None:
         photo = read_photo(source)
-        tell(photo.notices)
+        tell(photo.notices, source)
         if photo.pixels.dtype == np.uint16:
-            tell([Notice("sixteen_bits", f"{source}: its 16 bits a channel are reduced to 8; the degradation ends in a JPEG.")])
+            text = "its 16 bits a channel are reduced to 8; the degradation ends in a JPEG."
+            tell([Notice("sixteen_bits", text)], source)
         rgb = to_uint8(photo.pixels[..., :3])
         if arguments.bicubic:
             degraded, drawn = bicubic_downsample(rgb), {"bicubic": 4}
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             number = numbers[source]
             degraded, parameters = degradation(rgb, (seed, number) if number else seed)
             drawn = asdict(parameters)
-        tell(write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo))
+        tell(write_photo(target, np.concatenate([degraded, to_uint8(photo.pixels[..., 3:])], axis=2), photo), target)
         tqdm.write(json.dumps({"file": str(source), "output": str(target), **drawn}))
 
     return for_each(plan, work, "degraded")

@@ -43,15 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
         pixels = photo.pixels
         height, width = pixels.shape[:2]
         found = find_faces(detector, pixels, options)
-        tell(photo.notices)
+        tell(photo.notices, source)
         if options.indices:
             refuse_missing(found, faceless=True)
-        tell(found.notices)
+        tell(found.notices, source)
         # The numbers are what `restore --select index --indices` calls them.
         rows = [{"index": number, **face.to_dict()} for number, face in zip(found.numbers, found.faces, strict=True)]
         if source in pictures:
             drawn = annotate(to_uint8(pixels), found.faces, found.numbers)
-            tell(write_photo(pictures[source], drawn, photo.colours()))
+            tell(write_photo(pictures[source], drawn, photo.colours()), pictures[source])
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
 
     status = for_each(inputs, work, "looked at")

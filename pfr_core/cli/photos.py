@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..find import refuse_missing
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import Array, resize, to_uint8
 from ..photo.photo import Photo, Provenance
@@ -52,13 +51,11 @@ class RestorePhotos:
         if target != arguments.output:  # a format that was not asked for
             check_transparency(photo, target)
         background = None if arguments.background is None else _background(arguments.background, photo)
-        session = self.restorer.open(photo, aligned=arguments.aligned)
-        if session.models.options.indices:
-            refuse_missing(session.find())
-        session.destination(target, quality=arguments.quality)
-        restored = session.restore(background=background)
-        file = session.save(restored, target, quality=arguments.quality, provenance=arguments.provenance)
-        tell(file.notices)
+        file = self.restorer.restore_file(
+            photo, target, quality=arguments.quality, provenance=arguments.provenance, background=background,
+            aligned=arguments.aligned,
+        )  # fmt: skip
+        tell(file.notices, source, target)
         if source in self.pictures:
             mark = self.restorer.provenance if arguments.provenance and file.changed else None
             _write_pair(self.pictures[source], photo, file.restored, mark)
@@ -75,7 +72,7 @@ def _background(path: Path, photo: Photo) -> Array:
     if large.icc is not None and large.icc != photo.icc:
         given = "none" if photo.icc is None else f"that of {photo.path}"
         noticed.append(Notice("not_kept", f"{path}: its colour profile is not the result's, which gets {given}; convert it."))
-    tell(tuple(noticed))
+    tell(noticed, path)
     return large.pixels
 
 
@@ -84,4 +81,4 @@ def _write_pair(path: Path, photo: Photo, restored: RestoredArray, provenance: P
     before = resize(photo.pixels, restored.image.shape[1], restored.image.shape[0])
     after = restored.image[..., : before.shape[2]]  # a background may have a transparency of its own
     pair = to_uint8(np.concatenate([before, after], axis=1))
-    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance))
+    tell(write_photo(path, pair, replace(photo, extras=()), provenance=provenance), path)

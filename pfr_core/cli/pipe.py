@@ -14,6 +14,11 @@ from ..photo.read import ending_of
 STANDARD = "-"
 
 
+def is_standard(output: Path) -> bool:
+    """Return whether an output is standard output: what is written on the way there lasts no longer than the command."""
+    return output == Path(STANDARD)
+
+
 @contextmanager
 def standard_input(inputs: Sequence[str]) -> Iterator[list[str]]:
     """Yield the inputs with a temporary file in the place of ``-``, named by what came.
@@ -43,7 +48,7 @@ def standard_output(output: Path) -> Iterator[Path]:
     Raises:
         InputError: nobody would read it.
     """
-    if output != Path(STANDARD):
+    if not is_standard(output):
         yield output
         return
     if sys.stdout is None or sys.stdout.isatty():

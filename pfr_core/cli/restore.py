@@ -20,7 +20,7 @@ from ..video import CLIP_SUFFIXES, SEQUENCE, check_av, is_clip, is_sequence, num
 from .common import fetch_models, for_each
 from .inputs import Pairs, list_inputs, plan_outputs
 from .photos import RestorePhotos
-from .pipe import standard_input, standard_output
+from .pipe import is_standard, standard_input, standard_output
 from .processes import Work, choose_jobs
 
 log = logging.getLogger(__name__)
@@ -38,18 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
 def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> int:
     """Restore the inputs of these names."""
     inputs = list_inputs(names, [output, arguments.compare], clips=True)
-    if output != arguments.output and len(inputs) != 1:
+    if is_standard(arguments.output) and len(inputs) != 1:
         raise InputError("-o -: standard output takes the result of one input; name a folder for several.")
+    if is_standard(arguments.output) and arguments.resume:
+        raise InputError("--resume has no effect with -o -: nothing is kept of an interrupted run; name a file.")
     inputs = _without_idle_clips(arguments, inputs, names)
     plan = plan_outputs(inputs, output, format=arguments.format)
     pictures = {} if arguments.compare is None else dict(plan_outputs(inputs, arguments.compare, "_before_after.png"))
     clash = {target.resolve() for _, target in plan} & {picture.resolve() for picture in pictures.values()}
     if clash:
         raise InputError(f"{clash.pop()}: --output and --compare would write the same file; give them different names.")
-    options, clip_options = RestoreOptions(**chosen(arguments, RestoreOptions)), ClipOptions(**chosen(arguments, ClipOptions))
+    options = RestoreOptions(**chosen(arguments, RestoreOptions))
     clips = [source for source, _ in plan if is_clip(source)]
     _refuse_useless(arguments, plan)
     _refuse_useless_for_clips(arguments, plan, clips)
+    clip_options = ClipOptions(**chosen(arguments, ClipOptions))
     for picture in pictures.values():
         writable_format(picture)
     if clips:
@@ -91,7 +94,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
                 return restore_one_clip(restorer, source, target, clip_options, arguments)
             return photos(source, target)
 
-    return for_each(todo, work, "restored", jobs=jobs, stream=None if output == arguments.output else sys.stderr)
+    return for_each(todo, work, "restored", jobs=jobs, stream=sys.stderr if is_standard(arguments.output) else None)
 
 
 def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Sequence[str]) -> Pairs:
@@ -123,12 +126,15 @@ def _is_there(source: Path, target: Path) -> bool:
 
 def _refuse_useless_for_clips(arguments: argparse.Namespace, plan: Pairs, clips: Sequence[Path]) -> None:
     """Raise InputError for an option that would have no effect with clips, or without any."""
+    of_clips = chosen(arguments, ClipOptions)
     if not clips:
-        given = [*chosen(arguments, ClipOptions), *(name for name in ("strengths", "resume") if getattr(arguments, name))]
+        given = [*of_clips, *(name for name in ("strengths", "resume") if getattr(arguments, name))]
         if given:
             raise InputError(f"{flag(given[0])} has no effect: no input is a clip.")
     else:
         check_av()
+    for name in without_effect(of_clips, steady=of_clips.get("steady")):
+        raise InputError(f"{flag(name)} has no effect with --steady 0: each frame is restored by itself.")
     for name in FOR_PHOTOS:
         if clips and getattr(arguments, name):
             raise InputError(f"{flag(name)} is for photographs, and {clips[0]} is a clip; restore clips by themselves.")

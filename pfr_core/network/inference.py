@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ..errors import CheckpointError, InputError, ShouldStop, check_stop
+from ..errors import InputError, NotFiniteError, ShouldStop, check_stop
 from ..photo.arrays import FloatImage
 from ..support.device import give_back_cached
 from ..support.memory import is_out_of_memory
@@ -44,7 +44,7 @@ def restore_crops(
 
     Raises:
         InputError: the crops are of another type.
-        CheckpointError: the network gives numbers that are not finite.
+        NotFiniteError: the network gives numbers that are not finite.
         Cancelled: ``should_stop`` returned true between two batches.
     """
     if crops.dtype != np.float32:
@@ -60,7 +60,7 @@ def restore_crops(
                 y = net.restore(batch, **(options or {}))
                 if not y.isfinite().all():
                     remedy = "another model file" if dtype == torch.float32 else "dtype fp32, or another model file"
-                    raise CheckpointError(f"The model gives NaN or infinity in {dtype}. Use {remedy}.")
+                    raise NotFiniteError(f"The model gives NaN or infinity in {dtype}. Use {remedy}.")
                 restored[done : done + len(batch)] = rearrange(y.clamp(0, 1), "n c h w -> n h w c").cpu().numpy()
         except Exception as error:
             if not is_out_of_memory(error) or len(batch) == 1:

@@ -59,6 +59,17 @@ class Notice:
         return asdict(self)
 
 
+def with_notices(text: str, notices: Iterable[Notice]) -> str:
+    """Return the text of an error with what was noticed before it, which no result will show: a line each.
+
+    Example:
+        >>> print(with_notices("no face.", [Notice("no_face", "look closer")]))
+        no face.
+        look closer
+    """
+    return "\n".join([text, *(notice.text for notice in notices)])
+
+
 class Tally:
     """Notices of any number of frames in constant memory: the first of each kind, and how many more there were."""
 

@@ -20,6 +20,7 @@ from ..find import find_candidates
 from ..models.identity import IdentityNetwork
 from ..options import RestoreOptions
 from ..photo.arrays import Array, FloatImage
+from ..support.notice import with_notices
 from .flow import brought, gray, places
 from .read import Clip
 from .track import SAME_FACE_IOU, Track, find_tracks
@@ -116,13 +117,13 @@ def flicker(
             sizes = f"{other.width} x {other.height} px, {source} {first.width} x {first.height}"
             raise InputError(f"{clip} has {sizes}: other proportions; compare results of one clip.")
     options = RestoreOptions()
-    tracks = find_tracks(Clip(source).frames(), detector, options).tracks
+    followed = find_tracks(Clip(source).frames(), detector, options)
     measured: dict[Path, list[Sight]] = {clip: [] for clip in clips}
     before: list[Array] | None = None
     found_before: list[list[Face]] = []
     for number, now in enumerate(zip(*(Clip(clip).frames() for clip in clips), strict=False)):
         found: list[list[Face]] = []
-        present = [track for track in tracks if number in track and number - 1 in track]
+        present = [track for track in followed.tracks if number in track and number - 1 in track]
         if before is not None and present:
             found = [find_candidates(detector, frame, options) for frame in now]
             found_before = found_before or [find_candidates(detector, frame, options) for frame in before]
@@ -132,7 +133,8 @@ def flicker(
         if progress is not None:
             progress(number + 1, first.frames)
     if not measured[source]:
-        raise InputError(f"{source}: no face in two frames running; there is nothing to measure.")
+        text = f"{source}: no face in two frames running; there is nothing to measure."
+        raise InputError(with_notices(text, followed.notices))
     return {clip: Flicker(sights) for clip, sights in measured.items()}
 
 

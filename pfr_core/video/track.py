@@ -83,7 +83,7 @@ class Track:
     """One face through the clip.
 
     Attributes:
-        number: from 0, in the order of appearance.
+        number: from 0, in the order of appearance, from left to right of those that appear together.
         first: number of the first frame.
         rows: [T,15] float32, the face in each frame from the first on: box, score, five points.
         picture: [P,P,3] uint8, what the face looks like where it was seen best.
@@ -122,12 +122,14 @@ class Tracks:
         frames: how many frames were looked at.
         cuts: the first frame of each scene but the first.
         size: width and height of a frame.
+        notices: what a person should know of the search.
     """
 
     tracks: list[Track]
     frames: int
     cuts: list[int]
     size: tuple[int, int]
+    notices: tuple[Notice, ...] = ()
 
     @property
     def most_at_once(self) -> int:
@@ -154,17 +156,17 @@ class Tracks:
         if options.select == "index":
             chosen = [track for track in self.tracks if track.number in options.indices]
             missing = sorted(set(options.indices) - {track.number for track in chosen})
-            return chosen, (missing_face(missing, len(self.tracks)),) if missing else ()
+            return chosen, (*self.notices, *([missing_face(missing, len(self.tracks))] if missing else []))
         by_face: dict[Face, list[Track]] = {}  # a shot that occurs twice has equal faces
         for track in self.tracks:
             by_face.setdefault(track.middle, []).append(track)
         found = choose_faces(list(by_face), self.size, options)
-        return [track for face in found.faces for track in by_face[face]], found.notices
+        return [track for face in found.faces for track in by_face[face]], (*found.notices, *self.notices)
 
 
 @dataclass
 class _Growing:
-    """A track being made. ``moves`` take the first sighting's frame to each frame."""
+    """A track being made, the ``number``-th begun. ``moves`` take the first sighting's frame to each frame."""
 
     number: int
     moves: dict[int, Move]
@@ -206,6 +208,7 @@ class Follower:
     _growing: list[_Growing] = field(default_factory=list, init=False)
     _ended: list[Track] = field(default_factory=list, init=False)
     _begun: int = field(default=0, init=False)
+    _given: dict[int, int] = field(default_factory=dict, init=False)
     _before: deque[tuple[int, Gray]] = field(default_factory=deque, init=False)
     _small: Gray | None = field(default=None, init=False)
     _changes: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL), init=False)
@@ -298,10 +301,20 @@ class Follower:
         end = max(track.seen) + (self.every // 2 if track.misses or track.lost else self.every)
         return [Track(track.number, *_smoothed(track, end), track.picture)]
 
-    def tracks(self) -> list[Track]:
-        """Return the faces so far, in the order of appearance; their numbers stay when more frames come."""
-        found = [*self._ended, *(each for track in self._growing for each in self._track(track))]
-        return sorted(found, key=lambda track: (track.first, track.face(track.first).center))
+    def found(self) -> Tracks:
+        """Return the faces so far; the numbers that they have once stay when more frames come."""
+        tracks = [*self._ended, *(each for track in self._growing for each in self._track(track))]
+        for track in sorted(tracks, key=lambda track: (track.first, track.face(track.first).center)):
+            self._given.setdefault(track.number, len(self._given))
+        numbered = [replace(track, number=self._given[track.number]) for track in tracks]
+        advice = None if tracks else self.detector.advice()
+        return Tracks(
+            sorted(numbered, key=lambda track: track.number),
+            self.frames,
+            self.cuts,
+            self.size,
+            () if advice is None else (advice,),
+        )
 
 
 def find_tracks(
@@ -332,8 +345,7 @@ def find_tracks(
         follower.take(frame, should_stop)
         if progress is not None:
             progress(follower.frames)
-    tracks = [replace(track, number=number) for number, track in enumerate(follower.tracks())]
-    return Tracks(tracks, follower.frames, follower.cuts, follower.size)
+    return follower.found()
 
 
 def _flow(old: Gray, new: Gray, face: Face, scale: float) -> Move | None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
@@ -27,6 +28,7 @@ from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
 from pfr_core.cli import build_parser, main
 from pfr_core.cli.inputs import plan_outputs
 from pfr_core.errors import ImageError, InputError
+from pfr_core.network.face_model import FaceModel
 from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
 from pfr_core.photo.read import read_bytes
@@ -114,6 +116,24 @@ def test_photographs_together_are_as_one_by_one_and_a_bad_one_harms_no_other(
         "broken.jpg": "failed",
     }
     assert "ZeroDivisionError" in next(row.error for row in rows if row.input.endswith("b.png"))
+
+
+def test_a_photograph_that_the_model_gives_no_numbers_for_becomes_a_row(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(photos / "white.png", np.full((24, 24, 3), 255, np.uint8))
+    real = FaceModel.restore
+
+    def restore(self: FaceModel, crops: torch.Tensor) -> torch.Tensor:
+        return real(self, crops).masked_fill(crops.amin(dim=(1, 2, 3), keepdim=True) > 0.99, torch.nan)
+
+    monkeypatch.setattr(FaceModel, "restore", restore)
+    for together in (False, True):
+        tasks = plan(list_inputs(str(photos)), str(tmp_path / str(together)))
+        failed = [row for row in restored(tasks, recipe(model), together) if row.status == "failed" and "broken" not in row.input]
+        assert [(row.input, row.error.partition("NaN")[0]) for row in failed] == [
+            (str(photos / "white.png"), f"{photos / 'white.png'}: The model gives ")
+        ]
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +30,15 @@ from safetensors.torch import save_file
 import pfr_core
 from pfr_core import PFR, Degradation, PFRConfig, PhotoSession, RestoreOptions, load_model, save_model
 from pfr_core.cli import main
+from pfr_core.cli.common import tell
 from pfr_core.cli.inputs import plan_outputs
 from pfr_core.degradation import bicubic_downsample
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY
+from pfr_core.network.face_model import FaceModel
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
+from pfr_core.support.notice import Notice
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 32
@@ -599,6 +603,32 @@ def test_a_photo_too_large_for_the_memory_does_not_stop_the_rest(
     monkeypatch.setattr(PhotoSession, "restore", out_of_memory)
     refused(capsys, restore(large, small, "-o", tmp_path / "out"), large, "not enough memory", "scale the picture down")
     assert files(tmp_path / "out") == ["small.png"]
+
+
+def test_a_photo_that_the_model_gives_no_numbers_for_does_not_stop_the_rest(
+    tmp_path: Path, restore: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, white = FaceModel.restore, tmp_path / "a.png"
+    Image.new("RGB", (40, 40), "white").save(white)
+    monkeypatch.setattr(FaceModel, "restore", lambda self, crops: real(self, crops) + (torch.nan if crops.min() > 0.99 else 0))
+    refused(capsys, restore(white, photo(tmp_path / "b.png"), "-o", tmp_path / "out"), f"{white}: ", "NaN")
+    assert files(tmp_path / "out") == ["b.png"]
+
+
+def test_each_notice_begins_with_its_file(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With many photographs, in several processes perhaps, nobody could tell otherwise which one it is about."""
+    for name in "ab":
+        shutil.copy(ROOT / "examples" / "degraded.jpg", tmp_path / f"{name}.jpg")
+    finding = ("--device", "cpu", "--detector", "builtin", "--model", model)
+    assert pfr("restore", tmp_path / "a.jpg", tmp_path / "b.jpg", "-o", tmp_path / "out", *finding) == 0
+    said = [text for text in caplog.messages if "is pasted" in text]
+    assert [text.partition(": a face of ")[0] for text in said] == [str(tmp_path / f"{name}.jpg") for name in "ab"]
+
+
+def test_a_notice_that_names_a_file_is_told_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["small", "a.png: cut", "b.bmp: not kept", "c.png: another's"]
+    tell([Notice("mended", text) for text in texts], Path("a.png"), Path("b.bmp"))
+    assert caplog.messages == ["a.png: small", *texts[1:3], "a.png: c.png: another's"]
 
 
 def test_too_little_memory_is_said_by_every_command(

@@ -73,6 +73,19 @@ def test_frames_without_a_face_and_frames_that_are_no_numbers_pass(node: Any) ->
     assert [len(each) for each in faces.frames] == [1] * 4 + [0] + [1] * 4
 
 
+def test_a_widget_without_effect_is_ignored_and_faces_are_numbered_from_left_to_right(
+    node: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = sys.modules[f"{pack.__name__}.pfr_core.faces.detect"].Detector
+    (face,) = detector.detect(None, np.ones(1))
+    both = [face.moved(1, (24, 0)), face.moved(1, (-24, 0))]
+    monkeypatch.setattr(detector, "detect", lambda self, image, **how: both)
+    shown = node("PFRRestoreClip")(image=film(2), select="index", indices="0", steady=0.0, restore_every=5)
+    assert "Restore every was ignored: with steady 0 each frame is restored anew." in shown["ui"]["text"]
+    mask = shown["result"][1][0]
+    assert mask[:, :48].any() and not mask[:, 48:].any(), "the left one, though the detector is surer of the other"
+
+
 def test_a_face_of_an_earlier_batch_is_none_of_this_one(node: Any) -> None:
     clip, black = node("PFRRestoreClip"), torch.zeros(3, 64, 96, 3)
     assert clip(image=film(3))["result"][3] == 1

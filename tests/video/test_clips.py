@@ -31,6 +31,7 @@ from pfr_core.options import ClipOptions
 from pfr_core.photo.photo import Provenance
 from pfr_core.photo.read import read_photo
 from pfr_core.support.choices import ClipCodec
+from pfr_core.support.notice import Notice
 
 av = pytest.importorskip("av")
 
@@ -54,7 +55,7 @@ class Inverting(SimpleNamespace):
         self.runs = 0
         super().__init__(
             options=RestoreOptions(color_match="none"),
-            detector=SimpleNamespace(name="builtin", detect=lambda image, **how: list(faces)),
+            detector=SimpleNamespace(name="builtin", detect=lambda image, **how: list(faces), advice=lambda: None),
             provenance=Provenance("inverting", "00" * 32), crop_size=32, model_options=(), parser=None,
             net=SimpleNamespace(place=("cpu", "float32")),
         )  # fmt: skip
@@ -933,6 +934,11 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
     source = make_clip(tmp_path / "a.mp4", 4, sound=None)
     for output, words in ((tmp_path / "sheet", "ending"), (source, "")):
         assert main(["faces", str(source), "-o", str(output)]) != 0 and words in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("pfr_core.faces.detect.Detector.detect", lambda self, image, **how: [])
+        patch.setattr("pfr_core.faces.detect.Detector.advice", lambda self: Notice("better_detector", "take a better one"))
+        assert main(["faces", str(source), "-o", str(tmp_path / "sheet.png")]) == 2
+        assert "--detection-size.\ntake a better one\n" in capsys.readouterr().err
     assert main(["faces", str(source), "-o", str(tmp_path / "sheet.png")]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [(each["index"], each["first"], each["last"]) for each in told["faces"]] == [(0, 0, 3), (1, 0, 3)]
@@ -945,27 +951,35 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
         assert (difference[20:28].max() > 0, difference[68:76].max() > 0) == changed
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "0=2"]) == 2
     assert "from 0 to 1" in capsys.readouterr().err
-    for idle in (["--only-bad-faces"], ["--quality", "80"], ["--select", "index", "--indices", "0", "--order", "size"]):
+    for idle in (
+        ["--only-bad-faces"],
+        ["--quality", "80"],
+        ["--steady", "0", "--restore-every", "3"],
+        ["--select", "index", "--indices", "0", "--order", "size"],
+    ):
         assert main([*given, "-o", str(tmp_path / "c.mp4"), *idle]) == 2
         assert "has no effect" in capsys.readouterr().err
+    assert main([*given, "-o", "-", "--resume"]) == 2
+    assert "--resume has no effect with -o -" in capsys.readouterr().err
     assert main([*given, "-o", str(tmp_path / "c.mp4"), "--strengths", "half"]) == 2
     assert "write the number of a face" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("output", ["b.mp4", "-"])
 def test_an_interrupted_command_says_how_to_go_on(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    output: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), tmp_path / "b.mp4"
-    tracks = Unfinished(target).folder / "tracks.npz"
+    source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), "-" if output == "-" else str(tmp_path / output)
 
-    def interrupted(*given: Any, **named: Any) -> None:
+    def interrupted(restorer: Any, source: Path, target: Path, **named: Any) -> None:
+        tracks = Unfinished(target).folder / "tracks.npz"
         tracks.parent.mkdir()
         tracks.touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pfr_core.cli.clips.restore_clip", interrupted)
-    assert main(["restore", str(source), "-o", str(target), "--model", str(tiny_model), "--device", "cpu"]) == 130
-    assert "--resume goes on from there" in caplog.text
+    assert main(["restore", str(source), "-o", target, "--model", str(tiny_model), "--device", "cpu"]) == 130
+    assert ("--resume goes on from there" in caplog.text) == (output != "-"), "on the way to a pipe nothing is kept"
 
 
 def test_a_clip_without_faces_has_none_to_show_or_to_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

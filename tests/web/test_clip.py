@@ -77,6 +77,8 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet)[1], "nobody looked: all of them"
     assert "0 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, max_face_size=5)[1], "nobody looked: those that are chosen"
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, threshold=0.7)[1]
+    told = tab.run_clip(VISITOR, clip, [], "tiny", quiet, steady=0.0, restore_every=5)[1]
+    assert "Restore every has no effect: with Steady 0" in told
 
 
 def test_a_stopped_job_keeps_nothing_and_limits_hold(tab: VideoTab, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from pfr_core import RestoreOptions
 from pfr_core.errors import PFRError
 from pfr_core.photo.read import read_photo
+from pfr_core.support.notice import Notice, with_notices
 
 pytest.importorskip("gradio")
 
@@ -227,6 +228,16 @@ def test_what_has_no_translation_is_said_to_be_english() -> None:
     assert translated({"accept-language": "fr"}, "A new thing.") == "A new thing."
     assert translated({"accept-language": "fr,de;q=0.9"}, "A new thing.") == "A new thing.", "as Gradio's part of the page"
     assert translated(None, "Stopped.") == "Stopped." and translated({"accept-language": "ja"}, "Stopped.") == "停止しました。"
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_was_noticed_before_an_error_is_translated_with_it(language: str) -> None:
+    error, noticed = "No face was found in this photo. Choose another one.", "its end is missing; nothing of the picture is lost"
+    headers = {"accept-language": language}
+    both = translated(headers, with_notices(error, [Notice("mended", noticed)]))
+    assert both == f"{translated(headers, error)}\n{translated(headers, noticed)}"
+    unknown = translated(headers, with_notices(error, [Notice("mended", "A new thing.")]))
+    assert error in unknown, "wholly in English, and said to be"
 
 
 def test_a_stranger_cannot_make_it_search_for_long() -> None:

@@ -98,7 +98,8 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
     Raises:
         InputError: two methods of one name, FID of a single picture or against nothing, or as the set, the results or the
             cache say.
-        CheckpointError: a model cannot be used, or gives numbers that are not finite.
+        CheckpointError: a model cannot be used.
+        NotFiniteError: one gives numbers that are not finite.
     """
     paired = not isinstance(source, Photographs)
     refuse_lonely(source, options, paired)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from pfr_core.errors import CheckpointError, InputError
+from pfr_core.errors import InputError, NotFiniteError
 
 from ..data.dataset import RGB8
 from .methods import INPUT, TRUTH, Method
@@ -82,7 +82,7 @@ def measure_all(
         protocol: see :func:`~trainer.judge.records.key_of`.
 
     Raises:
-        CheckpointError: a model gives numbers that are not finite; the message names it and the picture.
+        NotFiniteError: a model gives numbers that are not finite; the message names it and the picture.
         InputError: as :class:`~trainer.judge.records.Cache`, or a picture of the set or of results that does not fit or cannot be
             measured (NIQE of a flat one).
     """
@@ -122,8 +122,8 @@ def _measured(method: Method, case: Case, judge: Judge, *, again: bool) -> Recor
     try:
         picture = method.run(case)
         twice = method.run(replace(case, given=picture)) if again else None
-    except CheckpointError as error:
-        raise CheckpointError(f"{method.name}, picture {case.name}: {error}") from error
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{method.name}, picture {case.name}: {error}") from error
     try:
         scores, features = _judged(method, case, picture, judge)
     except InputError as error:
