@@ -13,6 +13,7 @@ from pfr_core.compare import Comparison, compare
 from pfr_core.errors import InputError, ShouldStop, check_stop
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.mask import FaceParser
+from pfr_core.faces.sharpness import JUDGED_SIDE
 from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
 from pfr_core.models.download import obtain
@@ -93,10 +94,10 @@ class Engine:
         with self._lock:
             yield self._detector
 
-    def find(self, image: Array, options: RestoreOptions, should_stop: ShouldStop) -> Found:
+    def find(self, image: Array, options: RestoreOptions, should_stop: ShouldStop, side: int = JUDGED_SIDE) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
-            return find_faces(self._detector, image, options, should_stop)
+            return find_faces(self._detector, image, options, should_stop, side=side)
 
     def check_options(self, options: RestoreOptions) -> None:
         """Refuse what needs weights that are not here.

@@ -20,6 +20,7 @@ from PIL import Image
 from pfr_core.compare import CELL, HEADER
 from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
 from pfr_core.find import Found
+from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.models.registry import REGISTRY, restorers
 from pfr_core.options import RestoreOptions
 
@@ -95,7 +96,7 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     tab, seen = PhotoTab(context, []), []
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     context.engine.downloads = False
     with pytest.raises(InputError, match=r"model is 'gfpgan-1\.4'; it is not on this server"):
         tab.restore(VISITOR, "gfpgan-1.4", quiet)
@@ -176,7 +177,7 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
         pass
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
 
     def progress(done: Any, **more: Any) -> None:
         if "Downloading" in more["desc"]:
@@ -213,11 +214,11 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
     for visitor in (VISITOR, SimpleNamespace(session_hash="other", headers={})):
         with context.sessions.use(visitor.session_hash) as session, context.sessions.listening(visitor.session_hash):
             session.wanted = PHOTO
-            tab.open(visitor)
+            tab.open(visitor, "tiny")
             tab.restore(visitor, "tiny", progress)
     with context.sessions.use("visitor") as session:
         assert opened(session).nbytes == 0, "it is still in memory"
-    tab.open(VISITOR, threshold=0.7)
+    tab.open(VISITOR, "tiny", threshold=0.7)
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
 
 
@@ -227,7 +228,7 @@ def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch:
     other.write_bytes(PHOTO.read_bytes())
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     tab.restore(VISITOR, "tiny", quiet)
 
     def stopped(*given: Any) -> None:
@@ -237,7 +238,7 @@ def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch:
     with context.sessions.use("visitor") as session:
         session.wanted = other
     with pytest.raises(InputError, match="Stopped"):
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
     told, _, download, stop = tab.give_up(VISITOR)
     assert "2 of 2 faces restored" in told and download.visible and not stop.visible
 
@@ -250,12 +251,12 @@ def test_what_changes_nothing_does_nothing(context: Context, monkeypatch: pytest
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
     assert tab.look(VISITOR)[0] != gr.skip()
-    tab.open(VISITOR, threshold=0.7)
+    tab.open(VISITOR, "tiny", threshold=0.7)
     with context.sessions.use("visitor") as session:
         opened(session).included = {1}
-    assert tab.open_again(VISITOR, threshold=0.7) == skipped
+    assert tab.open_again(VISITOR, "tiny", threshold=0.7) == skipped
     assert "1 of 2 faces" in tab.restore(VISITOR, "tiny", progress)[1]
-    assert tab.open_again(VISITOR, threshold=0.6) != skipped
+    assert tab.open_again(VISITOR, "tiny", threshold=0.6) != skipped
     with context.sessions.use("visitor") as session:
         assert opened(session).included == {0, 1}
 
@@ -270,7 +271,7 @@ def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: 
         with context.sessions.listening("visitor"), context.sessions.listening("other"):
             for visitor, session in zip(visitors, (first, second), strict=True):
                 session.wanted = PHOTO
-                tab.open(visitor)
+                tab.open(visitor, "tiny")
                 assert "2 of 2 faces restored" in tab.restore(visitor, "tiny", progress)[1]
                 opened(session).folder = tmp_path / "file"  # no folder: nothing can be written into it
         assert opened(first).nbytes > 0
@@ -287,14 +288,14 @@ def test_a_photo_for_which_memory_is_short_leaves_the_one_before(context: Contex
         session.wanted = PHOTO
         with monkeypatch.context() as patch, pytest.raises(MemoryError):
             patch.setattr("web.context.read_photo", short)
-            tab.open(VISITOR)
+            tab.open(VISITOR, "tiny")
         assert session.wanted is None
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         session.wanted = PHOTO.with_name("degraded.jpg")
         with monkeypatch.context() as patch, pytest.raises(MemoryError):
             patch.setattr("web.context.read_photo", short)
-            tab.open(VISITOR)
+            tab.open(VISITOR, "tiny")
         assert session.wanted == PHOTO
 
 
@@ -302,7 +303,7 @@ def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context
     tab = PhotoTab(replace(context, limits=Limits(max_faces=1)), [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        told = tab.open(VISITOR)[1]
+        told = tab.open(VISITOR, "tiny")[1]
         sizes = [face.size for face in opened(session).faces]
         assert opened(session).included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
         assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
@@ -328,7 +329,7 @@ def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.ask_to_stop(VISITOR)
         with pytest.raises(InputError, match="Stopped"):
             tab.restore(VISITOR, "tiny", quiet)
@@ -345,7 +346,7 @@ def test_another_model_that_is_stopped_leaves_the_result_before(context: Context
     context.engine.models["other"] = context.engine.models["tiny"]
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.restore(VISITOR, "tiny", quiet)
         before = opened(session).work
         tab.ask_to_stop(VISITOR)
@@ -361,7 +362,7 @@ def test_a_face_left_out_while_the_network_s_options_change_is_restored_anew(con
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.restore(VISITOR, "tiny", quiet)
         state = opened(session)
         state.included = {0}
@@ -379,10 +380,10 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         session.wanted = Path(shutil.copy(PHOTO, tmp_path / "another.jpg"))
         with pytest.raises(InputError, match="detection_size is 8192"):
-            tab.open(VISITOR, detection_size=8192)
+            tab.open(VISITOR, "tiny", detection_size=8192)
         assert session.wanted == PHOTO and session.photo is not None
 
 
@@ -417,7 +418,7 @@ def test_what_was_refused_for_its_scale_begins_with_another(context: Context) ->
     arm = tab.arm_if(lambda session, photo: photo.too_large)
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         with pytest.raises(InputError, match="scale"):
             tab.restore(VISITOR, "tiny", quiet, scale=4.0)
         assert arm(VISITOR)[0] == "Restoring ..."
@@ -432,7 +433,7 @@ def test_a_restoration_that_is_still_to_come_can_be_stopped(context: Context) ->
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         earlier: Any = SimpleNamespace(session_hash="visitor", headers={ASKED: repr(time.monotonic() - 1)})
         tab.arm(VISITOR)
         tab.restore(earlier, "tiny", quiet)
@@ -457,7 +458,7 @@ def test_who_waits_for_the_networks_keeps_nobody_else_waiting(context: Context, 
     tab, others = PhotoTab(context, []), [SimpleNamespace(session_hash=str(number), headers={}) for number in range(3)]
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     tab.restore(VISITOR, "tiny", quiet)
     monkeypatch.setattr(context.engine, "masks", ["box", "parse"])
     monkeypatch.setattr("web.engine.ASKED_EVERY", 0.01)
