@@ -131,21 +131,22 @@ def _fetch_detector(detector: DetectorName, downloads: bool) -> None:
 
 
 def _check_models(engine: Engine) -> None:
-    """Tell which models cannot be used, before a visitor finds out.
+    """Take models that cannot be used off the menus, and tell why, before a visitor finds out.
 
     Raises:
         PFRError: none can.
     """
-    wrong = []
+    wrong = dict[str, PFRError]()
     for model in engine.models:
         try:
             engine.facts(model)
         except PFRError as error:
-            wrong.append(error)
+            wrong[model] = error
     if len(wrong) == len(engine.models):
-        raise wrong[0]
-    for each in wrong:
-        print(f"A model cannot be used: {each}", file=sys.stderr)
+        raise next(iter(wrong.values()))
+    for model, why in wrong.items():
+        del engine.models[model]
+        print(f"The model {model} is not offered: {why}", file=sys.stderr)
 
 
 def _serve(

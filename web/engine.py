@@ -131,19 +131,23 @@ class Engine:
         """Return what is known of ``model`` without fetching it; a file's are read from it, once.
 
         Raises:
-            CheckpointError, WeightsError: the file cannot be read.
+            CheckpointError, WeightsError: the file cannot be read, or the package with the network's code is missing.
+            InputError: the network does not bear the server's precision.
         """
         if model not in self._facts:
             source = self.models[model]
-            weights = REGISTRY.get(source)
+            weights, borne = REGISTRY.get(source), dtypes_of(source)
+            check_package(source)
             if source in PRESETS:
-                self._facts[model] = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
+                facts = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
             elif weights is not None and not weights.embedded:
                 missing = weights.bytes if on_disk(source) is None else 0
-                self._facts[model] = Facts(weights.size, missing, weights.licence, weights.options)
+                facts = Facts(weights.size, missing, weights.licence, weights.options)
             else:
                 net = load_face_model(source)
-                self._facts[model] = Facts(net.size, 0, net.licence, net.options)
+                facts, borne = Facts(net.size, 0, net.licence, net.options), net.dtypes
+            resolve_dtype(self.dtype, self.device, borne)
+            self._facts[model] = facts
         return self._facts[model]
 
     def fetch(self, model: str, progress: Callable[[str, int, int], None], should_stop: ShouldStop) -> None:
@@ -156,14 +160,13 @@ class Engine:
 
         Raises:
             InputError: it would have to be downloaded, and the server was not started so, or it does not bear the precision.
-            WeightsError: it is not to be had.
+            WeightsError: it is not to be had, or its network's code is not.
         """
         source = self.models.get(model, "")
         if source in REGISTRY and on_disk(source) is None:
             if not self.downloads:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
-            resolve_dtype(self.dtype, self.device, dtypes_of(source))
-            check_package(source)
+            self.facts(model)  # refuses what could not be used
             obtain(source, progress=partial(progress, model), should_stop=should_stop)
             self._facts.pop(model, None)  # they say how much is to be downloaded
 

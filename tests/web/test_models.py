@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import shutil
 import threading
 import time
@@ -27,7 +29,7 @@ from pfr_core.options import RestoreOptions
 gr = pytest.importorskip("gradio")
 
 from web.batch import BatchTab  # noqa: E402
-from web.cli import _fetch_detector, build_parser, named  # noqa: E402
+from web.cli import _check_models, _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
 from web.degrade import DegradeTab  # noqa: E402
@@ -121,6 +123,27 @@ def test_a_precision_that_a_model_does_not_bear_is_refused_before_its_download(
 def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
     publish("gfpgan-1.4", tiny_model)
     tiny_model.write_bytes(b"another file by now")
+def test_a_model_that_cannot_run_here_is_told_at_the_start_and_not_offered(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether its file is there or not: without its package, or in a precision that its network does not bear."""
+    models = {"tiny": str(tiny_model), "codeformer": "codeformer", "gfpgan-1.4": "gfpgan-1.4"}
+    for here in (None, PHOTO):
+        monkeypatch.setattr("web.engine.on_disk", lambda name, here=here: here)
+        engine = Engine(models, detector="builtin", device="cpu", dtype="bf16", downloads=True)
+        _check_models(engine)
+        assert [*engine.models] == ["tiny", "gfpgan-1.4"]
+        assert re.search("codeformer is not offered: .* does not bear it", capsys.readouterr().err)
+        with monkeypatch.context() as patch:
+            patch.setattr("pfr_core.models.registry.find_spec", lambda name: None)
+            engine = Engine(models, detector="builtin", device="cpu", downloads=True)
+            _check_models(engine)
+        assert [*engine.models] == ["tiny", "gfpgan-1.4"]
+        assert "codeformer is not offered: codeformer's code is a package" in capsys.readouterr().err
+        with pytest.raises(InputError, match="does not bear it"):
+            _check_models(Engine({"codeformer": "codeformer"}, detector="builtin", device="cpu", dtype="bf16"))
+
+
     tab = CompareTab(context)
     with pytest.raises(InputError, match=r"^gfpgan-1\.4 cannot be had on this server.*Choose another model"):
         tab.run_comparison(VISITOR, str(PHOTO), ["gfpgan-1.4"], quiet)

@@ -232,7 +232,7 @@ def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client:
     Image.new("1", (10_000, 10_000)).save(huge)
     refused(restore(huge), "huge.png: 10000 x 10000 pixels", "2,000,000", "max_pixels")
     refused(restore(PHOTO, scale=4), "astronaut_degraded.jpg: enlarged 4 times", "smaller scale")
-    refused(restore(PHOTO, model="gone"), "gone.safetensors: no such model file")
+    refused(restore(PHOTO, model="gone"), "model is 'gone'; choose from tiny")
     refused(restore(PHOTO, indices=[0]), "indices and select")
     refused(restore(PHOTO, select="index", indices=[5]), "there is no face 5 among the 1 found")
     refused(restore(PHOTO, strength=2), "strength is 2; it must be a number from 0 to 1")
