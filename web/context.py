@@ -19,6 +19,7 @@ from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.support.choices import MaskKind
+from pfr_core.support.files import is_of_disk, unwritable
 from pfr_core.support.memory import is_out_of_memory
 from pfr_core.support.notice import Notice, Tally
 
@@ -26,7 +27,7 @@ from .controls import controls
 from .engine import Engine
 from .limits import Limits
 from .sessions import ASKED, CALL, Job, Session, Sessions
-from .texts import choices, say, translated
+from .texts import choices, language_of, say, translated, words
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Context:
                 raise InputError(job.why) from error
 
     def page_error(self, error: Exception, request: gr.Request | None = None) -> gr.Error:
-        """Return what a visitor is told of an error: PFR's in its words, of others that there was one; never a path.
+        """Return what a visitor is told of an error: PFR's in its words, a full disk, of others that there was one; never a path.
 
         Args:
             error: what happened.
@@ -93,6 +94,7 @@ class Context:
             return error
         if is_out_of_memory(error):
             text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
+        headers = getattr(request, "headers", None)
         elif isinstance(error, WeightsError):
             log.error("%s", error)
             text = "This needs weights that are not on this server. Choose something else, or tell whoever runs it."
@@ -100,8 +102,11 @@ class Context:
             text = self.without_folders(str(error))
         else:
             log.error("a defect", exc_info=error)
+        elif isinstance(error, OSError) and is_of_disk(error):
+            log.error("%s", error)
+            text = unwritable(words(language_of(headers))["column_result"], error)
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
-        return gr.Error(translated(getattr(request, "headers", None), text), duration=SHOWN_SECONDS, print_exception=False)
+        return gr.Error(translated(headers, text), duration=SHOWN_SECONDS, print_exception=False)
 
     def fetch(
         self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None, mask: MaskKind = "box"
