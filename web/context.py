@@ -37,6 +37,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """For events of the page that are no part of the documented API."""
 SHOWN_SECONDS = 10
 """How long a message covers the corner of the page."""
+OWN_WORDS = frozenset({"magnified", "better_detector", "opaque"})
+"""Kinds of notices that the core words for its commands; a visitor has none of these, and reads ``noticed_KIND``."""
 
 _FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?(?:[/\\][^/\\\s:'\"()]+)+[/\\](?=\S)")
 
@@ -92,19 +94,19 @@ class Context:
         """
         if isinstance(error, gr.Error):
             return error
+        headers = getattr(request, "headers", None)
         if is_out_of_memory(error):
             text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
-        headers = getattr(request, "headers", None)
         elif isinstance(error, WeightsError):
             log.error("%s", error)
             text = "This needs weights that are not on this server. Choose something else, or tell whoever runs it."
         elif isinstance(error, PFRError):
             text = self.without_folders(str(error))
-        else:
-            log.error("a defect", exc_info=error)
         elif isinstance(error, OSError) and is_of_disk(error):
             log.error("%s", error)
             text = unwritable(words(language_of(headers))["column_result"], error)
+        else:
+            log.error("a defect", exc_info=error)
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
         return gr.Error(translated(headers, text), duration=SHOWN_SECONDS, print_exception=False)
 
@@ -150,10 +152,19 @@ class Context:
         return "".join(lines)
 
     def noticed(self, request: gr.Request, notice: Notice) -> str:
-        """Return a notice in the visitor's language, without a full stop."""
+        """Return a notice in the visitor's language, without a full stop; what only the operator can do is in the log, too."""
+        self.for_operator(notice)
         if notice.kind == "sharp_faces":  # how many were restored is said beside it
             return say(request, "left_sharp", count=int(notice.numbers["left"])).rstrip(".。")
+        if notice.kind in OWN_WORDS:
+            return say(request, f"noticed_{notice.kind}", **notice.numbers)
         return translated(request.headers, self.without_folders(notice.text).removesuffix("."))
+
+    @staticmethod
+    def for_operator(notice: Notice) -> None:
+        """Log a notice of what whoever runs the server can do."""
+        if notice.kind == "better_detector":
+            log.warning("%s", notice.text)
 
     def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:
         """Return the components of several options by name, without what this server cannot do.
