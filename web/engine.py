@@ -170,14 +170,14 @@ class Engine:
             obtain(source, progress=partial(progress, model), should_stop=should_stop)
             self._facts.pop(model, None)  # they say how much is to be downloaded
 
-    def fetch_around(self, mask: MaskKind, progress: Callable[[str, int, int], None] | None, should_stop: ShouldStop) -> None:
+    def fetch_around(self, mask: MaskKind, progress: Callable[[str, int, int], None], should_stop: ShouldStop) -> None:
         """Download what finds and cuts out faces, if it needs a file, before the networks are lent; else as :meth:`fetch`.
 
         Raises:
             WeightsError: it is not to be had.
         """
         for name in around(self._detector.name, mask):
-            obtain(name, progress=None if progress is None else partial(progress, name), should_stop=should_stop)
+            obtain(name, progress=partial(progress, name), should_stop=should_stop)
 
     def compare(
         self,

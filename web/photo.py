@@ -27,7 +27,7 @@ from pfr_core.support.notice import Notice
 from pfr_core.work import network_options
 
 from . import pictures
-from .context import GPU_QUEUE, PRIVATE, Context
+from .context import GPU_QUEUE, PRIVATE, SHOWN_SECONDS, Context
 from .controls import BLEND, SEARCH, quality_control
 from .gallery import NAMES, Example
 from .models import ModelMenu
@@ -356,7 +356,8 @@ class PhotoTab:
                 work = state.work if state.work is not None and state.how[0] == model else restorer.open(photo, faces=state.faces)
                 chosen = [state.faces[number] for number in sorted(included)]
                 full = replace(options, strength=1.0)  # so that the slider needs no network, wherever it stands now
-                result = work.restore(full, faces=included, progress=report, should_stop=job.should_stop)
+                result = work.restore(full, faces=chosen, progress=report, should_stop=job.should_stop)
+            state.included, state.sharp, state.side = included, sharp, side  # not before: a job that is stopped leaves all
             state.take(work, (model, *network_options(full)))
             state.noticed = result.notices
             self._keep(state)
@@ -426,8 +427,15 @@ class PhotoTab:
     @contextmanager
     def _at_rest(self, request: gr.Request, options: RestoreOptions) -> Iterator[Job]:
         """Yield a job that begins when the visitor's other jobs have ended, and that may compose with these options."""
+        named = set[str]()
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in named:  # a message: a progress bar would cover the picture at each move of a setting
+                named.add(name)
+                gr.Info(say(request, "downloading", name=name), duration=SHOWN_SECONDS)
+
         with self.context.job(request, last=False) as job:  # before the visitor's next job has to wait for this one
-            self.context.engine.fetch_around(options.mask, None, job.should_stop)
+            self.context.engine.fetch_around(options.mask, report, job.should_stop)
         with (
             self.context.visit(request) as session,
             session.lock,
@@ -502,20 +510,12 @@ class PhotoTab:
         crops = zip(sorted(state.included), result.crops_before, result.crops_after, strict=True)
         return [
             (
-                pictures.save_shown(folder / f"face_{number + 1}", pictures.side_by_side(old, new)),
-                say(request, "face_number", number=number + 1),
+                pictures.save_shown(folder / f"face_{number}", pictures.side_by_side(old, new)),
+                say(request, "face_number", number=number),
             )
             for number, old, new in list(crops)[:MOST_PAIRS]
         ]
 
-    # --- What is kept -------------------------------------------------------------------------------------------------
-
-    def _read(self, state: OpenPhoto) -> Photo:
-        """Return the photo with its pixels."""
-        if state.work is not None:
-            return state.work.photo
-        if state.photo is None:
-            state.photo = self.context.read(state.path)
     # --- Which faces --------------------------------------------------------------------------------------------------
 
     def _side(self, model: str) -> int:
@@ -540,6 +540,14 @@ class PhotoTab:
         sharp = set(choose_in(photo.pixels, state.faces, state.search, side=side, should_stop=should_stop).sharp)
         return self._largest(state.faces, (state.included - (sharp - state.sharp)) | (state.sharp - sharp)), sharp
 
+    # --- What is kept -------------------------------------------------------------------------------------------------
+
+    def _read(self, state: OpenPhoto) -> Photo:
+        """Return the photo with its pixels."""
+        if state.work is not None:
+            return state.work.photo
+        if state.photo is None:
+            state.photo = self.context.read(state.path)
         return state.photo
 
     def _small(self, state: OpenPhoto, photo: Photo) -> Array:

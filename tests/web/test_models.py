@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,15 +20,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.compare import CELL, HEADER
 from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
 from pfr_core.find import Found
-from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.models.registry import REGISTRY, restorers
 from pfr_core.options import RestoreOptions
 
 gr = pytest.importorskip("gradio")
 
+from web.archive import pack  # noqa: E402
 from web.batch import BatchTab  # noqa: E402
 from web.cli import _check_models, _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
@@ -36,7 +38,8 @@ from web.degrade import DegradeTab  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
-from web.photo import OpenPhoto, PhotoTab  # noqa: E402
+from web.photo import ASSETS, OpenPhoto, PhotoTab  # noqa: E402
+from web.pictures import save_shown  # noqa: E402
 from web.sessions import ASKED, Session, Sessions  # noqa: E402
 from web.texts import say  # noqa: E402
 
@@ -120,9 +123,6 @@ def test_a_precision_that_a_model_does_not_bear_is_refused_before_its_download(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
-    publish("gfpgan-1.4", tiny_model)
-    tiny_model.write_bytes(b"another file by now")
 def test_a_model_that_cannot_run_here_is_told_at_the_start_and_not_offered(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +144,9 @@ def test_a_model_that_cannot_run_here_is_told_at_the_start_and_not_offered(
             _check_models(Engine({"codeformer": "codeformer"}, detector="builtin", device="cpu", dtype="bf16"))
 
 
+def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
+    publish("gfpgan-1.4", tiny_model)
+    tiny_model.write_bytes(b"another file by now")
     tab = CompareTab(context)
     with pytest.raises(InputError, match=r"^gfpgan-1\.4 cannot be had on this server.*Choose another model"):
         tab.run_comparison(VISITOR, str(PHOTO), ["gfpgan-1.4"], quiet)
@@ -196,8 +199,7 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
     engine, tab, seen = context.engine, PhotoTab(context, []), list[str]()
     engine.masks = ["box", "parse"]
     with engine.finding(), pytest.raises(Cancelled, match="download of"):
-        engine.fetch_around("parse", None, lambda: True)
-        pass
+        engine.fetch_around("parse", quiet, lambda: True)
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
     tab.open(VISITOR, "tiny")
@@ -216,6 +218,11 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
             restore()
         assert seen == ["Downloading parsenet"] * (number + 1)
         (tmp_path / "cache" / path.name).unlink()
+    said: list[str] = []
+    monkeypatch.setattr("web.photo.gr.Info", lambda text, **how: said.append(text))
+    with suppress(WeightsError):
+        tab.change(VISITOR, mask="parse")
+    assert said == ["Downloading parsenet"], "of a photo that is restored already, too"
 
 
 def test_a_detector_that_the_server_was_started_with_is_there_before_the_first_visitor(
@@ -320,6 +327,89 @@ def test_a_photo_for_which_memory_is_short_leaves_the_one_before(context: Contex
             patch.setattr("web.context.read_photo", short)
             tab.open(VISITOR, "tiny")
         assert session.wanted == PHOTO
+
+
+def test_which_faces_are_sharp_is_judged_for_the_model_that_is_chosen(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the command; what was clicked stays, but where the judgement is another one."""
+    larger = tmp_path / "larger.safetensors"
+    save_model(PFR(PFRConfig(size=32, narrow=1 / 32, style_dim=16, n_mlp=2)), larger, provenance={}, licence="none of note")
+    context.engine.models["larger"] = str(larger)
+    judged = list[int]()
+
+    def is_sharp(image: Any, face: Any, *, side: int, scale: float) -> bool:
+        judged.append(side)
+        return side == 16 and face.box[0] > image.shape[1] / 2  # the right one, to the smaller model
+
+    monkeypatch.setattr("pfr_core.find.is_sharp", is_sharp)
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        told = tab.open(VISITOR, "tiny")[1]
+        state = opened(session)
+        assert (state.included, state.sharp) == ({0}, {1}) and say(VISITOR, "left_sharp", count=1) in told
+        assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+        state.included = set()  # clicked out
+        stage, told, *_ = tab.restore(VISITOR, "larger", quiet)
+        assert [face["included"] for face in stage["faces"]] == [False, True] and "1 of 2 faces restored" in told
+        tab.ask_to_stop(VISITOR)
+        with pytest.raises(InputError, match="Stopped"):
+            tab.restore(VISITOR, "tiny", quiet)
+        assert state.included == {1}, "what is on the page stays"
+        tab.arm(VISITOR)
+        assert "None of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+    assert {*judged} == {16, 32}
+
+
+def test_faces_are_numbered_as_everywhere(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    tab.open(VISITOR, "tiny")
+    *_, pairs = tab.restore(VISITOR, "tiny", quiet)
+    assert [name for _, name in pairs] == ["Face 0", "Face 1"]
+    assert "number + 1" not in (ASSETS / "stage.js").read_text("utf-8")
+
+
+def test_a_full_disk_leaves_what_is_done_of_a_batch(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    full, uploads = OSError(errno.ENOSPC, "No space left on device"), [str(tmp_path / f"{number}.jpg") for number in range(4)]
+    for upload in uploads:
+        shutil.copy(PHOTO, upload)
+
+    def failing(do: Callable[..., Any], which: int) -> Callable[..., Any]:
+        calls = iter(range(len(uploads)))
+
+        def act(*given: Any) -> Any:
+            if next(calls) == which:
+                raise full
+            return do(*given)
+
+        return act
+
+    monkeypatch.setattr("web.batch.pictures.save_shown", failing(save_shown, 1))
+    monkeypatch.setattr("web.batch.pack", failing(pack, 1))  # of the third, as the second does not come so far
+    told, packed, gallery, report = BatchTab(context).run_batch(VISITOR, uploads, "tiny", quiet)
+    assert told == "**2 restored, 2 failed**" and len(gallery.value) == 2
+    assert report.count("cannot be written (No space left on device); free some space") == 2
+    with zipfile.ZipFile(packed.value["path"]) as content:
+        assert content.namelist() == ["0_restored.jpg", "3_restored.jpg"] and content.testzip() is None
+    assert {file.suffix for file in Path(packed.value["path"]).parent.iterdir()} == {".zip", ".jpg"}
+    assert not [*Path(packed.value["path"]).parent.glob("*_restored*")], "they would take room"
+
+
+def test_a_full_disk_is_no_defect(context: Context) -> None:
+    german: Any = SimpleNamespace(headers={"accept-language": "de"})
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "result: cannot be written (No space left on device); free some space" in context.page_error(full).message
+    assert "Ergebnis: Kann auf dem Server nicht gespeichert werden" in context.page_error(full, german).message
+    assert "Something went wrong" in context.page_error(FileNotFoundError(errno.ENOENT, "No such file")).message
+
+
+def test_an_emptied_seed_is_named(context: Context) -> None:
+    settings: dict[str, Any] = {"blur": "none", "sigma": 2.0, "scale": 2.0, "noise": 5.0, "quality": 50.0, "seed": None}
+    with pytest.raises(InputError, match="Seed is empty"):
+        DegradeTab(context, PHOTO).run(VISITOR, str(PHOTO), "tiny", **settings)
 
 
 def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context) -> None:

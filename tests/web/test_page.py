@@ -374,6 +374,7 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     page.click("[data-face='1']")  # the photo that was there still is
     text_of(page, "#told", "1 of 2 faces restored")
     assert page.get_attribute("[data-face='1']", "aria-pressed") == "false"
+    assert page.text_content("[data-face='1']") == "1", "numbers are those of --indices"
     only = by_command(server, twins, tmp_path / "one.png", "--select", "index", "--indices", "0")
     assert looks_like(download(page, "#download", tmp_path / "got.png"), only)
 
