@@ -102,10 +102,17 @@ def refuse_none_chosen(chosen: Collection[object], notices: Iterable[Notice], *,
             raise InputError(notice.text)
 
 
-def find_faces(detector: Detector, image: Array, options: RestoreOptions, should_stop: ShouldStop | None = None) -> Found:
-    """Find the faces of [H,W,3+] (any depth) and choose among them; raises as :func:`find_candidates`."""
+def find_faces(
+    detector: Detector,
+    image: Array,
+    options: RestoreOptions,
+    should_stop: ShouldStop | None = None,
+    *,
+    side: int = JUDGED_SIDE,
+) -> Found:
+    """Find the faces of [H,W,3+] (any depth) and choose among them, see :func:`choose_in`; raises as :func:`find_candidates`."""
     candidates = find_candidates(detector, image, options, should_stop)
-    found = choose_in(image, candidates, options, scale=options.scale, should_stop=should_stop)
+    found = choose_in(image, candidates, options, side=side, scale=options.scale, should_stop=should_stop)
     return advised(found, candidates, detector)
 
 

@@ -152,7 +152,7 @@ def test_a_number_that_no_face_has_is_to_the_endpoint_what_it_is_to_the_command(
 def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:
     with context.visit(VISITOR) as session:
         session.wanted = print_photo
-    assert sentence in PhotoTab(context, []).open(VISITOR)[1]
+    assert sentence in PhotoTab(context, []).open(VISITOR, "tiny")[1]
     report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None, scale=2)[-1]
     assert "print.jpg" in report and html.escape(sentence.rstrip(".")) in report
 
@@ -192,7 +192,7 @@ def test_the_page_says_of_a_copy_alone_that_it_is_the_visitors_own_file(context:
     tab = PhotoTab(context, [])
     with context.visit(VISITOR) as session:
         session.wanted = portrait
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     tab.restore(VISITOR, "tiny", lambda *done, **more: None)
     for scale in (1.0, 2.0):
         stage, told = tab.save(VISITOR, strength=0.0, scale=scale)

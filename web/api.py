@@ -86,7 +86,10 @@ class Api:
             return [str(file.path), {"changed": file.changed, "faces": faces, "notices": self._notices(file.notices)}]
 
     def _notices(self, notices: Iterable[Notice]) -> list[dict[str, Any]]:
-        return [{**notice.to_dict(), "text": self.context.without_folders(notice.text)} for notice in notices]
+        told = [*notices]
+        for notice in told:
+            self.context.for_operator(notice)
+        return [{**notice.to_dict(), "text": self.context.without_folders(notice.text)} for notice in told]
 
 
 def _describe(component: Any, spec: Spec) -> None:

@@ -1,7 +1,11 @@
-"""Photos out of a zip file that a stranger made: nothing is written outside the folder, nor more than was allowed."""
+"""Photos out of a zip file that a stranger made: nothing is written outside the folder, nor more than was allowed.
+
+And results into one, as long as there is room for them.
+"""
 
 from __future__ import annotations
 
+import io
 import lzma
 import zipfile
 import zlib
@@ -9,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pfr_core.errors import ImageError
 from pfr_core.photo.photo import IMAGE_SUFFIXES, is_meant
@@ -46,6 +51,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
     Raises:
         ImageError: not a zip file, too many entries, or more bytes than ``limits`` allow; what the file states about
             sizes is not relied on.
+        OSError: a photo cannot be written, for the disk is full, say.
     """
     left = int(limits.max_unpacked_mb * 1e6)
     try:
@@ -76,9 +82,52 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
                         yield Entry(str(name), problem=f"damaged in the zip file ({error}).")
                         continue
+                    except OSError:
+                        target.unlink(missing_ok=True)  # or the disk stays full
+                        raise
                     yield Entry(str(name), target)
     except UNREADABLE as error:
         raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
+
+
+class Unbuffered(io.FileIO):
+    """A file under a zip file: what found no room is not kept to be tried again with what follows."""
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it.
+
+        Raises:
+            OSError: there is no room for a part of it.
+        """
+        left = memoryview(data)
+        size = len(left)
+        while left:
+            left = left[super().write(left) :]
+        return size
+
+
+def pack(archive: zipfile.ZipFile, stream: Unbuffered, file: Path, name: str) -> None:
+    """Add a file to a new zip file; if there is no room for it, what is in there already stays good.
+
+    Args:
+        archive: the zip file.
+        stream: what it is written to.
+        file: to be added.
+        name: of the file in there.
+
+    Raises:
+        OSError: there is no room.
+    """
+    count, end = len(archive.filelist), archive.start_dir
+    try:
+        archive.write(file, name)
+    except OSError:
+        for half in archive.filelist[count:]:
+            del archive.NameToInfo[half.filename]
+        del archive.filelist[count:]
+        archive.start_dir = end
+        stream.truncate(end)
+        raise
 
 
 def _name(member: zipfile.ZipInfo) -> PurePosixPath:

@@ -18,10 +18,11 @@ import gradio as gr
 from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import fitted
+from pfr_core.support.files import is_of_disk, unwritable
 from pfr_core.support.memory import is_out_of_memory
 
 from . import pictures
-from .archive import UNREADABLE, Entry, is_zip, unpack
+from .archive import UNREADABLE, Entry, Unbuffered, is_zip, pack, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
@@ -125,7 +126,8 @@ class BatchTab:
         names: set[str] = set()
         result, total, stopped = folder / "restored.zip", self._count(uploads), False
         try:
-            with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as packed:  # photos are compressed already
+            # Stored as they are: photos are compressed already.
+            with Unbuffered(result, "w+") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as packed:
                 for number, entry in enumerate(self._entries(uploads, folder / "unpacked")):
                     progress((number, max(total, number + 1)), desc=entry.name, unit=say(request, "unit_photos"))
                     try:
@@ -133,10 +135,14 @@ class BatchTab:
                     except Cancelled:
                         stopped = True
                         break
-                    rows.append((entry.name, row))
                     if row.file is not None:
-                        packed.write(row.file, _unused(row.name, names))
-                        row.file.unlink()
+                        done = row.file
+                        try:
+                            pack(packed, stream, done, _unused(row.name, names))
+                        except OSError as error:  # what is packed already is kept
+                            row = Row("failed", self.context.page_error(error, request).message)
+                        done.unlink()
+                    rows.append((entry.name, row))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -174,15 +180,16 @@ class BatchTab:
                 work = restorer.open(photo)
                 found = work.find(options, should_stop=job.should_stop)
                 self.context.limits.check_faces(len(found.faces))
-                file = work.save(work.restore(options, should_stop=job.should_stop), folder, quality=quality)
-            preview = fitted(file.restored.image, GALLERY_SIZE)
-            shown = pictures.save_shown(folder / f"preview-{secrets.token_hex(4)}", preview, photo)
+                restored = work.restore(options, should_stop=job.should_stop)
+                preview = fitted(restored.image, GALLERY_SIZE)  # first: without it nobody would fetch the file, which takes room
+                shown = pictures.save_shown(folder / f"preview-{secrets.token_hex(4)}", preview, photo)
+                file = work.save(restored, folder, quality=quality)
         except (ImageError, InputError) as error:
             return Row("failed", translated(request.headers, self._about(entry.path.name, error)))
         except Cancelled:
             raise
         except Exception as error:
-            if isinstance(error, PFRError) or is_out_of_memory(error):
+            if isinstance(error, (PFRError, OSError)) or is_out_of_memory(error):
                 text = say(request, "row_memory") if is_out_of_memory(error) else self.context.page_error(error, request).message
                 return Row("failed", text)
             log.error("%s", entry.name, exc_info=error)
@@ -220,8 +227,11 @@ class BatchTab:
                     yield entry
                     if is_zip(upload) and entry.path is not None:
                         entry.path.unlink(missing_ok=True)
-            except (ImageError, OSError) as error:  # the zip file itself
+            except ImageError as error:  # the zip file itself
                 yield Entry(upload.name, problem=self._about(upload.name, error))
+            except OSError as error:  # the same, or there is no room for what is in it
+                text = unwritable(upload.name, error) if is_of_disk(error) else error
+                yield Entry(upload.name, problem=self._about(upload.name, text))
 
     def _about(self, name: str, text: object) -> str:
         """Return the message without the name, which stands beside it."""

@@ -21,7 +21,7 @@ from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
 from pfr_core.support.arguments import add_options, chosen, file_path, program
-from pfr_core.support.choices import CLOSEST_DETECTION, DetectorName
+from pfr_core.support.choices import DetectorName
 from pfr_core.support.files import lock
 from pfr_core.video import check_av
 
@@ -131,21 +131,22 @@ def _fetch_detector(detector: DetectorName, downloads: bool) -> None:
 
 
 def _check_models(engine: Engine) -> None:
-    """Tell which models cannot be used, before a visitor finds out.
+    """Take models that cannot be used off the menus, and tell why, before a visitor finds out.
 
     Raises:
         PFRError: none can.
     """
-    wrong = []
+    wrong = dict[str, PFRError]()
     for model in engine.models:
         try:
             engine.facts(model)
         except PFRError as error:
-            wrong.append(error)
+            wrong[model] = error
     if len(wrong) == len(engine.models):
-        raise wrong[0]
-    for each in wrong:
-        print(f"A model cannot be used: {each}", file=sys.stderr)
+        raise next(iter(wrong.values()))
+    for model, why in wrong.items():
+        del engine.models[model]
+        print(f"The model {model} is not offered: {why}", file=sys.stderr)
 
 
 def _serve(
@@ -172,9 +173,7 @@ def _serve(
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     setup = chosen(arguments, Setup)
     _fetch_detector(Setup(**setup).detector, arguments.downloads)
-    engine = Engine(
-        named(sources), downloads=arguments.downloads, closest=min(CLOSEST_DETECTION, limits.max_detection_size), **setup
-    )
+    engine = Engine(named(sources), downloads=arguments.downloads, closest=limits.closest_detection, **setup)
     _check_models(engine)
     sessions = Sessions(folder, limits.keep_minutes * 60, limits.max_session_mb, limits.max_job_seconds)
     shown = examples(folder / "own")
@@ -188,7 +187,8 @@ def _serve(
             server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,
             root_path=arguments.root_path,
             max_file_size=int(limits.max_upload_mb * 1e6), show_error=True, quiet=True, prevent_thread_lock=True,
-            theme=THEME, css=CSS, head=HEAD, i18n=translations(), app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
+            theme=THEME, css=CSS, head=HEAD, i18n=translations(limits.closest_detection),
+            app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,
             _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
             state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed

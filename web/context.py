@@ -19,6 +19,7 @@ from pfr_core.options import RestoreOptions
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.support.choices import MaskKind
+from pfr_core.support.files import is_of_disk, unwritable
 from pfr_core.support.memory import is_out_of_memory
 from pfr_core.support.notice import Notice, Tally
 
@@ -26,7 +27,7 @@ from .controls import controls
 from .engine import Engine
 from .limits import Limits
 from .sessions import ASKED, CALL, Job, Session, Sessions
-from .texts import choices, say, translated
+from .texts import choices, language_of, say, translated, words
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """For events of the page that are no part of the documented API."""
 SHOWN_SECONDS = 10
 """How long a message covers the corner of the page."""
+OWN_WORDS = frozenset({"magnified", "better_detector", "opaque"})
+"""Kinds of notices that the core words for its commands; a visitor has none of these, and reads ``noticed_KIND``."""
 
 _FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?(?:[/\\][^/\\\s:'\"()]+)+[/\\](?=\S)")
 
@@ -83,7 +86,7 @@ class Context:
                 raise InputError(job.why) from error
 
     def page_error(self, error: Exception, request: gr.Request | None = None) -> gr.Error:
-        """Return what a visitor is told of an error: PFR's in its words, of others that there was one; never a path.
+        """Return what a visitor is told of an error: PFR's in its words, a full disk, of others that there was one; never a path.
 
         Args:
             error: what happened.
@@ -91,6 +94,7 @@ class Context:
         """
         if isinstance(error, gr.Error):
             return error
+        headers = getattr(request, "headers", None)
         if is_out_of_memory(error):
             text = "Not enough memory for this. Use a smaller picture, a smaller scale or a smaller detection size."
         elif isinstance(error, WeightsError):
@@ -98,10 +102,13 @@ class Context:
             text = "This needs weights that are not on this server. Choose something else, or tell whoever runs it."
         elif isinstance(error, PFRError):
             text = self.without_folders(str(error))
+        elif isinstance(error, OSError) and is_of_disk(error):
+            log.error("%s", error)
+            text = unwritable(words(language_of(headers))["column_result"], error)
         else:
             log.error("a defect", exc_info=error)
             text = "Something went wrong on the server. Whoever runs it finds the cause in its log."
-        return gr.Error(translated(getattr(request, "headers", None), text), duration=SHOWN_SECONDS, print_exception=False)
+        return gr.Error(translated(headers, text), duration=SHOWN_SECONDS, print_exception=False)
 
     def fetch(
         self, request: gr.Request, model: str, job: Job, progress: gr.Progress | None = None, mask: MaskKind = "box"
@@ -145,10 +152,19 @@ class Context:
         return "".join(lines)
 
     def noticed(self, request: gr.Request, notice: Notice) -> str:
-        """Return a notice in the visitor's language, without a full stop."""
+        """Return a notice in the visitor's language, without a full stop; what only the operator can do is in the log, too."""
+        self.for_operator(notice)
         if notice.kind == "sharp_faces":  # how many were restored is said beside it
             return say(request, "left_sharp", count=int(notice.numbers["left"])).rstrip(".。")
+        if notice.kind in OWN_WORDS:
+            return say(request, f"noticed_{notice.kind}", **notice.numbers)
         return translated(request.headers, self.without_folders(notice.text).removesuffix("."))
+
+    @staticmethod
+    def for_operator(notice: Notice) -> None:
+        """Log a notice of what whoever runs the server can do."""
+        if notice.kind == "better_detector":
+            log.warning("%s", notice.text)
 
     def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:
         """Return the components of several options by name, without what this server cannot do.

@@ -76,16 +76,18 @@ class DegradeTab:
         scale: float,
         noise: float,
         quality: float,
-        seed: int,
+        seed: int | None,
     ) -> list[Any]:
         """Degrade the largest face of the photo and restore it.
 
         Raises:
-            InputError: no photo, or no face in it.
+            InputError: no photo, no face in it, or no seed.
         """
         with self.context.job(request) as job:
             if path is None:
                 raise InputError("Choose a photo with a sharp face first.")
+            if seed is None:  # an emptied field
+                raise InputError("Seed is empty; enter a whole number.")
             photo = self.context.read(path)
             largest = self.context.options({"select": "largest", "only_bad_faces": False})
             found = self.context.engine.find(photo.pixels, largest, job.should_stop)

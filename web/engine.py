@@ -13,6 +13,7 @@ from pfr_core.compare import Comparison, compare
 from pfr_core.errors import InputError, ShouldStop, check_stop
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.mask import FaceParser
+from pfr_core.faces.sharpness import JUDGED_SIDE
 from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
 from pfr_core.models.download import obtain
@@ -93,10 +94,10 @@ class Engine:
         with self._lock:
             yield self._detector
 
-    def find(self, image: Array, options: RestoreOptions, should_stop: ShouldStop) -> Found:
+    def find(self, image: Array, options: RestoreOptions, should_stop: ShouldStop, side: int = JUDGED_SIDE) -> Found:
         """See :func:`pfr_core.find.find_faces`."""
         with self._lock:
-            return find_faces(self._detector, image, options, should_stop)
+            return find_faces(self._detector, image, options, should_stop, side=side)
 
     def check_options(self, options: RestoreOptions) -> None:
         """Refuse what needs weights that are not here.
@@ -130,19 +131,23 @@ class Engine:
         """Return what is known of ``model`` without fetching it; a file's are read from it, once.
 
         Raises:
-            CheckpointError, WeightsError: the file cannot be read.
+            CheckpointError, WeightsError: the file cannot be read, or the package with the network's code is missing.
+            InputError: the network does not bear the server's precision.
         """
         if model not in self._facts:
             source = self.models[model]
-            weights = REGISTRY.get(source)
+            weights, borne = REGISTRY.get(source), dtypes_of(source)
+            check_package(source)
             if source in PRESETS:
-                self._facts[model] = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
+                facts = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
             elif weights is not None and not weights.embedded:
                 missing = weights.bytes if on_disk(source) is None else 0
-                self._facts[model] = Facts(weights.size, missing, weights.licence, weights.options)
+                facts = Facts(weights.size, missing, weights.licence, weights.options)
             else:
                 net = load_face_model(source)
-                self._facts[model] = Facts(net.size, 0, net.licence, net.options)
+                facts, borne = Facts(net.size, 0, net.licence, net.options), net.dtypes
+            resolve_dtype(self.dtype, self.device, borne)
+            self._facts[model] = facts
         return self._facts[model]
 
     def fetch(self, model: str, progress: Callable[[str, int, int], None], should_stop: ShouldStop) -> None:
@@ -155,25 +160,24 @@ class Engine:
 
         Raises:
             InputError: it would have to be downloaded, and the server was not started so, or it does not bear the precision.
-            WeightsError: it is not to be had.
+            WeightsError: it is not to be had, or its network's code is not.
         """
         source = self.models.get(model, "")
         if source in REGISTRY and on_disk(source) is None:
             if not self.downloads:
                 raise InputError(f"model is {model!r}; it is not on this server, and visitors may not make it download anything.")
-            resolve_dtype(self.dtype, self.device, dtypes_of(source))
-            check_package(source)
+            self.facts(model)  # refuses what could not be used
             obtain(source, progress=partial(progress, model), should_stop=should_stop)
             self._facts.pop(model, None)  # they say how much is to be downloaded
 
-    def fetch_around(self, mask: MaskKind, progress: Callable[[str, int, int], None] | None, should_stop: ShouldStop) -> None:
+    def fetch_around(self, mask: MaskKind, progress: Callable[[str, int, int], None], should_stop: ShouldStop) -> None:
         """Download what finds and cuts out faces, if it needs a file, before the networks are lent; else as :meth:`fetch`.
 
         Raises:
             WeightsError: it is not to be had.
         """
         for name in around(self._detector.name, mask):
-            obtain(name, progress=None if progress is None else partial(progress, name), should_stop=should_stop)
+            obtain(name, progress=partial(progress, name), should_stop=should_stop)
 
     def compare(
         self,

@@ -55,6 +55,11 @@ class Limits:
         """Longer side in px at which faces are looked for where a visitor does not say: the usual one, if that is allowed."""
         return min(int(_SIZE.default), self.max_detection_size)
 
+    @property
+    def closest_detection(self) -> int:
+        """Longer side in px up to which a photo is looked at closer by itself where many faces seem small."""
+        return min(CLOSEST_DETECTION, self.max_detection_size)
+
     def check_scale(self, photo: Photo, scale: float) -> None:
         """Refuse to enlarge a photo beyond ``max_pixels``.
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 import gradio as gr
 
 from pfr_core import Face, PhotoSession
-from pfr_core.errors import InputError, PFRError
+from pfr_core.errors import InputError, PFRError, ShouldStop
+from pfr_core.faces.sharpness import JUDGED_SIDE
+from pfr_core.find import choose_in
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import Array, FloatImage, fitted
 from pfr_core.photo.photo import Photo
@@ -25,7 +27,7 @@ from pfr_core.support.notice import Notice
 from pfr_core.work import network_options
 
 from . import pictures
-from .context import GPU_QUEUE, PRIVATE, Context
+from .context import GPU_QUEUE, PRIVATE, SHOWN_SECONDS, Context
 from .controls import BLEND, SEARCH, quality_control
 from .gallery import NAMES, Example
 from .models import ModelMenu
@@ -63,6 +65,7 @@ class OpenPhoto:
         search: how they were looked for.
         included: numbers of the faces to restore.
         sharp: numbers of those that are sharp already.
+        side: of the model's faces in px, for which they are.
         small: the photo as large as it is shown, of its own depth; made anew when it is needed.
         found: what was noticed in reading and finding.
         noticed: what was noticed when the faces were last put back in full.
@@ -83,6 +86,7 @@ class OpenPhoto:
     search: RestoreOptions
     included: set[int]
     sharp: set[int]
+    side: int
     small: Array | None = None
     found: tuple[Notice, ...] = ()
     noticed: tuple[Notice, ...] = ()
@@ -193,7 +197,7 @@ class PhotoTab:
         dropped = self.stage.upload(self.take, None, state, trigger_mode="multiple", **quick)
         again = gr.on(changed, self.look, None, state, trigger_mode="always_last", **quick)
         opened = [
-            armed.success(open_it, None, [*shown, *pairs], inputs_kwargs=self.search, trigger_mode=mode, **long)
+            armed.success(open_it, [self.model.menu], [*shown, *pairs], inputs_kwargs=self.search, trigger_mode=mode, **long)
             for armed, open_it, mode in ((dropped, self.open, "multiple"), (again, self.open_again, "always_last"))
         ]
         # A restoration that waits yet takes the photo that is open when its turn comes: a second one would save it twice.
@@ -284,7 +288,7 @@ class PhotoTab:
             session.stop(STOP)
         return gr.Button(text("stopping"), interactive=False)
 
-    def open(self, request: gr.Request, **search: Any) -> list[Any]:
+    def open(self, request: gr.Request, model: str, **search: Any) -> list[Any]:
         """Read the photo and find its faces; they are shown while they are being restored."""
         with self.context.job(request, STOP, last=False) as job, job.session.lock:
             session, path = job.session, job.session.wanted
@@ -294,8 +298,8 @@ class PhotoTab:
                 return [gr.skip()] * 4
             try:
                 photo = self._read(before) if before is not None and before.path == path else self.context.read(path)
-                options = self.context.options(search)
-                found = self.context.engine.find(photo.pixels, options, job.should_stop)
+                options, side = self.context.options(search), self._side(model)
+                found = self.context.engine.find(photo.pixels, options, job.should_stop, side)
             except BaseException:
                 # What is on the page is what later clicks mean; where nothing is, another search opens what could be read.
                 if session.wanted == path and (before is not None or photo is None):
@@ -303,28 +307,27 @@ class PhotoTab:
                 raise
             if before is not None:
                 before.close()
-            faces, most = found.candidates, self.context.limits.max_faces
-            largest = sorted(found.numbers, key=lambda number: -faces[number].size)[:most]
+            faces = found.candidates
             height, width = photo.pixels.shape[:2]
             # How many are left as sharp changes with each click: it is said by itself.
             noticed = [notice for notice in (*photo.notices, *found.notices) if notice.kind != "sharp_faces"]
             state = OpenPhoto(
                 path, session.lock, session.new_folder(), photo, (width, height), faces,
                 options,
-                included=set(largest), sharp=set(found.sharp), found=tuple(noticed),
+                included=self._largest(faces, found.numbers), sharp=set(found.sharp), side=side, found=tuple(noticed),
             )  # fmt: skip
             session.photo = state
             self._keep(state)
             state.told = self._told(request, state) + self.context.told(request, state.found)
             return [self._stage(session, photo), state.told, gr.Accordion(visible=False), None]
 
-    def open_again(self, request: gr.Request, **search: Any) -> list[Any]:
+    def open_again(self, request: gr.Request, model: str, **search: Any) -> list[Any]:
         """Find the photo's faces anew, if they are looked for otherwise than before: a slider tells also of a mere visit."""
         with self.context.visit(request) as session:
             state = session.photo
             if state is not None and state.path == session.wanted and state.search == self.context.options(search):
                 return [gr.skip()] * 4
-        return self.open(request, **search)
+        return self.open(request, model, **search)
 
     def restore(self, request: gr.Request, model: str, progress: gr.Progress = gr.Progress(), **blend: Any) -> list[Any]:  # noqa: B008
         """Run the network over the included faces that it has not seen yet, and put them back."""
@@ -337,7 +340,9 @@ class PhotoTab:
             state.too_large = True
             self.context.limits.check_scale(photo, options.scale)
             state.too_large = False
-            self.context.limits.check_faces(len(state.included))
+            side = self._side(model)
+            included, sharp = self._judged(state, photo, side, job.should_stop)
+            self.context.limits.check_faces(len(included))
             if not state.faces:  # told once more: a slider tells of one move twice, and the second look stood there last
                 return [gr.skip(), state.told, gr.skip(), gr.skip()]
 
@@ -349,9 +354,10 @@ class PhotoTab:
             with self.context.engine.use(model) as restorer:
                 # Another model's session is the photo's when it has something to show: it may be stopped before.
                 work = state.work if state.work is not None and state.how[0] == model else restorer.open(photo, faces=state.faces)
-                included = [state.faces[number] for number in sorted(state.included)]
+                chosen = [state.faces[number] for number in sorted(included)]
                 full = replace(options, strength=1.0)  # so that the slider needs no network, wherever it stands now
-                result = work.restore(full, faces=included, progress=report, should_stop=job.should_stop)
+                result = work.restore(full, faces=chosen, progress=report, should_stop=job.should_stop)
+            state.included, state.sharp, state.side = included, sharp, side  # not before: a job that is stopped leaves all
             state.take(work, (model, *network_options(full)))
             state.noticed = result.notices
             self._keep(state)
@@ -421,8 +427,15 @@ class PhotoTab:
     @contextmanager
     def _at_rest(self, request: gr.Request, options: RestoreOptions) -> Iterator[Job]:
         """Yield a job that begins when the visitor's other jobs have ended, and that may compose with these options."""
+        named = set[str]()
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in named:  # a message: a progress bar would cover the picture at each move of a setting
+                named.add(name)
+                gr.Info(say(request, "downloading", name=name), duration=SHOWN_SECONDS)
+
         with self.context.job(request, last=False) as job:  # before the visitor's next job has to wait for this one
-            self.context.engine.fetch_around(options.mask, None, job.should_stop)
+            self.context.engine.fetch_around(options.mask, report, job.should_stop)
         with (
             self.context.visit(request) as session,
             session.lock,
@@ -497,11 +510,35 @@ class PhotoTab:
         crops = zip(sorted(state.included), result.crops_before, result.crops_after, strict=True)
         return [
             (
-                pictures.save_shown(folder / f"face_{number + 1}", pictures.side_by_side(old, new)),
-                say(request, "face_number", number=number + 1),
+                pictures.save_shown(folder / f"face_{number}", pictures.side_by_side(old, new)),
+                say(request, "face_number", number=number),
             )
             for number, old, new in list(crops)[:MOST_PAIRS]
         ]
+
+    # --- Which faces --------------------------------------------------------------------------------------------------
+
+    def _side(self, model: str) -> int:
+        """Return the side in px of the faces that a model restores."""
+        try:
+            return self.context.engine.facts(model).size
+        except PFRError:  # it cannot be used, which is said when it is to restore
+            return JUDGED_SIDE
+
+    def _largest(self, faces: Sequence[Face], numbers: Collection[int]) -> set[int]:
+        """Return the numbers of the largest faces, as many as may be restored."""
+        return set(sorted(numbers, key=lambda number: -faces[number].size)[: self.context.limits.max_faces])
+
+    def _judged(self, state: OpenPhoto, photo: Photo, side: int, should_stop: ShouldStop) -> tuple[set[int], set[int]]:
+        """Return the numbers of the faces to restore with a model for faces of ``side`` px, and of those sharp already.
+
+        What was clicked stays as it is, but for faces that are sharp to this model and were not to the one before, or the
+        other way round.
+        """
+        if side == state.side:
+            return state.included, state.sharp
+        sharp = set(choose_in(photo.pixels, state.faces, state.search, side=side, should_stop=should_stop).sharp)
+        return self._largest(state.faces, (state.included - (sharp - state.sharp)) | (state.sharp - sharp)), sharp
 
     # --- What is kept -------------------------------------------------------------------------------------------------
 

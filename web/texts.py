@@ -19,6 +19,7 @@ from typing import Any
 import gradio as gr
 
 from pfr_core.options import ClipOptions, RestoreOptions
+from pfr_core.support.choices import CLOSEST_DETECTION
 from pfr_core.support.schema import specs
 
 LANGUAGES = ("en", "de", "zh", "ja")
@@ -48,9 +49,18 @@ def words(language: str) -> dict[str, str]:
     return {**words("en"), **named, **helped, **own}
 
 
-def translations() -> gr.I18n:
-    """Return what Gradio's page translates with."""
-    return gr.I18n(**{name: words(language) for language in LANGUAGES for name in _names(language)})
+def translations(closest: int) -> gr.I18n:
+    """Return what Gradio's page translates with.
+
+    Args:
+        closest: px up to which this server looks for faces by itself; the help of the detection size says so.
+    """
+    told = dict[str, dict[str, str]]()
+    for language in LANGUAGES:
+        known = words(language)
+        helped = known["help_detection_size"].replace(str(CLOSEST_DETECTION), str(closest))
+        told |= {name: {**known, "help_detection_size": helped} for name in _names(language)}
+    return gr.I18n(**told)
 
 
 def text(name: str) -> Any:

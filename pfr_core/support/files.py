@@ -21,6 +21,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Numbers of the errors of a disk that has no room, or where one may not write."""
+
 
 def checked(name: str | os.PathLike[str]) -> Path:
     """Return ``name`` as a path, whether or not there is such a file.
@@ -131,6 +135,11 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
     return f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}."
 
 
+def is_of_disk(error: OSError) -> bool:
+    """Return whether a file could not be written because its disk is full or may not be written to."""
+    return error.errno in FULL | FORBIDDEN
+
+
 def same_file(source: Path, target: Path) -> bool:
     """Judge whether writing ``target`` would change the file ``source``, by whatever name; False if either cannot be seen."""
     try:
@@ -176,8 +185,8 @@ def overwritten(source: str | os.PathLike[str]) -> str:
 
 def remedy(error: OSError) -> str:
     """Return what a person can do about a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+    if error.errno in FULL:
         return "free some space or choose a folder on another disk"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in FORBIDDEN:
         return "choose a file or folder that you may write to"
     return "check the output path"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,13 @@ def test_every_name_is_translated_and_none_is_left_over(pack: Any, language: str
         else:
             entries = [*texts[name]["inputs"].values(), *texts[name]["outputs"].values()]
             assert texts[name]["description"] and all(entry["name"] and entry["tooltip"] for entry in entries)
+
+
+def test_the_face_picker_knows_every_widget_that_gives_faces_their_numbers(pack: Any) -> None:
+    (listed,) = re.findall(r"const NUMBERING = (\[.*\]);", (ROOT / "web" / "js" / "face_picker.js").read_text("utf-8"))
+    node = declared(pack.NODE_CLASS_MAPPINGS["PFRDetectFaces"])
+    widgets = {name for name, each in node.items() if isinstance(each[0], list) or each[0] in WIDGETS}
+    assert {*json.loads(listed)} == widgets - {"select", "indices", "count", "only_bad_faces"}, "those choose among the numbers"
 
 
 def test_comfyui_serves_nothing_but_our_page(pack: Any) -> None:

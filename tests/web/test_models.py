@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +20,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.compare import CELL, HEADER
 from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
 from pfr_core.find import Found
@@ -25,15 +29,17 @@ from pfr_core.options import RestoreOptions
 
 gr = pytest.importorskip("gradio")
 
+from web.archive import pack  # noqa: E402
 from web.batch import BatchTab  # noqa: E402
-from web.cli import _fetch_detector, build_parser, named  # noqa: E402
+from web.cli import _check_models, _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
 from web.degrade import DegradeTab  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
-from web.photo import OpenPhoto, PhotoTab  # noqa: E402
+from web.photo import ASSETS, OpenPhoto, PhotoTab  # noqa: E402
+from web.pictures import save_shown  # noqa: E402
 from web.sessions import ASKED, Session, Sessions  # noqa: E402
 from web.texts import say  # noqa: E402
 
@@ -95,7 +101,7 @@ def test_a_model_is_downloaded_when_it_is_first_used(
     tab, seen = PhotoTab(context, []), []
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     context.engine.downloads = False
     with pytest.raises(InputError, match=r"model is 'gfpgan-1\.4'; it is not on this server"):
         tab.restore(VISITOR, "gfpgan-1.4", quiet)
@@ -115,6 +121,27 @@ def test_a_precision_that_a_model_does_not_bear_is_refused_before_its_download(
     with pytest.raises(InputError, match="this network does not bear it; use fp32"):
         engine.fetch("codeformer", lambda name, done, total: None, lambda: False)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_model_that_cannot_run_here_is_told_at_the_start_and_not_offered(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether its file is there or not: without its package, or in a precision that its network does not bear."""
+    models = {"tiny": str(tiny_model), "codeformer": "codeformer", "gfpgan-1.4": "gfpgan-1.4"}
+    for here in (None, PHOTO):
+        monkeypatch.setattr("web.engine.on_disk", lambda name, here=here: here)
+        engine = Engine(models, detector="builtin", device="cpu", dtype="bf16", downloads=True)
+        _check_models(engine)
+        assert [*engine.models] == ["tiny", "gfpgan-1.4"]
+        assert re.search("codeformer is not offered: .* does not bear it", capsys.readouterr().err)
+        with monkeypatch.context() as patch:
+            patch.setattr("pfr_core.models.registry.find_spec", lambda name: None)
+            engine = Engine(models, detector="builtin", device="cpu", downloads=True)
+            _check_models(engine)
+        assert [*engine.models] == ["tiny", "gfpgan-1.4"]
+        assert "codeformer is not offered: codeformer's code is a package" in capsys.readouterr().err
+        with pytest.raises(InputError, match="does not bear it"):
+            _check_models(Engine({"codeformer": "codeformer"}, detector="builtin", device="cpu", dtype="bf16"))
 
 
 def test_a_model_that_is_not_to_be_had_is_named(context: Context, publish: Callable[[str, Path], Any], tiny_model: Path) -> None:
@@ -172,11 +199,10 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
     engine, tab, seen = context.engine, PhotoTab(context, []), list[str]()
     engine.masks = ["box", "parse"]
     with engine.finding(), pytest.raises(Cancelled, match="download of"):
-        engine.fetch_around("parse", None, lambda: True)
-        pass
+        engine.fetch_around("parse", quiet, lambda: True)
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
 
     def progress(done: Any, **more: Any) -> None:
         if "Downloading" in more["desc"]:
@@ -192,6 +218,11 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
             restore()
         assert seen == ["Downloading parsenet"] * (number + 1)
         (tmp_path / "cache" / path.name).unlink()
+    said: list[str] = []
+    monkeypatch.setattr("web.photo.gr.Info", lambda text, **how: said.append(text))
+    with suppress(WeightsError):
+        tab.change(VISITOR, mask="parse")
+    assert said == ["Downloading parsenet"], "of a photo that is restored already, too"
 
 
 def test_a_detector_that_the_server_was_started_with_is_there_before_the_first_visitor(
@@ -213,11 +244,11 @@ def test_a_photo_that_was_put_aside_can_be_searched_again(context: Context) -> N
     for visitor in (VISITOR, SimpleNamespace(session_hash="other", headers={})):
         with context.sessions.use(visitor.session_hash) as session, context.sessions.listening(visitor.session_hash):
             session.wanted = PHOTO
-            tab.open(visitor)
+            tab.open(visitor, "tiny")
             tab.restore(visitor, "tiny", progress)
     with context.sessions.use("visitor") as session:
         assert opened(session).nbytes == 0, "it is still in memory"
-    tab.open(VISITOR, threshold=0.7)
+    tab.open(VISITOR, "tiny", threshold=0.7)
     assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", progress)[1]
 
 
@@ -227,7 +258,7 @@ def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch:
     other.write_bytes(PHOTO.read_bytes())
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     tab.restore(VISITOR, "tiny", quiet)
 
     def stopped(*given: Any) -> None:
@@ -237,7 +268,7 @@ def test_a_stopped_search_leaves_the_photo_before(context: Context, monkeypatch:
     with context.sessions.use("visitor") as session:
         session.wanted = other
     with pytest.raises(InputError, match="Stopped"):
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
     told, _, download, stop = tab.give_up(VISITOR)
     assert "2 of 2 faces restored" in told and download.visible and not stop.visible
 
@@ -250,12 +281,12 @@ def test_what_changes_nothing_does_nothing(context: Context, monkeypatch: pytest
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
     assert tab.look(VISITOR)[0] != gr.skip()
-    tab.open(VISITOR, threshold=0.7)
+    tab.open(VISITOR, "tiny", threshold=0.7)
     with context.sessions.use("visitor") as session:
         opened(session).included = {1}
-    assert tab.open_again(VISITOR, threshold=0.7) == skipped
+    assert tab.open_again(VISITOR, "tiny", threshold=0.7) == skipped
     assert "1 of 2 faces" in tab.restore(VISITOR, "tiny", progress)[1]
-    assert tab.open_again(VISITOR, threshold=0.6) != skipped
+    assert tab.open_again(VISITOR, "tiny", threshold=0.6) != skipped
     with context.sessions.use("visitor") as session:
         assert opened(session).included == {0, 1}
 
@@ -270,7 +301,7 @@ def test_a_full_disk_does_not_fail_the_next_visitor(context: Context, tmp_path: 
         with context.sessions.listening("visitor"), context.sessions.listening("other"):
             for visitor, session in zip(visitors, (first, second), strict=True):
                 session.wanted = PHOTO
-                tab.open(visitor)
+                tab.open(visitor, "tiny")
                 assert "2 of 2 faces restored" in tab.restore(visitor, "tiny", progress)[1]
                 opened(session).folder = tmp_path / "file"  # no folder: nothing can be written into it
         assert opened(first).nbytes > 0
@@ -287,22 +318,105 @@ def test_a_photo_for_which_memory_is_short_leaves_the_one_before(context: Contex
         session.wanted = PHOTO
         with monkeypatch.context() as patch, pytest.raises(MemoryError):
             patch.setattr("web.context.read_photo", short)
-            tab.open(VISITOR)
+            tab.open(VISITOR, "tiny")
         assert session.wanted is None
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         session.wanted = PHOTO.with_name("degraded.jpg")
         with monkeypatch.context() as patch, pytest.raises(MemoryError):
             patch.setattr("web.context.read_photo", short)
-            tab.open(VISITOR)
+            tab.open(VISITOR, "tiny")
         assert session.wanted == PHOTO
+
+
+def test_which_faces_are_sharp_is_judged_for_the_model_that_is_chosen(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the command; what was clicked stays, but where the judgement is another one."""
+    larger = tmp_path / "larger.safetensors"
+    save_model(PFR(PFRConfig(size=32, narrow=1 / 32, style_dim=16, n_mlp=2)), larger, provenance={}, licence="none of note")
+    context.engine.models["larger"] = str(larger)
+    judged = list[int]()
+
+    def is_sharp(image: Any, face: Any, *, side: int, scale: float) -> bool:
+        judged.append(side)
+        return side == 16 and face.box[0] > image.shape[1] / 2  # the right one, to the smaller model
+
+    monkeypatch.setattr("pfr_core.find.is_sharp", is_sharp)
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        told = tab.open(VISITOR, "tiny")[1]
+        state = opened(session)
+        assert (state.included, state.sharp) == ({0}, {1}) and say(VISITOR, "left_sharp", count=1) in told
+        assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+        state.included = set()  # clicked out
+        stage, told, *_ = tab.restore(VISITOR, "larger", quiet)
+        assert [face["included"] for face in stage["faces"]] == [False, True] and "1 of 2 faces restored" in told
+        tab.ask_to_stop(VISITOR)
+        with pytest.raises(InputError, match="Stopped"):
+            tab.restore(VISITOR, "tiny", quiet)
+        assert state.included == {1}, "what is on the page stays"
+        tab.arm(VISITOR)
+        assert "None of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
+    assert {*judged} == {16, 32}
+
+
+def test_faces_are_numbered_as_everywhere(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+    tab.open(VISITOR, "tiny")
+    *_, pairs = tab.restore(VISITOR, "tiny", quiet)
+    assert [name for _, name in pairs] == ["Face 0", "Face 1"]
+    assert "number + 1" not in (ASSETS / "stage.js").read_text("utf-8")
+
+
+def test_a_full_disk_leaves_what_is_done_of_a_batch(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    full, uploads = OSError(errno.ENOSPC, "No space left on device"), [str(tmp_path / f"{number}.jpg") for number in range(4)]
+    for upload in uploads:
+        shutil.copy(PHOTO, upload)
+
+    def failing(do: Callable[..., Any], which: int) -> Callable[..., Any]:
+        calls = iter(range(len(uploads)))
+
+        def act(*given: Any) -> Any:
+            if next(calls) == which:
+                raise full
+            return do(*given)
+
+        return act
+
+    monkeypatch.setattr("web.batch.pictures.save_shown", failing(save_shown, 1))
+    monkeypatch.setattr("web.batch.pack", failing(pack, 1))  # of the third, as the second does not come so far
+    told, packed, gallery, report = BatchTab(context).run_batch(VISITOR, uploads, "tiny", quiet)
+    assert told == "**2 restored, 2 failed**" and len(gallery.value) == 2
+    assert report.count("cannot be written (No space left on device); free some space") == 2
+    with zipfile.ZipFile(packed.value["path"]) as content:
+        assert content.namelist() == ["0_restored.jpg", "3_restored.jpg"] and content.testzip() is None
+    assert {file.suffix for file in Path(packed.value["path"]).parent.iterdir()} == {".zip", ".jpg"}
+    assert not [*Path(packed.value["path"]).parent.glob("*_restored*")], "they would take room"
+
+
+def test_a_full_disk_is_no_defect(context: Context) -> None:
+    german: Any = SimpleNamespace(headers={"accept-language": "de"})
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "result: cannot be written (No space left on device); free some space" in context.page_error(full).message
+    assert "Ergebnis: Kann auf dem Server nicht gespeichert werden" in context.page_error(full, german).message
+    assert "Something went wrong" in context.page_error(FileNotFoundError(errno.ENOENT, "No such file")).message
+
+
+def test_an_emptied_seed_is_named(context: Context) -> None:
+    settings: dict[str, Any] = {"blur": "none", "sigma": 2.0, "scale": 2.0, "noise": 5.0, "quality": 50.0, "seed": None}
+    with pytest.raises(InputError, match="Seed is empty"):
+        DegradeTab(context, PHOTO).run(VISITOR, str(PHOTO), "tiny", **settings)
 
 
 def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context) -> None:
     tab = PhotoTab(replace(context, limits=Limits(max_faces=1)), [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        told = tab.open(VISITOR)[1]
+        told = tab.open(VISITOR, "tiny")[1]
         sizes = [face.size for face in opened(session).faces]
         assert opened(session).included == {sizes.index(max(sizes))} and say(VISITOR, "too_many", most=1) in told
         assert "1 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
@@ -328,7 +442,7 @@ def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.ask_to_stop(VISITOR)
         with pytest.raises(InputError, match="Stopped"):
             tab.restore(VISITOR, "tiny", quiet)
@@ -345,7 +459,7 @@ def test_another_model_that_is_stopped_leaves_the_result_before(context: Context
     context.engine.models["other"] = context.engine.models["tiny"]
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.restore(VISITOR, "tiny", quiet)
         before = opened(session).work
         tab.ask_to_stop(VISITOR)
@@ -361,7 +475,7 @@ def test_a_face_left_out_while_the_network_s_options_change_is_restored_anew(con
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         tab.restore(VISITOR, "tiny", quiet)
         state = opened(session)
         state.included = {0}
@@ -379,10 +493,10 @@ def test_a_search_that_this_server_refuses_leaves_the_photo_before(context: Cont
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         session.wanted = Path(shutil.copy(PHOTO, tmp_path / "another.jpg"))
         with pytest.raises(InputError, match="detection_size is 8192"):
-            tab.open(VISITOR, detection_size=8192)
+            tab.open(VISITOR, "tiny", detection_size=8192)
         assert session.wanted == PHOTO and session.photo is not None
 
 
@@ -417,7 +531,7 @@ def test_what_was_refused_for_its_scale_begins_with_another(context: Context) ->
     arm = tab.arm_if(lambda session, photo: photo.too_large)
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         with pytest.raises(InputError, match="scale"):
             tab.restore(VISITOR, "tiny", quiet, scale=4.0)
         assert arm(VISITOR)[0] == "Restoring ..."
@@ -432,7 +546,7 @@ def test_a_restoration_that_is_still_to_come_can_be_stopped(context: Context) ->
     tab = PhotoTab(context, [])
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-        tab.open(VISITOR)
+        tab.open(VISITOR, "tiny")
         earlier: Any = SimpleNamespace(session_hash="visitor", headers={ASKED: repr(time.monotonic() - 1)})
         tab.arm(VISITOR)
         tab.restore(earlier, "tiny", quiet)
@@ -457,7 +571,7 @@ def test_who_waits_for_the_networks_keeps_nobody_else_waiting(context: Context, 
     tab, others = PhotoTab(context, []), [SimpleNamespace(session_hash=str(number), headers={}) for number in range(3)]
     with context.sessions.use("visitor") as session:
         session.wanted = PHOTO
-    tab.open(VISITOR)
+    tab.open(VISITOR, "tiny")
     tab.restore(VISITOR, "tiny", quiet)
     monkeypatch.setattr(context.engine, "masks", ["box", "parse"])
     monkeypatch.setattr("web.engine.ASKED_EVERY", 0.01)

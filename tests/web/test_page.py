@@ -232,7 +232,7 @@ def test_bad_input_gets_a_message_and_the_server_goes_on(server: Server, client:
     Image.new("1", (10_000, 10_000)).save(huge)
     refused(restore(huge), "huge.png: 10000 x 10000 pixels", "2,000,000", "max_pixels")
     refused(restore(PHOTO, scale=4), "astronaut_degraded.jpg: enlarged 4 times", "smaller scale")
-    refused(restore(PHOTO, model="gone"), "gone.safetensors: no such model file")
+    refused(restore(PHOTO, model="gone"), "model is 'gone'; choose from tiny")
     refused(restore(PHOTO, indices=[0]), "indices and select")
     refused(restore(PHOTO, select="index", indices=[5]), "there is no face 5 among the 1 found")
     refused(restore(PHOTO, strength=2), "strength is 2; it must be a number from 0 to 1")
@@ -374,6 +374,7 @@ def test_a_photo_in_the_browser(server: Server, page: Any, tmp_path: Path) -> No
     page.click("[data-face='1']")  # the photo that was there still is
     text_of(page, "#told", "1 of 2 faces restored")
     assert page.get_attribute("[data-face='1']", "aria-pressed") == "false"
+    assert page.text_content("[data-face='1']") == "1", "numbers are those of --indices"
     only = by_command(server, twins, tmp_path / "one.png", "--select", "index", "--indices", "0")
     assert looks_like(download(page, "#download", tmp_path / "got.png"), only)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 import time
 import zipfile
@@ -23,7 +24,7 @@ from pfr_core.photo.write import write_photo
 
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
-from web.archive import Entry, unpack  # noqa: E402
+from web.archive import Entry, Unbuffered, pack, unpack  # noqa: E402
 from web.cli import _private_folder, main  # noqa: E402
 from web.door import Door, Hosts  # noqa: E402
 from web.limits import Limits  # noqa: E402
@@ -98,6 +99,31 @@ def test_a_damaged_zip_file_and_a_damaged_entry_are_named(tmp_path: Path) -> Non
         entries(odd)
     bad, good = entries(archive)
     assert bad.path is None and "damaged" in bad.problem and good.path and good.path.read_bytes() == b"good"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit of size there")
+def test_a_zip_file_without_room_for_a_result_keeps_the_others(tmp_path: Path) -> None:
+    import resource
+
+    sizes = {"a": 50_000, "b": 80_000, "c": 20_000}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(os.urandom(size))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Unbuffered(tmp_path / "all.zip", "w+") as stream, zipfile.ZipFile(stream, "w") as archive:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            pack(archive, stream, tmp_path / "a", "a")
+            with pytest.raises(OSError, match="too large"):
+                pack(archive, stream, tmp_path / "b", "b")
+            assert (tmp_path / "all.zip").stat().st_size < 51_000, "the half of it takes room"
+            pack(archive, stream, tmp_path / "c", "c")
+            archive.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with zipfile.ZipFile(tmp_path / "all.zip") as packed:
+        assert {name: packed.read(name) for name in packed.namelist()} == {
+            name: (tmp_path / name).read_bytes() for name in ("a", "c")
+        }
 
 
 # --- Sessions --------------------------------------------------------------------------------------------------------

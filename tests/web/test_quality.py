@@ -39,7 +39,7 @@ def test_every_way_of_the_page_writes_in_the_quality_asked_for(tmp_path: Path) -
         session.wanted = Path(photo)
         for quality in (None, 30):
             endpoint = Path(api.restore(VISITOR, photo, "tiny", indices=[], quality=quality)[0])
-            tab.open(VISITOR)
+            tab.open(VISITOR, "tiny")
             tab.restore(VISITOR, "tiny", PROGRESS)
             saved = Path(tab.save(VISITOR, quality)[0]["save"])
             _, zipped, *_ = batch.run_batch(VISITOR, [photo], "tiny", PROGRESS, quality)

@@ -27,7 +27,7 @@ from web.context import Context
 from web.engine import Engine
 from web.limits import Limits
 from web.sessions import Sessions
-from web.texts import LOCALES, translated, words
+from web.texts import LOCALES, translated, translations, words
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = ("de", "zh", "ja")
@@ -43,9 +43,10 @@ PAGE = sorted((ROOT / "web").glob("*.py"))
 NOT_SAID = re.compile(
     "there is no such|not a file;|clips are written as|picture 7 is missing|is no time|end must come later"
     "|colour profile of the source's pictures|PIL image|left as sharp already"
+    "|times larger than the model's|ships with PFR; a better one|what is transparent becomes opaque"
 )
 """What no visitor is told so: the page takes no paths, times, numbered pictures and pictures in memory, and has words of its own
-for sharp faces."""
+for some notices."""
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Known = Mapping[str, list[ast.expr]]
@@ -221,6 +222,33 @@ def test_a_notice_is_in_the_language_of_the_page(language: str, tmp_path: Path) 
     visitor: Any = SimpleNamespace(headers={"accept-language": language})
     told = context.told(visitor, [*notices, *notices])
     assert "print.jpg: " in told and "CMYK" in told and "converted" not in told and ".." not in told
+
+
+NOTICED = [
+    Notice("magnified", "... (max_face_size skips such faces)", numbers={"face_px": 900.4, "times": 1.76, "crop_px": 512}),
+    Notice("better_detector", "...: pfr weights download yunet", numbers={"megabytes": 0.2}),
+    Notice("opaque", "a.webm: ... .mkv with codec ffv1, keep it."),
+]
+"""What the core words for its commands."""
+
+
+@pytest.mark.parametrize("language", ["en", *OTHERS])
+def test_a_notice_names_nothing_that_a_visitor_has_not(language: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = Context(Engine({"default": "default"}, device="cpu"), Sessions(tmp_path, 60), Limits())
+    visitor: Any = SimpleNamespace(headers={"accept-language": language})
+    told = [context.noticed(visitor, notice) for notice in NOTICED]
+    assert not re.search(r"max_face_size|pfr|ffv1|\.\.\.|\{", " ".join(told)), told
+    assert all(number in told[0] for number in ("900", "1.8", "512"))
+    assert language == "en" or not {*told} & {context.noticed(SimpleNamespace(headers={}), each) for each in NOTICED}
+    assert "pfr weights download" in caplog.text, "whoever runs the server can do something"
+
+
+def test_the_help_of_the_detection_size_is_that_of_this_server() -> None:
+    """In every language the core's figure is in it, to be replaced."""
+    for known in translations(1000).translations.values():
+        assert "1000" in known["help_detection_size"] and "4096" not in known["help_detection_size"]
+    assert "4096" in translations(Limits().closest_detection).translations["de"]["help_detection_size"]
+    assert Limits(max_detection_size=1000).closest_detection == 1000
 
 
 def test_what_has_no_translation_is_said_to_be_english() -> None:

@@ -99,13 +99,13 @@ function face({ box, included }, number) {
     const [left, top, width, height] = box.map((share) => `${(100 * share).toFixed(2)}%`);
     return make("button", {
         type: "button", class: box[1] < EDGE ? "face at-edge" : "face", "aria-pressed": String(included), "data-face": String(number),
-        "aria-label": `${words.face} ${number + 1}`, title: included ? words.leave_out : words.take_in,
+        "aria-label": `${words.face} ${number}`, title: included ? words.leave_out : words.take_in,
         style: `left:${left};top:${top};width:${width};height:${height}`,
         onclick: ({ currentTarget }) => { // shown at once: the answer may have to wait for a restoration
             mark(currentTarget, currentTarget.getAttribute("aria-pressed") !== "true");
             trigger("select", { index: number, photo: props.value.before });
         },
-    }, make("span", { "aria-hidden": "true" }, String(number + 1)));
+    }, make("span", { "aria-hidden": "true" }, String(number)));
 }
 
 function mark(button, included) {

@@ -9,7 +9,7 @@ import { api } from "../../scripts/api.js";
 
 const NODE = "PFRDetectFaces";
 const PROPERTY = "pfr_picker";
-const NUMBERING = ["threshold", "detection_size", "sideways", "min_face_size", "max_face_size", "order"]; // widgets
+const NUMBERING = ["detector", "threshold", "detection_size", "sideways", "min_face_size", "max_face_size", "order"]; // widgets
 const SVG = "http://www.w3.org/2000/svg";
 const KEPT = "#22c55e";
 const DROPPED = "#a1a1aa";
