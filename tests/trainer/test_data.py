@@ -390,6 +390,22 @@ def test_prepare_takes_names_that_are_no_utf_8(shared_dir: Path, tmp_path: Path)
     assert read_face(face.stored).shape == (512, 512, 3)
 
 
+def test_prepare_makes_what_has_gone_again_and_takes_long_names(shared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "aligned").mkdir()
+    for listed, name in zip(list_faces(shared_dir / "data" / "faces", "val"), ("a", "漢" * 80), strict=False):
+        shutil.copy(listed.stored.place, tmp_path / "aligned" / f"{name}.webp")
+    options = PrepareOptions(aligned=True, workers=1, val_share=0.0)
+    prepare(tmp_path / "aligned", tmp_path / "set", options)
+    index, there = (tmp_path / "set" / "index.jsonl").read_text(), sorted((tmp_path / "set" / "train").iterdir())
+    gone, kept = there
+    assert gone.name.startswith("a-") and kept.name.startswith("漢漢") and len(kept.name.encode()) <= 255
+    before = kept.stat().st_mtime_ns
+    gone.unlink()
+    prepare(tmp_path / "aligned", tmp_path / "set", options)
+    assert gone.is_file() and kept.stat().st_mtime_ns == before
+    assert (tmp_path / "set" / "index.jsonl").read_text() == index
+
+
 def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no such folder"):

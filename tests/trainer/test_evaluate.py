@@ -149,6 +149,17 @@ def test_results_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "Two methods have one name" in refused(capsys, *pairs, f"x={truths}", f"x={given}")
 
 
+def test_names_in_other_letters_may_be_long(tmp_path: Path) -> None:
+    """Each of them is three bytes, and each byte three when it is quoted."""
+    names = ["漢" * 70 + end for end in "一二"]
+    given, truths, out = pictures(tmp_path / "given", *names, seed=1), pictures(tmp_path / "truths", *names), tmp_path / "out"
+    command = ["evaluate", "--pairs", str(given), str(truths), "--results", f"same={given}", *QUICK, "--out", str(out)]
+    for _ in range(2):  # the second time from the records
+        assert main(command) == 0
+    rows = [row for row in csv.DictReader((out / "results.csv").open(encoding="utf-8")) if row["method"] == "same"]
+    assert [row["picture"] for row in rows] == names and rows[0]["psnr"] != rows[1]["psnr"]
+
+
 def test_pairs_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = pictures(tmp_path / "one", "a", "b"), pictures(tmp_path / "two", "a", "c")
     result = ("--results", f"x={one}")
