@@ -26,7 +26,7 @@ from trainer.data.dataset import RGB8, read_face, to_signed
 from trainer.data.index import list_faces
 from trainer.judge.features import PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
-from trainer.judge.options import USUAL
+from trainer.judge.options import USUAL, Measure
 from trainer.judge.sources import DegradedFaces, truths_of
 from trainer.judge.validate import Validation
 from trainer.losses import unit_distance
@@ -122,6 +122,15 @@ def test_faces_judged_small_are_the_large_ones_shrunk(shared_dir: Path, judge: J
     assert np.allclose((small.points + 0.5) * 8, large.points + 0.5)
     scores = judge([small.given] * 2, [small.truth] * 2, [small.points] * 2)
     assert set(USUAL) - set(scores) == {"niqe"}  # 64 px have none
+
+
+def test_networks_are_told_with_their_files(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of another file under the same name are another measure's: records are not taken for it."""
+    measures: tuple[Measure, ...] = ("perceptual", "identity", "kid", "niqe", "lmd")
+    one = Judge("squeezenet", "mobilefacenet", CPU, measures=measures).by
+    monkeypatch.setattr("trainer.judge.metrics.sha256_of", lambda path: "0" * 64)
+    other = Judge("squeezenet", "mobilefacenet", CPU, measures=measures).by
+    assert {*one} == {*other} == {*measures} and not {*one.values()} & {*other.values()}
 
 
 def test_psnr_by_hand(judge: Judge) -> None:
