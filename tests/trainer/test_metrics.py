@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,24 @@ def test_the_prior_is_validated_without_networks_it_has_no_use_for(shared_dir: P
     assert set(scores) == {"kid"} and validation.rank(scores) == -scores["kid"]
     with pytest.raises(InputError, match="best_by niqe cannot be computed here"):
         Validation(dataclasses.replace(config, best_by="niqe"), build(config), [])
+
+
+def test_held_out_faces_that_cannot_be_read_are_skipped(
+    shared_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, face in enumerate(list_faces(shared_dir / "data" / "faces", "val")[:3]):
+        shutil.copy(face.stored.place, tmp_path / f"{number}.webp")
+    (tmp_path / "index.jsonl").write_text("".join(f'{{"file": "{number}.webp", "split": "val"}}\n' for number in range(3)))
+    options = {name: SMALL[name] for name in ("network", "batch", "stddev_group", "device", "precision", "workers")}
+    config = PriorConfig(data=str(tmp_path), size=64, **options)
+    stage = build(config)
+    (tmp_path / "1.webp").write_bytes(b"no picture")
+    assert len(Validation(config, stage, []).real) == 2
+    assert "1.webp: cannot be read" in caplog.text and "without 1 of 3 held-out faces" in caplog.text
+    for number in (0, 2):
+        (tmp_path / f"{number}.webp").unlink()
+    with pytest.raises(InputError, match=r"none of 3 held-out faces can be read.*--validate-every 0"):
+        Validation(config, stage, [])
 
 
 def test_every_term_of_the_objective_moves_the_generator(shared_dir: Path, tmp_path: Path) -> None:
