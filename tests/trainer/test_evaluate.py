@@ -190,7 +190,18 @@ def test_photographs_without_truths(tmp_path: Path, capsys: pytest.CaptureFixtur
     wide = tmp_path / "wide"
     pictures(wide, "a")
     Image.new("RGB", (80, 64)).save(wide / "b.png")
-    assert "b.png: 80x64 px is not square" in refused(capsys, wide, "--unpaired", "--results", f"same={wide}")
+    said = refused(capsys, wide, "--unpaired", "--results", f"same={wide}")
+    assert "b.png: 80x64 px is not square" in said and "--align" in said
+    square = pictures(tmp_path / "square", "a", "b")
+    reference = [given, "--unpaired", "--results", f"same={given}", *QUICK, "--measures", "kid", "--reference", wide]
+    for command in (  # which have no use for that option
+        ["--pairs", wide, wide, "--results", f"same={wide}", *QUICK],
+        ["--pairs", square, square, "--results", f"x={wide}", *QUICK],
+        reference,
+    ):
+        assert main(["evaluate", *map(str, command)]) == 1
+        said = capsys.readouterr().err
+        assert "b.png: 80x64 px is not square" in said and "Replace it" in said and "--align" not in said
     assert "b.png: no face was found" in refused(
         capsys, pictures(wide / "deep", "b"), "--unpaired", "--align", "--results", f"same={wide / 'deep'}"
     )
