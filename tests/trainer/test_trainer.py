@@ -34,7 +34,7 @@ from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import train
 from trainer.run.presets import TRAINING_PRESETS
-from trainer.run.run_state import checkpoints, load_state, save_state
+from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
 
