@@ -269,6 +269,9 @@ class RestoreConfig(FaceConfig):
 class DetectorConfig(RunConfig):
     """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named.
 
+    Its loss is divided by the face anchors of each forward pass, so ``pictures``, ``accumulate`` and the number of processes
+    change the training even where their product stays.
+
     Raises:
         InputError: a value is out of range, or there are no photographs for the pictures that are no composites.
     """
