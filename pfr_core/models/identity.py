@@ -58,6 +58,9 @@ class IdentityNetwork(Frozen):
 
     The face is brought into the ArcFace frame by a differentiable warp from its own landmarks.
 
+    Attributes:
+        path: the file of its weights.
+
     Raises:
         WeightsError: the weights cannot be had or do not fit, or facexlib (ArcFace) is not installed.
     """
@@ -67,15 +70,15 @@ class IdentityNetwork(Frozen):
         self.name = name
         if name == "mobilefacenet":
             self.network: nn.Module = MobileFaceNet()
-            path = supplied(MOBILEFACENET)
+            self.path = supplied(MOBILEFACENET)
         else:
             try:
                 from facexlib.recognition.arcface_arch import Backbone
             except ImportError as error:
                 raise WeightsError(f"{INSTALL_FACEXLIB} ({error})") from error
             self.network = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
-            path = obtain("arcface")
-        load_frozen(name, self.network, path, read_state_dict(path))
+            self.path = obtain("arcface")
+        load_frozen(name, self.network, self.path, read_state_dict(self.path))
 
     def forward(self, x: Tensor, points: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -113,6 +113,10 @@ def test_what_cannot_be_fitted_is_refused(faces: Path, tmp_path: Path, capsys: p
     save_model(PFR(PATCHED), model, provenance={}, licence="none")
     assert main(["need", str(model), str(faces), str(out), "--faces", "0"]) == 1
     assert "--faces 0" in capsys.readouterr().err
+    (tmp_path / "index.csv").write_text("split,file,native_px\ntrain,a.png,20\n")
+    assert main(["need", str(model), str(tmp_path), str(out)]) == 1
+    told = capsys.readouterr().err
+    assert "no train faces" in told and "--min-native" not in told, "it has no such option"
     assert not out.exists()
 
 

@@ -30,7 +30,7 @@ from pfr_core.errors import InputError
 from pfr_core.faces.align import template
 from trainer.cli import main
 from trainer.data.dataset import FaceDataset, read_face
-from trainer.data.detector.photographs import read_index
+from trainer.data.detector.photographs import aligned_faces, index_points, read_picture
 from trainer.data.index import CSV_POINTS, FaceFile, list_faces
 from trainer.data.loader import ForWorkers, batches
 from trainer.data.options import PrepareOptions
@@ -390,6 +390,22 @@ def test_prepare_takes_names_that_are_no_utf_8(shared_dir: Path, tmp_path: Path)
     assert read_face(face.stored).shape == (512, 512, 3)
 
 
+def test_prepare_makes_what_has_gone_again_and_takes_long_names(shared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "aligned").mkdir()
+    for listed, name in zip(list_faces(shared_dir / "data" / "faces", "val"), ("a", "漢" * 80), strict=False):
+        shutil.copy(listed.stored.place, tmp_path / "aligned" / f"{name}.webp")
+    options = PrepareOptions(aligned=True, workers=1, val_share=0.0)
+    prepare(tmp_path / "aligned", tmp_path / "set", options)
+    index, there = (tmp_path / "set" / "index.jsonl").read_text(), sorted((tmp_path / "set" / "train").iterdir())
+    gone, kept = there
+    assert gone.name.startswith("a-") and kept.name.startswith("漢漢") and len(kept.name.encode()) <= 255
+    before = kept.stat().st_mtime_ns
+    gone.unlink()
+    prepare(tmp_path / "aligned", tmp_path / "set", options)
+    assert gone.is_file() and kept.stat().st_mtime_ns == before
+    assert (tmp_path / "set" / "index.jsonl").read_text() == index
+
+
 def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no such folder"):
@@ -482,17 +498,49 @@ def test_small_pictures_without_an_index_are_told(tmp_path: Path, caplog: pytest
     assert "2 of 3 pictures have fewer than 400 px across" in caplog.text
 
 
+def test_photographs_are_no_aligned_faces(tmp_path: Path) -> None:
+    for name, size in (("a", (64, 48)), ("b", (48, 64)), ("c", (64, 64)), ("d", (64, 64))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    assert len(list_faces(tmp_path, "train", min_native=64)) == 4  # those two are told when they are read
+    with pytest.raises(InputError, match=r"a\.png: is not square.* prepare PHOTOS FOLDER"):
+        read_face(tmp_path / "a.png")
+    (tmp_path / "d.png").unlink()
+    with pytest.raises(InputError, match=rf"2 of 3 pictures are not square.* prepare {re.escape(str(tmp_path))} FOLDER"):
+        list_faces(tmp_path, "train", min_native=64)
+
+
+def test_the_detector_s_training_reads_what_prepare_and_pack_write(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gives 3 of 3 train faces no landmarks"):
+        aligned_faces(faces)
+    (faces / "train").mkdir()
+    for path in [*faces.glob("*.png")]:
+        path.rename(faces / "train" / path.name)
+    points = (template(64) + [[number, 0] for number in range(5)]).tolist()
+    rows = [{"file": f"train/{i}.png", "split": "train", "size": 64, "native_px": 64, "points": points} for i in range(3)]
+    (faces / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pack(str(faces), tmp_path / "packed", shard_size=1, size=32, quality=90)
+    for folder, size in ((faces, 64), (tmp_path / "packed", 32)):
+        found = aligned_faces(folder)
+        assert len({face.name for face in found}) == 3 and {face.size for face in found} == {size}
+        for face in found:
+            assert read_picture(face.stored, 16).shape == (16, 16, 3)
+            assert np.abs(index_points(face, 64) - points).max() < 0.05
+    (faces / "train" / "0.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"0\.png: cannot be read\. Remove it"):
+        read_picture(aligned_faces(faces)[0].stored, 16)
+
+
 def test_an_index_of_spreadsheets_is_read_by_the_detector_s_training_too(tmp_path: Path) -> None:
     names = ["split", "file", "size", "kind", "licence", *CSV_POINTS]
     row = ["train", "a.png", *["1"] * (len(names) - 2)]
     (tmp_path / "index.csv").write_text(f"{','.join(names)}\n{','.join(row)}\n", "utf-8-sig")
-    assert [row["file"] for row in read_index(tmp_path)] == ["a.png"]
-    (tmp_path / "index.csv").write_text("file,size\na.png,512\n")
-    with pytest.raises(InputError, match="columns are missing"):
-        read_index(tmp_path)
+    assert [face.name for face in aligned_faces(tmp_path)] == ["train/a.png"]
+    (tmp_path / "index.csv").write_text("split,file,size\ntrain,a.png,512\n")
+    with pytest.raises(InputError, match=r"1 of 1 train faces no landmarks \(le_x, le_y, \.\.\.\)"):
+        aligned_faces(tmp_path)
     damaged = {"its columns are not": "\udce4".join(row), "the row of a.png has fewer columns": ",".join(row[:-1])}
     for said, line in damaged.items():
         (tmp_path / "index.csv").write_text(f"{','.join(names)}\n{line}", "utf-8", "surrogateescape")
-        for read in (read_index, partial(list_faces, split="train")):
+        for read in (aligned_faces, partial(list_faces, split="train")):
             with pytest.raises(InputError, match=said):
                 read(tmp_path)

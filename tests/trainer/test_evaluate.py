@@ -149,6 +149,17 @@ def test_results_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "Two methods have one name" in refused(capsys, *pairs, f"x={truths}", f"x={given}")
 
 
+def test_names_in_other_letters_may_be_long(tmp_path: Path) -> None:
+    """Each of them is three bytes, and each byte three when it is quoted."""
+    names = ["漢" * 70 + end for end in "一二"]
+    given, truths, out = pictures(tmp_path / "given", *names, seed=1), pictures(tmp_path / "truths", *names), tmp_path / "out"
+    command = ["evaluate", "--pairs", str(given), str(truths), "--results", f"same={given}", *QUICK, "--out", str(out)]
+    for _ in range(2):  # the second time from the records
+        assert main(command) == 0
+    rows = [row for row in csv.DictReader((out / "results.csv").open(encoding="utf-8")) if row["method"] == "same"]
+    assert [row["picture"] for row in rows] == names and rows[0]["psnr"] != rows[1]["psnr"]
+
+
 def test_pairs_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = pictures(tmp_path / "one", "a", "b"), pictures(tmp_path / "two", "a", "c")
     result = ("--results", f"x={one}")
@@ -179,7 +190,18 @@ def test_photographs_without_truths(tmp_path: Path, capsys: pytest.CaptureFixtur
     wide = tmp_path / "wide"
     pictures(wide, "a")
     Image.new("RGB", (80, 64)).save(wide / "b.png")
-    assert "b.png: 80x64 px is not square" in refused(capsys, wide, "--unpaired", "--results", f"same={wide}")
+    said = refused(capsys, wide, "--unpaired", "--results", f"same={wide}")
+    assert "b.png: 80x64 px is not square" in said and "--align" in said
+    square = pictures(tmp_path / "square", "a", "b")
+    reference = [given, "--unpaired", "--results", f"same={given}", *QUICK, "--measures", "kid", "--reference", wide]
+    for command in (  # which have no use for that option
+        ["--pairs", wide, wide, "--results", f"same={wide}", *QUICK],
+        ["--pairs", square, square, "--results", f"x={wide}", *QUICK],
+        reference,
+    ):
+        assert main(["evaluate", *map(str, command)]) == 1
+        said = capsys.readouterr().err
+        assert "b.png: 80x64 px is not square" in said and "Replace it" in said and "--align" not in said
     assert "b.png: no face was found" in refused(
         capsys, pictures(wide / "deep", "b"), "--unpaired", "--align", "--results", f"same={wide / 'deep'}"
     )

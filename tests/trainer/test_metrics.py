@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from trainer.data.dataset import RGB8, read_face, to_signed
 from trainer.data.index import list_faces
 from trainer.judge.features import PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
-from trainer.judge.options import USUAL
+from trainer.judge.options import USUAL, Measure
 from trainer.judge.sources import DegradedFaces, truths_of
 from trainer.judge.validate import Validation
 from trainer.losses import unit_distance
@@ -124,6 +125,15 @@ def test_faces_judged_small_are_the_large_ones_shrunk(shared_dir: Path, judge: J
     assert set(USUAL) - set(scores) == {"niqe"}  # 64 px have none
 
 
+def test_networks_are_told_with_their_files(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of another file under the same name are another measure's: records are not taken for it."""
+    measures: tuple[Measure, ...] = ("perceptual", "identity", "kid", "niqe", "lmd")
+    one = Judge("squeezenet", "mobilefacenet", CPU, measures=measures).by
+    monkeypatch.setattr("trainer.judge.metrics.sha256_of", lambda path: "0" * 64)
+    other = Judge("squeezenet", "mobilefacenet", CPU, measures=measures).by
+    assert {*one} == {*other} == {*measures} and not {*one.values()} & {*other.values()}
+
+
 def test_psnr_by_hand(judge: Judge) -> None:
     truth = np.random.default_rng(0).integers(20, 200, (512, 512, 3), dtype=np.uint8)
     points = [np.array([[193.0, 240], [319, 240], [257, 314], [201, 371], [313, 371]])] * 2
@@ -211,6 +221,24 @@ def test_the_prior_is_validated_without_networks_it_has_no_use_for(shared_dir: P
     assert set(scores) == {"kid"} and validation.rank(scores) == -scores["kid"]
     with pytest.raises(InputError, match="best_by niqe cannot be computed here"):
         Validation(dataclasses.replace(config, best_by="niqe"), build(config), [])
+
+
+def test_held_out_faces_that_cannot_be_read_are_skipped(
+    shared_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, face in enumerate(list_faces(shared_dir / "data" / "faces", "val")[:3]):
+        shutil.copy(face.stored.place, tmp_path / f"{number}.webp")
+    (tmp_path / "index.jsonl").write_text("".join(f'{{"file": "{number}.webp", "split": "val"}}\n' for number in range(3)))
+    options = {name: SMALL[name] for name in ("network", "batch", "stddev_group", "device", "precision", "workers")}
+    config = PriorConfig(data=str(tmp_path), size=64, **options)
+    stage = build(config)
+    (tmp_path / "1.webp").write_bytes(b"no picture")
+    assert len(Validation(config, stage, []).real) == 2
+    assert "1.webp: cannot be read" in caplog.text and "without 1 of 3 held-out faces" in caplog.text
+    for number in (0, 2):
+        (tmp_path / f"{number}.webp").unlink()
+    with pytest.raises(InputError, match=r"none of 3 held-out faces can be read.*--validate-every 0"):
+        Validation(config, stage, [])
 
 
 def test_every_term_of_the_objective_moves_the_generator(shared_dir: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import train
 from trainer.run.presets import TRAINING_PRESETS
-from trainer.run.run_state import checkpoints, load_state, save_state
+from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
 
@@ -318,6 +318,43 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
     (tmp_path / "run" / "config.json").unlink()  # its checkpoints are there still, and newer than a new run's
     with pytest.raises(InputError, match="holds a run already"):
         train(reconstruction(faces, tmp_path / "run", iterations=4))
+
+
+def test_one_process_works_in_a_folder(faces: Path, tmp_path: Path) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    with alone(tmp_path / "run"):
+        for resume in (False, True):
+            with pytest.raises(InputError, match="another process trains there"):
+                train(config, resume=resume)
+    assert not checkpoints(tmp_path / "run")
+
+    def join(run: Run) -> None:
+        with pytest.raises(InputError, match="another process trains there"), alone(tmp_path / "run"):
+            pass
+
+    train(config, after_step=join)
+    train(dataclasses.replace(config, iterations=2), resume=True, after_step=join)
+    assert load_state(tmp_path / "run")["step"] == 2
+
+
+def test_machines_that_do_not_share_the_folder_are_told(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = reconstruction(faces, tmp_path / "run", iterations=1)
+    train(config)
+    monkeypatch.setattr("lightning_fabric.Fabric.broadcast", lambda _, step: step + 1)  # what the first machine has
+    with pytest.raises(InputError, match="--out must be the same folder on all machines"):
+        train(dataclasses.replace(config, iterations=2), resume=True)
+    assert load_state(tmp_path / "run")["step"] == 1
+
+
+def test_unreadable_images_are_counted_from_the_beginning(faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    here = Path(shutil.copytree(faces, tmp_path / "faces"))
+    (here / "0.png").write_bytes(b"no image")
+    config = reconstruction(here, tmp_path / "run", iterations=4, log_every=4)
+    train(config)
+    assert log_of(tmp_path / "run")[-1]["data/skipped"] == caplog.text.count("0.png: cannot be read") > 0
+    train(dataclasses.replace(config, iterations=8), resume=True)
+    counts = [row["data/skipped"] for row in log_of(tmp_path / "run")]
+    assert counts[-1] == caplog.text.count("0.png: cannot be read") > counts[-2]
 
 
 def test_a_face_that_cannot_be_judged_does_not_end_a_run(

@@ -25,6 +25,7 @@ from pfr_core.errors import InputError
 from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.geometry import rescale
 
+from .. import program
 from ..run.randomness import sample_seed
 from .components import flip_boxes
 from .index import UNREADABLE, FaceFile
@@ -105,7 +106,10 @@ def read_face(stored: Stored | Path) -> RGB8:
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error
     if rgb.shape[0] != rgb.shape[1]:
-        raise InputError(f"{stored}: is not square, so it is no aligned face. Remove it from the training set.")
+        raise InputError(
+            f"{stored}: is not square, so it is no aligned face. Remove it from the training set, or cut its faces out with: "
+            f"{program()} prepare PHOTOS FOLDER"
+        )
     return resize_square(rgb, FULL_SIZE)
 
 

@@ -54,6 +54,7 @@ class FaceFile:
         boxes: left eye, right eye, mouth [3,4].
         photo: the photograph's four corners in the crop [4,2]; None if unknown or if the crop lies within the photograph.
         group: what the index says that it belongs to (column ``group``, else ``source``).
+        name: its file as the index has it, which no other face of the set has.
     """
 
     stored: Stored
@@ -66,6 +67,7 @@ class FaceFile:
     boxes: Boxes
     photo: npt.NDArray[np.float64] | None = None
     group: str = ""
+    name: str = ""
 
     @property
     def real(self) -> bool:
@@ -74,7 +76,14 @@ class FaceFile:
 
 
 def list_faces(
-    source: str | Path, split: str, *, min_native: int = 400, max_out_of_photo: float = 1.0, masked: bool = True
+    source: str | Path,
+    split: str,
+    *,
+    min_native: int = 400,
+    max_out_of_photo: float = 1.0,
+    masked: bool = True,
+    landmarks: bool = False,
+    lower: str = "--min-native",
 ) -> list[FaceFile]:
     """Return the faces of ``split`` (``"train"`` or ``"val"``) that can be the truth.
 
@@ -88,10 +97,12 @@ def list_faces(
         max_out_of_photo: largest share of the crop beyond the photograph's edge; with ``masked`` only where the index does not
             say which part.
         masked: that part is left out of what the faces are used for.
+        landmarks: each face's own landmarks are needed; the template's do not do.
+        lower: the option that ``min_native`` came from, for advice; empty if there is none.
 
     Raises:
-        InputError: no such folder, one that ``prepare`` has not finished or that holds other sets, a damaged index, or no usable
-            face in it.
+        InputError: no such folder, one that ``prepare`` has not finished or that holds other sets or photographs, a damaged
+            index, no usable face in it, or one without landmarks that are needed.
     """
     source, indexed = str(source), True
     if not source:
@@ -120,7 +131,7 @@ def list_faces(
             _refuse_parts(folder)
             found = images_below(folder)
             paths = [path.relative_to(folder).as_posix() for path in found]
-            _warn_of_small(source, found, min_native)
+            _check_plain(source, found, min_native, lower)
             rows, indexed = [{"file": path, "split": split} for path in paths], False
     faces, bare = [], 0
     for row in rows:
@@ -133,6 +144,11 @@ def list_faces(
         if whole and row.get("split", "train") == split and min(face.native, face.size) >= min_native:
             faces.append(face)
             bare += row.get("points") is None
+    if landmarks and bare:
+        raise InputError(
+            f"{source}: gives {bare} of {len(faces)} {split} faces no landmarks ({', '.join(CSV_POINTS[:2])}, ...), which are "
+            f"needed here. Make a training set with: {program()} prepare PHOTOS FOLDER"
+        )
     if indexed and bare:
         log.warning(
             "%s: its index gives %d of %d %s faces no landmarks (%s, ...); they are taken to stand in the FFHQ frame.",
@@ -140,7 +156,7 @@ def list_faces(
         )  # fmt: skip
     if not faces:
         there = sum(row.get("split", "train") == split for row in rows)
-        remedy = "Lower --min-native, or make" if there else "Make"
+        remedy = f"Lower {lower}, or make" if there and lower else "Make"
         raise InputError(
             f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed, {there} of which "
             f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER"
@@ -159,16 +175,25 @@ def _refuse_parts(folder: Path) -> None:
             raise InputError(f"{folder}: holds a training set in {path.relative_to(folder)}. Name that folder: {path}")
 
 
-def _warn_of_small(source: str, paths: Sequence[Path], min_native: int) -> None:
-    """Tell of pictures smaller than a truth should be: without an index nothing else says from how many pixels they are."""
-    small = 0
+def _check_plain(source: str, paths: Sequence[Path], min_native: int, lower: str) -> None:
+    """Refuse photographs, and tell of pictures smaller than a truth should be: without an index nothing else says what they are.
+
+    Where more than half are not square they are taken for photographs; a few that are not are told when they are read.
+    """
+    small = oblong = 0
     for path in paths:
         with suppress(*UNREADABLE), Image.open(path) as image:  # that is told when it is read
             small += image.width < min_native
+            oblong += image.width != image.height
+    if 2 * oblong > len(paths):
+        raise InputError(
+            f"{source}: {oblong} of {len(paths)} pictures are not square, so these are photographs and no aligned faces. Make a "
+            f"training set of them with: {program()} prepare {source} FOLDER"
+        )
     if small:
         log.warning(
-            "%s: %d of %d pictures have fewer than %d px across (--min-native) and are enlarged; better leave them out.",
-            source, small, len(paths), min_native,
+            "%s: %d of %d pictures have fewer than %d px across%s and are enlarged; better leave them out.",
+            source, small, len(paths), min_native, f" ({lower})" if lower else "",
         )  # fmt: skip
 
 
@@ -183,7 +208,7 @@ def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
     return rows
 
 
-def csv_index(path: Path) -> list[dict[str, str]]:
+def _csv_index(path: Path) -> list[dict[str, str]]:
     """Return the rows of an ``index.csv``, text by column.
 
     Raises:
@@ -193,7 +218,7 @@ def csv_index(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise InputError(f"{path.parent}: no {path.name} of aligned faces ({error}). Name the folder that has it.") from error
+        raise InputError(f"{path}: cannot be read ({error}). Make it readable.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _other_columns(path, error) from error
     for row in rows:
@@ -202,7 +227,7 @@ def csv_index(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def csv_points(row: Mapping[str, str]) -> npt.NDArray[np.float64]:
+def _csv_points(row: Mapping[str, str]) -> npt.NDArray[np.float64]:
     """Return the five points [5,2] of a row of an ``index.csv``.
 
     Raises:
@@ -213,12 +238,12 @@ def csv_points(row: Mapping[str, str]) -> npt.NDArray[np.float64]:
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [*csv_index(path)]
+    rows: list[dict[str, Any]] = [*_csv_index(path)]
     try:
         for row in rows:
             row["file"] = f"{row['split']}/{row['file']}"
             if row.get(CSV_POINTS[0]):
-                row["points"] = csv_points(row)
+                row["points"] = _csv_points(row)
     except (KeyError, ValueError) as error:
         raise _other_columns(path, error) from error
     return rows
@@ -256,4 +281,5 @@ def _face(row: dict[str, Any], root: str) -> FaceFile:
         boxes,
         np.asarray(row["photo"], dtype=np.float64) if row.get("photo") else None,
         str(row.get("group") or row.get("source") or ""),
+        str(row.get("file") or ""),
     )

@@ -1,9 +1,10 @@
 """``prepare``: photographs in, training set out: aligned faces of 512 px and an index with all that training needs to know.
 
 Detection and alignment are the pipeline's own. Every photograph that is done stands in a journal, so an interrupted run goes
-on where it stopped. The index is ``index.jsonl``, a line for each face: ``file``, ``split``, ``size``, ``kind``, ``source``,
-``native_px`` (source pixels across the crop), ``out_of_photo`` (share of the crop beyond the photograph's edge), ``photo`` (the
-photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and ``licence``.
+on where it stopped; one of whose faces a file is gone is done again. The index is ``index.jsonl``, a line for each face:
+``file``, ``split``, ``size``, ``kind``, ``source``, ``native_px`` (source pixels across the crop), ``out_of_photo`` (share of the
+crop beyond the photograph's edge), ``photo`` (the photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and
+``licence``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 SETTINGS = "prepare.json"
 SHARPNESS_SIZE = 256
+LONGEST_STEM = 230
+"""Bytes of a photograph's name that its faces' names keep: with what is added they may have 255."""
 
 
 def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
@@ -65,7 +68,7 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
     else:
         write_text(out / SETTINGS, json.dumps(settings, indent=2) + "\n", InputError)
     done = _read_journal(out / JOURNAL)
-    todo = [path for path in paths if path.relative_to(photos).as_posix() not in done]
+    todo = [path for path in paths if not _is_done(done.get(path.relative_to(photos).as_posix()), out)]
     if todo:
         _work(photos, out, todo, options)
         done = _read_journal(out / JOURNAL)
@@ -90,6 +93,11 @@ def _images(photos: Path, out: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{photos}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return paths
+
+
+def _is_done(entry: dict[str, Any] | None, out: Path) -> bool:
+    """Return whether the journal has a photograph and all its faces are still there."""
+    return entry is not None and all((out / face["file"]).is_file() for face in entry["faces"])
 
 
 def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
@@ -184,7 +192,7 @@ class _Worker:
             # The digest keeps names apart that differ only in their folder or ending; names need not be UTF-8.
             digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
             split = "val" if int(digest[:8], 16) / 2**32 < self.options.val_share else "train"
-            file = f"{split}/{path.stem}-{digest[:8]}-{i}.webp"
+            file = f"{split}/{shortened(path.stem)}-{digest[:8]}-{i}.webp"
             write_photo(self.out / file, crop, quality=95)
             entry["faces"].append({"file": file, "split": split, "source": name, **row})
         return entry | {"dropped": dict(dropped)}
@@ -217,6 +225,12 @@ class _Worker:
             "licence": options.licence,
         }
         return row, crop, ""
+
+
+def shortened(stem: str) -> str:
+    """Return the beginning of a file's name that leaves room for what is added to it."""
+    raw = stem.encode(errors="surrogateescape")
+    return stem if len(raw) <= LONGEST_STEM else raw[:LONGEST_STEM].decode(errors="ignore")
 
 
 def sharpness(crop: RGB8) -> float:

@@ -32,7 +32,7 @@ from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, LARGEST_DETECTION, DetectorName
 
 from ..data.dataset import RGB8
-from ..data.detector.photographs import TEACHER, index_points, read_index, read_picture
+from ..data.detector.photographs import TEACHER, aligned_faces, index_points, read_picture
 from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
@@ -256,7 +256,7 @@ def points_table(
         InputError: no such aligned faces.
     """
     if faces:
-        read_index(faces, "val")  # what is wrong with it shows before minutes of looks
+        aligned_faces(faces, "val")  # what is wrong with it shows before minutes of looks
     many = SeveralLooks(MANY_LOOKS)
     calm = [replace(photo, faces=[many.agreed(photo.image, face) for face in photo.faces]) for photo in photos]
     heads = [
@@ -319,12 +319,12 @@ def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: 
     """
     bare, masked = list[JudgedPhoto](), list[JudgedPhoto]()
     reference = Detector(REFERENCE, second_look=False)
-    for number, row in enumerate(read_index(folder, "val")):
-        path = folder / "val" / row["file"]
-        image = read_picture(path, ALIGNED_SIDE)
+    for number, face in enumerate(aligned_faces(folder, "val")):
+        path = Path(face.name)
+        image = read_picture(face.stored, ALIGNED_SIDE)
         asked = sorted(reference.detect(image), key=lambda face: face.size)[-1:]
         painted = image.copy()
-        paint_mask(painted, index_points(row, image.shape[1]), np.random.default_rng(number))
+        paint_mask(painted, index_points(face, image.shape[1]), np.random.default_rng(number))
         bare.append(JudgedPhoto(path, image, asked))
         masked.append(JudgedPhoto(path, painted, asked))
     lines = [

@@ -76,7 +76,8 @@ def what_to_evaluate(names: Sequence[str], options: EvaluateOptions) -> tuple[Se
             raise InputError("There is nothing to evaluate on: name models and, last, the folder of faces; or --pairs.")
         *models, data = names
         if options.unpaired:
-            source = Photographs(Path(data), options.limit, options.size, aligned=not options.align)
+            remedy = "Pass --align, which cuts the largest face out of each."
+            source = Photographs(Path(data), options.limit, options.size, aligned=not options.align, remedy=remedy)
         else:
             source = DegradedFaces(
                 list_faces(data, "val", min_native=options.min_native)[: options.limit or None], DRAWS, options.size, options.seed

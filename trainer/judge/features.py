@@ -36,6 +36,9 @@ SQUEEZENET = "squeezenet1_0_features_fp16.safetensors"
 class PerceptualNetwork(Frozen):
     """[B,3,S,S] in [-1,1] -> the features of :data:`LAYERS`, shallow first, in the precision of autocast.
 
+    Attributes:
+        path: the file of its weights.
+
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
@@ -49,10 +52,12 @@ class PerceptualNetwork(Frozen):
         for layer in features.modules():
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # in place it would overwrite the features of the layer before
-        path = supplied(SQUEEZENET) if name == "squeezenet" else obtain(name)
-        state = read_state_dict(path)
+        self.path = supplied(SQUEEZENET) if name == "squeezenet" else obtain(name)
+        state = read_state_dict(self.path)
         prefix = "features."
-        load_frozen(name, features, path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        load_frozen(
+            name, features, self.path, {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        )
         self.features = features[: self.layers[-1] + 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -71,13 +76,17 @@ class DetectorFeatures(Frozen):
     No loss uses them, they know faces, and whoever has the detector has them. They are not Inception's: such a KID compares
     models with each other, not with published figures (ours).
 
+    Attributes:
+        path: the file of the weights.
+
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        network, _ = read_network("mobile0.25", obtain("retinaface_mobile0.25"), torch.device("cpu"))
+        self.path = obtain("retinaface_mobile0.25")
+        network, _ = read_network("mobile0.25", self.path, torch.device("cpu"))
         self.body = network.body.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:

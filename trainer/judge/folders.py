@@ -66,17 +66,19 @@ def read_rgb(path: Path) -> RGB8:
     return np.ascontiguousarray(to_uint8(read_photo(path).pixels[..., :3]))
 
 
-def read_square(path: Path) -> RGB8:
+ALIGNED_FACE = "Replace it by an aligned face, or take it out."
+"""What to do about a picture that is not square."""
+
+
+def read_square(path: Path, remedy: str = ALIGNED_FACE) -> RGB8:
     """Return the pixels of a picture that is square.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not; the message ends in ``remedy``.
     """
     picture = read_rgb(path)
     if picture.shape[0] != picture.shape[1]:
-        raise InputError(
-            f"{path}: {picture.shape[1]}x{picture.shape[0]} px is not square, so it is no aligned face; see --align."
-        )
+        raise InputError(f"{path}: {picture.shape[1]}x{picture.shape[0]} px is not square, so it is no aligned face. {remedy}")
     return picture
 
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import cv2
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from pfr_core.errors import WeightsError
 from pfr_core.models.disk import sha256_of, supplied
+from pfr_core.models.download import obtain
 from pfr_core.models.identity import IdentityNetwork
 from pfr_core.support.choices import IdentityName
 
@@ -77,7 +79,8 @@ class Judge:
         download: fetch weights of LPIPS, DISTS and FID that are not on this machine.
 
     Attributes:
-        by: what each measure is computed with, of those that can be had.
+        by: what each measure is computed with, of those that can be had; of files with their SHA-256, so that figures of two
+            networks are never taken for one's.
         missing: why the others cannot.
     """
 
@@ -116,17 +119,18 @@ class Judge:
         self.inception = had("fid" in measures or "kid_inception" in measures, lambda: Inception(device, download), "FID")
         self.landmarks = Landmarks(device) if "lmd" in measures else None
         scikit, inception = f"scikit-image {version('scikit-image')}", self.inception.by if self.inception else ""
+        detector = hashes(obtain("builtin"), obtain("points")) if self.landmarks else ""
         by: dict[Measure, str] = {
             "psnr": scikit,
             "ssim": scikit,
             "sharpness": "mean absolute Laplacian, share of the truth's",
-            "perceptual": f"unit-normalised features of {perceptual}" if self.perceptual else "",
-            "identity": f"cosine of {identity}" if self.identity else "",
-            "kid": "pooled features of RetinaFace's MobileNet body" if self.features else "",
+            "perceptual": f"unit-normalised features of {perceptual}{hashes(self.perceptual.path)}" if self.perceptual else "",
+            "identity": f"cosine of {identity}{hashes(self.identity.path)}" if self.identity else "",
+            "kid": f"pooled features of RetinaFace's MobileNet body{hashes(self.features.path)}" if self.features else "",
             "niqe": f"{FILE} (SHA-256 {sha256_of(supplied(FILE))})" if self.pristine else "",
             "lpips": self.lpips.by if self.lpips else "",
             "dists": self.dists.by if self.dists else "",
-            "lmd": "five points of PFR's built-in detector in result and truth",
+            "lmd": f"five points of PFR's built-in detector in result and truth{detector}",
             "fid": inception,
             "kid_inception": inception,
         }
@@ -196,6 +200,11 @@ class Judge:
 
     def _tensor(self, image: RGB8) -> Tensor:
         return to_signed(torch.tensor(image, device=self.device).permute(2, 0, 1)[None])
+
+
+def hashes(*paths: Path) -> str:
+    """Return the beginning of each file's SHA-256, in parentheses."""
+    return f" (SHA-256 {', '.join(sha256_of(path)[:12] for path in paths)})"
 
 
 def means(scores: Iterable[Scores]) -> Scores:

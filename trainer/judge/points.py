@@ -15,7 +15,7 @@ from pfr_core.faces.face import Face
 from pfr_core.faces.geometry import rescale
 
 from ..data.dataset import RGB8
-from ..data.detector.photographs import TEACHER, index_points, load_teacher, read_index, read_picture
+from ..data.detector.photographs import TEACHER, aligned_faces, index_points, load_teacher, read_picture
 from ..data.points.material import LOOK_EYES, LOOKS, agreement
 
 ALIGNED_SIDE = 192
@@ -61,11 +61,11 @@ def aligned_errors(detector: Detector, folder: Path, **how: Any) -> list[float]:
         InputError: no such faces.
     """
     errors = []
-    for row in read_index(folder, "val"):
-        image = read_picture(folder / "val" / row["file"], ALIGNED_SIDE)
+    for face in aligned_faces(folder, "val"):
+        image = read_picture(face.stored, ALIGNED_SIDE)
         found = max(detector.detect(image, **how), key=lambda face: face.size, default=None)
         if found is not None:
-            truth = index_points(row, image.shape[1])
+            truth = index_points(face, image.shape[1])
             errors.append(off(np.array(found.points), truth))
     return errors
 

@@ -22,6 +22,9 @@ from .methods import Method
 from .metrics import Features, Scores
 from .sources import Case
 
+LONGEST = 150
+"""Bytes of a quoted name that are kept."""
+
 Key = Mapping[str, Any]
 """All that a record depends on."""
 
@@ -113,4 +116,15 @@ class Cache:
         write_text(path, json.dumps({"key": key, "record": fields}), InputError)
 
     def _path(self, key: Key) -> Path:
-        return self.folder / quote(key["method"], safe=" ,") / f"{quote(key['case'], safe=' ')}.json"
+        return self.folder / file_name(key["method"], " ,") / f"{file_name(key['case'], ' ')}.json"
+
+
+def file_name(name: str, safe: str) -> str:
+    """Return a name for a file or folder by which ``name`` can be known: quoted but for ``safe``, a long one cut.
+
+    Every byte that is no ASCII takes three, and file systems hold no name of more than 255; a cut one ends in its digest.
+    """
+    quoted = quote(name, safe=safe)
+    if len(quoted) <= LONGEST:
+        return quoted
+    return f"{quoted[:LONGEST]}-{hashlib.sha256(quoted.encode()).hexdigest()[:16]}"

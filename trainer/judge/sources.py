@@ -26,7 +26,7 @@ from pfr_core.photo.arrays import to_uint8
 from ..data.dataset import RGB8, read_face, resize_square
 from ..data.index import FaceFile
 from ..data.options import FULL_SIZE
-from .folders import by_stem, match_names, match_sizes, read_rgb, read_square
+from .folders import ALIGNED_FACE, by_stem, match_names, match_sizes, read_rgb, read_square
 from .landmarks import Points, largest_face
 from .options import DRAWS, SEED
 
@@ -183,6 +183,7 @@ class Photographs:
         size: side in px.
         sample: a seed to draw ``limit`` of them by; None takes the first.
         aligned: they are faces already, and square; else the largest face of each is cut out in the FFHQ frame.
+        remedy: what to do about one of these that is not square.
 
     Raises:
         InputError: there is none.
@@ -193,6 +194,7 @@ class Photographs:
     size: int = FULL_SIZE
     sample: int | None = None
     aligned: bool = True
+    remedy: str = ALIGNED_FACE
 
     def __post_init__(self) -> None:
         by_stem(self.folder)
@@ -214,7 +216,7 @@ class Photographs:
         files, detector = by_stem(self.folder), Detector("builtin")
         for name in self.names:
             if self.aligned:
-                yield Case(name, name, resize_square(read_square(files[name]), self.size))
+                yield Case(name, name, resize_square(read_square(files[name], self.remedy), self.size))
                 continue
             photo = read_rgb(files[name])
             face = largest_face(detector, photo)

@@ -55,7 +55,7 @@ class Validation:
         trained_on: its training faces, among which the held-out ones should not be.
 
     Raises:
-        InputError: there are none, or the metric that decides what is best cannot be computed.
+        InputError: there are none that can be read, or the metric that decides what is best cannot be computed.
     """
 
     def __init__(self, config: FaceConfig, stage: Stage[Any], trained_on: Sequence[FaceFile]) -> None:
@@ -71,12 +71,12 @@ class Validation:
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")
         try:
             held_out = list_faces(config.data, "val", min_native=config.min_native)
+            shown = _readable(held_out[: config.validate_faces], config.data)
             if prior:
-                self.real = [resize_square(read_face(face.stored), self.size) for face in held_out[: config.validate_faces]]
+                self.real = [resize_square(read_face(face.stored), self.size) for face in shown]
             else:
-                faces = DegradedFaces(held_out[: config.validate_faces], draws=1, size=self.size)
-                self.cases = list(faces.cases(probes=False))
-            if config.best_by == "kid" and min(len(held_out), config.validate_faces) < 2:
+                self.cases = list(DegradedFaces(shown, draws=1, size=self.size).cases(probes=False))
+            if config.best_by == "kid" and len(shown) < 2:
                 raise InputError("best_by kid needs at least two held-out faces; hold out more, or choose another")
             train = {face.stored for face in trained_on}
             if any(face.stored in train for face in held_out):
@@ -105,3 +105,24 @@ class Validation:
         if self.config.best_by == "sharpness":  # a share of the truth's: more than all of it is too much
             return -abs(score - 1)
         return score if self.config.best_by in HIGHER_IS_BETTER else -score
+
+
+def _readable(faces: Sequence[FaceFile], source: str) -> list[FaceFile]:
+    """Return the faces that can be read; the others are named and counted.
+
+    Raises:
+        InputError: none can.
+    """
+    found = []
+    for face in faces:
+        try:
+            read_face(face.stored)
+        except InputError as error:
+            log.warning("skipped: %s", error)
+        else:
+            found.append(face)
+    if not found:
+        raise InputError(f"{source}: none of {len(faces)} held-out faces can be read. Check the training set.")
+    if len(found) < len(faces):
+        log.warning("%s: validation is without %d of %d held-out faces.", source, len(faces) - len(found), len(faces))
+    return found

@@ -271,6 +271,9 @@ class RestoreConfig(FaceConfig):
 class DetectorConfig(RunConfig):
     """The face detector that ships inside ``pfr_core``. All values are ours unless a source is named.
 
+    Its loss is divided by the face anchors of each forward pass, so ``pictures``, ``accumulate`` and the number of processes
+    change the training even where their product stays.
+
     Raises:
         InputError: a value is out of range, or there are no photographs for the pictures that are no composites.
     """
@@ -280,7 +283,7 @@ class DetectorConfig(RunConfig):
     MOVABLE: ClassVar[tuple[str, ...]] = (*DATA, "device", "workers", "pictures", "accumulate", "largest_face", "score_shift")
     EXPORTED: ClassVar[str] = "detector.safetensors"
 
-    faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
+    faces: str = option("", "aligned faces, five points stated for each: what prepare or pack wrote, or a folder with index.csv")
     wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
     photos: tuple[str, ...] = option((), "folders of further photographs; all are labelled by the published RetinaFace")
     negatives: tuple[str, ...] = option((), "folders of pictures without faces")
@@ -340,7 +343,7 @@ class PointsConfig(RunConfig):
     EXPORTED: ClassVar[str] = "points.safetensors"
 
     init_from: str = option("", "not to be given: the second look starts from random weights")
-    faces: str = option("", "folder of aligned faces: train/ and an index.csv with five points for each")
+    faces: str = option("", "aligned faces, five points stated for each: what prepare or pack wrote, or a folder with index.csv")
     wild: str = option("", "folder of photographs of which one half is for testing and left out (see data/detector/split.py)")
     labels: str = option(
         "", "file (.npz) for the points that the published RetinaFace gave the aligned faces, read if it is there"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,8 +17,8 @@ from ..data.loader import first_batch
 from ..judge.validate import Validation, is_due, open_validation
 from .clock import Clock
 from .config import RunConfig
-from .engine import any_process
-from .run_state import checkpoints, save_state, state_to_resume
+from .engine import any_process, is_first
+from .run_state import alone, checkpoints, save_state, state_to_resume
 from .steps import Run
 from .watch import Watch, stop_on_signal
 
@@ -36,7 +37,7 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
         after_step: called after each step, before its checkpoint.
 
     Raises:
-        InputError: the folder of the run is taken, or the data are unusable.
+        InputError: the folder of the run is taken, another process trains there, or the data are unusable.
         CheckpointError: a checkpoint cannot be written or read.
         WeightsError: a network that is needed cannot be had.
         Cancelled: it was stopped by a signal, after a checkpoint.
@@ -47,10 +48,22 @@ def train(config: RunConfig, *, resume: bool = False, after_step: Callable[[Run]
     folder = Path(config.out)
     if not resume and (checkpoints(folder) or any(folder.glob("*.safetensors"))):  # not one that ended before it had anything
         raise InputError(f"{folder}: holds a run already. Continue it with --resume, or choose another --out.")
+    with ExitStack() as held:
+        if resume and is_first():  # before anything there is read, which another process may change
+            held.enter_context(alone(folder))
+        return _train(config, folder, resume, held, after_step)
+
+
+def _train(config: RunConfig, folder: Path, resume: bool, held: ExitStack, after_step: Callable[[Run], None] | None) -> Path:
+    """See :func:`train`; what ``held`` holds is let go when it returns."""
     run = Run(config, state_to_resume(folder) if resume else None)
+    if any_process(run.fabric, run.step != run.fabric.broadcast(run.step)):
+        raise InputError(f"{folder}: holds other checkpoints on another machine. --out must be the same folder on all machines.")
     first = run.fabric.is_global_zero
     validation = open_validation(config, run.stage, run.data) if first else None
     # Only now that everything was found and fits: a run that cannot start must not occupy its folder.
+    if first and not resume:
+        held.enter_context(alone(folder))
     run.fabric.barrier()
     watch = None
     if first:

@@ -107,7 +107,7 @@ def fit(need: Need, statistics: Tensor, degraded: Tensor, seed: int) -> None:
 def _faces(data: str, split: str, size: int, seed: int) -> FaceDataset:
     """Return photographed faces as a run sees them."""
     return FaceDataset(
-        list_faces(data, split, min_native=size * 3 // 4, max_out_of_photo=1.0),
+        list_faces(data, split, min_native=size * 3 // 4, max_out_of_photo=1.0, lower=""),
         size,
         seed=seed,
         real_share=1.0,

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pfr_core.errors import CheckpointError
+from pfr_core.errors import CheckpointError, InputError
 from pfr_core.models.tensors import load_pickled
-from pfr_core.support.files import replacing
+from pfr_core.support.files import lock, replacing
 
-FOLDER = "checkpoints"
+FOLDER, LOCK = "checkpoints", ".lock"
 TEMPORARY = f".{'[0-9a-f]' * 16}.tmp"
 """What :func:`replacing` writes to, as a pattern."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the folder of a run, which is made if need be, within the block.
+
+    Raises:
+        InputError: one is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("ab") as file:
+        if lock(file) is False:  # a disk that knows no locks keeps nobody out
+            raise InputError(f"{folder}: another process trains there. Stop it or wait for its end, or choose another --out.")
+        yield
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -25,7 +41,8 @@ def checkpoints(folder: Path) -> list[Path]:
 def save_state(folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write ``state`` (tensors and plain values, with its ``step``); then drop all but the last ``keep`` checkpoints.
 
-    A checkpoint appears under its name only when it is whole and on the disk.
+    A checkpoint appears under its name only when it is whole and on the disk. Call it :func:`alone`: what another process is
+    writing would be taken for left behind.
 
     Raises:
         CheckpointError: it cannot be written; earlier checkpoints are intact.

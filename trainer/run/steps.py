@@ -56,7 +56,7 @@ class Run:
                 log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
-        self.step = 0
+        self.step = self.skipped = 0
         self.best: float | None = None
         if state is not None:
             self._go_on(self.stage.modern(state))
@@ -72,6 +72,7 @@ class Run:
             raise InputError(f"--iterations {self.config.iterations}: the run has taken {state['step']} steps already. Say more.")
         self.stage.load(state["stage"])
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
+        self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have none
 
     def state(self) -> dict[str, Any]:
         """Return everything that an interrupted run needs to go on.
@@ -84,6 +85,7 @@ class Run:
         return {
             "step": self.step,
             "best": self.best,
+            "skipped": self.skipped,
             "faces_per_step": self.samples_per_step,
             "started_from": self.started_from,
             "data": self.data.facts,
@@ -103,6 +105,8 @@ class Run:
 
     def take_step(self, clock: Clock) -> dict[str, float]:
         """Take one optimiser step of every phase that is due; return the reported scalars, means over all processes.
+
+        ``data/skipped`` is how many unreadable images all processes met since the run began.
 
         Raises:
             PFRError: a loss is not finite; the message names step and loss.
@@ -128,6 +132,9 @@ class Run:
         for name, value in told.items():
             if not math.isfinite(value):
                 raise PFRError(f"{name} is {value} at step {self.step}. {self._way_on}")
+        if "data/skipped" in told:
+            self.skipped += round(told["data/skipped"] * self.fabric.world_size)
+            told["data/skipped"] = self.skipped
         self.stage.update(told, self.samples_per_step)
         with clock.measure("average"):
             self.stage.average(self.step)

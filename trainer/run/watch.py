@@ -22,6 +22,8 @@ from pfr_core.support.files import write_text
 from ..data.dataset import RGB8, to_bytes
 
 LOG = "log.jsonl"
+COUNTED = "data/"
+"""What begins with this is counted from the run's beginning on: the newest number is told, not the mean."""
 MINIMUM_TILE = 64
 """Small patches are enlarged to this many px, so that they can be looked at."""
 
@@ -52,9 +54,9 @@ class Watch:
         self.board.close()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Collect scalars; every few steps their means are written. The very first step is written by itself."""
+        """Collect scalars; every few steps their means (of counts the newest) are written. The very first step is by itself."""
         for name, value in values.items():
-            total, count = self.sums.get(name, (0.0, 0))
+            total, count = (0.0, 0) if name.startswith(COUNTED) else self.sums.get(name, (0.0, 0))
             self.sums[name] = total + value, count + 1
         if step % self.every == 0 or step == 1:
             self.write(step, {name: total / count for name, (total, count) in self.sums.items()})

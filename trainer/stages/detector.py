@@ -67,6 +67,9 @@ def multibox_loss(
 ) -> dict[str, Tensor]:
     """Return ``score``, ``box`` and ``points`` losses and their weighted sum ``loss``, divided by the number of faces' anchors.
 
+    That number is of these pictures alone: the mean over several passes with few faces is not what one of all their pictures
+    gives, least of all of a pass without a face, whose background is divided by 1.
+
     Args:
         output: the network's raw offsets [B,N,4], logits [B,N,2] and points [B,N,10].
         targets: what they should be.

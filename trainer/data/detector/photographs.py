@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +26,8 @@ from pfr_core.photo.photo import images_below
 from pfr_core.support.choices import DetectorName
 
 from ..dataset import RGB8
-from ..index import CSV_INDEX, CSV_POINTS, csv_index, csv_points
+from ..index import FaceFile, list_faces
+from ..shards import Stored
 from .split import is_test
 
 log = logging.getLogger(__name__)
@@ -94,20 +94,20 @@ def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tup
     Raises:
         InputError: a folder is missing or holds nothing that can be used, or a file cannot be read; the message names it.
     """
-    rows = read_index(Path(faces))
-    aligned = [_aligned(Path(faces) / "train" / row["file"], row, teacher) for row in tqdm(rows, desc="faces")]
+    listed = aligned_faces(faces)
+    aligned = [_aligned(face, teacher) for face in tqdm(listed, desc="faces")]
     paths = training_photographs(wild)
     paths += [path for folder in photos for path in _images(Path(folder))]
     labelled = [_labelled(path, teacher, LONGEST_SIDE) for path in tqdm(paths, desc="photographs")]
     others = [path for folder in negatives for path in _images(Path(folder))]
     empty = [_labelled(path, teacher, LONGEST_SIDE // 2, DOUBTFUL) for path in tqdm(others, desc="face-free pictures")]
     empty = [picture for picture in empty if not len(picture.boxes)]
-    found = [(row, face) for row, face in zip(rows, aligned, strict=True) if len(face.boxes)]
-    real = [face for row, face in found if row["kind"] == "real"]
+    found = [(face, picture) for face, picture in zip(listed, aligned, strict=True) if len(picture.boxes)]
+    real = [picture for face, picture in found if face.real]
     facts: dict[str, object] = {
         "aligned_faces": len(found),
         "real_aligned_faces": len(real),
-        "aligned_faces_licences": dict(Counter(row["licence"] for row, _ in found)),
+        "aligned_faces_licences": dict(Counter(face.licence for face, _ in found)),
         "photographs": len(labelled),
         "faces_in_photographs": sum(len(picture.boxes) for picture in labelled),
         "face_free_pictures": len(empty),
@@ -115,20 +115,16 @@ def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tup
     log.info("%s", facts)
     if not found:
         raise InputError(f"{faces}: no aligned face in which the published RetinaFace sees one.")
-    return Material([face for _, face in found], real, labelled, empty, facts)
+    return Material([picture for _, picture in found], real, labelled, empty, facts)
 
 
-def read_index(folder: Path, split: str = "train") -> list[dict[str, str]]:
-    """Return the rows of one split in the index of aligned faces.
+def aligned_faces(folder: str | Path, split: str = "train") -> list[FaceFile]:
+    """Return the aligned faces of one split, small ones and cut ones, too, for they are shrunk and cut off in training anyway.
 
     Raises:
-        InputError: as :func:`~trainer.data.index.csv_index`, no faces of that split in it, or columns are missing.
+        InputError: as :func:`~trainer.data.index.list_faces`, also where the landmarks of a face are not stated.
     """
-    rows = [row for row in csv_index(folder / CSV_INDEX) if row.get("split") == split]
-    missing = {"file", "size", "kind", "licence", *CSV_POINTS} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{folder / CSV_INDEX}: no {split} faces, or columns are missing: {', '.join(sorted(missing))}.")
-    return rows
+    return list_faces(folder, split, min_native=1, landmarks=True, lower="")
 
 
 def training_photographs(wild: str) -> list[Path]:
@@ -147,15 +143,17 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def read_picture(path: Path, longest: int) -> RGB8:
+def read_picture(picture: Path | Stored, longest: int) -> RGB8:
     """Return a picture [H,W,3] RGB, shrunk until its longer side is at most ``longest`` px.
 
     Raises:
         InputError: it cannot be read.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)  # alpha is dropped, gray becomes three channels
+    stored = picture if isinstance(picture, Stored) else Stored(str(picture))
+    data = np.frombuffer(stored.read(), np.uint8)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None  # alpha is dropped, gray becomes three channels
     if bgr is None:
-        raise InputError(f"{path}: cannot be read. Remove it from the training folder.")
+        raise InputError(f"{stored}: cannot be read. Remove it from the training folder.")
     scale = longest / max(bgr.shape[:2])
     if scale < 1:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -176,22 +174,15 @@ def _labelled(path: Path, teacher: RetinaFace, longest: int, threshold: float = 
     return Picture(_halves(image), seen.boxes, seen.points)
 
 
-def index_points(row: Mapping[str, str], side: int) -> npt.NDArray[np.float32]:
-    """Return the five points [5,2] that an index's row gives a face, in px of its picture resized to ``side``.
-
-    Raises:
-        InputError: the row holds something else than numbers.
-    """
-    try:
-        return rescale(csv_points(row).astype(np.float32), side / float(row["size"])).astype(np.float32)
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"index.csv: the size or points of {row['file']} are no numbers ({error}).") from error
+def index_points(face: FaceFile, side: int) -> npt.NDArray[np.float32]:
+    """Return the five points [5,2] that the index gives a face, in px of its picture resized to ``side``."""
+    return rescale(face.points.astype(np.float32), side / face.size).astype(np.float32)
 
 
-def _aligned(path: Path, row: dict[str, str], teacher: RetinaFace) -> Picture:
-    """Return the face of an index's row; without a box, and so of no use, if the published RetinaFace does not see it there."""
-    image = read_picture(path, FACE_SIDE)
-    points = index_points(row, image.shape[0])[None]
+def _aligned(face: FaceFile, teacher: RetinaFace) -> Picture:
+    """Return an aligned face; without a box, and so of no use, if the published RetinaFace does not see it there."""
+    image = read_picture(face.stored, FACE_SIDE)
+    points = index_points(face, image.shape[0])[None]
     boxes, middle = teacher.detect_faces(image, SURE, NMS_IOU).boxes, points.mean(axis=(0, 1))
     around = (boxes[:, :2] < middle).all(axis=1) & (middle < boxes[:, 2:]).all(axis=1)
     return Picture(_halves(image), boxes[around][:1], points)

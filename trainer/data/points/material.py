@@ -28,8 +28,8 @@ from ..detector.photographs import (
     LONGEST_SIDE,
     SURE,
     TEACHER,
+    aligned_faces,
     index_points,
-    read_index,
     read_picture,
     training_photographs,
 )
@@ -72,7 +72,7 @@ def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFac
     """Read and label the real ones of the aligned faces, and the faces of ``wild``, of which what is for testing is left out.
 
     Args:
-        faces: folder of aligned faces with an index.
+        faces: aligned faces with an index of their points.
         wild: folder of photographs, or empty.
         labels: file of the aligned faces' points; written if it is not there; empty: they are not kept.
         most: aligned faces, the first of the index.
@@ -83,16 +83,16 @@ def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFac
     """
     known = _labels(Path(labels)) if labels and Path(labels).is_file() else None
     found, agreed = list[KnownFace](), dict[str, Points]()
-    rows = [row for row in read_index(Path(faces)) if row["kind"] == "real"][:most]
-    for row in tqdm(rows, desc="faces"):
-        image = read_picture(Path(faces) / "train" / row["file"], FACE_SIDE)
-        about = index_points(row, image.shape[1])
-        if known is not None and row["file"] not in known:
-            raise InputError(f"{labels}: knows nothing of {row['file']}. Delete the file, or lower --most-faces.")
-        points = agreement(teacher, image, about) if known is None else known[row["file"]]
-        agreed[row["file"]] = DISAGREED if points is None else points
-        if len(agreed[row["file"]]):
-            found.append(_kept(image, agreed[row["file"]]))
+    for face in tqdm([face for face in aligned_faces(faces) if face.real][:most], desc="faces"):
+        image = read_picture(face.stored, FACE_SIDE)
+        about = index_points(face, image.shape[1])
+        name = face.name.removeprefix("train/")
+        if known is not None and name not in known:
+            raise InputError(f"{labels}: knows nothing of {name}. Delete the file, or lower --most-faces.")
+        points = agreement(teacher, image, about) if known is None else known[name]
+        agreed[name] = DISAGREED if points is None else points
+        if len(agreed[name]):
+            found.append(_kept(image, agreed[name]))
     if labels and known is None:
         with replacing(Path(labels)) as part, part.open("wb") as file:
             np.savez(file, **agreed)  # type: ignore[arg-type]  # its stubs take them for options
