@@ -222,7 +222,7 @@ def test_what_a_mask_needs_is_downloaded_before_the_networks_are_lent(
     monkeypatch.setattr("web.photo.gr.Info", lambda text, **how: said.append(text))
     with suppress(WeightsError):
         tab.change(VISITOR, mask="parse")
-    assert said == ["Downloading parsenet"], "of a photo that is restored already, too"
+    assert said == ["Downloading parsenet"], "without a restoration, too"
 
 
 def test_a_detector_that_the_server_was_started_with_is_there_before_the_first_visitor(
@@ -340,7 +340,7 @@ def test_which_faces_are_sharp_is_judged_for_the_model_that_is_chosen(
 
     def is_sharp(image: Any, face: Any, *, side: int, scale: float) -> bool:
         judged.append(side)
-        return side == 16 and face.box[0] > image.shape[1] / 2  # the right one, to the smaller model
+        return bool(side == 16 and face.box[0] > image.shape[1] / 2)  # the right one, to the smaller model
 
     monkeypatch.setattr("pfr_core.find.is_sharp", is_sharp)
     tab = PhotoTab(context, [])
