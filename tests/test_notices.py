@@ -120,7 +120,7 @@ def test_a_clip(context: Context, tiny_model: Path, tmp_path: Path, caplog: pyte
 
     monkeypatch.setattr(web.video, "restore_clip", noticing)
     told = web.video.VideoTab(context).run_clip(VISITOR, clip, [], "tiny", lambda *done, **more: None)[1]
-    assert "it is not transparent any more (and 2 more like it)" in told
+    assert "What is transparent becomes opaque in the result (and 2 more like it)" in told
 
 
 def test_the_pages_other_tabs(context: Context, portrait: Path, sentence: str) -> None:
