@@ -16,7 +16,6 @@ from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.support.choices import Blur
-from pfr_core.support.notice import with_notices
 
 from . import pictures
 from .components import photo_input
@@ -92,7 +91,9 @@ class DegradeTab:
             largest = self.context.options({"select": "largest", "only_bad_faces": False})
             found = self.context.engine.find(photo.pixels, largest, job.should_stop)
             if not found.faces:
-                raise InputError(with_notices("No face was found in this photo. Choose another one.", found.notices))
+                for notice in found.notices:
+                    self.context.for_operator(notice)
+                raise InputError("No face was found in this photo. Choose another one.")
             original = to_uint8(cut_face(photo.pixels, found.faces[0], FACE_SIZE).crop)
             degradation = Degradation(
                 blur=None if blur == OFF else (blur,), sigma=(sigma, sigma), scale=(scale, scale), noise=(noise, noise),
