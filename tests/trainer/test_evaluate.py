@@ -194,12 +194,12 @@ def test_photographs_without_truths(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "b.png: 80x64 px is not square" in said and "--align" in said
     square = pictures(tmp_path / "square", "a", "b")
     reference = [given, "--unpaired", "--results", f"same={given}", *QUICK, "--measures", "kid", "--reference", wide]
-    for command in (  # which have no use for that option
+    for words_of in (  # commands that have no use for that option
         ["--pairs", wide, wide, "--results", f"same={wide}", *QUICK],
         ["--pairs", square, square, "--results", f"x={wide}", *QUICK],
         reference,
     ):
-        assert main(["evaluate", *map(str, command)]) == 1
+        assert main(["evaluate", *map(str, words_of)]) == 1
         said = capsys.readouterr().err
         assert "b.png: 80x64 px is not square" in said and "Replace it" in said and "--align" not in said
     assert "b.png: no face was found" in refused(
