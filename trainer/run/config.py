@@ -37,8 +37,8 @@ class RunConfig(ABC):
         HELP: what the stage does, as the command's help says it.
         DATA: options that name what a run reads throughout.
         MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers (but for
-            what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, the detector's loss, batch
-            normalisation), only what is exported at its end, or only what is looked at on the way.
+            what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, batch
+            normalisation, the detector's loss), only what is exported at its end, or only what is looked at on the way.
         RATES: learning rates, which a resumed run may take anew, too: a run that diverged goes on with lower ones.
         STARTS: options that say what the run starts from; once it has a checkpoint they are of no use.
         EXPORTED: name of the exported file in the folder of the run.
