@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from pfr_core.errors import Cancelled, InputError, PFRError
-from pfr_core.support.arguments import add_options, chosen, file_path
+from pfr_core.support.arguments import Parser, add_options, chosen, file_path
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, ExportType
 from pfr_core.support.files import remedy
 
@@ -42,7 +42,7 @@ LESS_AT_ONCE = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the trainer."""
-    parser = argparse.ArgumentParser(prog=program(), description="Train and evaluate PFR.")
+    parser = Parser(prog=program(), description="Train and evaluate PFR.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_prepare(commands)
     for stage, config in STAGES.items():

@@ -20,7 +20,7 @@ from pfr_core.errors import InputError, PFRError, WeightsError
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY, obtainable
 from pfr_core.options import Setup
-from pfr_core.support.arguments import add_options, chosen, file_path, program
+from pfr_core.support.arguments import Parser, add_options, chosen, file_path, program
 from pfr_core.support.choices import DetectorName
 from pfr_core.support.files import lock
 from pfr_core.video import check_av
@@ -37,7 +37,7 @@ FOLDER = ("pfr-demo-", "-held")
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("pfr-demo", __package__ or ""),
         description="A web page that restores faces in photos and clips. "
         "A restored face is synthesised detail: it is no evidence of identity.",

@@ -17,20 +17,21 @@ from ..errors import ImageError, InputError
 from ..faces.detect import Detector
 from ..models.identity import MOBILEFACENET, IdentityNetwork, identity_here
 from ..options import ClipOptions, RestoreOptions, Setup
+from ..photo.photo import IMAGE_SUFFIXES
 from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import overwritten, same_file, write_text
 from ..support.notice import with_notices
-from ..video import check_av, is_sequence, pictures_of
+from ..video import check_av, is_clip, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
 from ..video.restore import Progress, checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
-from .common import fetch_around, tell
+from .common import fetch_around, plural, tell
 from .inputs import Pairs
 from .pipe import is_standard
 
@@ -77,7 +78,9 @@ def restore_one_clip(
         tell([replace(notice, text=notice.text + where)], source, target)
     tracks = sorted(clip.tracks, key=lambda track: track.number)
     people = "; ".join(f"face {track.number} in frames {track.first} to {track.last}" for track in tracks)
-    return f"{target}: {clip.frames} frames, {len(clip.tracks)} faces followed" + (f" ({people})" if people else "")
+    return f"{target}: {plural(clip.frames, 'frame')}, {plural(len(clip.tracks), 'face')} followed" + (
+        f" ({people})" if people else ""
+    )
 
 
 def show_faces(arguments: argparse.Namespace) -> int:
@@ -90,6 +93,8 @@ def show_faces(arguments: argparse.Namespace) -> int:
     """
     check_av()
     clip, output = arguments.clip, arguments.output
+    if not is_clip(clip) and clip.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{clip}: a photograph, and this follows faces through clips; `pfr detect` lists a photograph's.")
     writable_format(output)
     for source in pictures_of(clip) if is_sequence(clip) else [clip]:
         if same_file(source, output):

@@ -60,6 +60,16 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
     return 1 if failed else 0
 
 
+def plural(count: int, noun: str) -> str:
+    """Return how many there are.
+
+    Example:
+        >>> plural(1, "face"), plural(0, "face")
+        ('1 face', '0 faces')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """Show what was noticed, beside the progress bar, each with the file that it is about in front.
 
@@ -70,7 +80,8 @@ def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """
     names = tuple(f"{path}: " for path in (source, *others))
     for notice in notices:
-        log.warning("%s", notice.text if notice.text.startswith(names) else names[0] + notice.text)
+        text = notice.text.replace("(only_bad_faces)", "(--no-only-bad-faces restores them, too)")
+        log.warning("%s", text if text.startswith(names) else names[0] + text)
 
 
 def _describe(source: Path, error: Exception) -> str:

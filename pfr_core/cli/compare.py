@@ -16,7 +16,7 @@ from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.files import overwritten, same_file
-from .common import fetch_models, tell
+from .common import fetch_models, plural, tell
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = compare(photo.pixels, models, options)
     tell((*photo.notices, *found.notices), arguments.photo)
     tell(write_photo(arguments.output, found.sheet, photo.colours()), arguments.output)
-    print(f"{arguments.output}: {len(found.faces)} faces, {len(models)} models")
+    print(f"{arguments.output}: {plural(len(found.faces), 'face')}, {plural(len(models), 'model')}")
     return 0
 
 

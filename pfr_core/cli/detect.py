@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..photo.read import read_photo
 from ..photo.write import writable_format, write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import fetch_around, for_each, tell
+from .common import fetch_around, for_each, plural, tell
 from .inputs import checked_json, list_inputs, plan_outputs
 
 
@@ -53,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             drawn = annotate(to_uint8(pixels), found.faces, found.numbers)
             tell(write_photo(pictures[source], drawn, photo.colours()), pictures[source])
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
+
+        if arguments.json is not None:
+            print(f"{source}: {plural(len(rows), 'face')}", file=sys.stderr)
 
     status = for_each(inputs, work, "looked at")
     if listed or not status:  # an empty list would say that there was nothing wrong

@@ -45,13 +45,17 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
         clips: whether clips in folders are inputs too.
 
     Raises:
-        InputError: standard input, or a name that no file can have.
+        InputError: standard input, an address, or a name that no file can have.
         ImageError: a folder or glob without any image.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
         if argument == "-":
             raise InputError("-: only 'pfr restore' reads standard input; name a file.")
+        if "://" in argument:
+            raise InputError(
+                f"{argument}: addresses are not fetched; download it, or pipe it: curl -s ... | pfr restore - -o FILE"
+            )
         path = checked(argument)
         if os.path.isdir(path):  # Path.is_dir raises OSError behind a folder without access
             below, others = files_below(path, skip=_inside(path, results))

@@ -15,7 +15,7 @@ from .. import __version__
 from ..bulk import MANIFEST
 from ..models.registry import GPEN_LICENCE, REGISTRY
 from ..options import CHOOSE, DETECTION, FIND, NETWORK, ClipOptions, RestoreOptions, Setup
-from ..support.arguments import add_options, file_path, program
+from ..support.arguments import Parser, add_options, file_path, program
 from ..support.choices import CLIP_FORMATS, Blur, ExportType
 from ..support.schema import names, specs
 
@@ -30,7 +30,7 @@ REPORT = "bulk report"
 """A command of two words, with options of its own; an archive called report is ``./report``."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """A parser that knows :data:`REPORT`, which to argparse is one word."""
 
     def parse_known_args(  # type: ignore[override]  # which is overloaded for namespaces of other kinds
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Restore faces in photographs. A restored face is synthesised detail: it is no evidence of identity.",
     )
     parser.add_argument("--version", action="version", version=f"pfr {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for add in (
         _add_restore,
         _add_bulk,

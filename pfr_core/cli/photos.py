@@ -21,7 +21,7 @@ from ..session import RestoredArray
 from ..support.arguments import chosen
 from ..support.device import keep_memory
 from ..support.notice import Notice
-from .common import tell
+from .common import plural, tell
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ class RestorePhotos:
             mark = self.restorer.provenance if arguments.provenance and file.changed else None
             _write_pair(self.pictures[source], photo, file.restored, mark)
         count = len(file.restored.faces)
-        what = "restored as a whole" if arguments.aligned else f"{count} face{'s' * (count != 1)}"
+        what = f"{plural(count, 'face')} restored"
+        if arguments.aligned:
+            what = "restored as a whole"
+        elif not count:
+            what = "no face restored, copied as it is" if file.copied else "no face restored"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         return f"{target}: {what}" + (f" ({times})" if arguments.verbose else "")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..models.registry import REGISTRY
+from ..network.config import PRESETS
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..photo.write import check_quality, writable_format
@@ -64,9 +65,14 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     todo = [
         (source, target)
         for source, target in plan
-        if arguments.overwrite or not _is_there(source, target) or (target in moved and not os.path.isfile(moved[target]))
+        if arguments.overwrite
+        or not _is_there(source, target)
+        or (target in moved and not os.path.isfile(moved[target]))
+        or not (os.path.exists(source) or is_sequence(source))  # a mistyped name is told, whosever result stands there
     ]
-    if len(todo) < len(plan):
+    if len(plan) == 1 and not todo:
+        print(f"{plan[0][1]}: skipped, for it exists (--overwrite does it again)")
+    elif len(todo) < len(plan):
         print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
         skipped = {source for source, _ in plan} - {source for source, _ in todo}
         if without := sum(source in skipped and not os.path.isfile(picture) for source, picture in pictures.items()):
@@ -74,6 +80,8 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     if not todo:
         return 0
     setup = Setup(**chosen(arguments, Setup))
+    if setup.model in PRESETS:
+        raise InputError(f"--model {setup.model}: a preset, a network without weights, which is to be trained first.")
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
     fetch_models([setup.model], setup, options if not arguments.aligned else None)
@@ -94,7 +102,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
                 return restore_one_clip(restorer, source, target, clip_options, arguments)
             return photos(source, target)
 
-    return for_each(todo, work, "restored", jobs=jobs, stream=sys.stderr if is_standard(arguments.output) else None)
+    return for_each(todo, work, "done", jobs=jobs, stream=sys.stderr if is_standard(arguments.output) else None)
 
 
 def _without_idle_clips(arguments: argparse.Namespace, inputs: Pairs, names: Sequence[str]) -> Pairs:

@@ -7,16 +7,44 @@ typed is known even where it repeats the default.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import InputError
 from .files import checked
 from .schema import Spec, specs
 
 _TYPES = {"integer": int, "number": float, "text": str}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a wrong word with one line that names it and what is near, not with everything that can be typed."""
+
+    def parse_known_args(  # type: ignore[override]  # which is overloaded for namespaces of other kinds
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Any = None,  # noqa: ANN401  # as in argparse
+    ) -> tuple[Any, list[str]]:
+        words = [*(sys.argv[1:] if args is None else args)]
+        if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):  # others' words
+            self._refuse_unknown(takewhile(lambda word: word != "--", words))
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_unknown(self, words: Iterable[str]) -> None:
+        """End the program if one of the words is no option; before what is missing is told, for it may be what was meant."""
+        known = [*self._option_string_actions]
+        for name in (word.partition("=")[0] for word in words if word.startswith("--")):
+            if not any(option == name or (self.allow_abbrev and option.startswith(name)) for option in known):
+                near = difflib.get_close_matches(name, known, n=1)
+                self.error(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with what is wrong, and where all options stand."""
+        self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` tells what can be typed.\n")
 
 
 def add_options(parser: argparse._ActionsContainer, options: type, *, only: Collection[str] | None = None) -> None:

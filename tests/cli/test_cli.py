@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 import pfr_core
 from pfr_core import PFR, Degradation, PFRConfig, PhotoSession, RestoreOptions, load_model, save_model
-from pfr_core.cli import main
+from pfr_core.cli import build_parser, main
 from pfr_core.cli.common import tell
 from pfr_core.cli.inputs import plan_outputs
 from pfr_core.degradation import bicubic_downsample
@@ -544,10 +544,43 @@ def test_models_that_cannot_be_used(tmp_path: Path, model: Path, capsys: pytest.
     assert not marker.exists() and files(tmp_path) == there
 
 
-def test_a_preset_is_a_model_too(tmp_path: Path) -> None:
+def test_a_preset_is_no_model_and_a_misspelt_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = photo(tmp_path / "a.png")
-    assert pfr("restore", "--aligned", source, "-o", tmp_path / "b.png", "--model", "pfr-256-lite", "--device", "cpu") == 0
-    assert b"pfr-256-lite" in (read_photo(tmp_path / "b.png").xmp or b"")
+    for model, words in (("pfr-256-lite", "a network without weights"), ("gfpgan1.4", "Did you mean gfpgan-1.4?")):
+        status = pfr("restore", "--aligned", source, "-o", tmp_path / "b.png", "--model", model, "--device", "cpu")
+        assert status == (2 if "lite" in model else 1)
+        refused(capsys, status, words)
+    assert files(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--strenght", "0.5"], "there is no option --strenght; did you mean --strength?"),
+        (["--ouput=x.png"], "there is no option --ouput; did you mean --output?"),
+        (["--", "--strenght"], "required"),
+    ],
+)
+def test_a_misspelt_option_is_told_in_one_line_with_what_is_near(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["restore", "a.png", *words])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and told in said and "restore --help" in said and said.count("\n") == 2
+
+
+def test_a_missing_photo_is_told_whosever_result_stands_there(
+    tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "b.png")
+    assert restore(tmp_path / "old.png", "-o", tmp_path / "b.png") == 1
+    assert "old.png: there is no such file" in capsys.readouterr().err
+
+
+def test_addresses_are_not_taken_for_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = pfr("restore", "https://example.org/a.jpg", "-o", tmp_path / "a.jpg")
+    refused(capsys, status, "https://example.org/a.jpg: addresses are not fetched")
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

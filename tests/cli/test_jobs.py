@@ -135,7 +135,7 @@ def test_a_folder_gives_the_same_files_by_one_process_and_by_two(
             command = ["restore", str(photos), "-o", str(tmp_path / str(jobs)), "--aligned", "--model", str(tiny_model)]
             assert main([*command, "--device", "cpu", "--dtype", "fp32", "--jobs", str(jobs)]) == 1
             said = capsys.readouterr()
-            assert "4 of 5 restored, 1 failed" in said.err
+            assert "4 of 5 done, 1 failed" in said.err
             assert [line.split(":")[0] for line in said.out.splitlines()] == [
                 f"{tmp_path / str(jobs) / str(n)}.png" for n in range(4)
             ]

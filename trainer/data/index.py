@@ -157,9 +157,10 @@ def list_faces(
     if not faces:
         there = sum(row.get("split", "train") == split for row in rows)
         remedy = f"Lower {lower}, or make" if there and lower else "Make"
+        share = " --val-share 0.1, which holds a tenth of the photographs out" if split == "val" and rows and not there else ""
         raise InputError(
             f"{source}: no {split} faces of at least {min_native} source pixels found among {len(rows)} listed, {there} of which "
-            f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER"
+            f"are of {split}. {remedy} a training set with: {program()} prepare PHOTOS FOLDER{share}"
         )
     return faces
 

@@ -83,7 +83,8 @@ def prepare(photos: Path, out: Path, options: PrepareOptions) -> str:
         raise InputError(f"{photos}: no usable face.\n{summary}")
     write_text(out / INDEX, index_lines(rows), InputError)
     held = sum(row["split"] == "val" for row in rows)
-    return f"{summary}\n{out / INDEX}: {len(rows) - held} train, {held} val"
+    told = "" if held else ". None is held out for validation: more photographs, or a larger --val-share in another folder"
+    return f"{summary}\n{out / INDEX}: {len(rows) - held} train, {held} val{told}"
 
 
 def _images(photos: Path, out: Path) -> list[Path]:
