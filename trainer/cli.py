@@ -100,14 +100,14 @@ def _add_sources(parser: argparse.ArgumentParser, stage: str) -> None:
     source.add_argument("--config", type=file_path, metavar="FILE", help="take the defaults from a saved config.json instead")
 
 
-def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_prepare(commands: argparse._SubParsersAction[Parser]) -> None:
     prepare = commands.add_parser("prepare", help="photographs in, training set out")
     prepare.add_argument("photos", type=file_path, help="folder with photographs, or with aligned faces (--aligned)")
     prepare.add_argument("out", type=file_path, help="folder of the training set; an interrupted run goes on")
     add_options(prepare, PrepareOptions)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
     judge = commands.add_parser("evaluate", help="compare models on held-out faces, degraded with fixed seeds")
     names_help = (
         "model files or names of `pfr weights list`; last, the data: a training set with a val split, or as an option says"
@@ -116,7 +116,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add_options(judge, EvaluateOptions)
 
 
-def _add_evaluate_detector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate_detector(commands: argparse._SubParsersAction[Parser]) -> None:
     judge = commands.add_parser("evaluate-detector", help="recall, false positives and point errors on test photographs")
     judge.add_argument(
         "photos", type=file_path, help="folder of photographs; those for testing are taken (see data/detector/split.py)"

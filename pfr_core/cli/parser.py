@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_restore(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``restore``."""
     parser = commands.add_parser(
         "restore",
@@ -107,7 +107,7 @@ def _add_restore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(work="restore.run")
 
 
-def _add_bulk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_bulk(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``bulk`` and its report."""
     parser = commands.add_parser(
         "bulk",
@@ -152,7 +152,7 @@ def _add_restoring(parser: argparse.ArgumentParser) -> None:
     add_options(parser.add_argument_group("which faces, and how"), RestoreOptions)
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compare(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``compare``."""
     parser = commands.add_parser(
         "compare",
@@ -169,7 +169,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(work="compare.run")
 
 
-def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_bench(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``bench``."""
     parser = commands.add_parser(
         "bench",
@@ -185,7 +185,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(work="bench.run")
 
 
-def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_detect(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``detect``."""
     parser = commands.add_parser("detect", help="list the faces of photographs, as JSON and as a picture")
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or patterns")
@@ -199,7 +199,7 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(work="detect.run")
 
 
-def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_degrade(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``degrade``."""
     parser = commands.add_parser(
         "degrade",
@@ -223,7 +223,7 @@ def _add_degrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(work="degrade.run")
 
 
-def _add_faces(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_faces(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``faces``."""
     parser = commands.add_parser(
         "faces",
@@ -239,7 +239,7 @@ def _add_faces(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(work="clips.show_faces")
 
 
-def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_flicker(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``flicker``."""
     parser = commands.add_parser(
         "flicker",
@@ -256,7 +256,7 @@ def _add_flicker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(work="clips.show_flicker")
 
 
-def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add ``weights``, ``import-gpen``, ``export`` and ``info``."""
     weights = commands.add_parser("weights", help="list, find or download weights")
     actions = weights.add_subparsers(dest="action", required=True, metavar="list|path|download")
