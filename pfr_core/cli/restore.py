@@ -70,10 +70,10 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
         or (target in moved and not os.path.isfile(moved[target]))
         or not (os.path.exists(source) or is_sequence(source))  # a mistyped name is told, whosever result stands there
     ]
-    if len(plan) == 1 and not todo:
-        print(f"{plan[0][1]}: skipped, for it exists (--overwrite does it again)")
-    elif len(todo) < len(plan):
-        print(f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)")
+    if len(todo) < len(plan):
+        one = f"{plan[0][1]}: skipped, for it exists (--overwrite does it again)"
+        several = f"{len(plan) - len(todo)} of {len(plan)} skipped, their outputs exist (--overwrite does them again)"
+        print(one if len(plan) == 1 else several)
         skipped = {source for source, _ in plan} - {source for source, _ in todo}
         if without := sum(source in skipped and not os.path.isfile(picture) for source, picture in pictures.items()):
             print(f"{without} of them without their picture before | after; --overwrite makes both")

@@ -442,7 +442,7 @@ def test_bad_files_are_named_and_the_rest_is_done(
     assert len(lines) == len(bad) and "Traceback" not in error
     for line, (path, words) in zip(lines, bad.items(), strict=True):
         assert f"{path}:" in line and words in line
-    assert f"2 of {len(bad) + 2} restored, {len(bad)} failed" in error
+    assert f"2 of {len(bad) + 2} done, {len(bad)} failed" in error
 
 
 def test_input_is_output(tmp_path: Path, restore: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
