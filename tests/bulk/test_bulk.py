@@ -527,10 +527,10 @@ def test_one_photograph_is_an_input_too(photos: Path) -> None:
 def test_a_report_refuses_what_it_has_no_use_for(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["bulk", "report", str(tmp_path), *words.split()])
-    assert f"unrecognized arguments: {words}" in capsys.readouterr().err
+    assert f"there is no option {words.split()[0]}" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["bulk", str(tmp_path), str(tmp_path / "out"), "--html", "a.html"])
-    assert "unrecognized arguments: --html" in capsys.readouterr().err
+    assert "there is no option --html" in capsys.readouterr().err
 
 
 def test_only_the_first_word_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:
