@@ -593,7 +593,7 @@ def test_a_supplied_file_is_looked_for_where_all_weights_are(
 
 def test_a_model_s_name_is_the_default_or_a_file(tmp_path: Path) -> None:
     assert model_file("default") == disk.ASSETS / REGISTRY["default"].file
-    with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such model file.*default, pfr"):
+    with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such model file.*Known names: default, gfpgan"):
         model_file(tmp_path / "absent.safetensors")
     with pytest.raises(CheckpointError, match="no such model file"):
         model_file(tmp_path)
