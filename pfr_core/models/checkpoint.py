@@ -187,7 +187,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
         return obtain(str(name))
     path = Path(name)
     if not os.path.isfile(path):  # Path.is_file raises OSError for a name that is too long
-        near = difflib.get_close_matches(str(name), models, n=1)
+        near = difflib.get_close_matches(str(name), [*models, *PRESETS], n=1)
         names = f"Did you mean {near[0]}?" if near else f"Known names: {', '.join(models)}."
         folder = "a folder; " if str(name) and os.path.isdir(path) else ""
         raise CheckpointError(f"{name}: {folder}no such model file, and no known name either. {names}")

@@ -187,11 +187,20 @@ def test_default_is_the_file_in_the_package(saved: Path, tmp_path: Path, monkeyp
         load_model("default")
 
 
-@pytest.mark.parametrize("name", ["pfr-513", "pfr_512", "nowhere/net.safetensors", ""])
-def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(CheckpointError, match="default, pfr-512, pfr-256") as caught:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("pfr-513", "Did you mean pfr-512?"),
+        ("pfr_512", "Did you mean pfr-512?"),
+        ("gfpgan1.4", "Did you mean gfpgan-1.4?"),
+        ("nowhere/net.safetensors", "Known names: default, gfpgan-1.3"),
+        ("", "Known names: default, gfpgan-1.3"),
+    ],
+)
+def test_an_unknown_name_is_told_with_what_is_near_or_known(name: str, advice: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
         load_model(name)
-    assert (name or ".") in str(caught.value)
+    assert str(caught.value).startswith(f"{name}: ") and advice in str(caught.value)
 
 
 # --- Bad files --------------------------------------------------------------------------------------------------------

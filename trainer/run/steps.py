@@ -162,8 +162,11 @@ class Run:
         except InputError as error:  # from a data worker it comes with that one's traceback; the message is the last line
             message = str(error).strip().splitlines()[-1]
             raise InputError(message.removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")) from error
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, OSError, EOFError) as error:
+            # A worker that was killed is told of by the loader or by a broken connection; what it raised itself is "Caught".
+            told = str(error)
+            gone = told.startswith("DataLoader worker") if isinstance(error, RuntimeError) else not told.startswith("Caught")
+            if not (self.config.workers and gone):
                 raise
             raise InputError(
                 f"a data worker has ended ({error}). Most likely there was too little memory, or shared memory: say fewer "
