@@ -6,9 +6,16 @@ StyleGAN2 prior is trained and then the restoration around it (:mod:`~trainer.st
 ``pfr_core`` or by the ComfyUI nodes.
 """
 
+import os
+
 from pfr_core.support.arguments import program as _program
 
 
 def program() -> str:
     """Return what the user typed to start the trainer, for usage and advice."""
     return _program("pfr-train", __name__)
+
+
+def is_first() -> bool:
+    """Return whether this is the first of the processes that torchrun starts; alone it is."""
+    return os.environ.get("RANK", "0") == "0"

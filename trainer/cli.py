@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pfr_core.support.arguments import Parser, add_options, chosen, file_path
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, ExportType
 from pfr_core.support.files import remedy
 
-from . import program
+from . import is_first, program
 from .data.options import FULL_SIZE, PrepareOptions
 from .judge.options import EvaluateOptions
 from .run.config import STAGES, RestoreConfig, RunConfig, load_config, read_config
@@ -264,11 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = options.command  # `run` takes it out
     try:
         text = run(options)
-        if os.environ.get("RANK", "0") == "0":  # torchrun starts this once for each process
+        if is_first():  # torchrun starts this once for each process
             print(text)
         return 0
     except Cancelled as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_first():
             print(error, file=sys.stderr)
         return 130  # as shells say of Ctrl-C, so that what comes next in a script does not take it for done
     except PFRError as error:
@@ -292,6 +291,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'error: {error.name} is missing: training needs more packages, python -m pip install ".[train]".', file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # a run's steps have a handler of their own
-        if os.environ.get("RANK", "0") == "0":
+        if is_first():
             print("interrupted; what was written is whole. Give the same command again.", file=sys.stderr)
         return 130

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     detector = Detector(setup.detector, resolve_device(setup.device))
     listed: list[dict[str, Any]] = []
 
-    def work(source: Path, _: Path) -> None:
+    def work(source: Path, _: Path) -> str:
         photo = read_photo(source)
         pixels = photo.pixels
         height, width = pixels.shape[:2]
@@ -54,11 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             drawn = annotate(to_uint8(pixels), found.faces, found.numbers)
             tell(write_photo(pictures[source], drawn, photo.colours()), pictures[source])
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
+        return "" if arguments.json is None else f"{source}: {plural(len(rows), 'face')}"
 
-        if arguments.json is not None:
-            print(f"{source}: {plural(len(rows), 'face')}", file=sys.stderr)
-
-    status = for_each(inputs, work, "looked at")
+    status = for_each(inputs, work, "looked at", stream=sys.stderr)
     if listed or not status:  # an empty list would say that there was nothing wrong
         text = json.dumps(listed, indent=2) + "\n"
         if arguments.json is None:

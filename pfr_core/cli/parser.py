@@ -7,9 +7,8 @@ which one (``main``).
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from .. import __version__
 from ..bulk import MANIFEST
@@ -33,15 +32,8 @@ REPORT = "bulk report"
 class _Parser(Parser):
     """A parser that knows :data:`REPORT`, which to argparse is one word."""
 
-    def parse_known_args(  # type: ignore[override]  # which is overloaded for namespaces of other kinds
-        self,
-        args: Sequence[str] | None = None,
-        namespace: Any = None,  # noqa: ANN401  # as in argparse
-    ) -> tuple[Any, list[str]]:
-        words = [*(sys.argv[1:] if args is None else args)]
-        if words[:2] == REPORT.split():
-            words[:2] = [REPORT]
-        return super().parse_known_args(words, namespace)
+    def words(self, typed: list[str]) -> list[str]:
+        return [REPORT, *typed[2:]] if typed[:2] == REPORT.split() else typed
 
 
 def build_parser() -> argparse.ArgumentParser:

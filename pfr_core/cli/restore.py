@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..models.checkpoint import refuse_preset
 from ..models.registry import REGISTRY
-from ..network.config import PRESETS
 from ..options import ClipOptions, RestoreOptions, Setup, lacking, without_effect
 from ..photo.photo import FORMAT_OF_SUFFIX, LOSSY
 from ..photo.write import check_quality, writable_format
@@ -80,8 +80,7 @@ def _restore(arguments: argparse.Namespace, names: list[str], output: Path) -> i
     if not todo:
         return 0
     setup = Setup(**chosen(arguments, Setup))
-    if setup.model in PRESETS:
-        raise InputError(f"--model {setup.model}: a preset, a network without weights, which is to be trained first.")
+    refuse_preset(setup.model)
     if setup.model in REGISTRY:
         refuse_lacking(arguments, options, setup.model, REGISTRY[setup.model].options)  # before it is downloaded
     fetch_models([setup.model], setup, options if not arguments.aligned else None)

@@ -167,6 +167,16 @@ def read_start(path: str | os.PathLike[str]) -> Checkpoint:
     return parse_checkpoint(path, state, metadata)
 
 
+def refuse_preset(name: str | os.PathLike[str]) -> None:
+    """Refuse the name of a preset where a model is to restore faces.
+
+    Raises:
+        InputError: it is one.
+    """
+    if str(name) in PRESETS:
+        raise InputError(f"{name} is a preset, a network without weights; name a model.")
+
+
 def model_file(name: str | os.PathLike[str]) -> Path:
     """Return the file that ``name`` means: of a model in the registry, downloaded if it is not on this machine, or a path.
 
@@ -179,8 +189,7 @@ def model_file(name: str | os.PathLike[str]) -> Path:
         >>> model_file("default").name
         'pfr-default.safetensors'
     """
-    if str(name) in PRESETS:
-        raise InputError(f"{name} is a preset, a network without weights; name a model.")
+    refuse_preset(name)
     models = [weights.name for weights in restorers()]
     if str(name) in models:
         check_package(name)

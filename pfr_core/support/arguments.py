@@ -29,10 +29,14 @@ class Parser(argparse.ArgumentParser):
         args: Sequence[str] | None = None,
         namespace: Any = None,  # noqa: ANN401  # as in argparse
     ) -> tuple[Any, list[str]]:
-        words = [*(sys.argv[1:] if args is None else args)]
+        words = self.words([*(sys.argv[1:] if args is None else args)])
         if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):  # others' words
             self._refuse_unknown(takewhile(lambda word: word != "--", words))
         return super().parse_known_args(words, namespace)
+
+    def words(self, typed: list[str]) -> list[str]:
+        """Return what was typed as this parser reads it."""
+        return typed
 
     def _refuse_unknown(self, words: Iterable[str]) -> None:
         """End the program if one of the words is no option; before what is missing is told, for it may be what was meant."""

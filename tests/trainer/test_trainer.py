@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from pfr_core import PFR, PFRConfig, load_model, save_model
-from pfr_core.errors import Cancelled, CheckpointError, InputError, PFRError
+from pfr_core.errors import Cancelled, CheckpointError, InputError, PFRError, WeightsError
 from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
@@ -358,11 +358,12 @@ def test_unreadable_images_are_counted_from_the_beginning(faces: Path, tmp_path:
     assert counts[-1] == caplog.text.count(".png: cannot be read") > counts[-2]
 
 
+@pytest.mark.parametrize("kind", [InputError, WeightsError])
 def test_a_face_that_cannot_be_judged_does_not_end_a_run(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: type[PFRError], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def flat(stage: Any) -> None:
-        raise InputError("NIQE: the image is flat")
+        raise kind("NIQE: the image is flat")
 
     monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: flat)
     train(reconstruction(faces, tmp_path / "run", iterations=2, validate_every=1))

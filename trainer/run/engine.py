@@ -90,11 +90,6 @@ def means(fabric: Fabric, values: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, flat.tolist(), strict=True))
 
 
-def is_first() -> bool:
-    """Return whether this is the first of all processes, before the engine has started, too."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def any_process(fabric: Fabric, flag: bool) -> bool:
     """Return whether any process says so."""
     if fabric.world_size == 1:

@@ -13,11 +13,12 @@ from tqdm import tqdm
 from pfr_core.errors import Cancelled, InputError, PFRError
 from pfr_core.support.memory import is_out_of_memory
 
+from .. import is_first
 from ..data.loader import first_batch
 from ..judge.validate import Validation, is_due, open_validation
 from .clock import Clock
 from .config import RunConfig
-from .engine import any_process, is_first
+from .engine import any_process
 from .run_state import alone, checkpoints, save_state, state_to_resume
 from .steps import Run
 from .watch import Watch, stop_on_signal
@@ -134,7 +135,7 @@ def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> b
     try:
         scores = validation(run.stage)
     except (PFRError, OSError, RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        if not isinstance(error, (PFRError, OSError)) and not is_out_of_memory(error):
             raise
         log.error("step %d could not be validated: %s", run.step, error)
         return False
