@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .photo.photo import LONGEST_SIDE
 from .support.choices import Blur
 
 Range = tuple[float, float]
 UInt8Image = npt.NDArray[np.uint8]
 
 KERNEL_SIZE = 41
-LONGEST_JPEG = 65500
-"""Side in px that its libraries write."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +183,10 @@ def degrade(image: UInt8Image, parameters: DegradationParameters, enlarging: int
         x = cv2.filter2D(x, -1, blur_kernel(parameters), borderType=cv2.BORDER_REFLECT_101)
     if parameters.scale is not None:
         size = (max(1, round(width / parameters.scale)), max(1, round(height / parameters.scale)))
-        if parameters.quality is not None and max(size) > LONGEST_JPEG:
+        if parameters.quality is not None and max(size) > LONGEST_SIDE["JPEG"]:
             raise InputError(
-                f"enlarged by {1 / parameters.scale:.2g} it is {size[0]} x {size[1]} px, and a JPEG has at most {LONGEST_JPEG}; "
-                "shrink it first, or degrade it with a scale of at least 1."
+                f"enlarged by {1 / parameters.scale:.2g} it is {size[0]} x {size[1]} px, and a JPEG has at most "
+                f"{LONGEST_SIDE['JPEG']}; shrink it first, or degrade it with a scale of at least 1."
             )
         x = _resize(x, size, cv2.INTER_AREA if parameters.scale > 1 else cv2.INTER_CUBIC)
     if parameters.noise is not None:

@@ -21,7 +21,9 @@ from PIL import Image
 
 from pfr_core import Degradation
 from pfr_core.degradation import DegradationParameters, bicubic_downsample, blur_kernel, degrade
-from pfr_core.errors import InputError
+from pfr_core.errors import ImageError, InputError
+from pfr_core.photo.photo import LONGEST_SIDE
+from pfr_core.photo.write import encode_photo
 
 OFF = DegradationParameters(blur=None, sigma=(1, 1), angle=0, scale=None, noise=None, noise_seed=0, quality=None)
 NOTHING = Degradation(blur=None, scale=None, noise=None, quality=None)
@@ -71,6 +73,17 @@ def test_motion_kernels_are_lines_of_their_length(length: float, angle: float) -
     along, across, _ = moments(blur_kernel(replace(OFF, blur="motion", sigma=(length, length), angle=angle)), angle)
     assert along == pytest.approx(length**2 / 12, rel=0.03, abs=0.3)  # the variance of a uniform line
     assert across < 0.35  # one pixel wide
+
+
+def test_a_jpeg_is_as_large_here_as_where_photos_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LONGEST_SIDE, "JPEG", 100)
+    drawn = replace(OFF, scale=0.5, quality=50)
+    degrade(picture(50, 50), drawn)
+    encode_photo("a.jpg", picture(width=100))
+    with pytest.raises(InputError, match="102 x 100 px, and a JPEG has at most 100; shrink it first"):
+        degrade(picture(50, 51), drawn)
+    with pytest.raises(ImageError, match="JPEG allows 100 pixels a side"):
+        encode_photo("a.jpg", picture(width=101))
 
 
 def test_the_longest_motion_blur_still_fits() -> None:

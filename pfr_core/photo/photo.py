@@ -32,6 +32,17 @@ FORMAT_OF_SUFFIX = {
 LOSSY = frozenset({"JPEG", "WEBP", "AVIF", "HEIF"})
 """Formats that are written in a quality."""
 
+LONGEST_SIDE = {
+    "JPEG": 65500,  # of its libraries; the format has 65535
+    "WEBP": 16383,
+    "BMP": 2**31 - 1,
+    "PNG": 2**31 - 1,
+    "TIFF": 2**31 - 1,
+    "AVIF": 65535,
+    "HEIF": 16384,
+}
+"""Side in px of the largest picture that the encoder of a format takes."""
+
 IMAGE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | {".gif"}
 """Lower-case endings of files that count as photos in a folder; a GIF is read but not written."""
 

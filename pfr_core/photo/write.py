@@ -25,7 +25,7 @@ from .depth import to_8_bits
 from .encode import encode_avif, encode_bmp, encode_heif, encode_jpeg, encode_png, encode_tiff, encode_webp
 from .metadata import JPEG_SEGMENT, TIFF_EXTRAS, XMP_JPEG_HEADER, Metadata
 from .pages import TiffPage
-from .photo import FORMAT_OF_SUFFIX, Photo, Provenance
+from .photo import FORMAT_OF_SUFFIX, LONGEST_SIDE, Photo, Provenance
 from .read import read_bytes
 from .tiff import exif_for_size
 from .xmp import with_provenance
@@ -34,15 +34,6 @@ _SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
 ALPHA = frozenset({"PNG", "TIFF", "WEBP", "AVIF", "HEIF"})
 """Formats that can hold transparency."""
 _COLOUR_ONLY = frozenset({"WEBP", "AVIF", "HEIF"})
-_LONGEST_SIDE = {
-    "JPEG": 65500,
-    "WEBP": 16383,
-    "BMP": 2**31 - 1,
-    "PNG": 2**31 - 1,
-    "TIFF": 2**31 - 1,
-    "AVIF": 65535,
-    "HEIF": 16384,
-}
 # SyntaxError and RuntimeError are what AVIF and HEIC encoders raise.
 _ENCODING_ERRORS = (OSError, ValueError, TypeError, OverflowError, SyntaxError, RuntimeError, struct.error, cv2.error)
 # PNG colour chunks that say "sRGB" or nearly so in practice; losing them on the way to another format changes nothing.
@@ -184,8 +175,8 @@ def _check_pixels(pixels: np.ndarray) -> None:
 
 def _fitting(target: Path, pixels: np.ndarray, kind: str, like: Photo | None, notices: list[Notice]) -> np.ndarray:
     """Return the channels and depth that go into the file; refuses what the format cannot hold."""
-    if max(pixels.shape[:2]) > _LONGEST_SIDE[kind]:
-        raise ImageError(f"{target}: {kind} allows {_LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
+    if max(pixels.shape[:2]) > LONGEST_SIDE[kind]:
+        raise ImageError(f"{target}: {kind} allows {LONGEST_SIDE[kind]} pixels a side; write .png or .tif instead.")
     if pixels.shape[2] == 4 and kind not in ALPHA:
         if is_transparent(pixels):
             raise ImageError(f"{target}: {kind} cannot hold transparency; write .png, .tif or .webp instead.")
