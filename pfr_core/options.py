@@ -14,6 +14,7 @@ from .support.choices import (
     CLOSEST_DETECTION,
     DETECTION_SIZE,
     DETECTION_THRESHOLD,
+    HALFWAY,
     LARGEST_DETECTION,
     ClipCodec,
     ColorMatch,
@@ -92,7 +93,7 @@ class RestoreOptions:
         True, "leave faces that are sharp already as they are, unless they were chosen by their indices", group=CHOOSE
     )
     fidelity: float = option(
-        0.5,
+        HALFWAY,
         "of models that have it (codeformer, default): 0 gives the most detail, 1 keeps the most of the input",
         0.0,
         1.0,

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..network.blended import HALFWAY, BlendedPFR
+from ..network.blended import BlendedPFR
 from ..network.config import PRESETS, PFRConfig
 from ..network.discriminator import Discriminator
 from ..network.pfr import PFR
 from ..network.prior import StyleGAN2Prior
+from ..support.choices import HALFWAY
 from . import gpen
 from .disk import verify
 from .download import obtain

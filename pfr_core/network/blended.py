@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from ..support.choices import HALFWAY
 from .config import PFRConfig
 from .pfr import PFR
-
-HALFWAY = 0.5
 
 
 class BlendedPFR(PFR):

@@ -32,6 +32,9 @@ LARGEST_DETECTION = 8192
 CLOSEST_DETECTION = 4096
 """Longer side in px up to which the detector goes on by itself where many faces seem small, if nobody says otherwise."""
 
+HALFWAY = 0.5
+"""Fidelity, from 0 to 1, if nobody says otherwise; at it a network between two sets of weights runs with its own."""
+
 Select = Literal["all", "largest", "center", "index"]
 """Which of the faces are restored."""
 

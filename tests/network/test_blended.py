@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from safetensors.torch import load_file, save_file
 from pfr_core import PFR, FaceRestorer, PFRConfig, load_face_model, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import read_checkpoint, save_model
+from pfr_core.models.kinds.codeformer import CodeFormer
+from pfr_core.models.kinds.onnx import OnnxModel
 from pfr_core.network.blended import BlendedPFR
+from pfr_core.network.face_model import FaceModel
+from pfr_core.options import RestoreOptions
 from trainer.cli import main
 from trainer.run.export import blend_command
 from trainer.run.initialise import warm_start
@@ -47,6 +52,11 @@ def files(ends: tuple[PFR, PFR], tmp_path_factory: pytest.TempPathFactory) -> li
 @pytest.fixture
 def faces() -> torch.Tensor:
     return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize("network", [BlendedPFR, CodeFormer, OnnxModel])
+def test_a_network_s_own_fidelity_is_that_of_the_options(network: type[FaceModel]) -> None:
+    assert signature(network.forward).parameters["fidelity"].default == RestoreOptions().fidelity
 
 
 @torch.no_grad()

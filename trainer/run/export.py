@@ -11,8 +11,8 @@ import torch
 from pfr_core import PFR, load_model
 from pfr_core.errors import InputError
 from pfr_core.models.checkpoint import read_checkpoint, save_model, save_training
-from pfr_core.network.blended import HALFWAY, BlendedPFR
-from pfr_core.support.choices import ExportType
+from pfr_core.network.blended import BlendedPFR
+from pfr_core.support.choices import HALFWAY, ExportType
 from pfr_core.support.device import DTYPES
 
 from ..stages import RestoreStage, build

@@ -15,9 +15,10 @@ from pfr_core import PFR, PFRConfig, load_model
 from pfr_core.errors import CheckpointError, InputError
 from pfr_core.models.checkpoint import DISCRIMINATORS, PRIOR_FORMAT, Checkpoint, read_start
 from pfr_core.models.gpen import silence_decoder
-from pfr_core.network.blended import HALFWAY, BlendedPFR
+from pfr_core.network.blended import BlendedPFR
 from pfr_core.network.layers import GAIN, SLOPE, ConvLayer
 from pfr_core.network.prior import StyleBlock, ToRGB
+from pfr_core.support.choices import HALFWAY
 
 from .config import network_options
 from .widen import can_widen, widened

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
+from ...support.choices import HALFWAY
 from ..registry import CODEBOOK_DTYPES, CODEFORMER_LICENCE, REGISTRY
 from ..tensors import whole
 
@@ -45,7 +46,7 @@ class CodeFormer(FaceModel):
         """Return whether the tensors are CodeFormer's."""
         return {"position_emb", "idx_pred_layer.1.weight", "quantize.embedding.weight"} <= set(state)
 
-    def forward(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
+    def forward(self, x: Tensor, fidelity: float = HALFWAY) -> Tensor:
         """Restore [B,3,512,512] in [-1,1]; ``fidelity`` from 0, the most detail, to 1, the most likeness to the input."""
         image: Tensor = self.net(x, weight=fidelity)[0]
         return image

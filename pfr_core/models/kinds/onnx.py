@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ...network.face_model import FaceModel
+from ...support.choices import HALFWAY
 from ...support.memory import FULL
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -86,7 +87,7 @@ class OnnxModel(FaceModel):
         name, options = ("CUDAExecutionProvider", {"device_id": device.index or 0}) if gpu else ("CPUExecutionProvider", {})
         self._opened_for, self.session = device, self._open(name, options)
 
-    def forward(self, x: Tensor, fidelity: float = 0.5) -> Tensor:
+    def forward(self, x: Tensor, fidelity: float = HALFWAY) -> Tensor:
         """Restore [B,3,S,S] in [-1,1]."""
         self._run_on(self.anchor.device)
         return torch.cat([self._run(part, fidelity) for part in x.split(1 if self._one_by_one else len(x))])
