@@ -98,7 +98,7 @@ class Summary:
         """Return what was done, as a line; arguments as for :meth:`progress`."""
         rate = total / self.seconds
         return (
-            f"{self.counts['done']} of {total} restored, {self.counts['failed']} failed, {self.faces} faces, "
+            f"{self.counts['done']} of {total} done, {self.counts['failed']} failed, {self.faces} faces, "
             f"{self.noticed} with notices (pfr bulk report), {self.seconds:.0f} s, {rate:.2f} photographs a second"
         )
 

@@ -588,7 +588,7 @@ def test_a_report_counts_photographs_with_a_notice_by_its_kind(tmp_path: Path, c
     assert main(["bulk", "report", manifest.place]) == 0
     for told in (capsys.readouterr().out, page(figures)):
         assert "1 x bad" in told and "2 x notice: CMYK is converted" in told
-    assert summary.result(4).startswith("3 of 4 restored, 1 failed, 4 faces, 2 with notices (pfr bulk report), 2 s, 2.00 ")
+    assert summary.result(4).startswith("3 of 4 done, 1 failed, 4 faces, 2 with notices (pfr bulk report), 2 s, 2.00 ")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
