@@ -123,9 +123,11 @@ def _download(weights: Weights, progress: Callable[[int, int], None], should_sto
                 for rest in _abandoned(left):
                     with suppress(OSError):
                         rest.unlink()
+                for failed, reason in failures.items():  # where no address gives the file, the error tells of each
+                    log.warning("%s: %s", failed, reason)
                 return path
             except _AddressFailed as error:
-                log.warning("%s: %s", url, error)
+                log.info("%s: %s", url, error)
                 failures[url] = str(error)
                 if not error.again or (error.wrong and url in from_anew):  # a file that changes all the time has no end
                     addresses.pop(0)

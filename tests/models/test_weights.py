@@ -601,6 +601,21 @@ def test_a_model_s_name_is_the_default_or_a_file(tmp_path: Path) -> None:
     assert model_file(str(tmp_path / "mine.pth")) == tmp_path / "mine.pth"
 
 
+def test_an_address_that_fails_is_told_once(
+    server: Server, register: Callable[..., Weights], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the error, or, where another address gives the file, by a warning."""
+    bad = server.url("missing")
+    weights = register(bad, server.url("gone"))
+    with pytest.raises(WeightsError) as caught:
+        download.obtain("test")
+    assert caplog.messages == [weights.announcement] and str(caught.value).count("HTTP 404") == 1
+    caplog.clear()
+    weights = register(bad, server.url("good"))
+    download.obtain("test")
+    assert caplog.messages == [weights.announcement, f"{bad}: HTTP 404 Not Found"]
+
+
 # --- going on with what was broken off --------------------------------------------------------------------------------------
 
 
