@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from pfr_core.errors import Cancelled, ImageError, InputError, PFRError
+from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import fitted
+from pfr_core.support.blame import blame
 from pfr_core.support.files import is_of_disk, unwritable
-from pfr_core.support.memory import is_out_of_memory
 
 from . import pictures
 from .archive import UNREADABLE, Entry, Unbuffered, is_zip, pack, unpack
@@ -184,15 +184,17 @@ class BatchTab:
                 preview = fitted(restored.image, GALLERY_SIZE)  # first: without it nobody would fetch the file, which takes room
                 shown = pictures.save_shown(folder / f"preview-{secrets.token_hex(4)}", preview, photo)
                 file = work.save(restored, folder, quality=quality)
-        except (ImageError, InputError) as error:
-            return Row("failed", translated(request.headers, self._about(entry.path.name, error)))
         except Cancelled:
             raise
         except Exception as error:
-            if isinstance(error, (PFRError, OSError)) or is_out_of_memory(error):
-                text = say(request, "row_memory") if is_out_of_memory(error) else self.context.page_error(error, request).message
-                return Row("failed", text)
-            log.error("%s", entry.name, exc_info=error)
+            whose = blame(error)
+            if whose == "photo":
+                return Row("failed", translated(request.headers, self._about(entry.path.name, error)))
+            if whose == "memory":
+                return Row("failed", say(request, "row_memory"))
+            # Unlike the commands the page goes on after what would come with every photo: what is packed is not to be lost.
+            if whose == "defect" and not isinstance(error, OSError):
+                log.error("%s", entry.name, exc_info=error)
             return Row("failed", self.context.page_error(error, request).message)
         name = PurePosixPath(entry.name)
         notices = [self.context.noticed(request, notice).removeprefix(f"{photo.path.name}: ") for notice in file.notices]

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .. import __version__
-from ..errors import CheckpointError, ImageError, InputError, NotFiniteError, WeightsError
+from ..errors import InputError
 from ..faces.detect import on_this_machine
 from ..find import refuse_missing
 from ..models.checkpoint import model_file
@@ -31,17 +31,14 @@ from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..resume import deciding
 from ..session import RestoredArray, restore_together
+from ..support.blame import blame
 from ..support.device import keep_memory
 from ..support.files import overwritten, same_file
-from ..support.memory import is_out_of_memory
 from . import places
 from .manifest import Choices, Row
 from .plan import Task
 
 log = logging.getLogger(__name__)
-
-OF_ONE = (ImageError, InputError, NotFiniteError)
-"""What is wrong with one photograph, and said by the error's own text."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class Job:
     def failure(self, error: Exception) -> Job:
         """Return the photograph as one that cannot be done."""
         name = str(_name(self.task))
-        said = str(error) if isinstance(error, OF_ONE) or is_out_of_memory(error) else repr(error)
+        said = repr(error) if blame(error) == "defect" else str(error)
         if said.startswith(f"{name}: "):
             said = self.task.input + said[len(name) :]
         if not said.startswith((self.task.input, self.task.output)):
@@ -255,17 +252,13 @@ def _guarded(job: Job, work: Callable[[], Job]) -> Job:
     try:
         done = work()
     except Exception as error:
-        if _is_general(error):
+        whose = blame(error)
+        if whose == "all":
             raise
-        if not isinstance(error, OF_ONE) and not is_out_of_memory(error):
+        if whose == "defect":
             log.exception("%s", job.task.input)
         done = job.failure(error)
     return done.took(time.perf_counter() - started)
-
-
-def _is_general(error: Exception) -> bool:
-    """Return whether an error is not about one photograph but would come with each."""
-    return isinstance(error, (WeightsError, CheckpointError))
 
 
 def _name(task: Task) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TextIO
@@ -14,20 +13,17 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import ImageError, InputError, NotFiniteError, PFRError
+from ..errors import ImageError
 from ..models.download import obtain
 from ..models.registry import REGISTRY, around, check_package, dtypes_of
 from ..options import RestoreOptions, Setup
+from ..support.blame import blame
 from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
-from ..support.memory import is_out_of_memory
 from ..support.notice import Notice
 from .processes import Work, outcomes
 
 log = logging.getLogger(__name__)
-
-LOST_DEVICE = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()  # older PyTorch has none
-"""What a GPU raises that is of no use any more."""
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
@@ -86,13 +82,12 @@ def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
 
 def _describe(source: Path, error: Exception) -> str:
     """Say what is wrong with this photo; an error that is not about it is raised again."""
-    if isinstance(error, ImageError):
-        return str(error)  # names its file, which may be the output
-    if isinstance(error, (InputError, NotFiniteError)):
-        return f"{source}: {error}"
-    if is_out_of_memory(error):
+    whose = blame(error)
+    if whose == "photo":  # an ImageError names its file, which may be the output
+        return str(error) if isinstance(error, ImageError) else f"{source}: {error}"
+    if whose == "memory":
         return f"{source}: not enough memory ({error}); scale the picture down, or try a smaller --batch-size or --device cpu."
-    if isinstance(error, (PFRError, BrokenPipeError, BrokenExecutor, *LOST_DEVICE)):
+    if whose == "all":
         raise error
     log.error("%s", source, exc_info=error)
     return f"{source}: {type(error).__name__}: {error}. This is a defect of PFR; please report it with what stands above."

@@ -8,6 +8,8 @@ import io
 import os
 import socket
 from collections import Counter
+from concurrent.futures import BrokenExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,10 +26,11 @@ from pfr_core.bulk import places
 from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storable
 from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
 from pfr_core.bulk.report import page, report
-from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
+from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, _guarded, read, write
 from pfr_core.cli import build_parser, main
+from pfr_core.cli.common import for_each
 from pfr_core.cli.inputs import plan_outputs
-from pfr_core.errors import ImageError, InputError
+from pfr_core.errors import CheckpointError, ImageError, InputError, NotFiniteError, PFRError, WeightsError
 from pfr_core.network.face_model import FaceModel
 from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
@@ -116,6 +119,27 @@ def test_photographs_together_are_as_one_by_one_and_a_bad_one_harms_no_other(
         "broken.jpg": "failed",
     }
     assert "ZeroDivisionError" in next(row.error for row in rows if row.input.endswith("b.png"))
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        *((kind("a: bad"), False) for kind in (ImageError, InputError, NotFiniteError, MemoryError, KeyError, OSError)),
+        *((kind("bad"), True) for kind in (CheckpointError, WeightsError, PFRError, BrokenPipeError, BrokenExecutor)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_ends_a_command_ends_an_archive_s_job(error: Exception, ends: bool) -> None:
+    def fail(*_: object) -> Any:
+        raise error
+
+    def ending() -> AbstractContextManager[object]:
+        return pytest.raises(type(error)) if ends else nullcontext()
+
+    with ending():
+        assert for_each([(Path("a"), Path("b"))], fail, "done") == 1
+    with ending():
+        assert _guarded(Job.of(Task("a", "b")), fail).failed
 
 
 def test_a_photograph_that_the_model_gives_no_numbers_for_becomes_a_row(

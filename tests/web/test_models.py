@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pfr_core import PFR, PFRConfig, save_model
+from pfr_core import PFR, PFRConfig, PhotoSession, save_model
 from pfr_core.compare import CELL, HEADER
-from pfr_core.errors import Cancelled, InputError, WeightsError, check_stop
+from pfr_core.errors import Cancelled, CheckpointError, InputError, NotFiniteError, WeightsError, check_stop
 from pfr_core.find import Found
 from pfr_core.models.registry import REGISTRY, restorers
 from pfr_core.options import RestoreOptions
@@ -370,6 +370,25 @@ def test_faces_are_numbered_as_everywhere(context: Context) -> None:
     *_, pairs = tab.restore(VISITOR, "tiny", quiet)
     assert [name for _, name in pairs] == ["Face 0", "Face 1"]
     assert "number + 1" not in (ASSETS / "stage.js").read_text("utf-8")
+
+
+def test_a_batch_goes_on_whatever_an_error_is_about(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is packed already is not to be lost, also where a command would end, for the same came of every photo."""
+    errors = iter([NotFiniteError("0.jpg: no numbers"), CheckpointError("no model"), KeyError("a defect"), MemoryError()])
+    uploads, real = [str(tmp_path / f"{number}.jpg") for number in range(5)], PhotoSession.restore
+    for upload in uploads:
+        shutil.copy(PHOTO, upload)
+
+    def restore(self: Any, *given: Any, **how: Any) -> Any:
+        for error in errors:
+            raise error
+        return real(self, *given, **how)
+
+    monkeypatch.setattr(PhotoSession, "restore", restore)
+    told, *_, report = BatchTab(context).run_batch(VISITOR, uploads, "tiny", quiet)
+    assert told == "**4 failed, 1 restored**"
+    for word in ("<td>no numbers", "no model", "Something went wrong on the server", say(VISITOR, "row_memory")):
+        assert report.count(word) == 1, word
 
 
 def test_a_full_disk_leaves_what_is_done_of_a_batch(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
