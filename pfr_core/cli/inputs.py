@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ..errors import ImageError, InputError
-from ..photo.photo import IMAGE_SUFFIXES, files_below, writable_name
+from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below, writable_name
 from ..support.files import checked, identity, namesakes, overwritten
 from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
 
@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 
 NAMED = 5
 """Files that are named of those left out."""
+
+ENDINGS = ", ".join([*sorted(FORMAT_OF_SUFFIX), *RESULT_SUFFIXES])
+"""Endings of the files that are written."""
+KNOWN = mimetypes.MimeTypes()
+"""What Python itself knows of endings; what a system's own tables add differs, and ``.old`` and ``.bak`` are among it."""
 
 Pairs = list[tuple[Path, Path]]
 
@@ -100,7 +105,7 @@ def plan_outputs(inputs: Pairs, output: Path, ending: str = "", *, format: str |
         format: the ending, without its dot, that results have in a folder in place of their own: photos', or clips'.
 
     Raises:
-        InputError: one output file for several inputs, or a format for it.
+        InputError: one output file for several inputs, a format for it, or a name that ends like another kind of file.
         ImageError: two inputs would be written to the same file, or a result would replace an input.
     """
     if os.path.isdir(output) or not _is_file(output):
@@ -142,6 +147,17 @@ def _writable(source: Path, name: Path, named: Set[Path], suffix: str | None) ->
 
 
 def _is_file(path: Path) -> bool:
-    """Judge by the name; also of the formats that cannot be written, so that the error says this."""
+    """Judge by the name; also of the formats that cannot be written, so that the error says this.
+
+    Raises:
+        InputError: it ends like a file of another kind, which nobody means to be a folder.
+    """
     kind, _ = mimetypes.guess_type(path.name)
-    return path.suffix.lower() in IMAGE_SUFFIXES | CLIP_SUFFIXES or (kind or "").startswith("image/")
+    if path.suffix.lower() in IMAGE_SUFFIXES | CLIP_SUFFIXES or (kind or "").startswith("image/"):
+        return True
+    if any(KNOWN.guess_type(path.name)):
+        raise InputError(
+            f"{path}: '{path.suffix}' is the ending of no picture and no clip; name a file with one of {ENDINGS}, or a folder "
+            "(one that is there already may be called anything)."
+        )
+    return False

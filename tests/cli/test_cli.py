@@ -502,6 +502,24 @@ def test_places_that_cannot_be_written(tmp_path: Path, restore: Callable[..., in
     assert files(tmp_path) == ["a.png", "file"]
 
 
+@pytest.mark.parametrize("command", ["restore", "degrade", "detect"])
+def test_what_ends_like_another_file_is_no_folder(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pfr_core.cli.restore.fetch_models", None)  # it is refused before
+    source, option = photo(tmp_path / "a.png"), "--annotate" if command == "detect" else "-o"
+    for name in ("q.txt", "out.zip", "faces.JSON", "a.tar.gz", "sound.mp3"):
+        refused(capsys, pfr(command, source, option, tmp_path / name), tmp_path / name, ".jpg", ".png", ".mp4", "or a folder")
+    assert files(tmp_path) == ["a.png"] and not any(path.is_dir() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["scan.2024", "v1.5", "album.old", "plain", ".hidden", "there.txt"])
+def test_a_folder_may_have_a_dot(name: str, tmp_path: Path) -> None:
+    (tmp_path / "there.txt").mkdir()
+    source = photo(tmp_path / "a.png")
+    assert plan_outputs([(source, Path("a.png"))], tmp_path / name) == [(source, tmp_path / name / "a.png")]
+
+
 @pytest.mark.slow
 def test_full_disk(tmp_path: Path, model: Path) -> None:
     source = tmp_path / "a.png"
