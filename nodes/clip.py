@@ -16,12 +16,13 @@ from ..pfr_core.faces.face import Face
 from ..pfr_core.options import ClipOptions, clip_options
 from ..pfr_core.photo.arrays import to_uint8
 from ..pfr_core.support.choices import DetectorName
+from ..pfr_core.support.notice import beside_no_face
 from ..pfr_core.support.schema import specs
 from ..pfr_core.video import check_av
 from ..pfr_core.video.track import Follower
 from ..pfr_core.video.tracked import TrackRestorer
 from . import inputs, runtime
-from .detect import NONE_CHOSEN, NOTHING_FOUND, Faces
+from .detect import NONE_CHOSEN, Faces
 from .images import NOTHING_RESTORED, Batch, Frames, before_after
 from .model import CATEGORY
 
@@ -119,7 +120,7 @@ class PFRRestoreClip:
         found = follower.found()
         found = found.only(track.number for track in found.tracks if track.last >= begun)  # the others ended in an earlier batch
         chosen, noticed = ([], [NONE_CHOSEN]) if widgets.none else found.chosen(widgets.options)
-        notices.add(None, noticed if found.tracks or noticed else [NOTHING_FOUND])
+        notices.add(None, noticed if found.tracks or noticed else [runtime.NOTHING_FOUND])
         if chosen:
             runtime.fetch_around("auto", widgets.options.mask)
         work = TrackRestorer(restorer, chosen, widgets.options, clip, scenes=found.scenes)
@@ -226,5 +227,9 @@ class PFRRestoreVideo:
         finally:
             own.unlink(missing_ok=True)
         said = [notice for notice, _ in result.notices]
-        notices.add(0, said if result.tracks or said or missing else [NOTHING_FOUND])
+        if missing:  # it says how many were found
+            said = beside_no_face(said)
+        elif not (result.tracks or said):
+            said = [runtime.NOTHING_FOUND]
+        notices.add(0, said)
         return {"ui": notices.ui(), "result": (VideoFromFile(str(result.path)), len(result.tracks))}

@@ -67,7 +67,6 @@ IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
 """Left, top, right and bottom of a face's box where its points are those of the template."""
 
 NONE_CHOSEN = Notice("missing_face", "No face is chosen: which faces is index, and there are no face numbers.")
-NOTHING_FOUND = Notice("no_face", "No face was found (detection threshold, smallest face and largest face decide what counts).")
 
 IN_SEGS = "Finds of the Impact Pack's detectors, taken as boxes of your own."
 
@@ -188,9 +187,9 @@ def find_in_frame(
     found = choose_in(frame, candidates, options, side=side, scale=scale, should_stop=runtime.interrupted)
     if widgets.none:
         return replace(found, numbers=[], notices=(NONE_CHOSEN,))
-    if not found.candidates and not found.notices:
-        found = replace(found, notices=(NOTHING_FOUND,))
-    return advised(found, candidates, finder)
+    if candidates and not found.candidates and not found.notices:  # all are smaller or larger than is asked for
+        return replace(found, notices=(runtime.NOTHING_FOUND,))
+    return advised(found, candidates, (frame.shape[1], frame.shape[0]), options, finder)
 
 
 def _within(finder: Detector, frame: FloatImage, region: Array, widgets: inputs.Chosen) -> list[Face]:

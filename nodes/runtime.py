@@ -205,14 +205,16 @@ def parser() -> FaceParser:
 
 IN_A_GRAPH = {
     "no_face": "No face found. In a picture of {picture_px} px a detection size above {detection_size} finds smaller ones.",
-    "better_detector": f"No face found by the detector that ships with PFR. The detector {BEST} is better: "
-    "choose it, and it is downloaded once ({megabytes:.1f} MB).",
+    "better_detector": f"The detector {BEST} is better than the one that ships with PFR: choose it, and it is downloaded once "
+    "({megabytes:.1f} MB).",
     "magnified": "A face of {face_px:.0f} px is pasted {times:.1f} times larger than the model's {crop_px} px: it keeps its own "
     "fine detail, and only the coarser part is restored (largest face leaves such faces alone).",
     "sharp_faces": "{restored} chosen, {left} left: already sharp (switch only bad faces off to restore all).",
 }
 """What notices of the core say in a graph, where a node has other words for it."""
 
+NOTHING_FOUND = Notice("no_face", "No face was found (detection threshold, smallest face and largest face decide what counts).")
+"""The same of the one that has no figures."""
 
 NOT_FINITE = "the picture holds NaN or infinite values and is passed on as it came. Look at the node that made it."
 
@@ -234,6 +236,7 @@ class Notices:
     def add(self, number: int | None, notices: Iterable[Notice]) -> None:
         """Take the notices of frame ``number``, or, without one, of all frames together."""
         for notice in self._tally.add(notices):
+            notice = NOTHING_FOUND if notice.kind == "no_face" and not notice.numbers else notice
             known = notice.numbers and notice.kind in IN_A_GRAPH
             text = IN_A_GRAPH[notice.kind].format(**notice.numbers) if known else notice.text
             text = text if self.total == 1 or number is None else f"Frame {number} of {self.total} (counted from 0): {text}"

@@ -14,13 +14,12 @@ from .faces.select import filter_by_size, select_faces, sort_faces
 from .faces.sharpness import JUDGED_SIDE, is_sharp
 from .options import RestoreOptions
 from .photo.arrays import Array, to_uint8
-from .support.notice import Notice
+from .support.notice import Notice, beside_no_face
 
 log = logging.getLogger(__name__)
 
 MUCH_LARGER = 4
 """A photograph so many times larger than the detection size may hide faces that could be restored (ours)."""
-
 
 LIKE_A_FACE = 0.25
 """Smallest resemblance of a face's points (ours): from its side one has 0.74, with left and right exchanged 0.1. The crop of one
@@ -113,7 +112,7 @@ def find_faces(
     """Find the faces of [H,W,3+] (any depth) and choose among them, see :func:`choose_in`; raises as :func:`find_candidates`."""
     candidates = find_candidates(detector, image, options, should_stop)
     found = choose_in(image, candidates, options, side=side, scale=options.scale, should_stop=should_stop)
-    return advised(found, candidates, detector)
+    return advised(found, candidates, (image.shape[1], image.shape[0]), options, detector)
 
 
 def find_candidates(
@@ -142,10 +141,45 @@ def _like_a_face(face: Face) -> bool:
     return abs(resemblance(face.points)) >= LIKE_A_FACE
 
 
-def advised(found: Found, candidates: Sequence[Face], detector: Detector) -> Found:
-    """Return what was chosen among the faces of :func:`find_candidates`; if there are none, with the detector's advice."""
-    advice = None if candidates else detector.advice()
-    return replace(found, notices=(*found.notices, advice)) if advice else found
+def advised(
+    found: Found, candidates: Sequence[Face], image_size: tuple[int, int], options: RestoreOptions, detector: Detector
+) -> Found:
+    """Return what was chosen among the faces of :func:`find_candidates`; if there are none, with :func:`none_found`.
+
+    Args:
+        found: what was chosen.
+        candidates: all that were found.
+        image_size: width and height of the photograph.
+        options: how they were looked for.
+        detector: by which.
+    """
+    if candidates:
+        return found
+    said = none_found(image_size, options, detector)
+    missing = any(notice.kind == "missing_face" for notice in found.notices)  # it says that none was found
+    return replace(found, notices=(*found.notices, *(beside_no_face(said) if missing else said)))
+
+
+def none_found(image_size: tuple[int, int], options: RestoreOptions, detector: Detector) -> list[Notice]:
+    """Return what is said where no face was found: what may help, and, once, how a better detector is had.
+
+    Faces that were found and are left out by their size or by choice are another matter: nothing is said of them.
+
+    Args:
+        image_size: width and height of the photograph.
+        options: how faces were looked for.
+        detector: by which.
+    """
+    longer, size = max(image_size), options.detection_size
+    if longer > MUCH_LARGER * size:
+        text = f"no face found at detection_size {size} in a picture of {longer} px; a larger detection_size finds smaller faces"
+        notice = Notice("no_face", text, numbers={"detection_size": size, "picture_px": longer})
+    elif longer > size:
+        notice = Notice("no_face", "no face found; a lower threshold or a larger detection_size may find one")
+    else:
+        notice = Notice("no_face", "no face found; a lower threshold may find one")
+    advice = detector.advice()
+    return [notice] if advice is None else [notice, advice]
 
 
 def choose_in(
@@ -210,13 +244,6 @@ def choose_faces(
     if left:
         text = f"faces: {len(chosen)} restored, {len(left)} left as sharp already (only_bad_faces)"
         notices.append(Notice("sharp_faces", text, numbers={"restored": len(chosen), "left": len(left)}))
-    longer = max(image_size)
-    if not faces and longer > MUCH_LARGER * options.detection_size:
-        text = (
-            f"no face found at detection_size {options.detection_size} in a picture of {longer} px; "
-            "a larger detection_size finds smaller faces"
-        )
-        notices.append(Notice("no_face", text, numbers={"detection_size": options.detection_size, "picture_px": longer}))
     missing = [index for index in options.indices if index >= len(candidates)]
     if missing:
         notices.append(missing_face(missing, len(candidates)))

@@ -117,7 +117,7 @@ class Work:
             found = self._candidates.get(how, lambda: find_candidates(self.models.detector, pixels, options, should_stop))
             scale = options.scale if background is None else background.shape[1] / pixels.shape[1]
             chosen = choose_in(pixels, found, options, side=self.models.crop_size, scale=scale, should_stop=should_stop)
-            return advised(chosen, found, self.models.detector)
+            return advised(chosen, found, (pixels.shape[1], pixels.shape[0]), options, self.models.detector)
 
         width = None if background is None else background.shape[1]
         key = (*(getattr(options, name) for name in names(RestoreOptions, FIND, CHOOSE)), options.scale, width)

@@ -38,6 +38,7 @@ from web.photo import PhotoTab  # noqa: E402
 from web.sessions import Sessions  # noqa: E402
 from web.texts import say  # noqa: E402
 
+NONE = "no face found; a lower threshold may find one"
 VISITOR: Any = SimpleNamespace(session_hash="visitor", headers={})
 
 
@@ -53,8 +54,8 @@ def print_photo(tmp_path: Path) -> Path:
 def sentence(print_photo: Path, tiny_model: Path, tmp_path: Path) -> str:
     """Return what the core says of it."""
     restorer = FaceRestorer(tiny_model, "builtin", device="cpu")
-    (notice,) = restorer.restore_file(print_photo, tmp_path / "out.png").notices
-    assert notice.kind == "cmyk"
+    notice, none = restorer.restore_file(print_photo, tmp_path / "out.png").notices
+    assert notice.kind == "cmyk" and none.kind == "no_face"
     return notice.text.removeprefix(f"{print_photo}: ")
 
 
@@ -84,6 +85,7 @@ def test_the_command_line(
     target = [] if command == "detect" else ["-o", str(print_photo.with_name("new.png"))]
     assert main([command, str(print_photo), *target, *more]) == 0
     assert sentence in caplog.text
+    assert caplog.text.count(NONE) == (command in ("restore", "detect"))
 
 
 def test_an_archive_s_manifest(
@@ -98,7 +100,9 @@ def test_an_archive_s_manifest(
     job = read(Job.of(Task(str(print_photo), str(tmp_path / "bulk.png"))), recipe)
     (done,) = Restorer(recipe, Weights.gather(recipe))([job])
     row = write(done, recipe, recipe.choices())
-    assert row.status == "done" and any(sentence in notice for notice in row.notices)
+    assert row.status == "done" and row.faces == 0
+    assert any(sentence in notice for notice in row.notices)
+    assert not any("no face" in notice for notice in row.notices), "of each landscape: that is the row's count of faces"
 
 
 def test_a_clip(context: Context, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
@@ -133,8 +137,9 @@ def test_the_pages_other_tabs(context: Context, portrait: Path, sentence: str) -
 def test_the_pages_api(context: Context, print_photo: Path, sentence: str) -> None:
     api = Api(context)
     for facts in (api.detect(VISITOR, str(print_photo)), api.restore(VISITOR, str(print_photo), "tiny", scale=2)[1]):
-        (notice,) = facts["notices"]
+        notice, none = facts["notices"]
         assert notice["kind"] == "cmyk" and sentence in notice["text"]
+        assert none["kind"] == "no_face" and none["text"] == NONE
 
 
 def test_a_number_that_no_face_has_is_to_the_endpoint_what_it_is_to_the_command(context: Context, portrait: Path) -> None:
@@ -152,9 +157,11 @@ def test_a_number_that_no_face_has_is_to_the_endpoint_what_it_is_to_the_command(
 def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: str) -> None:
     with context.visit(VISITOR) as session:
         session.wanted = print_photo
-    assert sentence in PhotoTab(context, []).open(VISITOR, "tiny")[1]
+    told = PhotoTab(context, []).open(VISITOR, "tiny")[1]
+    assert sentence in told and say(VISITOR, "no_face") in told and NONE not in told
     report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None, scale=2)[-1]
     assert "print.jpg" in report and html.escape(sentence.rstrip(".")) in report
+    assert NONE in report and report.count("no face found") == 1
 
 
 MOTION = (
@@ -184,7 +191,7 @@ def test_what_is_lost_in_reading_is_not_said_of_a_copy(kind: str, tiny_model: Pa
     source.write_bytes(data)
     assert [notice.kind for notice in read_photo(source).notices] == [kind]
     file = FaceRestorer(tiny_model, "builtin", device="cpu").restore_file(source, tmp_path)
-    assert file.copied and file.path.read_bytes() == data and file.notices == ()
+    assert file.copied and file.path.read_bytes() == data and [notice.kind for notice in file.notices] == ["no_face"]
 
 
 def test_the_page_says_of_a_copy_alone_that_it_is_the_visitors_own_file(context: Context, portrait: Path, sentence: str) -> None:
@@ -226,6 +233,9 @@ def test_the_nodes(pack: Any) -> None:
         widgets = {key: given["default"] for key, (_, given) in node.INPUT_TYPES()["required"].items() if "default" in given}
         shown = getattr(node, node.FUNCTION)(**{**widgets, **inputs, "image": image, "select": "index", "indices": "9"})
         assert any("9" in text for text in shown["ui"]["text"]), name
+        shown = getattr(node, node.FUNCTION)(**{**widgets, **inputs, "image": image})
+        told = " ".join(shown["ui"]["text"])
+        assert told.count("No face was found") == 1 and "no face found" not in told, "in a graph's words"
 
 
 def test_the_nodes_for_clips_and_for_models(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:

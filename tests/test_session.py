@@ -397,12 +397,18 @@ def test_notices_of_a_batch_name_their_frame(counts: Counts) -> None:
     assert [(notice.frame, notice.face) for notice in result.notices] == [(0, 0), (1, 0)]
 
 
-def test_a_large_picture_in_which_nothing_was_found_gets_a_notice(monkeypatch: pytest.MonkeyPatch, counts: Counts) -> None:
+def test_where_nothing_was_found_a_notice_says_what_may_help(monkeypatch: pytest.MonkeyPatch, counts: Counts) -> None:
+    assert counts.restorer.restore(np.zeros((64, 300, 3), np.uint8), min_face_size=9000).notices == (), "there are some"
     monkeypatch.setattr(counts.restorer.detector, "detect", lambda *_, **__: [])
     image = np.zeros((64, 300, 3), np.uint8)
     (notice,) = counts.restorer.restore(image, detection_size=64).notices
     assert notice.kind == "no_face" and notice.numbers == {"detection_size": 64, "picture_px": 300}
-    assert counts.restorer.restore(image, detection_size=128).notices == ()
+    for size, larger in ((128, True), (320, False)):  # a photograph is never enlarged to look for faces
+        (notice,) = counts.restorer.restore(image, detection_size=size).notices
+        assert notice.kind == "no_face" and not notice.numbers and "lower threshold" in notice.text
+        assert ("larger detection_size" in notice.text) == larger
+    (notice,) = counts.restorer.restore(image, detection_size=320, select="index", indices=(0,)).notices
+    assert notice.kind == "missing_face", "it says that there is none"
 
 
 def test_a_photo_with_other_pixels_is_not_its_file_any_more(counts: Counts, path: Path, tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ class BatchTab:
         parts = [say(request, f"row_{how}"), *notices]
         if found.candidates:
             return Row(how, "; ".join(parts), file.path, kept, shown)
-        return Row("without", "; ".join([say(request, "row_without"), *parts]), file.path, kept, shown)
+        if not any(notice.kind == "no_face" for notice in file.notices):  # there are some, of another size than is asked for
+            parts = [say(request, "row_without"), *parts]
+        return Row("without", "; ".join(parts), file.path, kept, shown)
 
     def _entries(self, uploads: Sequence[str], folder: Path) -> Iterator[Entry]:
         """Yield the photos of all uploads; those from a zip file are deleted as soon as they are done."""

@@ -23,7 +23,7 @@ from pfr_core.photo.arrays import Array, FloatImage, fitted
 from pfr_core.photo.photo import Photo
 from pfr_core.photo.restored import keeps_format, of_copy, own_suffix
 from pfr_core.session import RestoredArray
-from pfr_core.support.notice import Notice
+from pfr_core.support.notice import Notice, beside_no_face
 from pfr_core.work import network_options
 
 from . import pictures
@@ -309,8 +309,8 @@ class PhotoTab:
                 before.close()
             faces = found.candidates
             height, width = photo.pixels.shape[:2]
-            # How many are left as sharp changes with each click: it is said by itself.
-            noticed = [notice for notice in (*photo.notices, *found.notices) if notice.kind != "sharp_faces"]
+            # How many are left as sharp changes with each click: it is said by itself. So is that there is no face.
+            noticed = [notice for notice in (*photo.notices, *beside_no_face(found.notices)) if notice.kind != "sharp_faces"]
             state = OpenPhoto(
                 path, session.lock, session.new_folder(), photo, (width, height), faces,
                 options,

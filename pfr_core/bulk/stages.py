@@ -34,6 +34,7 @@ from ..session import RestoredArray, restore_together
 from ..support.blame import blame
 from ..support.device import keep_memory
 from ..support.files import overwritten, same_file
+from ..support.notice import beside_no_face
 from . import places
 from .manifest import Choices, Row
 from .plan import Task
@@ -212,7 +213,8 @@ class Restorer:
     def _done(self, job: Job, restored: RestoredArray) -> Job:
         assert job.photo is not None
         copied = is_copy(Path(job.task.output), job.photo, restored.image, changed=restored.changed)
-        notices = [notice.text for notice in (of_copy(restored.notices) if copied else restored.notices)]
+        noticed = beside_no_face(restored.notices)  # that there is none is the row's ``faces``
+        notices = [notice.text for notice in (of_copy(noticed) if copied else noticed)]
         row = replace(job.row, faces=len(restored.faces), changed=restored.changed, notices=notices)
         if copied:
             return Job(job.task, row, data=job.data, copy=True)

@@ -180,8 +180,7 @@ class Detector:
         self._advised = True
         size = entry(BEST).bytes / 1e6
         text = (
-            f"no face found by the detector that ships with PFR; a better one is a download of {size:.1f} MB away: "
-            f"pfr weights download {BEST}"
+            f"a better detector than the one that ships with PFR is a download of {size:.1f} MB away: pfr weights download {BEST}"
         )
         return Notice("better_detector", text, numbers={"megabytes": size})
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 NoticeKind = Literal[
-    "no_face",  # in a picture so large that small ones may have been missed
-    "better_detector",  # none found; the better one can be downloaded
+    "no_face",  # found at all; with numbers in a picture so large that small ones may have been missed
+    "better_detector",  # that can be downloaded, where none was found
     "missing_face",  # an index that no face has
     "sharp_faces",  # left as they are
     "not_finite",  # a frame with NaN or infinity, passed on
@@ -60,14 +60,24 @@ class Notice:
 
 
 def with_notices(text: str, notices: Iterable[Notice]) -> str:
-    """Return the text of an error with what was noticed before it, which no result will show: a line each.
+    """Return the text of an error, that there is no face, with what else was noticed, which no result will show: a line each.
 
     Example:
-        >>> print(with_notices("no face.", [Notice("no_face", "look closer")]))
+        >>> print(with_notices("no face.", [Notice("no_face", "no face found"), Notice("better_detector", "take another")]))
         no face.
-        look closer
+        take another
     """
-    return "\n".join([text, *(notice.text for notice in notices)])
+    return "\n".join([text, *(notice.text for notice in beside_no_face(notices))])
+
+
+def beside_no_face(notices: Iterable[Notice]) -> list[Notice]:
+    """Return what is left to tell where it is told already that no face was found: not that again, unless it has figures.
+
+    Example:
+        >>> beside_no_face([Notice("no_face", "no face found")])
+        []
+    """
+    return [notice for notice in notices if notice.kind != "no_face" or notice.numbers]
 
 
 class Tally:

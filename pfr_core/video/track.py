@@ -22,10 +22,10 @@ from ..faces.align import align, alignment_matrix
 from ..faces.detect import Detector
 from ..faces.face import Face
 from ..faces.geometry import Matrix, similarity
-from ..find import choose_faces, find_candidates, missing_face
+from ..find import choose_faces, find_candidates, missing_face, none_found
 from ..options import RestoreOptions
 from ..photo.arrays import Array, to_uint8
-from ..support.notice import Notice
+from ..support.notice import Notice, beside_no_face
 
 FLOW_SIDE = 960
 """Flow is computed in frames of at most this many px; a pixel there is more than the flow's own error."""
@@ -156,7 +156,9 @@ class Tracks:
         if options.select == "index":
             chosen = [track for track in self.tracks if track.number in options.indices]
             missing = sorted(set(options.indices) - {track.number for track in chosen})
-            return chosen, (*self.notices, *([missing_face(missing, len(self.tracks))] if missing else []))
+            if missing:
+                return chosen, (*beside_no_face(self.notices), missing_face(missing, len(self.tracks)))
+            return chosen, self.notices
         by_face: dict[Face, list[Track]] = {}  # a shot that occurs twice has equal faces
         for track in self.tracks:
             by_face.setdefault(track.middle, []).append(track)
@@ -307,13 +309,12 @@ class Follower:
         for track in sorted(tracks, key=lambda track: (track.first, track.face(track.first).center)):
             self._given.setdefault(track.number, len(self._given))
         numbered = [replace(track, number=self._given[track.number]) for track in tracks]
-        advice = None if tracks else self.detector.advice()
         return Tracks(
             sorted(numbered, key=lambda track: track.number),
             self.frames,
             self.cuts,
             self.size,
-            () if advice is None else (advice,),
+            () if tracks else tuple(none_found(self.size, self.options, self.detector)),
         )
 
 

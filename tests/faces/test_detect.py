@@ -370,10 +370,11 @@ def test_auto_takes_the_published_network_only_if_it_is_there(
         assert detector._network is not None and detector._network.largest_face == expected
         # What a better one takes is said once, and only if there is a better one and nothing was found.
         face = Face((0, 0, 9, 9), 0.9, ((1, 1), (8, 1), (4, 4), (2, 8), (7, 8)))
-        assert not advised(Found([face], [0]), [face], detector).notices
+        how: Any = ((70, 70), RestoreOptions(), detector)
+        assert not advised(Found([face], [0]), [face], *how).notices
         for time in range(2):
-            kinds = [notice.kind for notice in advised(Found([], []), [], detector).notices]
-            assert kinds == ([] if folder or time else ["better_detector"])
+            kinds = [notice.kind for notice in advised(Found([], []), [], *how).notices]
+            assert kinds == ["no_face", *([] if folder or time else ["better_detector"])]
             detector.release()
             detector.detect(np.zeros((70, 70, 3), np.uint8))
 

@@ -190,8 +190,10 @@ def test_a_clip_without_frames_or_faces_has_no_tracks() -> None:
     assert camera.follow([]).tracks == camera.follow(camera.film(1)).tracks == []
     camera.advised = Notice("better_detector", "take a better one")
     found = camera.follow(camera.film(1))
-    assert found.chosen(RestoreOptions()) == ([], (camera.advised,))
-    assert camera.advised in found.chosen(RestoreOptions(select="index", indices=(0,)))[1]
+    chosen, notices = found.chosen(RestoreOptions())
+    assert not chosen and [notice.kind for notice in notices] == ["no_face", "better_detector"]
+    _, notices = found.chosen(RestoreOptions(select="index", indices=(0,)))
+    assert [notice.kind for notice in notices] == ["better_detector", "missing_face"], "which says that there is none"
 
 
 def test_numbers_are_the_same_whether_a_clip_comes_whole_or_in_batches() -> None:
