@@ -140,6 +140,14 @@ def is_of_disk(error: OSError) -> bool:
     return error.errno in FULL | FORBIDDEN
 
 
+def takes_nothing(error: BaseException | None) -> bool:
+    """Return whether a disk is so full, or so closed, that the next file would fare no better.
+
+    One that is too large for its disk, or that only its folder does not let in, is a matter of that file.
+    """
+    return isinstance(error, OSError) and error.errno in (FULL | {errno.EROFS}) - {errno.EFBIG}
+
+
 def same_file(source: Path, target: Path) -> bool:
     """Judge whether writing ``target`` would change the file ``source``, by whatever name; False if either cannot be seen."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -513,6 +514,30 @@ def test_full_disk(tmp_path: Path, model: Path) -> None:
     assert process.returncode == 1
     assert "Traceback" not in error and f"{target}: cannot be written" in error and "free some space" in error
     assert files(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(("number", "errors"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.EACCES, 3), (errno.EFBIG, 3)])
+def test_a_disk_that_takes_nothing_ends_the_run(
+    number: int,
+    errors: int,
+    tmp_path: Path,
+    restore: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is wrong with one file's size or rights does not."""
+    for name in "abc":
+        photo(tmp_path / "in" / f"{name}.png")
+
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("error:") == error.count("cannot be written") == errors
+    assert ("the rest was not begun" if errors == 1 else "0 of 3 done, 3 failed") in error
+    assert not files(tmp_path / "out")
 
 
 class Code:

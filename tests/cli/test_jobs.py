@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from pfr_core.cli import main
+from pfr_core.cli.common import for_each
 from pfr_core.cli.processes import Work, choose_jobs, outcomes
 from pfr_core.errors import ImageError, InputError, PFRError
 
@@ -21,13 +22,15 @@ CPU = torch.device("cpu")
 
 
 RECORD = """
-import logging, os, signal
+import errno, logging, os, signal
 import torch
 from pfr_core.errors import ImageError
 
 def record(source, target):
     if source.name == "bad":
         raise ImageError(f"{source}: bad")
+    if source.name == "full":
+        raise ImageError(f"{target}: cannot be written") from OSError(errno.ENOSPC, "No space left on device")
     if source.name == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
     logging.warning("%s was looked at", source)
@@ -104,6 +107,15 @@ def test_a_process_that_dies_ends_the_run_with_the_remedy(tmp_path: Path, record
     ):
         for result in results:
             result()
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_a_process_ends_the_run(tmp_path: Path, record: Work) -> None:
+    """What the error was raised from does not come out of a process."""
+    names = ["full", *(str(number) for number in range(40))]
+    with pytest.raises(PFRError, match=r"cannot be written.*the rest was not begun"):
+        for_each(plan(tmp_path, *names), record, "done", jobs=2)
+    assert len(list(tmp_path.glob("*.txt"))) <= 8
 
 
 @pytest.mark.slow
