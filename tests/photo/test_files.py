@@ -939,7 +939,7 @@ def test_what_a_killed_run_left_goes_a_day_later(tmp_path: Path) -> None:
         name = temporary.name
     folder = tmp_path / "results"
     folder.mkdir()
-    old, young, other = (folder / each for each in (name, name.replace("pfr-", "pfr-0"), ".0123456789abcdef.tmp"))
+    old, young, other = (folder / each for each in (name, name.replace(".tmp", "0.tmp"), ".0123456789abcdef.tmp"))
     then = time.time() - 2 * 86_400
     for left in (old, young, other):
         left.write_bytes(b"half")
