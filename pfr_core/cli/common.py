@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -13,13 +14,14 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..errors import ImageError
+from ..errors import ImageError, PFRError
 from ..models.download import obtain
 from ..models.registry import REGISTRY, around, check_package, dtypes_of
 from ..options import RestoreOptions, Setup
 from ..support.blame import blame
 from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
+from ..support.files import takes_nothing
 from ..support.notice import Notice
 from .processes import Work, outcomes
 
@@ -30,7 +32,7 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
     """Call ``work(source, target)`` for every pair with a progress bar; report failures; return the exit status.
 
     What is wrong with one photo is reported and passed over, also what nobody has foreseen, which is told with its traceback.
-    Weights that cannot be had, say, would fail for every photo alike: such an error ends the loop.
+    Weights that cannot be had, say, or a full disk, would fail for every photo alike: such an error ends the loop.
 
     Args:
         plan: pairs of source and target.
@@ -40,6 +42,8 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
         stream: where the lines go; standard output if left out.
     """
     failed = 0
+    if len(plan) > 1:
+        work = partial(_ending_at_full_disk, work)
     with logging_redirect_tqdm(), closing(outcomes(plan, work, jobs)) as results:
         bar = tqdm(plan, unit="photo", disable=len(plan) == 1 or not sys.stderr.isatty())
         for (source, _), result in zip(bar, results, strict=True):
@@ -54,6 +58,20 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
         summary = f"{len(plan) - failed} of {len(plan)} {verb}" + (f", {failed} failed" if failed else "")
         print(summary, file=sys.stderr)  # what a command prints on stdout may be JSON
     return 1 if failed else 0
+
+
+def _ending_at_full_disk(work: Work, source: Path, target: Path) -> str | None:
+    """Do the work on one of several; here, for between processes an error loses its cause, which says that the disk is full.
+
+    Raises:
+        PFRError: it is, or may not be written to.
+    """
+    try:
+        return work(source, target)
+    except ImageError as error:
+        if not takes_nothing(error.__cause__):
+            raise
+        raise PFRError(f"{error} What is written is complete; the rest was not begun.") from error
 
 
 def plural(count: int, noun: str) -> str:

@@ -56,11 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
         return "" if arguments.json is None else f"{source}: {plural(len(rows), 'face')}"
 
-    status = for_each(inputs, work, "looked at", stream=sys.stderr)
-    if listed or not status:  # an empty list would say that there was nothing wrong
-        text = json.dumps(listed, indent=2) + "\n"
-        if arguments.json is None:
-            print(text, end="")
-        else:
-            write_file(arguments.json, text.encode())
+    status = 1
+    try:
+        status = for_each(inputs, work, "looked at", stream=sys.stderr)
+    finally:  # interrupted, too, or where the GPU is lost: hours may lie in what was found
+        if listed or not status:  # an empty list would say that there was nothing wrong
+            text = json.dumps(listed, indent=2) + "\n"
+            if arguments.json is None:
+                print(text, end="")
+            else:
+                write_file(arguments.json, text.encode())
     return status

@@ -82,6 +82,7 @@ def decode_pixels(path: Path, data: bytes, image: Image.Image, kind: str, notice
     if image.mode == "CMYK":
         if max(tiff_tag(image, Tag.BITS_PER_SAMPLE, (8,))) > 8:
             notices.append(Notice("sixteen_bits", f"{path}: its 16 bits of CMYK are reduced to 8 in reading."))
+        _tell_of_more(path, image, notices)
         return np.asarray(_cmyk_to_rgb(path, image, notices)), False
     if kind == "PNG" and data[24] == 16:  # the bit depth in IHDR; the colour type follows, 0 and 4 are gray
         return _with_transparent_colour(_sixteen_bit_pixels(data), data), data[25] in (0, 4)

@@ -29,7 +29,7 @@ from .pages import channels_of
 from .photo import LOSSY, Photo
 from .pillow import exif_of, lost_profile, upright_exif, xmp_of
 from .tiff import MAGIC as TIFF_MAGIC
-from .tiff import Tag, TiffReader, cut_directories, exif_of_tiff, upright_tiff
+from .tiff import Tag, TiffReader, cut_directories, exif_of_tiff, lost_tags, upright_tiff
 from .xmp import of_the_picture, upright_xmp
 
 MAX_PIXELS = 250_000_000
@@ -48,6 +48,8 @@ _MAGIC = {
 """How files begin, and their ending."""
 HEAD = 12
 """Bytes at the beginning of a file that say which format it is."""
+MOST_TAGS = 20
+"""Tags that a notice numbers (ours)."""
 
 
 def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -261,6 +263,10 @@ def _exif(path: Path, data: bytes, image: Image.Image, notices: list[Notice]) ->
             cut = cut_directories(data)
             said = [f"the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept"] if cut else []
             orientation, exif = None, exif_of_tiff(data)
+            if lost := lost_tags(data):
+                numbers = ", ".join(map(str, lost[:MOST_TAGS])) + " ..." * (len(lost) > MOST_TAGS)
+                text = f"{path}: its TIFF tags {numbers} will not be in a result that is changed."
+                notices.append(Notice("not_kept", text))
         else:
             orientation, exif, said = upright_exif(exif_of(image))
     except struct.error:

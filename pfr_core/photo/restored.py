@@ -80,9 +80,13 @@ def of_copy(notices: Iterable[Notice]) -> tuple[Notice, ...]:
 def check_transparency(photo: Photo, target: Path) -> None:
     """Look whether a result in a folder can hold the photo's transparency, before there is one.
 
+    Not if it may be a copy, which holds whatever it does; a face that is restored is refused in writing then.
+
     Raises:
         ImageError: its format cannot.
     """
+    if keeps_format(target, photo):
+        return
     if FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
         raise ImageError(f"{photo.path}: a {target.suffix} file cannot hold its transparency; --format png can.")
 

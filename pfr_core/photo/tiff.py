@@ -24,6 +24,7 @@ class Tag(IntEnum):
     COMPRESSION = 259
     PHOTOMETRIC = 262
     FILL_ORDER = 266
+    DOCUMENT_NAME = 269
     DESCRIPTION = 270
     MAKE = 271
     MODEL = 272
@@ -35,12 +36,16 @@ class Tag(IntEnum):
     X_RESOLUTION = 282
     Y_RESOLUTION = 283
     PLANAR_CONFIGURATION = 284
+    PAGE_NAME = 285
     RESOLUTION_UNIT = 296
+    PAGE_NUMBER = 297
     SOFTWARE = 305
     DATE_TIME = 306
     ARTIST = 315
     HOST_COMPUTER = 316
     PREDICTOR = 317
+    WHITE_POINT = 318
+    PRIMARY_CHROMATICITIES = 319
     TILE_WIDTH = 322
     TILE_LENGTH = 323
     TILE_OFFSETS = 324
@@ -83,8 +88,12 @@ class Kind(IntEnum):
     UNDEFINED = 7
 
 
+_OF_A_PAGE = frozenset({Tag.PAGE_NAME, Tag.PAGE_NUMBER})
+_COLORIMETRY = frozenset({Tag.WHITE_POINT, Tag.PRIMARY_CHROMATICITIES})
+_RESOLUTION = frozenset({Tag.X_RESOLUTION, Tag.Y_RESOLUTION, Tag.RESOLUTION_UNIT})
 _DESCRIPTIVE = frozenset(
     {
+        Tag.DOCUMENT_NAME,
         Tag.DESCRIPTION, Tag.MAKE, Tag.MODEL, Tag.SOFTWARE, Tag.DATE_TIME, Tag.ARTIST, Tag.HOST_COMPUTER, Tag.RATING,
         Tag.RATING_PERCENT, Tag.XP_TITLE, Tag.XP_COMMENT, Tag.XP_AUTHOR, Tag.XP_KEYWORDS, Tag.XP_SUBJECT, Tag.COPYRIGHT,
     }
@@ -93,6 +102,14 @@ _DESCRIPTIVE = frozenset(
 POINTERS = frozenset({Tag.EXIF_IFD, Tag.GPS_IFD, Tag.INTEROP_IFD})
 INHERITED = frozenset({*_DESCRIPTIVE, Tag.EXIF_IFD, Tag.GPS_IFD, Tag.ORIENTATION, Tag.XMP, Tag.IPTC, Tag.PHOTOSHOP})
 """What the first page of a file says of all its pages."""
+_LAYOUT = frozenset(
+    {
+        *range(254, 260), *range(262, 267), 273, 274, *range(277, 285), 288, 289, 292, 293, 296, 317, *range(320, 329), 330,
+        *range(332, 335), 336, *range(338, 342), 347, *range(512, 522), *range(529, 533), Tag.XMP, Tag.IPTC, Tag.PHOTOSHOP,
+        Tag.ICC_PROFILE, *POINTERS,
+    }
+)  # fmt: skip
+"""What describes the layout of a file, which a result has of its own, and what is carried in another way than the fields are."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value of each type, those of BigTIFF from 16 on."""
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -250,7 +267,12 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
     """Return what a TIFF file or an EXIF block says about the photo, without what describes the layout of the file."""
     reader = TiffReader(data)
     fields, _ = reader.directory(reader.first())
-    kept: dict[int, TiffField | Directory] = {**_classic({tag: fields[tag] for tag in _DESCRIPTIVE & fields.keys()})}
+    described = _DESCRIPTIVE | _OF_A_PAGE
+    if reader.number(fields.get(Tag.PHOTOMETRIC)) != 5:  # CMYK, which becomes sRGB
+        described |= _COLORIMETRY
+    if reader.number(fields.get(Tag.RESOLUTION_UNIT)) == 1:  # a mere proportion, which are no dots per inch
+        described |= _RESOLUTION
+    kept: dict[int, TiffField | Directory] = {**_classic({tag: fields[tag] for tag in described & fields.keys()})}
     for tag in (Tag.EXIF_IFD, Tag.GPS_IFD):
         found = reader.subdirectory(fields, tag)
         children: dict[int, TiffField | Directory] = {**_classic(found)}
@@ -260,6 +282,15 @@ def descriptive_fields(data: bytes) -> dict[int, TiffField | Directory]:
         if children:
             kept[tag] = children
     return kept
+
+
+def lost_tags(data: bytes) -> list[int]:
+    """Return the tags of a TIFF file's directory that :func:`descriptive_fields` leaves out though they are none of its layout.
+
+    A transfer function is among them: it has an entry for each level, and a result may have others.
+    """
+    reader = TiffReader(data)
+    return sorted(reader.directory(reader.first())[0].keys() - _LAYOUT - descriptive_fields(data).keys())
 
 
 def _classic(fields: Mapping[int, TiffField]) -> dict[int, TiffField]:

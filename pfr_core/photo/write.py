@@ -2,7 +2,7 @@
 
 Writes JPEG, PNG, TIFF, WebP, BMP, AVIF and, with pillow-heif, HEIC. Not kept, in any format: embedded previews (they show the
 photo before restoration), palettes (written as RGB), the second picture of an MPO, C2PA manifests. TIFF keeps the descriptive
-tags, EXIF, GPS, IPTC and Photoshop blocks, not private ones.
+tags, EXIF, GPS, IPTC and Photoshop blocks, not private ones, which reading tells of.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ import secrets
 import stat
 import sys
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +26,10 @@ else:
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """Numbers of the errors of a disk that has no room, or where one may not write."""
+TEMPORARY = ".pfr-*.tmp"
+"""What :func:`replacing` writes to, as a pattern."""
+ABANDONED = 86_400.0
+"""Seconds after its last byte when such a file is taken for one of a run that was killed (ours)."""
 
 
 def checked(name: str | os.PathLike[str]) -> Path:
@@ -56,7 +62,8 @@ def replacing(
     """Yield a temporary path beside ``target``, for the block to write a file to; that file then takes ``target``'s place.
 
     ``target`` appears whole or not at all: if the block fails, the temporary file goes and what was there stays. Missing
-    folders are made; an existing file's permissions are kept; through a symbolic link, as an ordinary ``open`` would.
+    folders are made; an existing file's permissions are kept; through a symbolic link, as an ordinary ``open`` would. What killed
+    runs left in the folder more than a day ago goes.
 
     Args:
         target: the file.
@@ -71,11 +78,12 @@ def replacing(
         ...     _ = temporary.write_text("[]")
     """
     given, target = target, Path(os.path.realpath(target))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
             raise failure(f"{given}: cannot be written, for it is a device or a pipe; name a file.")
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, "the existing file is write-protected")
         temporary.touch(exist_ok=False)
@@ -95,6 +103,15 @@ def replacing(
         if isinstance(error, disk_full):
             raise failure(unwritable(given, OSError(errno.ENOSPC, str(error)))) from error
         raise
+
+
+@cache  # once in a process: an archive's folder has tens of thousands of files
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that killed runs left in a folder."""
+    with suppress(OSError):
+        for left in folder.glob(TEMPORARY):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def lock(file: IO[bytes] | int, *, wait: bool = False) -> bool | None:
@@ -138,6 +155,14 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> str:
 def is_of_disk(error: OSError) -> bool:
     """Return whether a file could not be written because its disk is full or may not be written to."""
     return error.errno in FULL | FORBIDDEN
+
+
+def takes_nothing(error: BaseException | None) -> bool:
+    """Return whether a disk is so full, or so closed, that the next file would fare no better.
+
+    One that is too large for its disk, or that only its folder does not let in, is a matter of that file.
+    """
+    return isinstance(error, OSError) and error.errno in (FULL | {errno.EROFS}) - {errno.EFBIG}
 
 
 def same_file(source: Path, target: Path) -> bool:

@@ -69,10 +69,15 @@ class Unfinished:
                 shutil.rmtree(left)
             elif left.name != LOCK:
                 left.unlink()
-        (self.folder / "job.json").write_text(json.dumps(job, indent=1))
+        part = self.folder / "new-job.json"
+        part.write_text(json.dumps(job, indent=1))
+        _settle(part)
+        part.replace(self.folder / "job.json")
 
     def take_up(self, job: Job) -> Tracks | None:
         """Return the tracks if an earlier run has found them; None if there was none, or it did not come so far.
+
+        One whose job cannot be read counts as none: the power failed before it was on the disk, and so before there was work.
 
         Raises:
             InputError: that run did something else.
@@ -80,7 +85,11 @@ class Unfinished:
         file = self.folder / "job.json"
         if not os.path.isfile(file):
             return None
-        if other := differing(json.loads(file.read_text()), job):
+        try:
+            earlier = json.loads(file.read_text())
+        except ValueError:  # of no JSON, of no text
+            return None
+        if other := differing(earlier, job):
             raise InputError(f"{', '.join(other)}: not what the interrupted run had; give the same, or begin without resume.")
         if not self.followed():
             return None

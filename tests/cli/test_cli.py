@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -36,6 +37,7 @@ from pfr_core.degradation import bicubic_downsample
 from pfr_core.models.disk import on_disk
 from pfr_core.models.registry import REGISTRY
 from pfr_core.network.face_model import FaceModel
+from pfr_core.photo.photo import Photo
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 from pfr_core.support.notice import Notice
@@ -208,8 +210,12 @@ def test_a_format_for_the_results_in_a_folder(
     rgba.unlink()
     out = tmp_path / "out"
     assert restore(tmp_path / "in", "-o", out) == 1
-    assert "c.jpg: a .jpg file cannot hold its transparency; --format png can." in capsys.readouterr().err
+    assert f"{out / 'c.jpg'}: JPEG cannot hold transparency; write .png" in capsys.readouterr().err
     assert files(out) == ["a.jpg"]
+    assert restore(tmp_path / "in", "-o", tmp_path / "same", "--strength", 0) == 0, "a copy holds it"
+    assert (tmp_path / "same" / "c.jpg").read_bytes() == (tmp_path / "in" / "c.jpg").read_bytes()
+    assert restore(tmp_path / "in", "-o", tmp_path / "bmp", "--strength", 0, "--format", "bmp") == 1
+    assert "c.jpg: a .bmp file cannot hold its transparency; --format png can." in capsys.readouterr().err
     assert restore(tmp_path / "in", "-o", out, "--format", "png") == 0
     assert files(out) == ["a.jpg", "a.png", "c.png"]
     assert pixels(out / "c.png")[0, 0, 3] == 4
@@ -533,6 +539,30 @@ def test_full_disk(tmp_path: Path, model: Path) -> None:
     assert files(tmp_path) == ["a.png"]
 
 
+@pytest.mark.parametrize(("number", "errors"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.EACCES, 3), (errno.EFBIG, 3)])
+def test_a_disk_that_takes_nothing_ends_the_run(
+    number: int,
+    errors: int,
+    tmp_path: Path,
+    restore: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is wrong with one file's size or rights does not."""
+    for name in "abc":
+        photo(tmp_path / "in" / f"{name}.png")
+
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("error:") == error.count("cannot be written") == errors
+    assert ("the rest was not begun" if errors == 1 else "0 of 3 done, 3 failed") in error
+    assert not files(tmp_path / "out")
+
+
 class Code:
     """Unpickling this makes a file."""
 
@@ -721,6 +751,27 @@ def inside(box: list[float], shape: tuple[int, ...], grow: float) -> np.ndarray:
     left, top, right, bottom = box
     margin = grow * (bottom - top)
     return (x >= left - margin) & (x <= right + margin) & (y >= top - margin) & (y <= bottom + margin)
+
+
+def test_what_detect_found_is_written_when_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        photo(tmp_path / "in" / f"{name}.png")
+    looked = list[Path]()
+
+    def reading(path: Path) -> Photo:
+        looked.append(path)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return read_photo(path)
+
+    monkeypatch.setattr("pfr_core.cli.detect.read_photo", reading)
+    listing = tmp_path / "faces.json"
+    assert pfr("detect", tmp_path / "in", "--json", listing, "--detector", "builtin", "--device", "cpu") == 130
+    assert [entry["file"] for entry in json.loads(listing.read_text())] == [str(tmp_path / "in" / f"{name}.png") for name in "ab"]
+    listing.unlink()
+    looked[:] = [tmp_path] * 2
+    assert pfr("detect", tmp_path / "in", "--json", listing, "--detector", "builtin", "--device", "cpu") == 130
+    assert not listing.exists(), "nothing was looked at"
 
 
 @pytest.mark.slow

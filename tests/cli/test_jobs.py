@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -14,21 +17,25 @@ import torch
 from PIL import Image
 
 from pfr_core.cli import main
+from pfr_core.cli.common import for_each
 from pfr_core.cli.processes import Work, choose_jobs, outcomes
 from pfr_core.errors import ImageError, InputError, PFRError
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
 RECORD = """
-import logging, os, signal
+import errno, logging, os, signal
 import torch
 from pfr_core.errors import ImageError
 
 def record(source, target):
     if source.name == "bad":
         raise ImageError(f"{source}: bad")
-    if source.name == "deadly":
+    if source.name == "full":
+        raise ImageError(f"{target}: cannot be written") from OSError(errno.ENOSPC, "No space left on device")
+    if source.name.startswith("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)
     logging.warning("%s was looked at", source)
     target.write_text(f"{os.getpid()} {torch.get_num_threads()}")
@@ -97,13 +104,72 @@ def test_processes_share_threads_report_in_order_and_fail_one_by_one(
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_run_with_the_remedy(tmp_path: Path, record: Work) -> None:
+def test_a_photograph_that_kills_its_process_is_named_and_the_others_are_done(tmp_path: Path, record: Work) -> None:
+    """Those in hand beside it, and those that come later."""
+    names = ["a", "deadly", "b", "bad", "c", "d", "e", "f"]
+    told, failed = list[str | None](), list[str]()
+    with closing(outcomes(plan(tmp_path, *names), record, 2)) as results:
+        for result in results:
+            try:
+                told.append(result())
+            except ImageError as error:
+                failed.append(str(error).split(":")[0])
+    assert failed == ["deadly", "bad"]
+    assert told == [f"{tmp_path / name}.txt written" for name in names if name not in failed]
+
+
+@pytest.mark.slow
+def test_processes_that_die_of_any_photograph_end_the_run(tmp_path: Path, record: Work) -> None:
+    failed = 0
     with (
-        closing(outcomes(plan(tmp_path, "a", "deadly", "b"), record, 2)) as results,
-        pytest.raises(PFRError, match="smaller --jobs"),
+        closing(outcomes(plan(tmp_path, *(f"deadly{number}" for number in range(9))), record, 2)) as results,
+        pytest.raises(PFRError, match=r"deadly2: .* as did those before.*too little memory"),
     ):
         for result in results:
-            result()
+            with pytest.raises(ImageError, match=r"deadly[01]: .*ended abruptly"):
+                result()
+            failed += 1
+    assert failed == 2
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from pfr_core.cli.processes import outcomes
+from recording import record
+
+for result in outcomes([(Path(name), Path(sys.argv[1], f"{name}.txt")) for name in "abcd"], record, 2):
+    print(result(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path, record: Work) -> None:
+    """However it ends: its output is at its end only when nobody holds it open any more."""
+    path = os.pathsep.join([str(tmp_path / "modules"), str(ROOT)])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS, str(tmp_path)], env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert parent.stdout is not None and "written" in parent.stdout.readline()
+    parent.kill()
+    try:
+        parent.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        for said in tmp_path.glob("*.txt"):
+            with suppress(ProcessLookupError):
+                os.kill(int(said.read_text().split()[0]), signal.SIGKILL)
+        raise
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_a_process_ends_the_run(tmp_path: Path, record: Work) -> None:
+    """What the error was raised from does not come out of a process."""
+    names = ["full", *(str(number) for number in range(40))]
+    with pytest.raises(PFRError, match=r"cannot be written.*the rest was not begun"):
+        for_each(plan(tmp_path, *names), record, "done", jobs=2)
+    assert len(list(tmp_path.glob("*.txt"))) <= 8
 
 
 @pytest.mark.slow

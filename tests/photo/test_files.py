@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +34,7 @@ from pfr_core.photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance, fil
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
-from pfr_core.support.files import ignores_case
+from pfr_core.support.files import ignores_case, replacing
 from pfr_core.support.notice import Notice
 
 from ..nobody import unprivileged
@@ -930,6 +931,21 @@ def test_failure_at_the_last_moment(tmp_path: Path, failure: BaseException, monk
     with pytest.raises(ImageError if isinstance(failure, OSError) else KeyboardInterrupt):
         write_photo(target, smooth(seed=1))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and target.read_bytes() == before
+
+
+def test_what_a_killed_run_left_goes_a_day_later(tmp_path: Path) -> None:
+    """By whatever is written beside it; what is younger may be at work, and what has another name is another's."""
+    with replacing(tmp_path / "elsewhere.png") as temporary:
+        name = temporary.name
+    folder = tmp_path / "results"
+    folder.mkdir()
+    old, young, other = (folder / each for each in (name, name.replace(".tmp", "0.tmp"), ".0123456789abcdef.tmp"))
+    then = time.time() - 2 * 86_400
+    for left in (old, young, other):
+        left.write_bytes(b"half")
+        os.utime(left, None if left == young else (then, then))
+    write_photo(folder / "a.png", smooth())
+    assert {*folder.iterdir()} == {young, other, folder / "a.png"}
 
 
 def test_targets_that_cannot_be(tmp_path: Path) -> None:

@@ -228,6 +228,44 @@ def test_sixteen_bits_of_cmyk_become_eight_and_it_is_said(tmp_path: Path) -> Non
     assert "16 bits of CMYK are reduced to 8" in said
 
 
+def test_another_ink_beside_cmyk_is_missed_aloud(tmp_path: Path) -> None:
+    _, said = reading(tmp_path, tiff((picture(channels=5), {262: (3, [5]), 338: (3, [0])})))
+    assert "another channel" in said and "CMYK is converted" in said
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_what_a_scan_says_of_itself_stays_and_the_rest_is_named(tmp_path: Path, mode: str) -> None:
+    """Its colorimetry not where its colours become others."""
+    described: dict[int, Any] = {269: "Album 3", 285: "Seite 7", 297: (6, 12), 282: 300.0, 283: 150.0, 296: 1}
+    colours: dict[int, Any] = {318: (0.3127, 0.329), 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}
+    fields = {**described, **colours, 301: tuple(range(256)), 65000: 7}
+    Image.fromarray(PHOTO).convert(mode).save(tmp_path / "a.tif", tiffinfo=fields)
+    photo, said = reading(tmp_path, (tmp_path / "a.tif").read_bytes())
+    lost = "301, 318, 319, 65000" if mode == "CMYK" else "301, 65000"
+    assert f"its TIFF tags {lost} will not be in a result" in said
+    assert write_photo(tmp_path / "new.tif", photo.pixels // 2, photo) == ()
+    with Image.open(tmp_path / "a.tif") as old, Image.open(tmp_path / "new.tif") as new:
+        kept = described if mode == "CMYK" else {**described, **colours}
+        assert {tag: new.tag_v2[tag] for tag in kept} == {tag: old.tag_v2[tag] for tag in kept}  # type: ignore[attr-defined]
+        assert not ({301, 65000, *colours} - kept.keys()) & {*new.tag_v2}  # type: ignore[attr-defined]
+    assert not read_photo(tmp_path / "new.tif").notices
+    write_photo(tmp_path / "new.jpg", photo.pixels // 2, photo)
+    with Image.open(tmp_path / "new.jpg") as new:
+        assert new.getexif()[269] == "Album 3"
+
+
+def test_a_photograph_is_not_numbered_as_its_preview_is(tmp_path: Path) -> None:
+    photo, said = reading(tmp_path, tiff((PREVIEW, {**REDUCED, 297: (3, [0, 2])}), (PHOTO, {297: (3, [1, 2])})))
+    assert "TIFF tags" not in said
+    write_photo(tmp_path / "new.tif", photo.pixels // 2, photo)
+    with Image.open(tmp_path / "new.tif") as image:
+        assert image.tag_v2[297] == (1, 2)  # type: ignore[attr-defined]
+    photo, _ = reading(tmp_path, tiff((PREVIEW, {**REDUCED, 297: (3, [0, 2])}), (PHOTO, {})))
+    write_photo(tmp_path / "new.tif", photo.pixels // 2, photo)
+    with Image.open(tmp_path / "new.tif") as image:
+        assert 297 not in image.tag_v2  # type: ignore[attr-defined]
+
+
 def test_heic_of_several_photos_is_read_as_its_first(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()

@@ -275,7 +275,7 @@ def test_killed_between_the_last_checkpoint_and_its_export(faces: Path, tmp_path
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     model = train(config)
     model.unlink()
-    (tmp_path / "run" / ".0123456789abcdef.tmp").touch()
+    (tmp_path / "run" / ".pfr-0123456789abcdef.tmp").touch()
     with (tmp_path / "run" / "log.jsonl").open("a") as file:
         file.write('{"step": ')
     assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -457,6 +458,32 @@ def test_work_of_before_an_option_came_is_gone_on_with_by_its_default(tmp_path: 
         assert unfinished.take_up(now) is None, "no faces yet"
         with pytest.raises(InputError, match=r"^restore_every: not what the interrupted run had"):
             unfinished.take_up({**now, "restore_every": 4})
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 40, b"\xff", b'{"steady": 0.'])
+def test_a_job_that_the_power_failed_in_is_begun_again(left: bytes, tmp_path: Path) -> None:
+    unfinished, job = Unfinished(tmp_path / "a.mp4"), {"steady": 0.75}
+    with unfinished.held():
+        (unfinished.folder / "job.json").write_bytes(left)
+        (unfinished.folder / "tracks.npz").touch()
+        assert unfinished.take_up(job) is None
+        unfinished.begin(job)
+        assert unfinished.take_up(job) is None and not unfinished.followed()
+        with pytest.raises(InputError, match="steady"):
+            unfinished.take_up({"steady": 0.5})
+
+
+def test_a_job_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished, settled = Unfinished(tmp_path / "a.mp4"), list[bytes]()
+
+    def fsync(handle: int) -> None:
+        assert not (unfinished.folder / "job.json").exists()
+        settled.append(os.pread(handle, 1000, 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with unfinished.held():
+        unfinished.begin({"steady": 0.75})
+        assert settled == [(unfinished.folder / "job.json").read_bytes()]
 
 
 # --- Clips --------------------------------------------------------------------------------------------------------------

@@ -12,11 +12,9 @@ import torch
 
 from pfr_core.errors import CheckpointError, InputError
 from pfr_core.models.tensors import load_pickled
-from pfr_core.support.files import lock, replacing
+from pfr_core.support.files import TEMPORARY, lock, replacing
 
 FOLDER, LOCK = "checkpoints", ".lock"
-TEMPORARY = f".{'[0-9a-f]' * 16}.tmp"
-"""What :func:`replacing` writes to, as a pattern."""
 
 
 @contextmanager
