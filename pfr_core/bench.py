@@ -25,6 +25,7 @@ from .photo.write import encode_photo
 from .restorer import FaceRestorer
 from .session import RestoredArray
 from .support.notice import with_notices
+from .support.text import plural
 from .work import timed
 
 STAGES = ("read", "detect", "align", "restore", "paste", "write")
@@ -107,7 +108,7 @@ class Bench:
         for name, each in self.models.items():
             spent = each.stage("restore") / each.faces
             cells = [
-                f"{name}, {each.faces} face{'s' * (each.faces != 1)}, {each.precision}",
+                f"{name}, {plural(each.faces, 'face')}, {each.precision}",
                 f"{each.parameters / 1e6:.1f} M" if each.parameters else "",
                 "" if each.flops is None else f"{each.flops / 1e9:.1f}",
                 *(f"{each.stage(stage):.3f}" for stage in STAGES),

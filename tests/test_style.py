@@ -56,3 +56,14 @@ def test_what_is_raised_stands_under_a_heading() -> None:
         and re.search(r"\bRaises(?!:)", ast.get_docstring(node) or "")
     ]
     assert found == []
+
+
+def test_plurals_have_one_home() -> None:
+    """Which `plural` is, in `pfr_core/support/text.py`."""
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == "s"
+    }
+    assert found == {"pfr_core/support/text.py"}

@@ -24,6 +24,7 @@ from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import overwritten, same_file, write_text
 from ..support.notice import with_notices
+from ..support.text import plural
 from ..video import check_av, is_clip, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
@@ -31,7 +32,7 @@ from ..video.restore import Progress, checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
-from .common import fetch_around, plural, tell
+from .common import fetch_around, tell
 from .inputs import Pairs
 from .pipe import is_standard
 

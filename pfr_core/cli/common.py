@@ -60,16 +60,6 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
     return 1 if failed else 0
 
 
-def plural(count: int, noun: str) -> str:
-    """Return how many there are.
-
-    Example:
-        >>> plural(1, "face"), plural(0, "face")
-        ('1 face', '0 faces')
-    """
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """Show what was noticed, beside the progress bar, each with the file that it is about in front.
 
