@@ -67,3 +67,15 @@ def test_plurals_have_one_home() -> None:
         if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == "s"
     }
     assert found == {"pfr_core/support/text.py"}
+
+
+def test_markdown_tables_have_one_home() -> None:
+    """Which `markdown` is, in `pfr_core/support/text.py`."""
+    found = {
+        name
+        for name, tree in trees()
+        if not name.startswith(("tests/", "benchmarks/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"^---|[| ]---", node.value)
+    }
+    assert found == {"pfr_core/support/text.py"}
