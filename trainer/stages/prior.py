@@ -22,7 +22,7 @@ from ..data.augment import augment, steer
 from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, origin, take_over
-from ..run.optim import adam
+from ..run.optim import adam, noise_scalars
 from ..run.provenance import licence_of
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
@@ -42,7 +42,7 @@ class PriorStage(FaceStage):
         super().__init__(config)
         shape = config.shape
         self.g = StyleGAN2Prior(shape)
-        for scalar in self.noise_scalars():
+        for scalar in noise_scalars(self.g):
             nn.init.constant_(scalar, OPEN)
         if config.init_from:
             self.started_from = origin(take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from))
