@@ -23,7 +23,6 @@ from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, origin, take_over
 from ..run.optim import adam, noise_scalars
-from ..run.provenance import licence_of
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
@@ -128,9 +127,9 @@ class PriorStage(FaceStage):
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
         return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_signed(batch["truth"])[None]}
 
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
-        beside, licence = discriminator_file(path), licence_of(self.config, provenance)
+        beside = discriminator_file(path)
         save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=licence, dtype=dtype)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=licence)
         return [path, beside]
