@@ -501,7 +501,19 @@ def test_a_discriminator_for_a_run_without_one_is_refused(
 ) -> None:
     run = ["restore", "--preset", "reconstruction", "--data", str(faces), "--out", str(tmp_path / "run")]
     assert main([*run, "--discriminator", "d.safetensors"]) == 1
-    assert "--discriminator d.safetensors: the run has none" in capsys.readouterr().err
+    refusal = "--discriminator d.safetensors: the run has none"
+    assert refusal in capsys.readouterr().err
+    with pytest.raises(InputError, match=refusal):
+        restore(faces, tmp_path / "run", global_weight=0.0, discriminator="d.safetensors")
+    saved = tmp_path / "config.json"
+    other = ["restore", "--config", str(saved), "--out", str(tmp_path / "run")]
+    restore(faces, tmp_path / "run", discriminator="d.safetensors").save(saved)
+    without = stage_config(build_parser().parse_args([*other, "--global-weight", "0"]))
+    assert isinstance(without, RestoreConfig) and without.discriminator == ""
+    # A run that an earlier version began goes on; a new one like it does not begin.
+    saved.write_text(saved.read_text().replace('"global_weight": 0.5', '"global_weight": 0.0'))
+    assert load_config(saved) == without
+    assert main(other) == 1 and refusal in capsys.readouterr().err
 
 
 def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:
