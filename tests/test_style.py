@@ -79,3 +79,14 @@ def test_markdown_tables_have_one_home() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"^---|[| ]---", node.value)
     }
     assert found == {"pfr_core/support/text.py"}
+
+
+def test_what_tells_progress_has_one_home() -> None:
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        if any(isinstance(target, ast.Name) and target.id.endswith("Progress") for target in node.targets)
+    }
+    assert found == {"pfr_core/support/progress.py"}
