@@ -38,7 +38,7 @@ from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
 from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
-from .turned import IOU, look_turned, same_face
+from .turned import look_turned, same_face
 
 REFERENCE = TEACHER
 """Others are judged by what it finds, as the shipped one was taught to find it."""
@@ -464,9 +464,9 @@ def write_crops(
     for photo in photos:
         found = detector.detect(photo.image, threshold=threshold, size=size)
         for face in photo.faces:
-            match = max(found, key=face.iou, default=None)
-            if match is not None and face.iou(match) >= IOU and len(columns) < most:
-                pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, match)]
+            match = same_face(face, found)
+            if match is not None and len(columns) < most:
+                pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, found[match])]
                 columns.append(np.concatenate(pair))
     if columns:
         rows = [columns[start : start + 10] for start in range(0, len(columns), 10)]
