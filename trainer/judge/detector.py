@@ -27,7 +27,6 @@ from pfr_core.faces.face import Face
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
-from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, LARGEST_DETECTION, DetectorName
 from pfr_core.support.text import markdown
@@ -37,6 +36,7 @@ from ..data.detector.photographs import TEACHER, aligned_faces, index_points, re
 from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
+from .folders import read_rgb
 from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
 from .turned import look_turned, same_face
 
@@ -192,7 +192,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
     reference = Detector(REFERENCE, second_look=False)  # as it was published
     photos = []
     for path in tqdm(paths, desc="reference"):
-        image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
+        image = read_rgb(path)
         photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=DETECTION_THRESHOLD, size=LARGEST_DETECTION)))
     return photos
 
