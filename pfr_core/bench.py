@@ -25,6 +25,7 @@ from .photo.write import encode_photo
 from .restorer import FaceRestorer
 from .session import RestoredArray
 from .support.notice import with_notices
+from .support.text import markdown, plural
 from .work import timed
 
 STAGES = ("read", "detect", "align", "restore", "paste", "write")
@@ -103,11 +104,11 @@ class Bench:
     def table(self) -> str:
         """Return a Markdown table: medians in seconds, and what share of the machine's own rates the network reaches."""
         head = ["", "parameters", "GFLOP a face", *STAGES, "all", "× the first (95 %)", "of matmul", "of copy", "peak memory"]
-        lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+        rows = []
         for name, each in self.models.items():
             spent = each.stage("restore") / each.faces
             cells = [
-                f"{name}, {each.faces} face{'s' * (each.faces != 1)}, {each.precision}",
+                f"{name}, {plural(each.faces, 'face')}, {each.precision}",
                 f"{each.parameters / 1e6:.1f} M" if each.parameters else "",
                 "" if each.flops is None else f"{each.flops / 1e9:.1f}",
                 *(f"{each.stage(stage):.3f}" for stage in STAGES),
@@ -117,10 +118,10 @@ class Bench:
                 "" if each.traffic is None else f"{each.traffic / spent / self.machine.copy:.0%}",
                 "" if each.peak is None else f"{each.peak / 2**30:.2f} GiB",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append(cells)
         rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in self.machine.multiply.items())
         rates += f", a copy {self.machine.copy / 1e9:.1f} GB/s"
-        return "\n".join([*lines, "", f"{self.machine.device}, {self.machine.threads} threads: a product of matrices {rates}."])
+        return f"{markdown(head, rows)}\n\n{self.machine.device}, {self.machine.threads} threads: a product of matrices {rates}."
 
 
 def bench(

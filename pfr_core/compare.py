@@ -17,6 +17,7 @@ from .options import RestoreOptions, lacking
 from .photo.arrays import Array, to_uint8
 from .restorer import FaceRestorer
 from .support.notice import Notice, with_notices
+from .support.progress import NamedProgress
 from .support.schema import specs
 
 CELL, HEADER = 320, 36
@@ -44,7 +45,7 @@ def compare(
     models: Sequence[tuple[str, Callable[[], FaceRestorer]]],
     options: RestoreOptions | None = None,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: NamedProgress | None = None,
     should_stop: ShouldStop | None = None,
     check_faces: Callable[[int], None] | None = None,
 ) -> Comparison:

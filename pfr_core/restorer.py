@@ -34,8 +34,9 @@ from .photo.photo import Photo, Provenance
 from .session import PhotoSession, Restored, RestoredArray, RestoredFile
 from .support.choices import DetectorName, DTypeName
 from .support.device import faces_at_once, give_back_cached, memory_format, resolve_device, resolve_dtype
+from .support.progress import NamedProgress, Progress
 from .support.schema import specs
-from .work import Done, Progress, Work, restore_all, unpack_backgrounds
+from .work import Done, Work, restore_all, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,7 +51,7 @@ class Call(Changes, total=False):
     faces: Sequence[Face] | None
     background: ImageLike | None
     aligned: bool
-    progress: Progress | None
+    progress: NamedProgress | None
     should_stop: ShouldStop | None
 
 
@@ -197,7 +198,7 @@ class FaceRestorer:
         faces: Sequence[Face] | None = None,
         background: ImageLike | None = None,
         aligned: bool = False,
-        progress: Progress | None = None,
+        progress: NamedProgress | None = None,
         should_stop: ShouldStop | None = None,
         **changes: Unpack[Changes],
     ) -> Restored[Any, Any, Any]:
@@ -259,7 +260,7 @@ class FaceRestorer:
         provenance: bool = True,
         background: ImageLike | None = None,
         aligned: bool = False,
-        progress: Progress | None = None,
+        progress: NamedProgress | None = None,
         should_stop: ShouldStop | None = None,
         **changes: Unpack[Changes],
     ) -> RestoredFile:
@@ -298,7 +299,7 @@ class FaceRestorer:
         crops: FloatImage,
         *,
         options: RestoreOptions | None = None,
-        progress: inference.Progress | None = None,
+        progress: Progress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> FloatImage:
         """Run the network: [N,S,S,3] float32 in [0,1] -> the same, with those of ``options`` that it has."""

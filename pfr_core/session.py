@@ -28,8 +28,9 @@ from .photo.restored import own_suffix, write_restored
 from .photo.write import writable_format
 from .support.files import checked, overwritten, same_file
 from .support.notice import Notice
+from .support.progress import NamedProgress
 from .support.schema import names
-from .work import Done, Models, Progress, Work, network_options, restore_all, timed, unpack_backgrounds
+from .work import Done, Models, Work, network_options, restore_all, timed, unpack_backgrounds
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -187,7 +188,7 @@ class PhotoSession(Generic[ImageT_co, MaskT_co]):
         *,
         faces: Sequence[Face] | None = None,
         background: ImageLike | None = None,
-        progress: Progress | None = None,
+        progress: NamedProgress | None = None,
         should_stop: ShouldStop | None = None,
         **changes: Unpack[Changes],
     ) -> Restored[ImageT_co, MaskT_co, list[Face]]:

@@ -23,16 +23,13 @@ from .faces.detect import Detector
 from .faces.face import Face
 from .faces.mask import FaceParser
 from .find import Found, advised, choose_in, find_candidates
-from .network import inference
 from .options import CHOOSE, DETECTION, FIND, NETWORK, RestoreOptions
 from .photo.arrays import Array, FloatImage, ImageLike, unpack
 from .photo.photo import Provenance
 from .support.files import replacing
 from .support.notice import Notice
+from .support.progress import NamedProgress, Progress
 from .support.schema import names
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); stages are ``detect``, ``restore`` and ``paste``."""
 
 
 class Models(Protocol):
@@ -55,7 +52,7 @@ class Models(Protocol):
         crops: FloatImage,
         *,
         options: RestoreOptions | None = None,
-        progress: inference.Progress | None = None,
+        progress: Progress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> FloatImage: ...
 
@@ -232,7 +229,7 @@ def restore_all(
     faces: Sequence[Face] | None = None,
     backgrounds: Sequence[Array | None],
     seconds: dict[str, float],
-    progress: Progress | None = None,
+    progress: NamedProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Done]:
     """Restore frames together, so that the network's batches are full, and give them one after the other.
@@ -243,7 +240,7 @@ def restore_all(
         faces: these instead of those that the options choose.
         backgrounds: one for each frame.
         seconds: what each stage took is added to it.
-        progress: called with (stage, done, total).
+        progress: called with (stage, done, total); stages are ``detect``, ``restore`` and ``paste``.
         should_stop: asked before each run of a network and between faces.
 
     Raises:

@@ -56,3 +56,37 @@ def test_what_is_raised_stands_under_a_heading() -> None:
         and re.search(r"\bRaises(?!:)", ast.get_docstring(node) or "")
     ]
     assert found == []
+
+
+def test_plurals_have_one_home() -> None:
+    """Which `plural` is, in `pfr_core/support/text.py`."""
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == "s"
+    }
+    assert found == {"pfr_core/support/text.py"}
+
+
+def test_markdown_tables_have_one_home() -> None:
+    """Which `markdown` is, in `pfr_core/support/text.py`."""
+    found = {
+        name
+        for name, tree in trees()
+        if not name.startswith(("tests/", "benchmarks/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"^---|[| ]---", node.value)
+    }
+    assert found == {"pfr_core/support/text.py"}
+
+
+def test_what_tells_progress_has_one_home() -> None:
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        if any(isinstance(target, ast.Name) and target.id.endswith("Progress") for target in node.targets)
+    }
+    assert found == {"pfr_core/support/progress.py"}

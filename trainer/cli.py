@@ -19,7 +19,7 @@ from pfr_core.support.files import remedy
 from . import is_first, program
 from .data.options import FULL_SIZE, PrepareOptions
 from .judge.options import EvaluateOptions
-from .run.config import STAGES, RestoreConfig, RunConfig, load_config, read_config
+from .run.config import STAGES, RunConfig, load_config, read_config
 from .run.presets import TRAINING_PRESETS
 from .run.resume import resumed
 
@@ -172,12 +172,10 @@ def stage_config(options: argparse.Namespace) -> RunConfig:
     """
     kind, source = STAGES[options.command], vars(options)
     defaults = stage_defaults(options.command, source.get("preset", PRESET), source.get("config"))
-    if "init_from" in source:
-        defaults = {name: value for name, value in defaults.items() if name != "init_fidelity"}  # of what another run began from
-    config = kind(**{**defaults, **chosen(options, kind)})
-    if "discriminator" in source and isinstance(config, RestoreConfig) and not config.judges_faces:
-        raise InputError(f"--discriminator {config.discriminator}: the run has none (--global-weight 0). Leave it out.")
-    return config
+    # What a saved run began from may have no place in this one.
+    moot = {"init_fidelity": "init_from" in source, "discriminator": source.get("global_weight") == 0}
+    kept = {name: value for name, value in defaults.items() if not moot.get(name)}
+    return kind(**{**kept, **chosen(options, kind)})
 
 
 def run_stage(options: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from pfr_core.degradation import Degradation
 from pfr_core.errors import InputError
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.support.choices import Blur
+from pfr_core.support.text import markdown
 
 from . import pictures
 from .components import photo_input
@@ -106,13 +107,10 @@ class DegradeTab:
             folder = job.session.new_folder("understood")
             images = {"degraded": degraded, "restored": restored, "original": original}
             paths = {name: pictures.save_exact(folder / f"{name}.png", image) for name, image in images.items()}
-            table = "\n".join(
-                [
-                    f"| {say(request, 'against_original')} | PSNR (dB) | SSIM |",
-                    "| --- | --- | --- |",
-                    f"| {say(request, 'degraded')} | {_psnr(degraded, original)} | {_ssim(degraded, original)} |",
-                    f"| {say(request, 'restored_word')} | {_psnr(restored, original)} | {_ssim(restored, original)} |",
-                ]
+            judged = {"degraded": degraded, "restored_word": restored}
+            table = markdown(
+                [say(request, "against_original"), "PSNR (dB)", "SSIM"],
+                [[say(request, name), _psnr(image, original), _ssim(image, original)] for name, image in judged.items()],
             )
             known = dict(choices(request, "blur", [blur]))
             told = say(

@@ -24,14 +24,16 @@ from ..support.arguments import chosen
 from ..support.device import resolve_device
 from ..support.files import overwritten, same_file, write_text
 from ..support.notice import with_notices
+from ..support.progress import TimedProgress
+from ..support.text import plural
 from ..video import check_av, is_clip, is_sequence, pictures_of
 from ..video.measure import flicker
 from ..video.plot import plot
-from ..video.restore import Progress, checked, follow, footage_of, restore_clip
+from ..video.restore import checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
-from .common import fetch_around, plural, tell
+from .common import fetch_around, tell
 from .inputs import Pairs
 from .pipe import is_standard
 
@@ -149,7 +151,7 @@ def show_flicker(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _bar(source: Path) -> Iterator[Progress]:
+def _bar(source: Path) -> Iterator[TimedProgress]:
     """Show the frames of each stage as a progress bar."""
     with tqdm(unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
         stages = set[str]()

@@ -74,16 +74,6 @@ def _ending_at_full_disk(work: Work, source: Path, target: Path) -> str | None:
         raise PFRError(f"{error} What is written is complete; the rest was not begun.") from error
 
 
-def plural(count: int, noun: str) -> str:
-    """Return how many there are.
-
-    Example:
-        >>> plural(1, "face"), plural(0, "face")
-        ('1 face', '0 faces')
-    """
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """Show what was noticed, beside the progress bar, each with the file that it is about in front.
 

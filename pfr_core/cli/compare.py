@@ -16,7 +16,8 @@ from ..photo.write import writable_format, write_photo
 from ..restorer import FaceRestorer
 from ..support.arguments import chosen
 from ..support.files import overwritten, same_file
-from .common import fetch_models, plural, tell
+from ..support.text import plural
+from .common import fetch_models, tell
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,8 @@ from ..photo.read import read_photo
 from ..photo.write import writable_format, write_file, write_photo
 from ..support.arguments import chosen
 from ..support.device import resolve_device
-from .common import fetch_around, for_each, plural, tell
+from ..support.text import plural
+from .common import fetch_around, for_each, tell
 from .inputs import checked_json, list_inputs, plan_outputs
 
 

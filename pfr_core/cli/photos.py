@@ -21,7 +21,8 @@ from ..session import RestoredArray
 from ..support.arguments import chosen
 from ..support.device import keep_memory
 from ..support.notice import Notice
-from .common import plural, tell
+from ..support.text import plural
+from .common import tell
 
 
 @dataclass(frozen=True)

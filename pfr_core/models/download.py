@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import IO
 
 from ..errors import ShouldStop, WeightsError, check_stop
 from ..support.files import lock, unwritable
+from ..support.progress import Progress
 from .disk import ASSETS, PIECE, cache_folder, hash_pieces, on_disk, remember, search_folders, sha256_of
 from .registry import Weights, entry
 
@@ -38,7 +39,7 @@ ABANDONED = 600.0
 def obtain(
     name: str,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Path:
     """Return the checked file of weights ``name``: found by :func:`~pfr_core.models.disk.on_disk`, else downloaded.
@@ -96,7 +97,7 @@ class _AddressFailed(Exception):
         self.again, self.wrong = again, wrong
 
 
-def _download(weights: Weights, progress: Callable[[int, int], None], should_stop: ShouldStop) -> Path:
+def _download(weights: Weights, progress: Progress, should_stop: ShouldStop) -> Path:
     target = cache_folder() / weights.file
     # A name of its own, so that processes and threads can download the same file at once: the last rename wins.
     part = target.with_name(f"{weights.file}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")

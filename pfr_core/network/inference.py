@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,12 +13,11 @@ from ..errors import InputError, NotFiniteError, ShouldStop, check_stop
 from ..photo.arrays import FloatImage
 from ..support.device import give_back_cached
 from ..support.memory import is_out_of_memory
+from ..support.progress import Progress
 from .face_model import FaceModel
 from .winograd import fast_convolutions
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 def restore_crops(

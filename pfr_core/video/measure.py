@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..models.identity import IdentityNetwork
 from ..options import RestoreOptions
 from ..photo.arrays import Array, FloatImage
 from ..support.notice import with_notices
+from ..support.progress import Progress
 from .flow import brought, gray, places
 from .read import Clip
 from .track import SAME_FACE_IOU, Track, find_tracks
@@ -31,9 +32,6 @@ INSIDE = slice(SIDE // 5, SIDE - SIDE // 5)
 """The face without its surroundings, in a crop (ours)."""
 RETURN_PX = 1.0
 """A pixel whose flow there and back misses by more is hidden in one of the frames and left out."""
-
-Progress = Callable[[int, int], None]
-"""Called with frames done, frames in all."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def flicker(
         results: restored ones, with as many frames of the same proportions.
         detector: finds the faces and their points.
         recognise: says who a face is; None leaves identity out.
-        progress: called after each frame.
+        progress: called after each frame with (frames done, frames in all).
 
     Raises:
         InputError: a result has another number of frames or other proportions, or there is no face in two frames of the clip.

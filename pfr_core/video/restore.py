@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..restorer import FaceRestorer
 from ..resume import deciding
 from ..support.files import overwritten, replacing, same_file, unwritable
 from ..support.notice import Notice, Tally
+from ..support.progress import TimedProgress
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
 from .mux import assemble
 from .read import TRANSPARENT, Clip, is_transparent, seconds, video_of
@@ -31,9 +32,6 @@ from .track import Track, Tracks, find_tracks
 from .tracked import TrackRestorer
 from .unfinished import Job, Unfinished
 from .write import PICTURES, Piece, codec_for, format_for
-
-Progress = Callable[[str, int, int, float], None]
-"""Called with (stage, frames done, frames in all, seconds left); the stages are ``find`` and ``restore``."""
 
 IN_THE_CLIP = {errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS}
 """Errors that lie in the clip, as FFmpeg's own do, whose numbers are above the system's; after others another try may succeed."""
@@ -73,7 +71,7 @@ def restore_clip(
     strengths: Mapping[int, float] | None = None,
     provenance: bool = True,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: TimedProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> RestoredClip:
     """Restore the faces of a clip, frame by frame in constant memory; sound, times and all else stay as they are.
@@ -92,7 +90,8 @@ def restore_clip(
         strengths: strength of single faces, by their numbers, in place of the options'.
         provenance: whether to say in the file that detail is synthesised, and by which model.
         resume: go on where an earlier run with the same arguments was interrupted.
-        progress: called after each frame.
+        progress: called after each frame with (stage, frames done, frames in all, seconds left); the stages are ``find`` and
+            ``restore``.
         should_stop: asked between frames.
 
     Raises:
@@ -182,7 +181,7 @@ def follow(
     options: RestoreOptions,
     clip: ClipOptions,
     *,
-    progress: Progress | None = None,
+    progress: TimedProgress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Tracks:
     """Find and follow the faces of a clip; arguments and errors as for :func:`restore_clip`."""
@@ -213,7 +212,7 @@ def _same(source: Path, target: Path) -> bool:
 class _Clock:
     """Reports how far a stage is, and how long it will take."""
 
-    def __init__(self, stage: str, total: int, progress: Progress | None, done: int = 0) -> None:
+    def __init__(self, stage: str, total: int, progress: TimedProgress | None, done: int = 0) -> None:
         self._stage, self._total, self._progress, self._began = stage, total, progress, done
         self._started = time.monotonic()
 
@@ -231,7 +230,7 @@ def _restore(
     encoding: tuple[str, str],
     clip: ClipOptions,
     tally: Tally,
-    progress: Progress | None,
+    progress: TimedProgress | None,
     should_stop: ShouldStop | None,
 ) -> tuple[int, bool]:
     """Encode the frames that are not encoded yet, by codec and pixel format.

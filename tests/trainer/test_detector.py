@@ -8,6 +8,7 @@ import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -31,6 +32,8 @@ from trainer.data.detector.spoil import spoil
 from trainer.data.detector.targets import MATCH_IOU, label
 from trainer.data.loader import batches
 from trainer.judge import detector as judging
+from trainer.judge import turned
+from trainer.judge.crops import movements
 from trainer.judge.turned import look_turned
 from trainer.run.config import DetectorConfig, load_config
 from trainer.run.loop import train
@@ -418,3 +421,16 @@ def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytes
     assert off[0] < off[2] < 8 and off[0] < off[1] < 8 and "several looks" in rows[2], "looks of one network differ, too"
     calm = [float(row.split("|")[3].split("%")[0]) for row in rows]
     assert 0 < calm[2] < calm[0], "what four looks agree on is nearer to what many do than one look is"
+
+
+def test_one_overlap_says_which_faces_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In crops that are compared and in crops that are shown, as in the tables."""
+    image, found = face().levels[0], Face.of(BOX.tolist(), 0.9, POINTS)
+    detector, photos = Mock(), [judging.JudgedPhoto(Path("a.png"), image, [found])]
+    detector.detect.return_value = [found]
+    assert movements(detector, [image], threshold=0.5, size=256)["shifted"]
+    judging.write_crops(detector, photos, tmp_path / "alike.png", threshold=0.5, size=256)
+    monkeypatch.setattr(turned, "IOU", 1.01)
+    assert not any(movements(detector, [image], threshold=0.5, size=256).values())
+    judging.write_crops(detector, photos, tmp_path / "others.png", threshold=0.5, size=256)
+    assert [path.name for path in tmp_path.iterdir()] == ["alike.png"]

@@ -16,7 +16,8 @@ from trainer import losses
 from trainer.data.augment import augment, steer
 from trainer.data.components import component_boxes, cut, flip_boxes, patch_size, places, squares
 from trainer.run.config import RestoreConfig
-from trainer.run.optim import adam, generator_groups, rate_factor, set_rates
+from trainer.run.initialise import OPEN, open_noise
+from trainer.run.optim import adam, generator_groups, noise_scalars, rate_factor, set_rates
 from trainer.run.randomness import SampleRandom, counters_of
 
 CPU = torch.device("cpu")
@@ -229,6 +230,18 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
     assert all(name.startswith(("encoder.", "decoder.", "need.")) for name in by_group["codec"])
     assert by_group["fine"] == {name for name in members if name.startswith(("fine.", "gate."))} and by_group["fine"]
     assert {"prior.const", "prior.mapping.0.weight", "prior.to_rgb.16.bias"} <= by_group["prior"]
+
+
+def test_the_scalars_that_are_opened_are_those_with_a_rate_of_their_own() -> None:
+    net = PFR(PFRConfig(size=32, narrow=0.125, patch=2))
+    scalars = {id(scalar) for scalar in noise_scalars(net)}
+    assert scalars == {id(scalar) for scalar in noise_scalars(net.prior)} == {id(p) for p in generator_groups(net)["noise"]}
+    for scalar in noise_scalars(net):
+        nn.init.zeros_(scalar)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    open_noise(net)
+    changed = {id(parameter) for name, parameter in net.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == scalars and all(scalar.item() == pytest.approx(OPEN) for scalar in noise_scalars(net))
 
 
 def test_rates_of_the_groups_under_lazy_regularisation() -> None:

@@ -25,13 +25,14 @@ from pfr_core.models.registry import REGISTRY
 from trainer.cli import main
 from trainer.data.dataset import RGB8, read_face, to_signed
 from trainer.data.index import list_faces
+from trainer.data.shards import Stored
 from trainer.judge.features import PerceptualNetwork
 from trainer.judge.metrics import HIGHER_IS_BETTER, Judge, kid, optimised_for
 from trainer.judge.options import USUAL, Measure
 from trainer.judge.sources import DegradedFaces, truths_of
 from trainer.judge.validate import Validation
 from trainer.losses import unit_distance
-from trainer.run.config import PriorConfig, RestoreConfig
+from trainer.run.config import FaceConfig, PriorConfig, RestoreConfig
 from trainer.run.loop import train
 from trainer.run.steps import Run
 from trainer.stages import build
@@ -221,6 +222,22 @@ def test_the_prior_is_validated_without_networks_it_has_no_use_for(shared_dir: P
     assert set(scores) == {"kid"} and validation.rank(scores) == -scores["kid"]
     with pytest.raises(InputError, match="best_by niqe cannot be computed here"):
         Validation(dataclasses.replace(config, best_by="niqe"), build(config), [])
+
+
+@pytest.mark.parametrize("kind", [PriorConfig, RestoreConfig])
+def test_a_held_out_face_is_read_once(kind: type[FaceConfig], shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may lie on a server."""
+    read, seen = Stored.read, list[Stored]()
+
+    def seen_read(stored: Stored) -> bytes:
+        seen.append(stored)
+        return read(stored)
+
+    monkeypatch.setattr(Stored, "read", seen_read)
+    known = {field.name for field in dataclasses.fields(kind)}
+    config = kind(data=str(shared_dir / "data" / "faces"), **{name: value for name, value in SMALL.items() if name in known})
+    validation = Validation(config, build(config), [])
+    assert len(seen) == len(set(seen)) == len(validation.real) + len(validation.cases) == config.validate_faces
 
 
 def test_held_out_faces_that_cannot_be_read_are_skipped(

@@ -31,12 +31,13 @@ from trainer import losses
 from trainer.cli import build_parser, main, stage_config
 from trainer.run import engine
 from trainer.run.clock import Clock
-from trainer.run.config import PriorConfig, RestoreConfig, load_config
+from trainer.run.config import NOT_STATED, PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import train
 from trainer.run.presets import TRAINING_PRESETS
+from trainer.run.provenance import licence_of
 from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
@@ -500,7 +501,19 @@ def test_a_discriminator_for_a_run_without_one_is_refused(
 ) -> None:
     run = ["restore", "--preset", "reconstruction", "--data", str(faces), "--out", str(tmp_path / "run")]
     assert main([*run, "--discriminator", "d.safetensors"]) == 1
-    assert "--discriminator d.safetensors: the run has none" in capsys.readouterr().err
+    refusal = "--discriminator d.safetensors: the run has none"
+    assert refusal in capsys.readouterr().err
+    with pytest.raises(InputError, match=refusal):
+        restore(faces, tmp_path / "run", global_weight=0.0, discriminator="d.safetensors")
+    saved = tmp_path / "config.json"
+    other = ["restore", "--config", str(saved), "--out", str(tmp_path / "run")]
+    restore(faces, tmp_path / "run", discriminator="d.safetensors").save(saved)
+    without = stage_config(build_parser().parse_args([*other, "--global-weight", "0"]))
+    assert isinstance(without, RestoreConfig) and without.discriminator == ""
+    # A run that an earlier version began goes on; a new one like it does not begin.
+    saved.write_text(saved.read_text().replace('"global_weight": 0.5', '"global_weight": 0.0'))
+    assert load_config(saved) == without
+    assert main(other) == 1 and refusal in capsys.readouterr().err
 
 
 def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:
@@ -619,6 +632,13 @@ def test_the_licence_of_the_start_holds_for_what_is_trained_on_from_it(
     (state,) = export_command(tmp_path / "run", tmp_path / "state.safetensors", training=True)
     assert read_part(state, "training").licence == "research only"
     assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors", licence="mine")[0]).licence == "mine"
+
+
+def test_a_licence_is_what_the_run_states_else_that_of_its_start() -> None:
+    start = json.dumps({"licence": "research only"})
+    assert licence_of(PriorConfig(licence="mine"), start) == "mine"
+    assert licence_of(PriorConfig(), start) == "research only"
+    assert licence_of(PriorConfig(), "") == licence_of(PriorConfig(), "{}") == NOT_STATED
 
 
 def test_a_run_goes_on_elsewhere_from_one_file(faces: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from pfr_core.errors import InputError
+from pfr_core.support.text import markdown
 
 from ..run.clock import Clock, peak_memory
 from ..run.config import RunConfig
@@ -27,14 +28,15 @@ def dry_run(config: RunConfig) -> str:
     run = Run(replace(config, iterations=max(2, config.iterations)))
     open_validation(config, run.stage, run.data)
     lines = [f"{run.data}, {run.samples_per_step} a step, on {run.device}, {run.fabric.world_size} process(es)", ""]
-    lines += network_tables(run)
+    lines.append(network_table(run))
     run.take_step(Clock(run.device, exact=True))  # all regularisers are due at step 0; kernels are chosen
     clock = Clock(run.device, exact=True)
     terms = run.take_step(clock)
     seconds = sum(clock.seconds.values())
-    lines += ["", "| term (weighted) | at step 1 |", "| --- | --- |"]
-    lines += [f"| {name} | {value:.4f} |" for name, value in terms.items() if not name.startswith(NO_TERMS)]
+    rows = [[name, f"{value:.4f}"] for name, value in terms.items() if not name.startswith(NO_TERMS)]
     lines += [
+        "",
+        markdown(["term (weighted)", "at step 1"], rows),
         "",
         f"peak memory: {peak_memory(run.device):.2f} GiB",
         f"one step without regularisers: {seconds:.2f} s, of which data {clock.seconds['data']:.2f} s",
@@ -65,25 +67,24 @@ def benchmark(config: RunConfig, steps: int) -> str:
         "",
         f"{steps * run.samples_per_step / total:.3g} {run.data.unit} a second, peak memory {peak_memory(run.device):.2f} GiB",
         "",
-        "| part | share of the time |",
-        "| --- | --- |",
+        markdown(["part", "share of the time"], [[part, f"{seconds / total:.1%}"] for part, seconds in clock.seconds.items()]),
     ]
-    return "\n".join([*lines, *(f"| {part} | {seconds / total:.1%} |" for part, seconds in clock.seconds.items())])
+    return "\n".join(lines)
 
 
-def network_tables(run: Run) -> list[str]:
+def network_table(run: Run) -> str:
     """Return a table of the networks and of the generator's parts."""
-    lines = ["| network | parameters | trained | |", "| --- | --- | --- | --- |"]
 
-    def row(name: str, net: torch.nn.Module, note: str = "") -> str:
+    def row(name: str, net: torch.nn.Module, note: str = "") -> list[str]:
         trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-        return f"| {name} | {count(net):,} | {trained:,} | {note} |"
+        return [name, f"{count(net):,}", f"{trained:,}", note]
 
+    rows = []
     for name, net in run.stage.networks.items():
-        lines.append(row(name, net))
-        lines += [row(f"- {part}", child) for part, child in net.named_children() if count(child)]
-    lines += [row(name, net, "loss only") for name, net in run.stage.fixed.items()]
-    return lines
+        rows.append(row(name, net))
+        rows += [row(f"- {part}", child) for part, child in net.named_children() if count(child)]
+    rows += [row(name, net, "loss only") for name, net in run.stage.fixed.items()]
+    return markdown(["network", "parameters", "trained", ""], rows)
 
 
 def device_name(device: torch.device) -> str:

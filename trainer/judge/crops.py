@@ -17,12 +17,11 @@ from pfr_core.faces.face import Face
 from pfr_core.faces.geometry import Matrix, corners, invert, invert_3x3, rescaling
 
 from ..data.dataset import RGB8
+from .turned import same_face
 
 CROP = 512
 JPEG_QUALITY = 80
 SCALES = (0.9, 1.1)
-SAME = 0.5
-"""IoU above which two faces are one."""
 
 Change = Callable[[RGB8], tuple[RGB8, Matrix]]
 """Gives a photograph changed, and where its pixels went [2,3]."""
@@ -78,7 +77,7 @@ def movements(detector: Detector, images: Sequence[RGB8], *, threshold: float, s
                 left, top = back[:, :2] @ changed.box[:2] + back[:, 2]
                 right, bottom = back[:, :2] @ changed.box[2:] + back[:, 2]
                 there = Face((left, top, right, bottom), changed.score, changed.points)
-                face = max(faces, key=there.iou, default=None)
-                if face is not None and there.iou(face) >= SAME:
-                    moved[name].append(movement(face, changed, where))
+                same = same_face(there, faces)
+                if same is not None:
+                    moved[name].append(movement(faces[same], changed, where))
     return moved

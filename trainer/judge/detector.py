@@ -27,17 +27,18 @@ from pfr_core.faces.face import Face
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import to_uint8
 from pfr_core.photo.photo import images_below
-from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.choices import DETECTION_SIZE, DETECTION_THRESHOLD, LARGEST_DETECTION, DetectorName
+from pfr_core.support.text import markdown
 
 from ..data.dataset import RGB8
 from ..data.detector.photographs import TEACHER, aligned_faces, index_points, read_picture
 from ..data.detector.pictures import paint_mask
 from ..data.detector.split import is_test
 from .crops import CHANGES, movements
+from .folders import read_rgb
 from .points import ALIGNED_SIDE, SeveralLooks, aligned_errors, off
-from .turned import IOU, look_turned, same_face
+from .turned import look_turned, same_face
 
 REFERENCE = TEACHER
 """Others are judged by what it finds, as the shipped one was taught to find it."""
@@ -191,7 +192,7 @@ def load_photos(folder: str | Path, *, everything: bool = False) -> list[JudgedP
     reference = Detector(REFERENCE, second_look=False)  # as it was published
     photos = []
     for path in tqdm(paths, desc="reference"):
-        image = np.ascontiguousarray(to_uint8(read_photo(path).pixels)[..., :3])
+        image = read_rgb(path)
         photos.append(JudgedPhoto(path, image, reference.detect(image, threshold=DETECTION_THRESHOLD, size=LARGEST_DETECTION)))
     return photos
 
@@ -218,21 +219,21 @@ def judge(detector: Detector, photos: Sequence[JudgedPhoto], *, threshold: float
 def table(results: Iterable[tuple[str, Result]], photos: Sequence[JudgedPhoto]) -> str:
     """Return Markdown: recall by size with intervals, false positives, points, photographs a second of CPU time."""
     widths = np.array([face.width for photo in photos for face in photo.faces])
-    heads = [_words(low, high) for low, high in CLASSES]
-    lines = [
-        f"| {len(photos)} photographs | {' | '.join(f'recall, {head}' for head in heads)} "
-        "| not in the reference | median point error | photographs a second of CPU time |",
-        "| --- " * (len(heads) + 4) + "|",
+    head = [
+        f"{len(photos)} photographs",
+        *(f"recall, {_words(low, high)}" for low, high in CLASSES),
+        "not in the reference",
+        "median point error",
+        "photographs a second of CPU time",
     ]
+    rows = []
     for name, result in results:
         cells = [recall(result.hit[(widths >= low) & (widths < high)]) for low, high in CLASSES]
         extras = len(wide(result.extras))
         error = f"{100 * np.median(result.points):.1f} % of the eye distance" if result.points else "none found"
-        lines.append(
-            f"| {name} | {' | '.join(cells)} | {extras} ({20 * extras / len(photos):.1f} in 20) | {error} "
-            f"| {len(photos) / result.seconds:.1f} |"
-        )
-    return "\n".join(lines)
+        cells += [f"{extras} ({20 * extras / len(photos):.1f} in 20)", error, f"{len(photos) / result.seconds:.1f}"]
+        rows.append([name, *cells])
+    return markdown(head, rows)
 
 
 def points_table(
@@ -259,22 +260,23 @@ def points_table(
         aligned_faces(faces, "val")  # what is wrong with it shows before minutes of looks
     many = SeveralLooks(MANY_LOOKS)
     calm = [replace(photo, faces=[many.agreed(photo.image, face) for face in photo.faces]) for photo in photos]
-    heads = [
+    head = [
+        f"{len(photos)} photographs",
         "off the reference",
         f"off {MANY_LOOKS} looks of it",
         *(["off the index"] if faces else ()),
         *(f"moved, {name}" for name in CHANGES),
         "moved by at most 1 %",
     ]
-    lines = [f"| {len(photos)} photographs | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    rows = []
     for name, detector in detectors.items():
         errors = [judge(detector, some, threshold=threshold, size=size).points for some in (photos, calm)]
         if faces:
             errors.append(aligned_errors(detector, faces, threshold=threshold, size=size))
         moved = list(movements(detector, [photo.image for photo in photos], threshold=threshold, size=size).values())
         still = np.array([each <= STILL for some in moved for each in some], bool)
-        lines.append(f"| {name} | {' | '.join([*map(_percent, errors + moved), recall(still)])} |")
-    return "\n".join(lines)
+        rows.append([name, *map(_percent, errors + moved), recall(still)])
+    return markdown(head, rows)
 
 
 def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto], *, threshold: float, size: int) -> str:
@@ -290,12 +292,15 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
     asked = [(image, faces) for image, faces in asked if faces]
     if not asked:
         raise InputError(f"--turned needs photographs for testing with a face at least {low:g} px wide; there are none.")
-    angles = [90 * turns for turns in range(4)]
-    lines = [
-        f"| {len(asked)} photographs | {' | '.join(f'turned by {angle}°' for angle in angles)} | turned, together "
-        "| wrong way up | not in the reference | CPU time for a photograph that stands, is turned |",
-        "| --- " * (len(angles) + 5) + "|",
+    head = [
+        f"{len(asked)} photographs",
+        *(f"turned by {90 * turns}°" for turns in range(4)),
+        "turned, together",
+        "wrong way up",
+        "not in the reference",
+        "CPU time for a photograph that stands, is turned",
     ]
+    rows = []
     for name, detector in detectors.items():
         detector.detect(asked[0][0])  # loads
         results = [look_turned(detector, asked, turns, threshold=threshold, size=size) for turns in range(4)]
@@ -305,8 +310,8 @@ def turned_table(detectors: Mapping[str, Detector], photos: Sequence[JudgedPhoto
         cells.append(", ".join(str(sum(face.width >= low for face in result.extras)) for result in results))
         seconds = [results[0].seconds, sum(result.seconds for result in results[1:]) / 3]
         cells.append(", ".join(f"{each / len(asked):.2f} s" for each in seconds))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return markdown(head, rows)
 
 
 def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: float, size: int) -> str:
@@ -327,32 +332,31 @@ def masked_table(detectors: Mapping[str, Detector], folder: Path, *, threshold: 
         paint_mask(painted, index_points(face, image.shape[1]), np.random.default_rng(number))
         bare.append(JudgedPhoto(path, image, asked))
         masked.append(JudgedPhoto(path, painted, asked))
-    lines = [
-        f"| {len(bare)} aligned faces of {ALIGNED_SIDE} px | bare | with a mask | not in the reference |",
-        "| --- " * 4 + "|",
-    ]
+    rows = []
     for name, detector in detectors.items():
         results = [judge(detector, some, threshold=threshold, size=size) for some in (bare, masked)]
-        cells = [recall(result.hit) for result in results]
-        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(str(len(result.extras)) for result in results)} |")
-    return "\n".join(lines)
+        rows.append([name, *(recall(result.hit) for result in results), ", ".join(str(len(result.extras)) for result in results)])
+    return markdown([f"{len(bare)} aligned faces of {ALIGNED_SIDE} px", "bare", "with a mask", "not in the reference"], rows)
 
 
 def size_table(detector: Detector, photos: Sequence[JudgedPhoto], sizes: Sequence[int], *, threshold: float) -> str:
     """Return Markdown: what is found at each detection size, in crowds of small faces and in portraits of :data:`LARGE` px."""
     sets = [*(crowd(photos, side) for side in CROWD_SIDES), portraits(photos)]
-    lines = [
-        f"| longer side | {' | '.join(f'faces {CROWD_FACE} px wide in a crowd of {side} px' for side in CROWD_SIDES)} "
-        f"| portraits of {LARGE} px | not in the reference | seconds of CPU time for the crowds |",
-        "| --- | --- | --- | --- | --- | --- |",
+    head = [
+        "longer side",
+        *(f"faces {CROWD_FACE} px wide in a crowd of {side} px" for side in CROWD_SIDES),
+        f"portraits of {LARGE} px",
+        "not in the reference",
+        "seconds of CPU time for the crowds",
     ]
+    rows = []
     for size in sizes:
         results = [judge(detector, some, threshold=threshold, size=size) for some in sets]
         cells = [recall(result.hit) for result in results]
         cells.append(str(sum(len(result.extras) for result in results)))
         cells.append(", ".join(f"{result.seconds:.2f}" for result in results[: len(CROWD_SIDES)]))
-        lines.append(f"| {size} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([str(size), *cells])
+    return markdown(head, rows)
 
 
 def crowd(photos: Sequence[JudgedPhoto], side: int) -> list[JudgedPhoto]:
@@ -460,9 +464,9 @@ def write_crops(
     for photo in photos:
         found = detector.detect(photo.image, threshold=threshold, size=size)
         for face in photo.faces:
-            match = max(found, key=face.iou, default=None)
-            if match is not None and face.iou(match) >= IOU and len(columns) < most:
-                pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, match)]
+            match = same_face(face, found)
+            if match is not None and len(columns) < most:
+                pair = [to_uint8(align(photo.image, alignment_matrix(each, crop), crop)) for each in (face, found[match])]
                 columns.append(np.concatenate(pair))
     if columns:
         rows = [columns[start : start + 10] for start in range(0, len(columns), 10)]

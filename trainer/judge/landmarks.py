@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,9 +17,9 @@ Points = npt.NDArray[np.float64]
 """Two eyes, nose and two corners of the mouth [5,2] in px."""
 
 
-def largest_face(detector: Detector, picture: RGB8) -> Face | None:
-    """Return the largest face that the detector sees, None if it sees none."""
-    return max(detector.detect(picture), key=lambda face: face.size, default=None)
+def largest_face(detector: Detector, picture: RGB8, **how: Any) -> Face | None:
+    """Return the largest face that the detector sees, None if it sees none; ``how`` is what :meth:`Detector.detect` takes."""
+    return max(detector.detect(picture, **how), key=lambda face: face.size, default=None)
 
 
 class Landmarks:

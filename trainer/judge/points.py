@@ -17,6 +17,7 @@ from pfr_core.faces.geometry import rescale
 from ..data.dataset import RGB8
 from ..data.detector.photographs import TEACHER, aligned_faces, index_points, load_teacher, read_picture
 from ..data.points.material import LOOK_EYES, LOOKS, agreement
+from .landmarks import largest_face
 
 ALIGNED_SIDE = 192
 """Size in px at which aligned faces are looked at; the face is half as wide."""
@@ -63,7 +64,7 @@ def aligned_errors(detector: Detector, folder: Path, **how: Any) -> list[float]:
     errors = []
     for face in aligned_faces(folder, "val"):
         image = read_picture(face.stored, ALIGNED_SIDE)
-        found = max(detector.detect(image, **how), key=lambda face: face.size, default=None)
+        found = largest_face(detector, image, **how)
         if found is not None:
             truth = index_points(face, image.shape[1])
             errors.append(off(np.array(found.points), truth))

@@ -11,6 +11,7 @@ from pfr_core.bench import bench
 from pfr_core.cli.common import fetch_all
 from pfr_core.errors import InputError
 from pfr_core.photo.read import read_bytes
+from pfr_core.support.text import markdown
 
 from .evaluate import evaluate, prepared
 from .evaluation import Evaluation
@@ -20,7 +21,7 @@ from .metrics import TITLES
 from .options import USUAL, EvaluateOptions, Measure
 from .paper import RECIPES, TIMES, Recipe
 from .report import NOT_COMPARABLE, table_html, write
-from .tables import markdown, number
+from .tables import number
 
 IN_THE_PAPER = {"PFR": "Our", "GPEN": "GPEN", "GFPGAN": "GFPGAN"}
 """Kinds of network that have a row of their own there; of which version or training the paper does not say."""

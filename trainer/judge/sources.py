@@ -116,13 +116,24 @@ class DegradedFaces:
 
     def cases(self, probes: bool) -> Iterator[Case]:
         for i, (name, face) in enumerate(zip(self._stems(), self.faces, strict=True)):
-            full = read_face(face.stored)
-            truth, points = resize_square(full, self.size), rescale(face.points, self.size / face.size)
-            for k in range(self.draws):
-                given = resize_square(self.degrade(full, (self.seed, i, k)), self.size)
-                yield Case(f"{name}-{k}", name, given, truth, points, group=face.group)
-            if probes:
-                yield from probes_of(name, truth, points, (self.seed, i))
+            yield from self.cases_of(i, name, face, read_face(face.stored), probes)
+
+    def cases_of(self, number: int, name: str, face: FaceFile, full: RGB8, probes: bool) -> Iterator[Case]:
+        """Yield the cases of one face.
+
+        Args:
+            number: seeds its degradations.
+            name: its own.
+            face: what the index says of it.
+            full: its pixels [512,512,3].
+            probes: whether they are asked for.
+        """
+        truth, points = resize_square(full, self.size), rescale(face.points, self.size / face.size)
+        for k in range(self.draws):
+            given = resize_square(self.degrade(full, (self.seed, number, k)), self.size)
+            yield Case(f"{name}-{k}", name, given, truth, points, group=face.group)
+        if probes:
+            yield from probes_of(name, truth, points, (self.seed, number))
 
     def _stems(self) -> list[str]:
         """Return a name for each face: its file's, with a number where several have it (faces of one shard)."""

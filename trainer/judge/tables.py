@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from pfr_core.support.text import markdown
+
 from .evaluation import Evaluation
 from .methods import INPUT
 from .metrics import TITLES, Scores
@@ -30,11 +32,8 @@ DIGITS: dict[Measure, int] = {
     "kid_inception": 2,
 }
 
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+OPTIMISED_FOR = "\\* optimised for: a loss of the model's training uses this measure or its network; judge by the others."
+"""What the star on a column means."""
 
 
 def columns_of(scores: Mapping[str, Scores]) -> list[Measure]:
@@ -51,12 +50,8 @@ def table(scores: Mapping[str, Scores], caption: str, labelled: set[Measure]) ->
     """Return a table of means; the columns in ``labelled`` carry a star that is explained below it."""
     columns = columns_of(scores)
     head = [TITLES[name] + (" *" if name in labelled else "") for name in columns]
-    lines = [f"| {caption} | {' | '.join(head)} |", "| --- " * (len(columns) + 1) + "|"]
-    for name, each in scores.items():
-        lines.append(f"| {name} | {' | '.join(number(each, column) for column in columns)} |")
-    if labelled:
-        lines += ["", "\\* optimised for: a loss of the model's training uses this measure or its network; judge by the others."]
-    return "\n".join(lines)
+    means = markdown([caption, *head], [[name, *(number(each, column) for column in columns)] for name, each in scores.items()])
+    return f"{means}\n\n{OPTIMISED_FOR}" if labelled else means
 
 
 def harm(found: Evaluation) -> str:

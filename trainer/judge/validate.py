@@ -6,7 +6,7 @@ At 512 px a network trained smaller leaves most of a face as it is, and the scor
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from pfr_core import PFR
 from pfr_core.errors import InputError
 
-from ..data.dataset import FaceDataset, read_face, resize_square, to_bytes
+from ..data.dataset import RGB8, FaceDataset, read_face, resize_square, to_bytes
 from ..data.index import FaceFile, list_faces
 from ..data.loader import TrainingSet
 from ..data.options import FULL_SIZE
@@ -24,7 +24,7 @@ from .methods import restore_with
 from .metrics import HIGHER_IS_BETTER, Judge, Scores
 from .niqe import SMALLEST
 from .options import SMALLEST_SIZE
-from .sources import DegradedFaces, truths_of
+from .sources import Case, DegradedFaces, truths_of
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +71,15 @@ class Validation:
             raise InputError(f"best_by {config.best_by} cannot be computed here; choose another, or --validate-every 0.")
         try:
             held_out = list_faces(config.data, "val", min_native=config.min_native)
-            shown = _readable(held_out[: config.validate_faces], config.data)
-            if prior:
-                self.real = [resize_square(read_face(face.stored), self.size) for face in shown]
-            else:
-                self.cases = list(DegradedFaces(shown, draws=1, size=self.size).cases(probes=False))
-            if config.best_by == "kid" and len(shown) < 2:
+            shown = held_out[: config.validate_faces]
+            source = DegradedFaces(shown, draws=1, size=self.size)
+            self.real, self.cases = list[RGB8](), list[Case]()
+            for number, (face, full) in enumerate(_readable(shown, config.data)):
+                if prior:
+                    self.real.append(resize_square(full, self.size))
+                else:
+                    self.cases += source.cases_of(number, face.name, face, full, probes=False)
+            if config.best_by == "kid" and len(self.real) + len(self.cases) < 2:
                 raise InputError("best_by kid needs at least two held-out faces; hold out more, or choose another")
             train = {face.stored for face in trained_on}
             if any(face.stored in train for face in held_out):
@@ -107,22 +110,22 @@ class Validation:
         return score if self.config.best_by in HIGHER_IS_BETTER else -score
 
 
-def _readable(faces: Sequence[FaceFile], source: str) -> list[FaceFile]:
-    """Return the faces that can be read; the others are named and counted.
+def _readable(faces: Sequence[FaceFile], source: str) -> Iterator[tuple[FaceFile, RGB8]]:
+    """Yield the faces that can be read, one after the other, with their pixels; the others are named and counted.
 
     Raises:
         InputError: none can.
     """
-    found = []
+    skipped = 0
     for face in faces:
         try:
-            read_face(face.stored)
+            full = read_face(face.stored)
         except InputError as error:
+            skipped += 1
             log.warning("skipped: %s", error)
         else:
-            found.append(face)
-    if not found:
+            yield face, full
+    if skipped == len(faces):
         raise InputError(f"{source}: none of {len(faces)} held-out faces can be read. Check the training set.")
-    if len(found) < len(faces):
-        log.warning("%s: validation is without %d of %d held-out faces.", source, len(faces) - len(found), len(faces))
-    return found
+    if skipped:
+        log.warning("%s: validation is without %d of %d held-out faces.", source, skipped, len(faces))

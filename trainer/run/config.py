@@ -183,7 +183,8 @@ class RestoreConfig(FaceConfig):
     (e) ``--fp-weight 0``.
 
     Raises:
-        InputError: as :class:`FaceConfig`, a crop that does not fit, or an anchor without a weight or the other way round.
+        InputError: as :class:`FaceConfig`, a crop that does not fit, an anchor without a weight or the other way round, or a
+            discriminator to start from and none that takes part.
     """
 
     HELP: ClassVar[str] = "train the restoration network (presets: the paper's objective, or reconstruction only)"
@@ -248,6 +249,8 @@ class RestoreConfig(FaceConfig):
             )
         if self.init_fidelity != RestoreOptions.fidelity and not self.init_from:
             raise InputError("--init-fidelity goes with --init-from: at which fidelity that model is taken.")
+        if self.discriminator and not self.judges_faces:
+            raise InputError(f"--discriminator {self.discriminator}: the run has none (--global-weight 0). Leave it out.")
         if bool(self.anchor) != bool(self.anchor_weight):
             raise InputError("--anchor and --anchor-weight go together: whose faces, and how strongly they are kept.")
 
@@ -446,8 +449,12 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
 def load_config(path: Path) -> RunConfig:
     """Return the configuration that :meth:`RunConfig.save` wrote.
 
+    Earlier versions let runs without a discriminator name one to start from. That had no effect, and is left out.
+
     Raises:
         InputError: as :func:`read_config`, or a value is out of range.
     """
     stage, values = read_config(path)
+    if values.get("global_weight") == 0:
+        values.pop("discriminator", None)
     return STAGES[stage](**values)

@@ -48,6 +48,7 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
     state = stage.modern(load_state(run))
     stage.load(state["stage"])
     told = provenance(config, state["data"], state["step"], state["started_from"])
+    licence = licence_of(config, state["started_from"])
     if training:
         if not isinstance(stage, RestoreStage):
             raise InputError("--training is for runs of restore; a prior's two files are all that restore needs.")
@@ -55,9 +56,9 @@ def export_command(run: Path, out: Path, dtype: ExportType = "fp16", licence: st
             raise InputError(f"--training writes fp16, so --dtype {dtype} cannot be given; checkpoints are exact.")
         discriminators = {name: network for name, network in stage.networks.items() if name != "generator"}
         assert isinstance(stage.ema, PFR)
-        save_training(stage.ema, discriminators, out, provenance=told, licence=licence_of(config, told))
+        save_training(stage.ema, discriminators, out, provenance=told, licence=licence)
         return [out]
-    return stage.export(out, told, DTYPES[dtype])
+    return stage.export(out, told, licence, DTYPES[dtype])
 
 
 def blend_command(

@@ -21,6 +21,7 @@ from pfr_core.network.prior import StyleBlock, ToRGB
 from pfr_core.support.choices import HALFWAY
 
 from .config import network_options
+from .optim import noise_scalars
 from .widen import can_widen, widened
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ def open_noise(net: PFR) -> None:
     There the prior's noise meant nothing, and the decoder's features, which take its place, would be cut off until training had
     opened the branch again.
     """
-    for name, scalar in net.prior.named_parameters():
-        if name.endswith("noise.weight") and scalar.abs() < OPEN:
+    for scalar in noise_scalars(net):
+        if scalar.abs() < OPEN:
             scalar.fill_(OPEN)
 
 

@@ -10,10 +10,16 @@ from torch import nn
 
 from pfr_core import PFR
 from pfr_core.errors import InputError
+from pfr_core.network.prior import NoiseBranch
 
 from .config import FaceConfig, RunConfig
 
 Groups = dict[str, list[nn.Parameter]]
+
+
+def noise_scalars(net: nn.Module) -> list[nn.Parameter]:
+    """Return the scalars of the noise branches in ``net``, in its order."""
+    return [module.weight for module in net.modules() if isinstance(module, NoiseBranch)]
 
 
 def generator_groups(net: PFR) -> Groups:
@@ -24,10 +30,11 @@ def generator_groups(net: PFR) -> Groups:
     levels of a network with a patch.
     """
     groups: Groups = {"codec": [], "prior": [], "noise": [], "fine": []}
+    scalars = set(noise_scalars(net))
     for name, parameter in net.named_parameters():
         group = "codec"
         if name.startswith("prior."):
-            group = "noise" if name.endswith(".noise.weight") else "prior"
+            group = "noise" if parameter in scalars else "prior"
         elif name.startswith(("fine.", "gate.")):
             group = "fine"
         groups[group].append(parameter)

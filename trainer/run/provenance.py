@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ from pfr_core import __version__
 from .config import NOT_STATED, RunConfig, stage_of
 
 
-def licence_of(config: RunConfig, told: Mapping[str, Any]) -> str:
+def licence_of(config: RunConfig, started_from: str) -> str:
     """Return the licence of a run's weights: what the run states, else what is stated of the file that it started from.
 
     Args:
         config: the run.
-        told: its :func:`provenance`.
+        started_from: provenance and licence of that file, as JSON; empty: of none.
     """
-    return str(told.get("started_from", {}).get("licence", NOT_STATED)) if config.licence == NOT_STATED else config.licence
+    if config.licence != NOT_STATED or not started_from:
+        return config.licence
+    return str(json.loads(started_from).get("licence", NOT_STATED))
 
 
 def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from: str) -> dict[str, Any]:

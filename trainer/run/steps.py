@@ -51,7 +51,7 @@ class Run:
         if state is None:
             if self.stage.advice:
                 log.warning("%s", self.stage.advice)
-            licence = licence_of(config, provenance(config, {}, 0, self.started_from))
+            licence = licence_of(config, self.started_from)
             if licence != config.licence:
                 log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)
@@ -101,7 +101,7 @@ class Run:
     def export(self, path: Path, **extra: Any) -> list[Path]:
         """Write the average with its provenance; return the files."""
         told = provenance(self.config, self.data.facts, self.step, self.started_from)
-        return self.stage.export(path, told | extra, torch.float16)
+        return self.stage.export(path, told | extra, licence_of(self.config, self.started_from), torch.float16)
 
     def take_step(self, clock: Clock) -> dict[str, float]:
         """Take one optimiser step of every phase that is due; return the reported scalars, means over all processes.

@@ -100,7 +100,7 @@ class Stage(ABC, Generic[Batch]):
         """Return grids of pictures to look at: name -> [rows,columns,3,H,W] in [-1,1]."""
 
     @abstractmethod
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
         """Write the average (and what the next stage needs) to safetensors; return the files."""
 
     def to(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> None:

@@ -28,7 +28,6 @@ from ..data.dataset import to_signed
 from ..data.detector.dataset import PictureBatch
 from ..data.detector.photographs import TEACHER, load_teacher
 from ..run.config import DetectorConfig
-from ..run.provenance import licence_of
 from .base import Phase, Stage, Terms
 
 FACE = 0.35
@@ -168,8 +167,8 @@ class DetectorStage(Stage[PictureBatch]):
         found = Targets(logits.softmax(dim=2)[..., 1], offsets, points)
         return {"pictures": torch.stack([drawn(batch["image"], each) for each in (wanted, found)], dim=1)}
 
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
-        licence, earlier = licence_of(self.config, provenance), provenance.pop("started_from", None)
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
+        earlier = provenance.pop("started_from", None)
         told = {
             **provenance,
             "labels": f"boxes, and all of photographs, by {TEACHER} (soft targets); points of aligned faces by their index",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pfr_core.errors import CheckpointError
 from pfr_core.models.checkpoint import read_part
@@ -15,6 +15,7 @@ from pfr_core.network.discriminator import Discriminator
 
 from ..data.dataset import FaceBatch
 from ..run.config import FaceConfig, network_options
+from ..run.optim import noise_scalars
 from .base import Stage, Terms
 
 PATH_DECAY = 0.01
@@ -35,13 +36,9 @@ class FaceStage(Stage[FaceBatch]):
     def title(self) -> str:
         return f"{self.config.network} at {self.config.shape.size} px"
 
-    def noise_scalars(self) -> list[nn.Parameter]:
-        """Return the scalars of the prior's noise branches, the only ones of that name."""
-        return [parameter for name, parameter in self.generator.named_parameters() if name.endswith("noise.weight")]
-
     def terms_of_weights(self) -> Terms:
         """Return how alive the noise branches are: smallest and mean size of their scalars. Near 0 the decoder is cut off."""
-        sizes = torch.stack([scalar.detach().abs().mean() for scalar in self.noise_scalars()])
+        sizes = torch.stack([scalar.detach().abs().mean() for scalar in noise_scalars(self.generator)])
         return {"G/noise_smallest": sizes.min(), "G/noise_mean": sizes.mean()}
 
     def compiled_if_asked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -88,13 +88,13 @@ class PointsStage(Stage[CropBatch]):
         rows = [drawn(batch["crop"], points) for points in (batch["points"], self.ema(to_input(batch["crop"]))[0])]
         return {"crops": torch.stack(rows, dim=1)}
 
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
         told = {
             **provenance,
             "labels": f"the middle of several looks of {TEACHER} at each face",
             "initialisation": "random; no published weights are in this file",
         }
-        save(self.ema, path, provenance=told, licence=self.config.licence, dtype=dtype)
+        save(self.ema, path, provenance=told, licence=licence, dtype=dtype)
         return [path]
 
 

@@ -22,8 +22,7 @@ from ..data.augment import augment, steer
 from ..data.dataset import FaceBatch, to_signed
 from ..run.config import PriorConfig
 from ..run.initialise import OPEN, origin, take_over
-from ..run.optim import adam
-from ..run.provenance import licence_of
+from ..run.optim import adam, noise_scalars
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
@@ -42,7 +41,7 @@ class PriorStage(FaceStage):
         super().__init__(config)
         shape = config.shape
         self.g = StyleGAN2Prior(shape)
-        for scalar in self.noise_scalars():
+        for scalar in noise_scalars(self.g):
             nn.init.constant_(scalar, OPEN)
         if config.init_from:
             self.started_from = origin(take_over(nn.ModuleDict({"prior": self.g}), shape, config.init_from))
@@ -128,9 +127,9 @@ class PriorStage(FaceStage):
         same = [self.sample([i] * 8, noise_of=list(range(8))) for i in range(4)]
         return {"samples": torch.stack(rows), "noise": torch.stack(same), "real": to_signed(batch["truth"])[None]}
 
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, StyleGAN2Prior)
-        beside, licence = discriminator_file(path), licence_of(self.config, provenance)
+        beside = discriminator_file(path)
         save_prior(self.ema, self.config.shape, path, provenance=provenance, licence=licence, dtype=dtype)
         save_discriminator(self.d, self.config.shape, beside, provenance=provenance, licence=licence)
         return [path, beside]

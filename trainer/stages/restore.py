@@ -37,7 +37,6 @@ from ..judge.features import PerceptualNetwork
 from ..run.config import RestoreConfig
 from ..run.initialise import origin, pass_through, take_over_discriminators, warm_start
 from ..run.optim import adam, freeze_first, generator_groups, trainable
-from ..run.provenance import licence_of
 from ..run.randomness import SampleRandom
 from .base import Phase, Terms
 from .faces import FaceStage, scores, start_discriminator
@@ -306,9 +305,8 @@ class RestoreStage(FaceStage):
             found[name] = torch.stack([fake, real])
         return found
 
-    def export(self, path: Path, provenance: dict[str, Any], dtype: torch.dtype) -> list[Path]:
+    def export(self, path: Path, provenance: dict[str, Any], licence: str, dtype: torch.dtype) -> list[Path]:
         assert isinstance(self.ema, PFR)
-        licence = licence_of(self.config, provenance)
         save_model(self.ema, path, provenance=provenance, licence=licence, dtype=dtype)
         if not self.config.global_weight:
             return [path]
