@@ -24,10 +24,10 @@ from pfr_core.bulk import places
 from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storable
 from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
 from pfr_core.bulk.report import page, report
-from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, read, write
+from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, _own_folder, read, write
 from pfr_core.cli import build_parser, main
 from pfr_core.cli.inputs import plan_outputs
-from pfr_core.errors import ImageError, InputError
+from pfr_core.errors import ImageError, InputError, WeightsError
 from pfr_core.network.face_model import FaceModel
 from pfr_core.options import Setup
 from pfr_core.photo.photo import images_below, writable_name
@@ -93,6 +93,37 @@ def test_what_is_not_changed_is_a_copy(model: Path, photos: Path, tmp_path: Path
     (row,) = restored([Task(str(photos / "a.jpg"), str(tmp_path / "a.jpg"))], recipe(model, strength=0.0))
     assert (tmp_path / "a.jpg").read_bytes() == (photos / "a.jpg").read_bytes()
     assert not row.changed and row.status == "done"
+
+
+def test_a_transparent_photo_in_which_nothing_changes_is_a_copy_whatever_it_is_called(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 24, 4), dtype=np.uint8)
+    write_photo(tmp_path / "a.png", pixels)
+    (tmp_path / "a.png").rename(tmp_path / "in.jpg")
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "out.jpg"))], recipe(model, strength=0.0))
+    assert row.status == "done" and (tmp_path / "out.jpg").read_bytes() == (tmp_path / "in.jpg").read_bytes()
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "changed.jpg"))], recipe(model))
+    assert row.status == "failed" and "transparency" in row.error
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "out.bmp"))], recipe(model, strength=0.0))
+    assert row.status == "failed" and "transparency" in row.error, "it would not be a copy"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the folder for temporary files is each user's own there")
+def test_what_another_has_put_where_weights_go_is_not_used(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    weights = Weights.gather(recipe(model))
+    file = Path(weights.unpack().model)
+    folder = file.parent
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    file.write_bytes(bytes(model.stat().st_size))  # of the same size
+    assert Path(weights.unpack().model).read_bytes() == model.read_bytes()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WeightsError, match=rf"{folder.name}: no folder of this user's own.*TMPDIR"):
+        weights.unpack()
+    users = iter([os.geteuid(), os.geteuid() + 1])  # in its name, then as the one who asks
+    monkeypatch.setattr("os.geteuid", lambda: next(users))
+    with pytest.raises(WeightsError, match="-mine: no folder of this user's own"):
+        _own_folder("mine")
 
 
 def test_photographs_together_are_as_one_by_one_and_a_bad_one_harms_no_other(
