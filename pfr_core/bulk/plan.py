@@ -107,8 +107,7 @@ def refuse_nested(given: str, output: str) -> None:
     Raises:
         InputError: so it is.
     """
-    source, target = _real(given), _real(output)
-    if target == source or target.startswith(source.rstrip("/") + "/"):
+    if places.lies_in(_real(output), _real(given)):
         raise InputError(f"{output} is inside {given}: results would be taken for photographs; choose another output.")
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import fsspec
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
@@ -241,6 +242,14 @@ def test_an_output_inside_the_input_is_refused(source: str, target: str) -> None
     with pytest.raises(InputError, match="inside"):
         refuse_nested(source, target)
     refuse_nested(source, f"{source}-restored")
+
+
+def test_a_place_lies_in_a_folder_by_whole_names_on_windows_too() -> None:
+    folder = r"C:\scans"
+    for inside in (folder, r"C:\scans\out", r"c:\Scans\out"):
+        assert places.lies_in(inside, folder, PureWindowsPath)
+    for outside in (r"C:\scans-restored", r"D:\scans\out", "s3://scans/out"):
+        assert not places.lies_in(outside, folder, PureWindowsPath)
 
 
 def test_no_result_goes_out_of_the_output(tmp_path: Path) -> None:
@@ -548,6 +557,62 @@ def test_a_store_gives_back_what_it_was_given_and_holds_nothing_else(one_put: bo
         places.read(f"{folder}/b.jpg")
     places.write(f"{folder}/a::s3://b.jpg", b"a name like others")
     assert places.read(f"{folder}/a::s3://b.jpg") == b"a name like others"
+
+
+class OfSMB(OSError):
+    """What SMB says, of a name that is taken and of a file that is not there: no error of Python's own."""
+
+
+class NoReplacing(MemoryFileSystem):  # type: ignore[misc]
+    """A store that renames over no file: it refuses, as SMB does, or says nothing, as WebHDFS does."""
+
+    protocol, cachable = "smb", False
+
+    def __init__(self, refuses: bool) -> None:
+        super().__init__()
+        self.store, self.pseudo_dirs = dict[str, Any](), [""]
+        self.refuses, self.renames, self.broken = refuses, True, False
+
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        if self.renames and path2 not in self.store:
+            self.store[path2] = self.store.pop(path1)
+        elif self.refuses:
+            raise OfSMB(errno.EEXIST, "there already")
+
+    def info(self, path: str, **_: Any) -> Any:
+        if self.broken:
+            raise ConnectionError("reset")
+        try:
+            return super().info(path)
+        except FileNotFoundError as error:
+            raise (OfSMB(errno.ENOENT, path) if self.refuses else error) from None
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_store_that_does_not_rename_over_a_file_gets_the_new_one(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    store = NoReplacing(refuses)
+    monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("smb://host")))
+    for data in (b"picture", b"another"):  # of the same size
+        places.write("smb://host/share/a.jpg", data)
+        assert places.read("smb://host/share/a.jpg") == data and store.find("/share") == ["/share/a.jpg"]
+    assert not pauses and places.exists("smb://host/share/a.jpg") and not places.exists("smb://host/share/b.jpg")
+    store.renames = False
+    with pytest.raises(ImageError, match=r"b\.jpg: cannot be written"):
+        places.write("smb://host/share/b.jpg", b"picture")
+    assert store.find("/share") == ["/share/a.jpg"] and len(pauses) == places.TRIES - 1
+
+
+def test_a_store_that_cannot_be_asked_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    store = NoReplacing(True)
+    store.broken = True
+    monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("smb://host")))
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be asked for \(reset\)"):
+        places.exists("smb://host/share/a.jpg")
+    assert len(pauses) == places.TRIES - 1
 
 
 def test_one_photograph_is_an_input_too(photos: Path) -> None:
