@@ -9,6 +9,7 @@ import os
 import socket
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -22,8 +23,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
-from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storable
-from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
+from pfr_core.bulk.manifest import Choices, Manifest, Row, look_back, storable
+from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_moved, refuse_nested, refuse_replaced
 from pfr_core.bulk.report import page, report
 from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, _own_folder, read, write
 from pfr_core.cli import build_parser, main
@@ -325,6 +326,98 @@ def choices(**options: Any) -> Choices:
     return Choices("tiny", "1" * 64, hashlib.sha256(repr(options).encode()).hexdigest(), options)
 
 
+def already_done(manifest: Manifest, now: Choices, again: bool) -> object:
+    return look_back(manifest, now, again).done
+
+
+def ran(place: Path, now: Choices, *results: tuple[str, str], again: tuple[str, ...] = (), status: Any = "done") -> None:
+    """Write a run with some photographs."""
+    manifest = Manifest(str(place))
+    manifest.begin(now, again)
+    for source, target in results:
+        manifest.add(Row(source, target, status, model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+    manifest.flush()
+
+
+def test_no_result_takes_the_place_of_another_photographs(tmp_path: Path) -> None:
+    now, place = choices(), tmp_path / "manifest"
+    one, other, new = (Task(f"/{name}/a.jpg", str(tmp_path / "out" / "a.jpg")) for name in ("1931", "1932", "1933"))
+    there = {one.output}
+    with pytest.raises(InputError, match=r"a\.jpg: there already, and not by pfr bulk; --overwrite"):
+        refuse_replaced([one], look_back(Manifest(str(place)), now, False), there)
+    ran(place, now, (one.input, "elsewhere"))
+    refuse_replaced([one], look_back(Manifest(str(place)), now, False), there)  # of a run that was killed before its row
+    ran(place, now, (one.input, one.output))
+    ran(place, now, (one.input, one.output), again=(one.input,), status="failed")
+    for again in (False, True):
+        earlier = look_back(Manifest(str(place)), now, again)
+        refuse_replaced([one], earlier, there)
+        refuse_replaced([other], earlier, set())
+        refuse_replaced([replace(other, error="both would be written there")], earlier, there)
+        with pytest.raises(InputError, match=r"a\.jpg: there already, and the result of /1931/a\.jpg, .*--overwrite"):
+            refuse_replaced([other], earlier, there)
+    ran(place, now, (one.input, one.output))
+    ran(place, now, (other.input, other.output))  # with --overwrite
+    earlier = look_back(Manifest(str(place)), now, False)
+    assert earlier.done == {(other.input, other.output)}, "the first one's result is not there any more"
+    for task in (one, new):
+        with pytest.raises(InputError, match="the result of /1932"):
+            refuse_replaced([task], earlier, there)
+
+
+def test_the_command_loses_no_result_to_a_second_archive(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    for name in ("1931", "1932", "restored"):
+        write_photo(tmp_path / name / "a.jpg", np.zeros((24, 24, 3), np.uint8))
+    result = str(tmp_path / "restored" / "a.jpg")
+
+    def bulk(name: str, *more: str) -> int:
+        options = ["--aligned", "--device", "cpu", "--model", str(model), *more]
+        return main(["bulk", str(tmp_path / name), str(tmp_path / "restored"), *options])
+
+    ran(tmp_path / "restored" / "pfr-manifest", recipe(model).choices(), (str(tmp_path / "1931" / "a.jpg"), result))
+    assert bulk("1931") == 0 and "1 of 1 were done before" in capsys.readouterr().out
+    for more in ("", "--again"):
+        assert bulk("1932", *more.split()) == 2
+        assert f"{result}: there already, and the result of {tmp_path / '1931' / 'a.jpg'}" in capsys.readouterr().err
+
+
+def test_results_stay_in_their_folders_though_the_paths_of_a_list_part_elsewhere(tmp_path: Path) -> None:
+    now, out, file = choices(), tmp_path / "out", tmp_path / "list.txt"
+
+    def refuse(*paths: str, again: bool = False) -> None:
+        file.write_text("\n".join(paths))
+        refuse_moved(plan(list_inputs(str(file)), str(out)), look_back(Manifest(str(tmp_path / "m")), now, again), str(out))
+
+    def done(name: str, target: str, **how: Any) -> None:
+        ran(tmp_path / "m", now, (name, str(out / target)), **how)
+
+    done("/scans/1931/a.jpg", "a.jpg")
+    done("/scans/1931/x/b.jpg", "x/b.jpg", status="failed")
+    refuse("/scans/1931/a.jpg", "/scans/1931/x/b.jpg", "/scans/1931/x/c.jpg")
+    with pytest.raises(InputError, match=r"/scans/1931/a\.jpg: an earlier run named its result .*out/a\.jpg, .*out/1931/a\.jpg"):
+        refuse("/scans/1931/a.jpg", "/scans/1932/a.jpg")
+    with pytest.raises(InputError, match=r"x/b\.jpg: an earlier run"):
+        refuse("/scans/1931/x/b.jpg")  # the failed one alone
+    refuse("/scans/1932/a.jpg")
+    refuse("/scans/1931/x/b.jpg", again=True)
+    done("/scans/1931/a.jpg", "1931/a.jpg", again=("/scans/1931/a.jpg", "/scans/1931/x/b.jpg"))
+    refuse("/scans/1931/a.jpg", "/scans/1931/x/b.jpg", "/scans/1932/a.jpg")  # goes on with what was interrupted
+    out = tmp_path / "another"
+    refuse("/scans/1931/a.jpg")
+
+
+def test_a_run_counts_as_the_last_though_the_clock_went_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = choices(strength=1.0)
+    for hour, status in ((9, "done"), (8, "failed"), (7, "done")):
+        monkeypatch.setattr("time.time", partial(float, 1.7e9 + 3600 * hour))
+        ran(tmp_path, now, ("a", "out/a"), again=("a",), status=status)
+        assert Manifest(str(tmp_path)).rows()["status"].to_pylist() == [status]
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+    ran(tmp_path, choices(strength=0.5))
+    assert Manifest(str(tmp_path)).runs()[-1].options == {"strength": 0.5}
+
+
 def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: Path) -> None:
     first, now = Manifest(str(tmp_path)), choices(strength=1.0)
     first.begin(now)
@@ -352,7 +445,7 @@ def test_a_long_run_leaves_few_parts(memory: bool, tmp_path: Path, monkeypatch: 
     for name in "abacdef":
         manifest.add(Row(name, f"out/{name}", "done"))
     assert [name[-14:] for name, _ in sorted(places.files_in(manifest.place))] == [
-        f"{number:06d}.parquet" for number in (2, 5, 6)
+        f"{number:06d}.parquet" for number in (3, 7, 8)
     ]
     assert Manifest(manifest.place).rows()["input"].to_pylist() == [*"bacdef"]
 
@@ -613,6 +706,26 @@ def test_a_store_that_cannot_be_asked_is_not_taken_for_an_empty_one(monkeypatch:
     with pytest.raises(ImageError, match=r"a\.jpg: cannot be asked for \(reset\)"):
         places.exists("smb://host/share/a.jpg")
     assert len(pauses) == places.TRIES - 1
+
+
+def test_parts_that_cannot_become_one_end_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.bulk.manifest.ROWS", 1)
+    monkeypatch.setattr("pfr_core.bulk.manifest.TOGETHER", 2)
+    written = places.write
+
+    def fails(place: str, data: bytes) -> None:
+        if place.endswith("000002.parquet"):
+            raise ImageError(f"{place}: cannot be written")
+        written(place, data)
+
+    manifest = Manifest(str(tmp_path))
+    manifest.add(Row("a", "out/a", "done"))
+    monkeypatch.setattr(places, "write", fails)
+    manifest.add(Row("b", "out/b", "done"))
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == ["a", "b"]
+    monkeypatch.setattr(places, "write", written)
+    manifest.add(Row("c", "out/c", "done"))
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == ["a", "b", "c"]
 
 
 def test_one_photograph_is_an_input_too(photos: Path) -> None:
