@@ -11,9 +11,10 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -112,7 +113,6 @@ class Manifest:
 
     def __init__(self, place: str) -> None:
         self.place = places.absolute(place)
-        self._run = f"{int(time.time() * 1000):014d}-{secrets.token_hex(3)}"  # sorted by name is sorted by time
         self._rows: list[dict[str, Any]] = []
         self._part, self._since = 0, time.monotonic()
         self._small: list[tuple[str, pa.Table]] = []
@@ -126,6 +126,16 @@ class Manifest:
         Raises:
             ImageError: it cannot be read.
         """
+        table = self.all_rows(columns)
+        last = {name: number for number, name in enumerate(table["input"].to_pylist())}
+        return table if len(last) == table.num_rows else table.take(sorted(last.values()))
+
+    def all_rows(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows as :meth:`rows` does, of a photograph done again all of them, the last one last.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
         files = self._files(".parquet")
         try:
             parts = [self._read(part, columns) for part in files]
@@ -135,9 +145,7 @@ class Manifest:
             parts = [self._read(part, columns) for part in now]  # a run that goes on has made one of several
         if not parts:
             return SCHEMA.append(pa.field("run", pa.string())).empty_table()
-        table = pa.concat_tables(parts)
-        last = {name: number for number, name in enumerate(table["input"].to_pylist())}
-        return table if len(last) == table.num_rows else table.take(sorted(last.values()))
+        return pa.concat_tables(parts)
 
     def runs(self) -> list[Choices]:
         """Return the choices of each run, the last one's last.
@@ -198,18 +206,30 @@ class Manifest:
         """
         if self._rows:
             table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
-            place = places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet")
-            places.write(place, _parquet(table))
-            self._rows, self._part = [], self._part + 1
-            self._small.append((place, table))
+            self._small.append((self._write(table), table))
+            self._rows = []
         if len(self._small) >= TOGETHER:
-            *older, (newest, _) = self._small
-            places.write(newest, _parquet(pa.concat_tables([table for _, table in self._small])))
-            for place, _ in older:  # one that stays holds rows that are there twice, of which the last counts
-                with suppress(ImageError):
-                    places.remove(place)
+            with suppress(ImageError):  # the rows are safe in many parts, too
+                self._write(pa.concat_tables([table for _, table in self._small]))
+                for place, _ in self._small:  # one that stays holds rows that are there twice, of which the last counts
+                    with suppress(ImageError):
+                        places.remove(place)
             self._small = []
         self._since = time.monotonic()
+
+    @cached_property
+    def _run(self) -> str:
+        """The name of this run; sorted by name they are sorted by time, also where a clock is behind an earlier one's."""
+        numbers = [_run_of(file).partition("-")[0] for file in self._files("")]
+        later = [int(number) + 1 for number in numbers if number.isdecimal()]
+        return f"{max(int(time.time() * 1000), *later, 0):014d}-{secrets.token_hex(3)}"
+
+    def _write(self, table: pa.Table) -> str:
+        """Write a part under a name of its own, for not every store replaces a file in one step; returns its place."""
+        place = places.join(self.place, f"part-{self._run}-{self._part:06d}.parquet")
+        places.write(place, _parquet(table))
+        self._part += 1
+        return place
 
     def _files(self, ending: str) -> list[str]:
         return sorted(found for name, found in places.files_in(self.place) if name.endswith(ending) and "/" not in name)
@@ -223,20 +243,36 @@ class Manifest:
         return table.append_column("run", pa.array([_run_of(part)] * table.num_rows, pa.string()))
 
 
-def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple[str, str]]:
-    """Return what need not be done: input and output, both :func:`storable`, of photographs that were, with these choices.
+@dataclass(frozen=True)
+class Earlier:
+    """What the runs before this one did; all names are :func:`storable`.
 
-    Nothing if all are to be done ``again``; of a photograph that a run was to do again, what was before it does not count. That
-    the last run was one of another version of PFR is logged.
+    Attributes:
+        done: input and output of photographs that need not be done.
+        results: by output, the input whose result it is.
+        meant: by input, where its result went, or was to go if it failed; without those that are to be done again.
+        begun: whether there was any run.
+    """
+
+    done: Set[tuple[str, str]]
+    results: Mapping[str, str]
+    meant: Mapping[str, str]
+    begun: bool
+
+
+def look_back(manifest: Manifest, choices: Choices, again: bool) -> Earlier:
+    """Return what was done, with these choices.
+
+    Nothing is if all are to be done ``again``; of a photograph that a run was to do again, what was before it does not count; and
+    what another photograph's result has replaced is not there any more. That the last run was one of another version of PFR is
+    logged.
 
     Raises:
         InputError: the last run had others, and they are not to be done ``again``.
         ImageError: the manifest cannot be read.
     """
-    if again:
-        return set()
     runs = manifest.runs()
-    if runs:
+    if runs and not again:
         last = runs[-1]
         earlier = f"PFR {last.version}" if last.version else "an earlier version of PFR"  # the first ones did not note theirs
         of = f" of {earlier}" if last.version != choices.version else ""
@@ -247,15 +283,19 @@ def already_done(manifest: Manifest, choices: Choices, again: bool) -> set[tuple
             log.warning("%s: the last run was%s, this is %s; --again does all alike.", manifest.place, of, choices.version)
     # The digest is of the options that a version knows: the same choices may have several.
     same = {_key(choices), *(_key(run) for run in runs if not _differing(run, choices))}
-    table = manifest.rows(["input", "output", "status", "model_sha256", "options_sha256"])
     redone = manifest.again()
-    return {
-        (row["input"], row["output"])
-        for row in each(table)
-        if row["status"] == "done"
-        and row["run"] >= redone.get(row["input"], "")
-        and (row["model_sha256"], row["options_sha256"]) in same
-    }
+    done, results, meant = dict[str, str](), dict[str, str](), dict[str, str]()
+    for row in each(manifest.all_rows(["input", "output", "status", "model_sha256", "options_sha256"])):
+        source, target, good = row["input"], row["output"], row["status"] == "done"
+        if good:
+            results[target] = source
+        done.pop(source, None)
+        if again or row["run"] < redone.get(source, ""):
+            continue
+        meant[source] = target
+        if good and (row["model_sha256"], row["options_sha256"]) in same:
+            done[source] = target
+    return Earlier({pair for pair in done.items() if results[pair[1]] == pair[0]}, results, meant, bool(runs))
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -12,8 +12,9 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ImageError, InputError
 from ..photo.photo import is_meant, walk
@@ -34,6 +35,9 @@ TRIES_HERE = 4
 
 ONE_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
 """Stores in which an object is there when all of it has come; elsewhere a file is written beside and renamed."""
+RENAMED_OVER = frozenset({"sftp", "ssh"})
+"""Stores of the others in which a file takes the place of one that is there. SMB refuses that, WebHDFS does nothing and says so
+to nobody."""
 
 _PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError, ValueError)
 _BUSY = frozenset({408, 425, 429})
@@ -70,6 +74,23 @@ def join(place: str, name: str) -> str:
     return f"{place}/{name}" if is_remote(place) else os.path.join(place, *name.split("/"))  # alike on Windows, too
 
 
+def lies_in(place: str, folder: str, kind: type[PurePath] = PurePath) -> bool:
+    """Return whether a place is a folder or below it, by their names, both from :func:`absolute`.
+
+    Args:
+        place: a path or an address.
+        folder: likewise.
+        kind: what a path is on the machine whose paths they are.
+
+    Example:
+        >>> lies_in("s3://archive/out", "s3://archive"), lies_in("/archive-restored", "/archive")
+        (True, False)
+    """
+    if is_remote(place) or is_remote(folder):
+        return place == folder or place.startswith(f"{folder}/")
+    return kind(place).is_relative_to(folder)
+
+
 def read(place: str) -> bytes:
     """Return the whole of a file.
 
@@ -93,15 +114,26 @@ def write(place: str, data: bytes) -> None:
         _again(lambda: write_file(Path(place), data))
         return
     store, path = _store(place)
-    if ONE_PUT & {store.protocol} if isinstance(store.protocol, str) else ONE_PUT & {*store.protocol}:
+    protocols = {store.protocol} if isinstance(store.protocol, str) else {*store.protocol}
+    if ONE_PUT & protocols:
         _patiently(place, "written", lambda: store.pipe_file(path, data))
         return
     temporary = f"{path.rpartition('/')[0]}/.{secrets.token_hex(8)}.tmp"
 
     def replace() -> None:
         store.makedirs(path.rpartition("/")[0], exist_ok=True)
-        store.pipe_file(temporary, data)
-        store.mv(temporary, path)
+        try:
+            store.pipe_file(temporary, data)
+            if not RENAMED_OVER & protocols and _facts(store, path) is not None:
+                store.rm_file(path)
+            store.mv(temporary, path)
+            kept = _facts(store, path)
+            if kept is None or kept.get("size") not in (None, len(data)):  # not every store knows sizes
+                raise OSError(f"what was written as {temporary} is not there by its name")
+        except BaseException:
+            with suppress(Exception):  # what is told is why it is of no use
+                store.rm_file(temporary)
+            raise
 
     _patiently(place, "written", replace)
 
@@ -150,7 +182,19 @@ def exists(place: str) -> bool:
     if not is_remote(place):
         return os.path.isfile(place)
     store, path = _store(place)
-    return bool(_patiently(place, "asked for", lambda: store.isfile(path)))
+    facts = _patiently(place, "asked for", lambda: _facts(store, path))
+    return facts is not None and facts["type"] == "file"
+
+
+def _facts(store: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """Return what a store tells of a path, None if nothing is there; ``isfile`` would take a broken connection for that."""
+    try:
+        facts: dict[str, Any] = store.info(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno == errno.ENOENT:  # SMB's is an OSError of its own
+            return None
+        raise
+    return facts
 
 
 def _store(place: str) -> tuple[AbstractFileSystem, str]:

@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
@@ -15,6 +15,7 @@ from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, writable_name
 from ..support.files import namesakes, overwritten
 from . import places
+from .manifest import Earlier, storable
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +108,58 @@ def refuse_nested(given: str, output: str) -> None:
     Raises:
         InputError: so it is.
     """
-    source, target = _real(given), _real(output)
-    if target == source or target.startswith(source.rstrip("/") + "/"):
+    if places.lies_in(_real(output), _real(given)):
         raise InputError(f"{output} is inside {given}: results would be taken for photographs; choose another output.")
+
+
+def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[str]) -> None:
+    """Refuse to write where something else stands than what an earlier run made of the same photograph.
+
+    What has no row may be the result of a run that was killed before it wrote one; not if there was no run.
+
+    Args:
+        todo: what is to be done.
+        earlier: what was.
+        there: files of the output, :func:`storable`.
+
+    Raises:
+        InputError: something does.
+    """
+    for task in todo:
+        target = storable(task.output)
+        if task.error or target not in there:
+            continue
+        of = earlier.results.get(target, storable(task.input) if earlier.begun else "")
+        if not of:
+            raise InputError(f"{task.output}: there already, and not by pfr bulk; --overwrite replaces such files.")
+        if of != storable(task.input):
+            remedy = "choose another output, or --overwrite replaces such files"
+            raise InputError(f"{task.output}: there already, and the result of {of}, not of {task.input}; {remedy}.")
+
+
+def refuse_moved(todo: Iterable[Task], earlier: Earlier, output: str) -> None:
+    """Refuse to make results anew in other folders of the same output: of a list that has grown, the paths part elsewhere.
+
+    Args:
+        todo: what is to be done.
+        earlier: what was.
+        output: folder or address.
+
+    Raises:
+        InputError: an earlier run put a result, or would have put it, elsewhere.
+    """
+    place = storable(places.absolute(output))
+    for task in todo:
+        before, now = earlier.meant.get(storable(task.input)), storable(task.output)
+        if task.error or before is None or not places.lies_in(before, place):
+            continue
+        if os.path.dirname(before) != os.path.dirname(now):
+            why = "for names begin at the folder, or where the paths of a list part"
+            remedy = (
+                "give the same folder or list (only what is missing or failed is done), a list of what is new, another output"
+            )
+            told = f"an earlier run named its result {before}, now it would be {now}"
+            raise InputError(f"{task.input}: {told}, {why}; {remedy}, or --again, which makes all anew.")
 
 
 def _real(given: str) -> str:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -26,14 +30,14 @@ from ..models.registry import PARSER, REGISTRY
 from ..options import RestoreOptions, Setup
 from ..photo.photo import Photo, Provenance
 from ..photo.read import decode_photo
-from ..photo.restored import check_transparency, is_copy, of_copy
+from ..photo.restored import check_transparency, is_copy, keeps_format, of_copy
 from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..resume import deciding
 from ..session import RestoredArray, restore_together
 from ..support.blame import blame
 from ..support.device import keep_memory
-from ..support.files import overwritten, same_file
+from ..support.files import overwritten, same_file, unwritable
 from ..support.notice import beside_no_face
 from . import places
 from .manifest import Choices, Row
@@ -101,16 +105,45 @@ class Weights:
         return cls(replace(recipe.setup, detector=detector), files)
 
     def unpack(self) -> Setup:
-        """Write the files to a folder of this machine, unless they are there; returns the setup that uses them."""
-        digests = sorted(hashlib.sha256(data).hexdigest() for data in self.files.values())
-        folder = Path(tempfile.gettempdir(), f"pfr-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:32]}")
+        """Write the files to a folder of this machine and user, unless they are there; returns the setup that uses them.
+
+        Raises:
+            WeightsError: the folder is another's, or cannot be made.
+            ImageError: a file cannot be written.
+        """
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+        folder = _own_folder(hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()[:32])
         for name, data in self.files.items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != len(data):
+            if not path.is_file() or sha256_of(path) != digests[name]:
                 write_file(path, data)
         add_search_folder(folder)
         model = folder / Path(self.setup.model).name
         return replace(self.setup, model=str(model)) if model.is_file() else self.setup
+
+
+def _own_folder(name: str) -> Path:
+    """Return a folder for temporary files that only this user may look into; made if it is not there.
+
+    Raises:
+        WeightsError: it is another's, who might put another model there, or cannot be made.
+    """
+    temporary = Path(tempfile.gettempdir())
+    if sys.platform == "win32":  # where the folder for temporary files is each user's own
+        return temporary / f"pfr-{name}"
+    folder = temporary / f"pfr-{os.geteuid()}-{name}"
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        state = folder.lstat()
+        if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
+            raise WeightsError(
+                f"{folder}: no folder of this user's own, so not used; remove it, or set TMPDIR to another folder."
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise WeightsError(unwritable(folder, error)) from error
+    return folder
 
 
 @dataclass(frozen=True)
@@ -168,7 +201,8 @@ def read(job: Job, recipe: Recipe) -> Job:
             raise InputError(overwritten(job.task.input))  # by another name, as on disks for which a.jpg is A.JPG
         data = places.read(job.task.input)
         photo = decode_photo(_name(job.task), data)
-        check_transparency(photo, Path(job.task.output))
+        if not keeps_format(Path(job.task.output), photo):  # else it may become a copy, which holds what the photo's file does
+            check_transparency(photo, Path(job.task.output))
         return replace(job, data=data, photo=photo)
 
     return _guarded(job, work)

@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.gpus is not None and not arguments.gpus >= 0:
         raise InputError(f"--gpus is {arguments.gpus:g}; it must be at least 0.")
     from ..bulk import places
-    from ..bulk.manifest import Manifest, already_done, storable
-    from ..bulk.plan import list_inputs, plan, refuse_nested
+    from ..bulk.manifest import Manifest, look_back, storable
+    from ..bulk.plan import list_inputs, plan, refuse_moved, refuse_nested, refuse_replaced
     from ..bulk.run import Cluster, connect, dashboard, run
     from ..bulk.stages import Recipe
 
@@ -79,11 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
         return not is_meant(PurePath(place[len(output) :].lstrip("/"))) or (folder not in listed and is_folder(folder))
 
     there |= {storable(task.output) for task in tasks if is_unlisted(task.output) and places.exists(task.output)}
-    done = {pair for pair in already_done(manifest, choices, arguments.again) if pair[1] in there}
+    earlier = look_back(manifest, choices, arguments.again)
+    done = {pair for pair in earlier.done if pair[1] in there}
     todo = [task for task in tasks if (storable(task.input), storable(task.output)) not in done]
-    strangers = [task.output for task in todo if storable(task.output) in there]
-    if strangers and not arguments.overwrite and not manifest.runs():
-        raise InputError(f"{strangers[0]}: there already, and not by pfr bulk; --overwrite replaces such files.")
+    refuse_moved(todo, earlier, output)
+    if not arguments.overwrite:
+        refuse_replaced(todo, earlier, there)
     if len(todo) < len(tasks):
         print(f"{len(tasks) - len(todo)} of {len(tasks)} were done before")
     if not todo:

@@ -113,7 +113,11 @@ def _add_bulk(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "--again", action="store_true", help="do all again; the model or options may be others than in the last run"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there by no run of this command")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace outputs that are there by no run of this command, or of another photograph",
+    )
     parser.add_argument("--address", metavar="A", help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none: this machine only")
     parser.add_argument("--actors", type=int, metavar="N", help="networks at once (default: as many as there is room for)")
     parser.add_argument("--gpus", type=float, metavar="G", help="GPUs for each network, 0.5 say (default: 1 if there are any)")

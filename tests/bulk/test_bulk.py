@@ -11,7 +11,8 @@ from collections import Counter
 from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import fsspec
@@ -20,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pfr_core import PFR, PFRConfig, RestoreOptions, save_model
 from pfr_core.bulk import places
-from pfr_core.bulk.manifest import Choices, Manifest, Row, already_done, storable
-from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_nested
+from pfr_core.bulk.manifest import Choices, Manifest, Row, look_back, storable
+from pfr_core.bulk.plan import Task, list_inputs, plan, refuse_moved, refuse_nested, refuse_replaced
 from pfr_core.bulk.report import page, report
-from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, _guarded, read, write
+from pfr_core.bulk.stages import Job, Recipe, Restorer, Weights, _guarded, _own_folder, read, write
 from pfr_core.cli import build_parser, main
 from pfr_core.cli.common import for_each
 from pfr_core.cli.inputs import plan_outputs
@@ -96,6 +98,37 @@ def test_what_is_not_changed_is_a_copy(model: Path, photos: Path, tmp_path: Path
     (row,) = restored([Task(str(photos / "a.jpg"), str(tmp_path / "a.jpg"))], recipe(model, strength=0.0))
     assert (tmp_path / "a.jpg").read_bytes() == (photos / "a.jpg").read_bytes()
     assert not row.changed and row.status == "done"
+
+
+def test_a_transparent_photo_in_which_nothing_changes_is_a_copy_whatever_it_is_called(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 24, 4), dtype=np.uint8)
+    write_photo(tmp_path / "a.png", pixels)
+    (tmp_path / "a.png").rename(tmp_path / "in.jpg")
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "out.jpg"))], recipe(model, strength=0.0))
+    assert row.status == "done" and (tmp_path / "out.jpg").read_bytes() == (tmp_path / "in.jpg").read_bytes()
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "changed.jpg"))], recipe(model))
+    assert row.status == "failed" and "transparency" in row.error
+    (row,) = restored([Task(str(tmp_path / "in.jpg"), str(tmp_path / "out.bmp"))], recipe(model, strength=0.0))
+    assert row.status == "failed" and "transparency" in row.error, "it would not be a copy"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the folder for temporary files is each user's own there")
+def test_what_another_has_put_where_weights_go_is_not_used(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    weights = Weights.gather(recipe(model))
+    file = Path(weights.unpack().model)
+    folder = file.parent
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    file.write_bytes(bytes(model.stat().st_size))  # of the same size
+    assert Path(weights.unpack().model).read_bytes() == model.read_bytes()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WeightsError, match=rf"{folder.name}: no folder of this user's own.*TMPDIR"):
+        weights.unpack()
+    users = iter([os.geteuid(), os.geteuid() + 1])  # in its name, then as the one who asks
+    monkeypatch.setattr("os.geteuid", lambda: next(users))
+    with pytest.raises(WeightsError, match="-mine: no folder of this user's own"):
+        _own_folder("mine")
 
 
 def test_photographs_together_are_as_one_by_one_and_a_bad_one_harms_no_other(
@@ -236,6 +269,14 @@ def test_an_output_inside_the_input_is_refused(source: str, target: str) -> None
     refuse_nested(source, f"{source}-restored")
 
 
+def test_a_place_lies_in_a_folder_by_whole_names_on_windows_too() -> None:
+    folder = r"C:\scans"
+    for inside in (folder, r"C:\scans\out", r"c:\Scans\out"):
+        assert places.lies_in(inside, folder, PureWindowsPath)
+    for outside in (r"C:\scans-restored", r"D:\scans\out", "s3://scans/out"):
+        assert not places.lies_in(outside, folder, PureWindowsPath)
+
+
 def test_no_result_goes_out_of_the_output(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("s3://b/in/a.jpg\ns3://b/in/../../b.jpg\ns3://b/in/c..jpg\n")
@@ -309,6 +350,98 @@ def choices(**options: Any) -> Choices:
     return Choices("tiny", "1" * 64, hashlib.sha256(repr(options).encode()).hexdigest(), options)
 
 
+def already_done(manifest: Manifest, now: Choices, again: bool) -> object:
+    return look_back(manifest, now, again).done
+
+
+def ran(place: Path, now: Choices, *results: tuple[str, str], again: tuple[str, ...] = (), status: Any = "done") -> None:
+    """Write a run with some photographs."""
+    manifest = Manifest(str(place))
+    manifest.begin(now, again)
+    for source, target in results:
+        manifest.add(Row(source, target, status, model_sha256=now.model_sha256, options_sha256=now.options_sha256))
+    manifest.flush()
+
+
+def test_no_result_takes_the_place_of_another_photographs(tmp_path: Path) -> None:
+    now, place = choices(), tmp_path / "manifest"
+    one, other, new = (Task(f"/{name}/a.jpg", str(tmp_path / "out" / "a.jpg")) for name in ("1931", "1932", "1933"))
+    there = {one.output}
+    with pytest.raises(InputError, match=r"a\.jpg: there already, and not by pfr bulk; --overwrite"):
+        refuse_replaced([one], look_back(Manifest(str(place)), now, False), there)
+    ran(place, now, (one.input, "elsewhere"))
+    refuse_replaced([one], look_back(Manifest(str(place)), now, False), there)  # of a run that was killed before its row
+    ran(place, now, (one.input, one.output))
+    ran(place, now, (one.input, one.output), again=(one.input,), status="failed")
+    for again in (False, True):
+        earlier = look_back(Manifest(str(place)), now, again)
+        refuse_replaced([one], earlier, there)
+        refuse_replaced([other], earlier, set())
+        refuse_replaced([replace(other, error="both would be written there")], earlier, there)
+        with pytest.raises(InputError, match=r"a\.jpg: there already, and the result of /1931/a\.jpg, .*--overwrite"):
+            refuse_replaced([other], earlier, there)
+    ran(place, now, (one.input, one.output))
+    ran(place, now, (other.input, other.output))  # with --overwrite
+    earlier = look_back(Manifest(str(place)), now, False)
+    assert earlier.done == {(other.input, other.output)}, "the first one's result is not there any more"
+    for task in (one, new):
+        with pytest.raises(InputError, match="the result of /1932"):
+            refuse_replaced([task], earlier, there)
+
+
+def test_the_command_loses_no_result_to_a_second_archive(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    for name in ("1931", "1932", "restored"):
+        write_photo(tmp_path / name / "a.jpg", np.zeros((24, 24, 3), np.uint8))
+    result = str(tmp_path / "restored" / "a.jpg")
+
+    def bulk(name: str, *more: str) -> int:
+        options = ["--aligned", "--device", "cpu", "--model", str(model), *more]
+        return main(["bulk", str(tmp_path / name), str(tmp_path / "restored"), *options])
+
+    ran(tmp_path / "restored" / "pfr-manifest", recipe(model).choices(), (str(tmp_path / "1931" / "a.jpg"), result))
+    assert bulk("1931") == 0 and "1 of 1 were done before" in capsys.readouterr().out
+    for more in ("", "--again"):
+        assert bulk("1932", *more.split()) == 2
+        assert f"{result}: there already, and the result of {tmp_path / '1931' / 'a.jpg'}" in capsys.readouterr().err
+
+
+def test_results_stay_in_their_folders_though_the_paths_of_a_list_part_elsewhere(tmp_path: Path) -> None:
+    now, out, file = choices(), tmp_path / "out", tmp_path / "list.txt"
+
+    def refuse(*paths: str, again: bool = False) -> None:
+        file.write_text("\n".join(paths))
+        refuse_moved(plan(list_inputs(str(file)), str(out)), look_back(Manifest(str(tmp_path / "m")), now, again), str(out))
+
+    def done(name: str, target: str, **how: Any) -> None:
+        ran(tmp_path / "m", now, (name, str(out / target)), **how)
+
+    done("/scans/1931/a.jpg", "a.jpg")
+    done("/scans/1931/x/b.jpg", "x/b.jpg", status="failed")
+    refuse("/scans/1931/a.jpg", "/scans/1931/x/b.jpg", "/scans/1931/x/c.jpg")
+    with pytest.raises(InputError, match=r"/scans/1931/a\.jpg: an earlier run named its result .*out/a\.jpg, .*out/1931/a\.jpg"):
+        refuse("/scans/1931/a.jpg", "/scans/1932/a.jpg")
+    with pytest.raises(InputError, match=r"x/b\.jpg: an earlier run"):
+        refuse("/scans/1931/x/b.jpg")  # the failed one alone
+    refuse("/scans/1932/a.jpg")
+    refuse("/scans/1931/x/b.jpg", again=True)
+    done("/scans/1931/a.jpg", "1931/a.jpg", again=("/scans/1931/a.jpg", "/scans/1931/x/b.jpg"))
+    refuse("/scans/1931/a.jpg", "/scans/1931/x/b.jpg", "/scans/1932/a.jpg")  # goes on with what was interrupted
+    out = tmp_path / "another"
+    refuse("/scans/1931/a.jpg")
+
+
+def test_a_run_counts_as_the_last_though_the_clock_went_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = choices(strength=1.0)
+    for hour, status in ((9, "done"), (8, "failed"), (7, "done")):
+        monkeypatch.setattr("time.time", partial(float, 1.7e9 + 3600 * hour))
+        ran(tmp_path, now, ("a", "out/a"), again=("a",), status=status)
+        assert Manifest(str(tmp_path)).rows()["status"].to_pylist() == [status]
+    assert already_done(Manifest(str(tmp_path)), now, False) == {("a", "out/a")}
+    ran(tmp_path, choices(strength=0.5))
+    assert Manifest(str(tmp_path)).runs()[-1].options == {"strength": 0.5}
+
+
 def test_a_manifest_holds_each_photograph_once_and_tells_what_is_done(tmp_path: Path) -> None:
     first, now = Manifest(str(tmp_path)), choices(strength=1.0)
     first.begin(now)
@@ -336,7 +469,7 @@ def test_a_long_run_leaves_few_parts(memory: bool, tmp_path: Path, monkeypatch: 
     for name in "abacdef":
         manifest.add(Row(name, f"out/{name}", "done"))
     assert [name[-14:] for name, _ in sorted(places.files_in(manifest.place))] == [
-        f"{number:06d}.parquet" for number in (2, 5, 6)
+        f"{number:06d}.parquet" for number in (3, 7, 8)
     ]
     assert Manifest(manifest.place).rows()["input"].to_pylist() == [*"bacdef"]
 
@@ -541,6 +674,82 @@ def test_a_store_gives_back_what_it_was_given_and_holds_nothing_else(one_put: bo
         places.read(f"{folder}/b.jpg")
     places.write(f"{folder}/a::s3://b.jpg", b"a name like others")
     assert places.read(f"{folder}/a::s3://b.jpg") == b"a name like others"
+
+
+class OfSMB(OSError):
+    """What SMB says, of a name that is taken and of a file that is not there: no error of Python's own."""
+
+
+class NoReplacing(MemoryFileSystem):  # type: ignore[misc]
+    """A store that renames over no file: it refuses, as SMB does, or says nothing, as WebHDFS does."""
+
+    protocol, cachable = "smb", False
+
+    def __init__(self, refuses: bool) -> None:
+        super().__init__()
+        self.store, self.pseudo_dirs = dict[str, Any](), [""]
+        self.refuses, self.renames, self.broken = refuses, True, False
+
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        if self.renames and path2 not in self.store:
+            self.store[path2] = self.store.pop(path1)
+        elif self.refuses:
+            raise OfSMB(errno.EEXIST, "there already")
+
+    def info(self, path: str, **_: Any) -> Any:
+        if self.broken:
+            raise ConnectionError("reset")
+        try:
+            return super().info(path)
+        except FileNotFoundError as error:
+            raise (OfSMB(errno.ENOENT, path) if self.refuses else error) from None
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_store_that_does_not_rename_over_a_file_gets_the_new_one(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    store = NoReplacing(refuses)
+    monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("smb://host")))
+    for data in (b"picture", b"another"):  # of the same size
+        places.write("smb://host/share/a.jpg", data)
+        assert places.read("smb://host/share/a.jpg") == data and store.find("/share") == ["/share/a.jpg"]
+    assert not pauses and places.exists("smb://host/share/a.jpg") and not places.exists("smb://host/share/b.jpg")
+    store.renames = False
+    with pytest.raises(ImageError, match=r"b\.jpg: cannot be written"):
+        places.write("smb://host/share/b.jpg", b"picture")
+    assert store.find("/share") == ["/share/a.jpg"] and len(pauses) == places.TRIES - 1
+
+
+def test_a_store_that_cannot_be_asked_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    store = NoReplacing(True)
+    store.broken = True
+    monkeypatch.setattr(places, "_store", lambda place: (store, place.removeprefix("smb://host")))
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be asked for \(reset\)"):
+        places.exists("smb://host/share/a.jpg")
+    assert len(pauses) == places.TRIES - 1
+
+
+def test_parts_that_cannot_become_one_end_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfr_core.bulk.manifest.ROWS", 1)
+    monkeypatch.setattr("pfr_core.bulk.manifest.TOGETHER", 2)
+    written = places.write
+
+    def fails(place: str, data: bytes) -> None:
+        if place.endswith("000002.parquet"):
+            raise ImageError(f"{place}: cannot be written")
+        written(place, data)
+
+    manifest = Manifest(str(tmp_path))
+    manifest.add(Row("a", "out/a", "done"))
+    monkeypatch.setattr(places, "write", fails)
+    manifest.add(Row("b", "out/b", "done"))
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == ["a", "b"]
+    monkeypatch.setattr(places, "write", written)
+    manifest.add(Row("c", "out/c", "done"))
+    assert Manifest(str(tmp_path)).rows()["input"].to_pylist() == ["a", "b", "c"]
 
 
 def test_one_photograph_is_an_input_too(photos: Path) -> None:
