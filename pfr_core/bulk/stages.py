@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, WeightsError
 from ..faces.detect import on_this_machine
 from ..find import refuse_missing
 from ..models.checkpoint import model_file
@@ -30,7 +30,7 @@ from ..models.registry import PARSER, REGISTRY
 from ..options import RestoreOptions, Setup
 from ..photo.photo import Photo, Provenance
 from ..photo.read import decode_photo
-from ..photo.restored import check_transparency, is_copy, keeps_format, of_copy
+from ..photo.restored import check_transparency, is_copy, of_copy
 from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..resume import deciding
@@ -201,8 +201,7 @@ def read(job: Job, recipe: Recipe) -> Job:
             raise InputError(overwritten(job.task.input))  # by another name, as on disks for which a.jpg is A.JPG
         data = places.read(job.task.input)
         photo = decode_photo(_name(job.task), data)
-        if not keeps_format(Path(job.task.output), photo):  # else it may become a copy, which holds what the photo's file does
-            check_transparency(photo, Path(job.task.output))
+        check_transparency(photo, Path(job.task.output))
         return replace(job, data=data, photo=photo)
 
     return _guarded(job, work)
