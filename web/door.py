@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,8 +39,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-CLOSED = ("process_recording", "proxy=", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling")
+CLOSED = (
+    "process_recording", "proxy=", "file/", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling",
+)  # fmt: skip
 """Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends."""
+FILE = "file="
+"""Begins the path of a file; Gradio fetches what follows it if that is an address."""
 LARGEST_BODY = 1_000_000
 """Bytes of a request that is no upload: settings and names of files (ours)."""
 FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
@@ -161,7 +166,8 @@ class Door:
             return _refused(request, 403, "Requests from other web sites are refused.")
         if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return _refused(request, 403, "Requests from other web sites are refused.")
-        if path.startswith(CLOSED):
+        ours = not path.startswith(FILE) or Path(path.removeprefix(FILE)).is_relative_to(self.sessions.root)
+        if path.startswith(CLOSED) or not ours:
             return _refused(request, 404, "Not found.")
         return None
 

@@ -367,6 +367,9 @@ def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: S
         == 200
     )
     assert served.ask("GET", "/gradio_api/proxy=http://evil.example")[0] == 404
+    for path in ("file=https://evil.example/x", "file/https://evil.example/x", "file=//evil.example/x", "file=/etc/passwd"):
+        assert served.ask("GET", f"/gradio_api/{path}")[0] == served.ask("HEAD", f"/gradio_api/{path}")[0] == 404, path
+    assert served.ask("GET", f"/gradio_api/file={sessions.root / 'a' / 'photo.jpg'}")[0] == 200
     served.root_path = "/faces"
     for path in ("/faces/gradio_api/proxy=http://evil.example", "/gradio_api/proxy=http://evil.example"):
         assert served.ask("GET", path)[0] == 404, "whether the proxy passes on the path under which it shows the page or not"
