@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
@@ -86,6 +86,14 @@ class Hosts:
         return known or (self._open and _is_address(name))
 
 
+class Place(NamedTuple):
+    """A request that waits or runs: of which session and address, and its id."""
+
+    session: str
+    address: str
+    request: str
+
+
 @dataclass
 class _Wrong:
     """Wrong logins of one address."""
@@ -109,7 +117,7 @@ class Door:
         sessions: the visitors.
         limits: what they may ask for.
         hosts: names of this server.
-        places: gives (session hash, address) of every request that waits or runs.
+        places: gives every request that waits or runs.
     """
 
     def __init__(
@@ -119,7 +127,7 @@ class Door:
         sessions: Sessions,
         limits: Limits,
         hosts: Hosts,
-        places: Callable[[], Iterable[tuple[str, str]]],
+        places: Callable[[], Iterable[Place]],
     ) -> None:
         self.app = app
         self.sessions, self.limits, self.hosts, self.places = sessions, limits, hosts, places
@@ -172,12 +180,16 @@ class Door:
         return None
 
     def _listens(self, request: Request, path: str) -> str | None:
-        """Return the session whose results this request waits for."""
+        """Return the session whose results this request waits for; none is made for whoever asked for nothing, or may not."""
         if path == "queue/data":
-            return request.query_params.get("session_hash")
-        if path.startswith("call/") and path.count("/") >= 2:
-            return path.rsplit("/", 1)[1]  # without a session hash of its own, a request's session is the request
-        return None
+            session = request.query_params.get("session_hash", "")
+        elif path.startswith("call/") and path.count("/") >= 2:
+            asked = path.rsplit("/", 1)[1]  # without a session hash of its own, a request's session is the request
+            session = next((place.session for place in self.places() if place.request == asked), asked)
+        else:
+            return None
+        known = self.sessions.know(session) or any(place.session == session for place in self.places())
+        return session if known else None
 
     async def _upload(self, request: Request, receive: Receive, send: Send) -> None:
         """Let an upload in as far as the limits of one visitor and of the server allow."""
@@ -244,11 +256,15 @@ class Door:
             return
         content = _json(body)
         if path == "cancel":
-            self.sessions.cancel(content.get("session_hash"), str(content.get("event_id")))
+            meant = content.get("session_hash"), content.get("event_id")
+            for place in self.places():
+                if (place.session, place.request) == meant:
+                    self.sessions.cancel(*meant)
         elif path == "queue/join" or path.startswith("call/"):
-            session = content.get("session_hash") if path == "queue/join" else None
+            given = content.get("session_hash")
+            session = given if isinstance(given, str) and given else None
             address = _address(request)
-            mine = [1 for key, place in self.places() if key == session or (session is None and place == address)]
+            mine = [1 for place in self.places() if place.session == session or (session is None and place.address == address)]
             if len(mine) >= self.limits.max_waiting_each:
                 text = (
                     f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
@@ -256,12 +272,22 @@ class Door:
                 )
                 await _refused(request, 429, text)(request.scope, receive, send)
                 return
-            paths = [*_paths(content)]
-            self.sessions.touch(paths)
-            if isinstance(session, str):  # held while the request waits; what is wrong with them is said when it is its turn
-                with suppress(InputError):
-                    self.sessions.hold(session, paths)
+            await self.app(request.scope, _replay(body, receive), self._holding(session, [*_paths(content)], send))
+            return
         await self.app(request.scope, _replay(body, receive), send)
+
+    def _holding(self, session: str | None, paths: list[str], send: Send) -> Send:
+        """Return a ``send`` that holds uploads once a request that names them was taken, as long as it waits."""
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                self.sessions.touch(paths)
+                if session is not None:
+                    with suppress(InputError):  # what is wrong with them is said when it is its turn
+                        self.sessions.hold(session, paths)
+            await send(message)
+
+        return answer
 
     async def _tool(self, request: Request, receive: Receive, send: Send) -> None:
         """Let a tool be called over MCP: Gradio's own client then asks for the work, and its request has the caller's headers."""
@@ -299,13 +325,13 @@ class Door:
         return body
 
 
-def places_of(page: Any) -> Iterator[tuple[str, str]]:
-    """Yield (session hash, address) of every request of a Gradio page that waits or runs."""
+def places_of(page: Any) -> Iterator[Place]:
+    """Yield every request of a Gradio page that waits or runs."""
     queue = page._queue
     waiting = [event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue]
     running = [event for job in queue.active_jobs if job for event in job]
     for event in (*waiting, *running):
-        yield event.session_hash, _address(event.request)
+        yield Place(event.session_hash, _address(event.request), event._id)
 
 
 def _inner_path(scope: Message) -> str:

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ CALL, ASKED = "x-pfr-call", "x-pfr-asked"
 LEFT, LATE, NEVER_HEARD = 2.0, 15.0, 60.0
 """Seconds until a job ends to whose result nobody listens any more, to which nobody does yet, for a browser opens the connection
 anew after some requests, or whose visitor never listened (ours)."""
+MOST_CANCELLED = 100
+"""Requests of a visitor that are to end and may still run (ours)."""
 
 
 @dataclass(eq=False)
@@ -50,7 +53,7 @@ class Session:
         folder: for results; made when first asked for.
         lock: held while ``photo`` is worked on.
         ended: asks all jobs of this visitor to end, for the page was closed.
-        cancelled: requests whose client asked for their end.
+        cancelled: the last requests whose client asked for their end.
         wanted: the upload that the photo tab is to open.
         photo: what the photo tab works on.
         clip: the faces of the clip that the clip tab works on.
@@ -62,7 +65,7 @@ class Session:
     folder: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
     ended: threading.Event = field(default_factory=threading.Event)
-    cancelled: set[str] = field(default_factory=set)
+    cancelled: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_CANCELLED))
     wanted: Path | None = None
     photo: OpenPhoto | None = None
     clip: Followed | None = None
@@ -277,11 +280,16 @@ class Sessions:
         """Tell whether the caller of a tool has left; whoever is none has not."""
         return call is not None and call not in self._calls
 
-    def cancel(self, key: object, request: str) -> None:
-        """End one request of a visitor."""
+    def know(self, key: str) -> bool:
+        """Tell whether there is such a visitor."""
         with self._lock:
-            if isinstance(key, str) and key in self._sessions:
-                self._sessions[key].cancelled.add(request)
+            return key in self._sessions
+
+    def cancel(self, key: str, request: str) -> None:
+        """End one request of a visitor that waits or runs."""
+        with self._lock:
+            if key in self._sessions:
+                self._sessions[key].cancelled.append(request)
 
     def touch(self, uploads: Iterable[str]) -> None:
         """Let uploads begin their time anew: a request that names them waits."""

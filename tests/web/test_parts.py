@@ -26,7 +26,7 @@ ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
 from web.archive import Entry, Unbuffered, pack, unpack  # noqa: E402
 from web.cli import _private_folder, main  # noqa: E402
-from web.door import Door, Hosts  # noqa: E402
+from web.door import Door, Hosts, Place  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
 from web.sessions import ASKED, LATE, LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
@@ -307,7 +307,7 @@ class Served:
 
     def __init__(self, sessions: Sessions, status: int = 200, **limits: float) -> None:
         self.passed: list[bytes] = []
-        self.places: list[tuple[str, str]] = []
+        self.places: list[Place] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.root_path = ""
 
@@ -327,7 +327,7 @@ class Served:
         self.door = Door(app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places)
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", **headers: str
+        self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", query: bytes = b"", **headers: str
     ) -> tuple[int, dict[str, str]]:
         """Status and headers of an answer."""
         given = {
@@ -336,7 +336,7 @@ class Served:
             **{k.replace("_", "-"): v for k, v in headers.items()},
         }
         scope = {
-            "type": "http", "method": method, "path": path, "query_string": b"", "client": (client, 1),
+            "type": "http", "method": method, "path": path, "query_string": query, "client": (client, 1),
             "headers": [(name.encode(), value.encode()) for name, value in given.items()], "root_path": self.root_path,
         }  # fmt: skip
         pieces = [{"type": "http.request", "body": body, "more_body": False}]
@@ -385,9 +385,50 @@ def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
     assert served.ask("POST", "/gradio_api/queue/join", bytes(1_100_000))[0] == 413
     body = b'{"session_hash": "one", "data": []}'
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 200 and served.passed[-1] == body
-    served.places = [("one", "10.0.0.2"), ("one", "10.0.0.2"), ("two", "10.0.0.1")]
+    served.places = [Place("one", "10.0.0.2", "a"), Place("one", "10.0.0.2", "b"), Place("two", "10.0.0.1", "c")]
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 429
     assert served.ask("POST", "/gradio_api/call/restore", b'{"data": []}')[0] == 200, "another address has but one"
+    assert served.ask("POST", "/gradio_api/call/restore", body)[0] == 429, "a program may have a session, too"
+
+
+def test_only_a_request_that_waits_or_runs_can_be_cancelled(sessions: Sessions) -> None:
+    served = Served(sessions)
+    served.places = [Place("one", "10.0.0.1", "mine"), Place("two", "10.0.0.1", "other's")]
+    with sessions.use("one") as session:
+        for request in ('"mine"', '"other\'s"', '"' + "x" * 100_000 + '"', '["mine"]', "null"):
+            served.ask("POST", "/gradio_api/cancel", f'{{"session_hash": "one", "event_id": {request}}}'.encode())
+        assert [*session.cancelled] == ["mine"]
+        for number in range(1000):
+            served.places = [Place("one", "10.0.0.1", str(number))]
+            served.ask("POST", "/gradio_api/cancel", f'{{"session_hash": "one", "event_id": "{number}"}}'.encode())
+        assert len(session.cancelled) < 1000 and Job(session, "999", 100).should_stop(), "the last ones count"
+
+
+def test_nobody_is_known_who_asked_for_nothing_or_was_refused(sessions: Sessions) -> None:
+    path = upload(sessions.root)
+    served, refused = Served(sessions), Served(sessions, 401)
+    body = f'{{"session_hash": "stranger", "data": [{{"path": "{path}"}}]}}'.encode()
+    refused.ask("POST", "/gradio_api/queue/join", body)
+    served.ask("GET", "/gradio_api/queue/data", query=b"session_hash=stranger")
+    served.ask("GET", "/gradio_api/call/restore/stranger")
+    assert not sessions.know("stranger")
+    served.ask("POST", "/gradio_api/queue/join", body)
+    assert sessions.know("stranger")
+
+
+def test_the_door_knows_who_listens(sessions: Sessions) -> None:
+    """By the session, or by a request of it: one that has a session hash of its own, or is its own session."""
+    served = Served(sessions)
+    served.places = [Place("program", "10.0.0.1", "request"), Place("alone", "10.0.0.1", "alone")]
+    for key, path, query in (
+        ("program", "call/restore/request", b""),
+        ("alone", "call/restore/alone", b""),
+        ("page", "queue/data", b"session_hash=page"),
+    ):
+        with sessions.use(key) as session:
+            assert session.heard is None
+            served.ask("GET", f"/gradio_api/{path}", query=query)
+            assert session.heard is not None, key
 
 
 def test_the_door_alone_says_when_a_request_came(sessions: Sessions) -> None:
