@@ -45,6 +45,8 @@ CLOSED = (
 """Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends."""
 FILE = "file="
 """Begins the path of a file; Gradio fetches what follows it if that is an address."""
+PRESENT = "heartbeat/"
+"""Begins the path of what a page or client keeps open as long as it is there."""
 LARGEST_BODY = 1_000_000
 """Bytes of a request that is no upload: settings and names of files (ours)."""
 FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
@@ -159,6 +161,9 @@ class Door:
             await self._tool(request, receive, answer)
         elif request.method == "POST":
             await self._post(request, path, receive, answer)
+        elif request.method == "GET" and path.startswith(PRESENT):
+            with self.sessions.present(path.removeprefix(PRESENT)):
+                await self.app(scope, receive, answer)
         elif listens := self._listens(request, path):
             with self.sessions.listening(listens):
                 await self.app(scope, receive, answer)

@@ -180,6 +180,14 @@ def test_a_photo_is_the_visitor_s_as_soon_as_it_is_uploaded(context: Context) ->
     assert all([(each._id, "change")] in taken for each in uploads)
 
 
+def test_a_setting_of_a_photo_that_is_kept_no_more_says_so(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    skipped = tab.change(VISITOR, {})
+    assert skipped == tab.change(VISITOR) == [gr.skip()] * 2, "there was none yet"
+    with pytest.raises(InputError, match="no photo here any more"):
+        tab.change(VISITOR, {"before": "before.webp", "faces": []})
+
+
 @pytest.mark.parametrize("downloads", [False, True])
 def test_a_mask_whose_package_is_missing_is_not_offered(downloads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfr_core.faces.mask.on_disk", lambda name: PHOTO)

@@ -147,21 +147,47 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     path = upload(sessions.root)
     sessions.hold("one", [str(path)])
     sessions.hold("two", [str(path)])
-    sessions.page_opened("one")
-    sessions.page_closed("two")
-    with sessions.use("two") as second:
-        result = second.new_folder() / "result.png"
-        result.write_bytes(b"x")
-        sessions.keep = -1  # everything is old now
+    with sessions.present("one"):
+        sessions.page_opened("one")
+        sessions.page_closed("two")
+        with sessions.use("two") as second:
+            result = second.new_folder() / "result.png"
+            result.write_bytes(b"x")
+            sessions.keep = -1  # everything is old now
+            sessions.sweep()
+            assert result.exists() and path.exists(), "the session was at work"
         sessions.sweep()
-        assert result.exists() and path.exists(), "the session was at work"
-    sessions.sweep()
-    assert not result.exists() and path.exists(), "the open page needs the upload"
-    sessions.page_closed("one")
-    with sessions.use("one") as first:
-        assert first.ended.is_set(), "a closed page's jobs must end"
+        assert not result.exists() and path.exists(), "the open page needs the upload"
+        sessions.page_closed("one")
+        with sessions.use("one") as first:
+            assert first.ended.is_set(), "a closed page's jobs must end"
+        sessions.sweep()
+        assert path.exists(), "another connection of the page is open"
     sessions.sweep()
     assert list(sessions.root.iterdir()) == []
+
+
+def test_a_page_is_there_as_long_as_it_says_so(sessions: Sessions) -> None:
+    """By the connection that it keeps open, not by a word that anybody can send; and by nothing that is left behind."""
+    sessions.keep = -1
+    seen = list[bool]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        sessions.page_opened("page")
+        sessions.page_opened("liar")
+        sessions.sweep()
+        seen.extend([sessions.know("page"), sessions.know("liar")])
+        sessions.page_closed("page")
+
+    served = Served(sessions)
+    served.door.app = app
+    with pytest.raises(IndexError):  # it answers nothing
+        served.ask("GET", "/gradio_api/heartbeat/page")
+    sessions.sweep()
+    assert seen == [True, False] and not sessions.know("page")
+    with sessions.present("stranger"):
+        sessions.page_closed("stranger")
+    assert not sessions.know("stranger")
 
 
 def test_a_stop_button_ends_the_job_beside_it_alone(sessions: Sessions) -> None:
