@@ -191,15 +191,17 @@ def _serve(
             app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,
             _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
-            state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
+            enable_monitoring=False,  # or any visitor may ask how often which function ran
+            # Gradio's own state of a visitor takes 0.2 MB and is never freed: nothing may depend on it.
+            state_session_capacity=50,
         )  # fmt: skip
     except OSError as error:
         raise InputError(
             f"{arguments.host}, port {arguments.port}, cannot be listened on: another program does, or this machine has no such "
             "address. Choose another --port or --host."
         ) from error
-    if arguments.host not in LOOPBACK and auth is None:
-        print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
+    if auth is None and (arguments.host not in LOOPBACK or arguments.share or arguments.allow_host):
+        print("Anyone who can reach the page can use it; --auth FILE asks for a login.", file=sys.stderr)
     threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()
     print(f"Open {address} (Ctrl+C ends it)", flush=True)
     try:
@@ -292,7 +294,7 @@ def named(sources: Sequence[str]) -> dict[str, str]:
 
 def _read_auth(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]  # Windows' editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); --auth takes a text file.") from error
     pairs = [tuple(line.split(":", 1)) for line in lines if line and not line.startswith("#")]

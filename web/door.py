@@ -41,8 +41,9 @@ HEADERS = {
 }
 CLOSED = (
     "process_recording", "proxy=", "file/", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling",
+    "monitoring",
 )  # fmt: skip
-"""Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends."""
+"""Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends, or tell of other visitors."""
 FILE = "file="
 """Begins the path of a file; Gradio fetches what follows it if that is an address."""
 PRESENT = "heartbeat/"

@@ -393,6 +393,7 @@ def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: S
         == 200
     )
     assert served.ask("GET", "/gradio_api/proxy=http://evil.example")[0] == 404
+    assert [served.ask("GET", f"/monitoring{more}")[0] for more in ("", "/summary", "/key")] == [404] * 3
     for path in ("file=https://evil.example/x", "file/https://evil.example/x", "file=//evil.example/x", "file=/etc/passwd"):
         assert served.ask("GET", f"/gradio_api/{path}")[0] == served.ask("HEAD", f"/gradio_api/{path}")[0] == 404, path
     assert served.ask("GET", f"/gradio_api/file={sessions.root / 'a' / 'photo.jpg'}")[0] == 200
