@@ -25,7 +25,7 @@ from pfr_core.photo.write import write_photo
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
 from web.archive import Entry, Unbuffered, pack, unpack  # noqa: E402
-from web.cli import _private_folder, main  # noqa: E402
+from web.cli import _others_reach, _private_folder, _read_auth, build_parser, main  # noqa: E402
 from web.door import Door, Hosts, Place  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
@@ -552,6 +552,26 @@ def test_wrong_options_are_refused(
     monkeypatch.setattr("web.page.build_page", lambda *_: pytest.fail("it serves"))
     assert main(arguments) > 0
     assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
+
+
+def test_a_login_file_may_be_one_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "logins.txt"
+    path.write_bytes("\ufeffanna:gehe:im\r\n\r\n# nobody\r\nbert:x\r\n".encode())
+    assert _read_auth(path) == [("anna", "gehe:im"), ("bert", "x")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reached"),
+    [
+        ("", False),
+        ("--host localhost", False),
+        ("--host 0.0.0.0", True),
+        ("--share", True),
+        ("--allow-host photos.example", True),
+    ],
+)
+def test_who_may_reach_the_page_is_known(arguments: str, reached: bool) -> None:
+    assert _others_reach(build_parser().parse_args(arguments.split())) is reached
 
 
 def test_limits_say_what_to_do(tmp_path: Path) -> None:
