@@ -24,7 +24,7 @@ from pfr_core.photo.write import write_photo
 
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
-from web.archive import Entry, Unbuffered, pack, unpack  # noqa: E402
+from web.archive import Entry, Unbuffered, opened, pack, unpack  # noqa: E402
 from web.cli import _others_reach, _private_folder, _read_auth, build_parser, main  # noqa: E402
 from web.door import Door, Hosts, Place  # noqa: E402
 from web.limits import Limits  # noqa: E402
@@ -82,6 +82,18 @@ def test_a_zip_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) <= 5_000_000
     with pytest.raises(ImageError, match="3 files in it; the limit is 2"):
         entries(bomb, Limits(max_files=2))
+
+
+def test_a_zip_file_of_very_many_entries_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes half a kilobyte of memory, and 46 bytes of an upload; folders are no photos, but there may be some."""
+    archive = make_zip(tmp_path / "many.zip", {f"{number}/": b"" for number in range(1000)})
+    with opened(archive, Limits(max_files=1)) as content:
+        assert len(content.namelist()) == 1000
+    assert entries(archive, Limits(max_files=1)) == []
+    make_zip(archive, {f"{number:0>50}/": b"" for number in range(11_000)})
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("an entry is read"))
+    with pytest.raises(ImageError, match=r"many.zip: its list of files is longer than 100 photos need \(max_files\)"):
+        entries(archive)
 
 
 def test_a_damaged_zip_file_and_a_damaged_entry_are_named(tmp_path: Path) -> None:
