@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import math
 import socket
 import time
@@ -27,6 +28,8 @@ from pfr_core.errors import InputError
 from .limits import Limits
 from .sessions import ASKED, CALL, Sessions
 from .texts import translated
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -52,6 +55,8 @@ LARGEST_BODY = 1_000_000
 """Bytes of a request that is no upload: settings and names of files (ours)."""
 FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
 """Wrong passwords without a pause, the longest pause in seconds, and seconds until an address begins anew (ours)."""
+MOST_MISFITS = 10
+"""Pairs of names that do not fit of which the log tells (ours)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine that only it can reach."""
 
@@ -68,7 +73,8 @@ class Hosts:
     """
 
     def __init__(self, host: str, others: Iterable[str] = ()) -> None:
-        self._names = {*LOOPBACK, host.lower(), *(name.lower() for name in others)}
+        self._others = {name.lower() for name in others}
+        self._names = {*LOOPBACK, host.lower(), *self._others}
         self._open = host not in LOOPBACK
         if self._open:
             own = socket.gethostname().lower()
@@ -87,6 +93,19 @@ class Hosts:
             return False
         known = name in self._names or any(name.endswith(each[1:]) for each in self._names if each.startswith("*."))
         return known or (self._open and _is_address(name))
+
+    def own(self, origin: str) -> bool:
+        """Tell whether an Origin header names one of ``others`` in full: of ``*.name`` strangers have some, too.
+
+        Example:
+            >>> hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
+            >>> hosts.own("https://photos.example"), hosts.own("https://a.tunnel.example"), hosts.own("https://evil.example")
+            (True, False, False)
+        """
+        try:
+            return urlsplit(origin).hostname in self._others
+        except ValueError:
+            return False
 
 
 class Place(NamedTuple):
@@ -136,6 +155,7 @@ class Door:
         self.sessions, self.limits, self.hosts, self.places = sessions, limits, hosts, places
         self._wrong: dict[str, _Wrong] = {}
         self._uploading = 0
+        self._misfits = set[tuple[str, str]]()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -176,14 +196,26 @@ class Door:
         if not self.hosts.know(host):
             return _refused(request, 421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return _refused(request, 403, "Requests from other web sites are refused.")
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+            self._tell_operator(origin, host)  # a proxy may pass on another Host than it was asked for
+            if not self.hosts.own(origin):
+                return _refused(request, 403, "Requests from other web sites are refused.")
         if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return _refused(request, 403, "Requests from other web sites are refused.")
         ours = not path.startswith(FILE) or Path(path.removeprefix(FILE)).is_relative_to(self.sessions.root)
         if path.startswith(CLOSED) or not ours:
             return _refused(request, 404, "Not found.")
         return None
+
+    def _tell_operator(self, origin: str, host: str) -> None:
+        """Log names that do not fit together, each pair once."""
+        if (origin, host) not in self._misfits and len(self._misfits) < MOST_MISFITS:
+            self._misfits.add((origin, host))
+            log.warning(
+                "A page at %.200r asks for %.200r. If that is your proxy, have it pass on Host and X-Forwarded-Proto, and name it "
+                "with --allow-host; see docs/web.md.",
+                origin, host,
+            )  # fmt: skip
 
     def _listens(self, request: Request, path: str) -> str | None:
         """Return the session whose results this request waits for; none is made for whoever asked for nothing, or may not."""

@@ -414,6 +414,27 @@ def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: S
         assert served.ask("GET", path)[0] == 404, "whether the proxy passes on the path under which it shows the page or not"
 
 
+def test_a_proxy_may_pass_on_another_host(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
+    """As nginx does unless it is told otherwise; but only for a page under a name that the operator gave in full."""
+    served = Served(sessions)
+    served.door.hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
+
+    def asked(origin: str, **more: str) -> int:
+        return served.ask("POST", "/gradio_api/queue/join", b"{}", origin=origin, **more)[0]
+
+    ours = ["https://photos.example", "http://PHOTOS.example:8080"]
+    strange = ["https://evil.example", "https://a.tunnel.example", "https://photos.example.evil.example", "null", "http://[", ""]
+    assert [asked(each, sec_fetch_site="same-origin") for each in ours] == [200] * len(ours)
+    assert [asked(each) for each in strange] == [403] * len(strange)
+    assert asked(ours[0], sec_fetch_site="same-site") == 403, "another page on that machine"
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(ours) + len(strange), "each once"
+    assert "'https://photos.example' asks for '127.0.0.1:7860'" in told[0] and "pass on Host" in told[0]
+    for number in range(100):
+        asked(f"https://{number}.example")
+    assert len(caplog.records) < 20, "nobody fills the log so"
+
+
 def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
     served = Served(sessions, max_session_mb=1, max_server_mb=3, max_waiting_each=2)
     assert served.ask("POST", "/gradio_api/upload", bytes(900_000))[0] == 200
