@@ -212,8 +212,8 @@ class Door:
         if (origin, host) not in self._misfits and len(self._misfits) < MOST_MISFITS:
             self._misfits.add((origin, host))
             log.warning(
-                "A page at %.200r asks for %.200r. If that is your proxy, have it pass on Host and X-Forwarded-Proto, and name it "
-                "with --allow-host; see docs/web.md.",
+                "A page at %.200r asks for %.200r. If that is your proxy, have it pass on Host and X-Forwarded-Proto, and name "
+                "it with --allow-host; see docs/web.md.",
                 origin, host,
             )  # fmt: skip
 
