@@ -495,7 +495,7 @@ class PhotoTab:
     def _told(self, request: gr.Request, state: OpenPhoto, options: RestoreOptions | None = None, *, changed: bool = True) -> str:
         count, most = len(state.faces), self.context.limits.max_faces
         if not count:
-            return say(request, "no_face")
+            return say(request, "no_face", sideways=say(request, "option_sideways"))
         if options is None:
             parts = [say(request, "found", count=count)]
         else:
