@@ -63,7 +63,7 @@ class _Bounded(io.FileIO):
 
     def __init__(self, archive: Path, most: int) -> None:
         super().__init__(archive)
-        self._most = most
+        self._archive, self._most = archive, most
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return at most so many bytes.
@@ -73,7 +73,7 @@ class _Bounded(io.FileIO):
         """
         if size is not None and size > max(PIECE, self._most * LISTED):
             raise ImageError(
-                f"{self.name}: its list of files is longer than {self._most} photos need (max_files); split it into several."
+                f"{self._archive}: its list of files is longer than {self._most} photos need (max_files); split it into several."
             )
         return super().read(size)
 
