@@ -161,7 +161,7 @@ def advised(
 
 
 def none_found(image_size: tuple[int, int], options: RestoreOptions, detector: Detector) -> list[Notice]:
-    """Return what is said where no face was found: what may help, and, once, how a better detector is had.
+    """Return what is said where no face was found: what may help, and how a better detector is had.
 
     Faces that were found and are left out by their size or by choice are another matter: nothing is said of them.
 

@@ -159,6 +159,17 @@ def files_of_the_machine(visitor: Visitor, photo: bytes) -> str:
     return f"served: {served}" if served else _fine(str(got))
 
 
+def addresses_as_files(visitor: Visitor, photo: bytes) -> str:
+    """Have the server fetch for a stranger: no answer may depend on what is there."""
+    with canary() as (address, got):
+        tries = [address, "https://example.com/", "HTTP://example.com/", "//example.com/", "ftp://example.com/"]
+        paths = [f"{way}{each}" for each in tries for way in ("file=", "file/", "proxy=")]
+        paths += [each.replace(":", "%3A").replace("/", "%2F") for each in paths]
+        answers = {path: visitor.http.get(f"/gradio_api/{path}").status_code for path in paths}
+        asked = [path for path, status in answers.items() if status != 404]
+        return f"looked at: {asked}, {len(got)} requests came to the canary" if asked or got else _fine(f"{len(paths)} tries")
+
+
 def foreign_names_and_sites(visitor: Visitor, photo: bytes) -> str:
     foreign = visitor.http.get("/", headers={"Host": "evil.example"}).status_code
     for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
@@ -317,9 +328,9 @@ def paths_of_the_server(visitor: Visitor, photo: bytes) -> str:
 
 
 ATTACKS: tuple[Callable[[Visitor, bytes], str], ...] = (
-    addresses_in_every_input, other_peoples_files, files_of_the_machine, foreign_names_and_sites, too_much_at_once, all_places,
-    next_visitor_waits, pictures_that_explode, archives_that_explode, clip_of_many_frames, passwords, parameters_out_of_range,
-    paths_of_the_server,
+    addresses_in_every_input, other_peoples_files, files_of_the_machine, addresses_as_files, foreign_names_and_sites,
+    too_much_at_once, all_places, next_visitor_waits, pictures_that_explode, archives_that_explode, clip_of_many_frames,
+    passwords, parameters_out_of_range, paths_of_the_server,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,8 @@ from pfr_core.photo.photo import IMAGE_SUFFIXES, is_meant
 from .limits import Limits
 
 PIECE = 1 << 20
+LISTED = 1000
+"""Bytes of a zip file's list for each photo that may be in it, folders and what programs leave beside photos counted (ours)."""
 UTF8 = 0x800
 """Flag of an entry whose name is in UTF-8."""
 
@@ -43,6 +45,39 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip"
 
 
+@contextmanager
+def opened(archive: Path, limits: Limits) -> Iterator[zipfile.ZipFile]:
+    """Yield a zip file, its list of entries read.
+
+    Raises:
+        ImageError: the list is longer than ``max_files`` photos can need.
+        BadZipFile, NotImplementedError, UnicodeDecodeError: it cannot be read.
+        OSError: the file cannot.
+    """
+    with _Bounded(archive, limits.max_files) as stream, zipfile.ZipFile(stream) as content:
+        yield content
+
+
+class _Bounded(io.FileIO):
+    """A file under a zip file that gives no long list of entries: zipfile reads it in one piece, and makes an object of each."""
+
+    def __init__(self, archive: Path, most: int) -> None:
+        super().__init__(archive)
+        self._archive, self._most = archive, most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most so many bytes.
+
+        Raises:
+            ImageError: it is asked for more than a list of as many photos as may be.
+        """
+        if size is not None and size > max(PIECE, self._most * LISTED):
+            raise ImageError(
+                f"{self._archive}: its list of files is longer than {self._most} photos need (max_files); split it into several."
+            )
+        return super().read(size)
+
+
 def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
     """Yield the photos in ``archive``, one after the other, each written to ``folder`` under a number of its own.
 
@@ -55,7 +90,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
     """
     left = int(limits.max_unpacked_mb * 1e6)
     try:
-        with zipfile.ZipFile(archive) as content:
+        with opened(archive, limits) as content:
             members = [member for member in content.infolist() if not _is_clutter(member)]
             if len(members) > limits.max_files:
                 raise ImageError(f"{archive}: {len(members)} files in it; the limit is {limits.max_files} (max_files).")

@@ -22,7 +22,7 @@ from pfr_core.support.blame import blame
 from pfr_core.support.files import is_of_disk, unwritable
 
 from . import pictures
-from .archive import UNREADABLE, Entry, Unbuffered, is_zip, pack, unpack
+from .archive import UNREADABLE, Entry, Unbuffered, is_zip, opened, pack, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
@@ -241,15 +241,14 @@ class BatchTab:
         """Return the message without the name, which stands beside it."""
         return self.context.without_folders(str(text)).removeprefix(f"{name}: ")
 
-    @staticmethod
-    def _count(uploads: Sequence[str]) -> int:
+    def _count(self, uploads: Sequence[str]) -> int:
         """Return how many photos there seem to be, for the progress bar."""
         count = 0
         for upload in map(Path, uploads):
             try:
-                with zipfile.ZipFile(upload) as content:
+                with opened(upload, self.context.limits) as content:
                     count += len(content.namelist())
-            except (*UNREADABLE, OSError):
+            except (*UNREADABLE, ImageError, OSError):
                 count += 1
         return count
 

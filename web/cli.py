@@ -73,14 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until interrupted; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s")
     share_pools()
     try:
         auth = _read_auth(arguments.auth) if arguments.auth else None
         limits = Limits(**chosen(arguments, Limits))
         _check_port(arguments.port)
-        sources = _available(arguments.models, arguments.downloads)
+        asked_for = arguments.models is not parser.get_default("models")
+        sources = _available(arguments.models, arguments.downloads, tell=asked_for)
         with _private_folder() as folder:
             return _serve(arguments, sources, limits, auth, folder)
     except PFRError as error:
@@ -95,16 +97,29 @@ def _check_port(port: int) -> None:
         raise InputError(f"--port is {port}; it must be from 1 to 65535.")
 
 
-def _available(sources: Sequence[str], downloads: bool) -> list[str]:
-    """Return those of the models that are on this machine or may be downloaded.
+def _available(sources: Sequence[str], downloads: bool, *, tell: bool) -> list[str]:
+    """Return those of the models that are on this machine or may be downloaded, and those that would be of no use then, either.
+
+    Args:
+        sources: the models.
+        downloads: whether anything may be downloaded.
+        tell: say which are left out.
 
     Raises:
         InputError: there is none.
     """
-    here = [source for source in sources if downloads or source not in REGISTRY or _is_here(source)]
+    here = [source for source in sources if downloads or not _has_address(source) or _is_here(source)]
     if not here:
         raise InputError(f"None of the models {', '.join(sources)} is on this machine; --downloads fetches them when used.")
+    for source in sources if tell else ():
+        if source not in here:
+            why = f"it is not on this machine; pfr weights download {source} fetches it, and so does --downloads when it is used."
+            print(f"The model {source} is not offered: {why}", file=sys.stderr)
     return here
+
+
+def _has_address(source: str) -> bool:
+    return source in REGISTRY and bool(REGISTRY[source].urls)
 
 
 def _is_here(source: str) -> bool:
@@ -159,7 +174,7 @@ def _serve(
     from starlette.middleware import Middleware
 
     from .context import Context
-    from .door import LOOPBACK, Door, Hosts, places_of
+    from .door import Door, Hosts, places_of
     from .engine import Engine
     from .gallery import examples, make_results
     from .page import CSS, HEAD, THEME, build_page
@@ -191,15 +206,17 @@ def _serve(
             app_kwargs={"middleware": [door]}, mcp_server=arguments.mcp,
             footer_links=["api"], run_history=False, ssr_mode=False,
             _frontend=False,  # or Gradio gives up where the first answer takes three seconds, as on a busy machine
-            state_session_capacity=50,  # Gradio's own state of a visitor, which we do not use, takes 0.2 MB and is never freed
+            enable_monitoring=False,  # or any visitor may ask how often which function ran
+            # Gradio's own state of a visitor takes 0.2 MB and is never freed: nothing may depend on it.
+            state_session_capacity=50,
         )  # fmt: skip
     except OSError as error:
         raise InputError(
             f"{arguments.host}, port {arguments.port}, cannot be listened on: another program does, or this machine has no such "
             "address. Choose another --port or --host."
         ) from error
-    if arguments.host not in LOOPBACK and auth is None:
-        print("Anyone who can reach this machine can use the page; --auth FILE asks for a login.", file=sys.stderr)
+    if auth is None and _others_reach(arguments):
+        print("Anyone who can reach the page can use it; --auth FILE asks for a login.", file=sys.stderr)
     threading.Thread(target=make_results, args=(engine, shown), name="pfr-demo-gallery", daemon=True).start()
     print(f"Open {address} (Ctrl+C ends it)", flush=True)
     try:
@@ -208,6 +225,13 @@ def _serve(
         sessions.close()
         page.close(verbose=False)
     return 0
+
+
+def _others_reach(arguments: argparse.Namespace) -> bool:
+    """Tell whether the page is meant for others than this machine's users."""
+    from .door import LOOPBACK
+
+    return bool(arguments.host not in LOOPBACK or arguments.share or arguments.allow_host)
 
 
 @contextmanager
@@ -292,7 +316,7 @@ def named(sources: Sequence[str]) -> dict[str, str]:
 
 def _read_auth(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]  # Windows' editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); --auth takes a text file.") from error
     pairs = [tuple(line.split(":", 1)) for line in lines if line and not line.startswith("#")]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +28,8 @@ from pfr_core.errors import InputError
 from .limits import Limits
 from .sessions import ASKED, CALL, Sessions
 from .texts import translated
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,12 +42,21 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-CLOSED = ("process_recording", "proxy=", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling")
-"""Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends."""
+CLOSED = (
+    "process_recording", "proxy=", "file/", "component_server", "vibe-", "undo-vibe", "run-history", "runs", "dev/", "profiling",
+    "monitoring",
+)  # fmt: skip
+"""Paths of Gradio's that this page does not use, and that fetch, keep or run what a stranger sends, or tell of other visitors."""
+FILE = "file="
+"""Begins the path of a file; Gradio fetches what follows it if that is an address."""
+PRESENT = "heartbeat/"
+"""Begins the path of what a page or client keeps open as long as it is there."""
 LARGEST_BODY = 1_000_000
 """Bytes of a request that is no upload: settings and names of files (ours)."""
 FREE_LOGINS, LONGEST_PAUSE, FORGOTTEN = 3, 60.0, 3600.0
 """Wrong passwords without a pause, the longest pause in seconds, and seconds until an address begins anew (ours)."""
+MOST_MISFITS = 10
+"""Pairs of names that do not fit of which the log tells (ours)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine that only it can reach."""
 
@@ -60,7 +73,8 @@ class Hosts:
     """
 
     def __init__(self, host: str, others: Iterable[str] = ()) -> None:
-        self._names = {*LOOPBACK, host.lower(), *(name.lower() for name in others)}
+        self._others = {name.lower() for name in others}
+        self._names = {*LOOPBACK, host.lower(), *self._others}
         self._open = host not in LOOPBACK
         if self._open:
             own = socket.gethostname().lower()
@@ -79,6 +93,27 @@ class Hosts:
             return False
         known = name in self._names or any(name.endswith(each[1:]) for each in self._names if each.startswith("*."))
         return known or (self._open and _is_address(name))
+
+    def own(self, origin: str) -> bool:
+        """Tell whether an Origin header names one of ``others`` in full: of ``*.name`` strangers have some, too.
+
+        Example:
+            >>> hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
+            >>> hosts.own("https://photos.example"), hosts.own("https://a.tunnel.example"), hosts.own("https://evil.example")
+            (True, False, False)
+        """
+        try:
+            return urlsplit(origin).hostname in self._others
+        except ValueError:
+            return False
+
+
+class Place(NamedTuple):
+    """A request that waits or runs: of which session and address, and its id."""
+
+    session: str
+    address: str
+    request: str
 
 
 @dataclass
@@ -104,7 +139,7 @@ class Door:
         sessions: the visitors.
         limits: what they may ask for.
         hosts: names of this server.
-        places: gives (session hash, address) of every request that waits or runs.
+        places: gives every request that waits or runs.
     """
 
     def __init__(
@@ -114,12 +149,13 @@ class Door:
         sessions: Sessions,
         limits: Limits,
         hosts: Hosts,
-        places: Callable[[], Iterable[tuple[str, str]]],
+        places: Callable[[], Iterable[Place]],
     ) -> None:
         self.app = app
         self.sessions, self.limits, self.hosts, self.places = sessions, limits, hosts, places
         self._wrong: dict[str, _Wrong] = {}
         self._uploading = 0
+        self._misfits = set[tuple[str, str]]()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -146,6 +182,9 @@ class Door:
             await self._tool(request, receive, answer)
         elif request.method == "POST":
             await self._post(request, path, receive, answer)
+        elif request.method == "GET" and path.startswith(PRESENT):
+            with self.sessions.present(path.removeprefix(PRESENT)):
+                await self.app(scope, receive, answer)
         elif listens := self._listens(request, path):
             with self.sessions.listening(listens):
                 await self.app(scope, receive, answer)
@@ -157,21 +196,38 @@ class Door:
         if not self.hosts.know(host):
             return _refused(request, 421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return _refused(request, 403, "Requests from other web sites are refused.")
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+            self._tell_operator(origin, host)  # a proxy may pass on another Host than it was asked for
+            if not self.hosts.own(origin):
+                return _refused(request, 403, "Requests from other web sites are refused.")
         if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return _refused(request, 403, "Requests from other web sites are refused.")
-        if path.startswith(CLOSED):
+        ours = not path.startswith(FILE) or Path(path.removeprefix(FILE)).is_relative_to(self.sessions.root)
+        if path.startswith(CLOSED) or not ours:
             return _refused(request, 404, "Not found.")
         return None
 
+    def _tell_operator(self, origin: str, host: str) -> None:
+        """Log names that do not fit together, each pair once."""
+        if (origin, host) not in self._misfits and len(self._misfits) < MOST_MISFITS:
+            self._misfits.add((origin, host))
+            log.warning(
+                "A page at %.200r asks for %.200r. If that is your proxy, have it pass on Host and X-Forwarded-Proto, and name "
+                "it with --allow-host; see docs/web.md.",
+                origin, host,
+            )  # fmt: skip
+
     def _listens(self, request: Request, path: str) -> str | None:
-        """Return the session whose results this request waits for."""
+        """Return the session whose results this request waits for; none is made for whoever asked for nothing, or may not."""
         if path == "queue/data":
-            return request.query_params.get("session_hash")
-        if path.startswith("call/") and path.count("/") >= 2:
-            return path.rsplit("/", 1)[1]  # without a session hash of its own, a request's session is the request
-        return None
+            session = request.query_params.get("session_hash", "")
+        elif path.startswith("call/") and path.count("/") >= 2:
+            asked = path.rsplit("/", 1)[1]  # without a session hash of its own, a request's session is the request
+            session = next((place.session for place in self.places() if place.request == asked), asked)
+        else:
+            return None
+        known = self.sessions.know(session) or any(place.session == session for place in self.places())
+        return session if known else None
 
     async def _upload(self, request: Request, receive: Receive, send: Send) -> None:
         """Let an upload in as far as the limits of one visitor and of the server allow."""
@@ -238,11 +294,15 @@ class Door:
             return
         content = _json(body)
         if path == "cancel":
-            self.sessions.cancel(content.get("session_hash"), str(content.get("event_id")))
+            meant = content.get("session_hash"), content.get("event_id")
+            for place in self.places():
+                if (place.session, place.request) == meant:
+                    self.sessions.cancel(*meant)
         elif path == "queue/join" or path.startswith("call/"):
-            session = content.get("session_hash") if path == "queue/join" else None
+            given = content.get("session_hash")
+            session = given if isinstance(given, str) and given else None
             address = _address(request)
-            mine = [1 for key, place in self.places() if key == session or (session is None and place == address)]
+            mine = [1 for place in self.places() if place.session == session or (session is None and place.address == address)]
             if len(mine) >= self.limits.max_waiting_each:
                 text = (
                     f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
@@ -250,12 +310,22 @@ class Door:
                 )
                 await _refused(request, 429, text)(request.scope, receive, send)
                 return
-            paths = [*_paths(content)]
-            self.sessions.touch(paths)
-            if isinstance(session, str):  # held while the request waits; what is wrong with them is said when it is its turn
-                with suppress(InputError):
-                    self.sessions.hold(session, paths)
+            await self.app(request.scope, _replay(body, receive), self._holding(session, [*_paths(content)], send))
+            return
         await self.app(request.scope, _replay(body, receive), send)
+
+    def _holding(self, session: str | None, paths: list[str], send: Send) -> Send:
+        """Return a ``send`` that holds uploads once a request that names them was taken, as long as it waits."""
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                self.sessions.touch(paths)
+                if session is not None:
+                    with suppress(InputError):  # what is wrong with them is said when it is its turn
+                        self.sessions.hold(session, paths)
+            await send(message)
+
+        return answer
 
     async def _tool(self, request: Request, receive: Receive, send: Send) -> None:
         """Let a tool be called over MCP: Gradio's own client then asks for the work, and its request has the caller's headers."""
@@ -293,13 +363,13 @@ class Door:
         return body
 
 
-def places_of(page: Any) -> Iterator[tuple[str, str]]:
-    """Yield (session hash, address) of every request of a Gradio page that waits or runs."""
+def places_of(page: Any) -> Iterator[Place]:
+    """Yield every request of a Gradio page that waits or runs."""
     queue = page._queue
     waiting = [event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue]
     running = [event for job in queue.active_jobs if job for event in job]
     for event in (*waiting, *running):
-        yield event.session_hash, _address(event.request)
+        yield Place(event.session_hash, _address(event.request), event._id)
 
 
 def _inner_path(scope: Message) -> str:

@@ -16,7 +16,7 @@ from pfr_core.faces.mask import FaceParser
 from pfr_core.faces.sharpness import JUDGED_SIDE
 from pfr_core.find import Found, find_faces
 from pfr_core.models.disk import on_disk
-from pfr_core.models.download import obtain
+from pfr_core.models.download import check_published, obtain
 from pfr_core.models.load import load_face_model
 from pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of
 from pfr_core.network.config import PRESETS
@@ -131,7 +131,8 @@ class Engine:
         """Return what is known of ``model`` without fetching it; a file's are read from it, once.
 
         Raises:
-            CheckpointError, WeightsError: the file cannot be read, or the package with the network's code is missing.
+            CheckpointError, WeightsError: the file cannot be read, or is missing and nowhere to be had, or the package with the
+                network's code is missing.
             InputError: the network does not bear the server's precision.
         """
         if model not in self._facts:
@@ -141,8 +142,10 @@ class Engine:
             if source in PRESETS:
                 facts = Facts(PRESETS[source].size, 0, "random weights, untrained", ())
             elif weights is not None and not weights.embedded:
-                missing = weights.bytes if on_disk(source) is None else 0
-                facts = Facts(weights.size, missing, weights.licence, weights.options)
+                missing = on_disk(source) is None
+                if missing:
+                    check_published(weights)
+                facts = Facts(weights.size, weights.bytes if missing else 0, weights.licence, weights.options)
             else:
                 net = load_face_model(source)
                 facts, borne = Facts(net.size, 0, net.licence, net.options), net.dtypes

@@ -214,7 +214,8 @@ class PhotoTab:
         toggled = self.stage.select(self.toggle, None, shown, trigger_mode="multiple", **settings)
         missing = self.arm_if(lambda session, photo: not photo.complete)
         restoring(toggled.success(missing, None, state, trigger_mode="multiple", **quick).success, self.restore)
-        gr.on([each.change for each in self.blend.values()], self.change, None, shown, trigger_mode="always_last", **settings)
+        moved = [each.change for each in self.blend.values()]
+        gr.on(moved, self.change, [self.stage], shown, trigger_mode="always_last", **settings)
         # What was refused for its scale begins once that is another; a stage that fades at each move would flicker.
         refused = self.arm_if(lambda session, photo: photo.too_large or session.expects(STOP))  # what waits may be refused yet
         scaled = self.blend["scale"].change(refused, None, state, trigger_mode="always_last", **quick)
@@ -232,6 +233,7 @@ class PhotoTab:
             path = str(event._data["path"])
             if int(event._data.get("of", 1)) > 1:
                 gr.Info(say(request, "first_of_several"))
+            self.context.sessions.page_opened(request.session_hash)  # once more, if its state was gone
             self.context.sessions.hold(request.session_hash, [path])
             session.wanted = Path(path)
         return self.look(request)
@@ -392,10 +394,17 @@ class PhotoTab:
                 state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
             return self._compose(request, job, options)
 
-    def change(self, request: gr.Request, **blend: Any) -> list[Any]:
-        """Show the photo with a changed setting that needs no network."""
+    def change(self, request: gr.Request, stage: object = None, **blend: Any) -> list[Any]:
+        """Show the photo with a changed setting that needs no network.
+
+        Raises:
+            InputError: ``stage``, what the page shows, is a photo that is kept no more.
+        """
         options = self.context.options(blend)
         with self._at_rest(request, options) as job:
+            shows_one = isinstance(stage, dict) and bool(stage.get("before"))
+            if shows_one and job.session.wanted is None:
+                self._photo_of(job.session)
             if job.session.photo is None or job.session.photo.work is None:
                 return [gr.skip()] * 2
             return self._compose(request, job, options)
@@ -486,7 +495,7 @@ class PhotoTab:
     def _told(self, request: gr.Request, state: OpenPhoto, options: RestoreOptions | None = None, *, changed: bool = True) -> str:
         count, most = len(state.faces), self.context.limits.max_faces
         if not count:
-            return say(request, "no_face")
+            return say(request, "no_face", sideways=say(request, "option_sideways"))
         if options is None:
             parts = [say(request, "found", count=count)]
         else:

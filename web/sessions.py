@@ -6,7 +6,7 @@ their address, and of no other folder.
 
 A visitor's results and state are deleted once the page has been closed, or the client silent, for ``keep``, and each result of
 a client once it is that old; an upload once no visitor holds it and it is older than ``keep``. Not at once: a phone drops the
-connection of a page whenever its owner looks elsewhere.
+connection of a page whenever its owner looks elsewhere, which is all that a closed page is known by.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ CALL, ASKED = "x-pfr-call", "x-pfr-asked"
 LEFT, LATE, NEVER_HEARD = 2.0, 15.0, 60.0
 """Seconds until a job ends to whose result nobody listens any more, to which nobody does yet, for a browser opens the connection
 anew after some requests, or whose visitor never listened (ours)."""
+MOST_CANCELLED = 100
+"""Requests of a visitor that are to end and may still run (ours)."""
 
 
 @dataclass(eq=False)
@@ -50,19 +53,20 @@ class Session:
         folder: for results; made when first asked for.
         lock: held while ``photo`` is worked on.
         ended: asks all jobs of this visitor to end, for the page was closed.
-        cancelled: requests whose client asked for their end.
+        cancelled: the last requests whose client asked for their end.
         wanted: the upload that the photo tab is to open.
         photo: what the photo tab works on.
         clip: the faces of the clip that the clip tab works on.
         uploads: files that must stay.
         listeners: connections on which the visitor waits for results.
         heard: when the last of them ended; None if there never was one.
+        has_page: whether it is a page's and no program's.
     """
 
     folder: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
     ended: threading.Event = field(default_factory=threading.Event)
-    cancelled: set[str] = field(default_factory=set)
+    cancelled: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_CANCELLED))
     wanted: Path | None = None
     photo: OpenPhoto | None = None
     clip: Followed | None = None
@@ -70,7 +74,6 @@ class Session:
     listeners: int = 0
     heard: float | None = None
     has_page: bool = False
-    closed: bool = False
     busy: int = 0
     last_used: float = field(default_factory=time.time)
     _armed: dict[str, float] = field(default_factory=dict)
@@ -195,6 +198,7 @@ class Sessions:
     def __init__(self, root: Path, keep: float, max_mb: float = math.inf, longest: float = math.inf) -> None:
         self.root, self.keep, self.max_mb, self.longest = root, keep, max_mb, longest
         self._sessions: dict[str, Session] = {}
+        self._present = Counter[str]()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._permanent: set[Path] = set()
@@ -260,6 +264,21 @@ class Sessions:
                 session.last_used = time.time()
 
     @contextmanager
+    def present(self, key: str) -> Iterator[None]:
+        """Know that a page is open, or a client there, as long as the block lasts."""
+        with self._lock:
+            self._present[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._present[key] -= 1
+                if not self._present[key]:
+                    del self._present[key]
+                if key in self._sessions:
+                    self._get(key)
+
+    @contextmanager
     def calling(self) -> Iterator[str]:
         """Yield a name for the call of a tool, which lasts as long as the block or until :meth:`hang_up`."""
         call = secrets.token_hex(16)
@@ -277,11 +296,16 @@ class Sessions:
         """Tell whether the caller of a tool has left; whoever is none has not."""
         return call is not None and call not in self._calls
 
-    def cancel(self, key: object, request: str) -> None:
-        """End one request of a visitor."""
+    def know(self, key: str) -> bool:
+        """Tell whether there is such a visitor."""
         with self._lock:
-            if isinstance(key, str) and key in self._sessions:
-                self._sessions[key].cancelled.add(request)
+            return key in self._sessions
+
+    def cancel(self, key: str, request: str) -> None:
+        """End one request of a visitor that waits or runs."""
+        with self._lock:
+            if key in self._sessions:
+                self._sessions[key].cancelled.append(request)
 
     def touch(self, uploads: Iterable[str]) -> None:
         """Let uploads begin their time anew: a request that names them waits."""
@@ -301,23 +325,22 @@ class Sessions:
         return total
 
     def page_opened(self, key: str | None) -> None:
-        """Keep the state of a page that was loaded until it is closed."""
+        """Keep the state of a page as long as it is present."""
         with self._lock:
             self._get(key).has_page = True
 
     def page_closed(self, key: str | None) -> None:
         """End the jobs of a page or client that was closed or lost. If it is used again, ``keep`` starts anew."""
         with self._lock:
-            session = self._get(key)
-            session.closed = True
-            session.ended.set()
+            if (key or "") in self._sessions:
+                self._get(key).ended.set()
 
     def sweep(self) -> None:
         """Delete what has had its time."""
         now = time.time()
         with self._lock:
             for key, session in list(self._sessions.items()):
-                patience = math.inf if session.has_page and not session.closed else self.keep
+                patience = math.inf if session.has_page and key in self._present else self.keep
                 if not session.busy and not session.listeners and session.last_used < now - patience:
                     del self._sessions[key]
                     shutil.rmtree(session.folder, ignore_errors=True)

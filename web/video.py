@@ -24,6 +24,7 @@ from pfr_core.video.track import Tracks
 from pfr_core.video.tracked import strengths_of
 
 from . import pictures
+from .components import as_given
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH
 from .jobs import connect_job
@@ -77,8 +78,10 @@ class VideoTab:
                     label=text("clip_people"), visible=False, columns=4, height=240, allow_preview=False, buttons=[],
                     interactive=False, elem_id="clip-people",
                 )  # fmt: skip
-                self.picked = gr.CheckboxGroup(
-                    [], label=text("clip_picked"), info=text("clip_picked_info"), visible=False, elem_id="clip-picked"
+                self.picked = as_given(  # its choices come later, and Gradio forgets them where there are many visitors
+                    gr.CheckboxGroup(
+                        [], label=text("clip_picked"), info=text("clip_picked_info"), visible=False, elem_id="clip-picked"
+                    )
                 )
                 self.strengths = gr.Textbox(
                     label=text("clip_strengths"), info=text("clip_strengths_info"), visible=False, elem_id="clip-strengths"
@@ -184,14 +187,13 @@ class VideoTab:
 
     def pick(self, event: gr.SelectData, picked: list[str]) -> list[str]:
         """Take a face whose picture was clicked, or leave it."""
-        number = str(event.index)
-        return [each for each in picked if each != number] if number in picked else sorted([*picked, number], key=int)
+        return sorted({str(event.index)} ^ _ticked(picked), key=lambda number: (len(number), number))
 
     def run_clip(
         self,
         request: gr.Request,
         path: str | None,
-        picked: list[str],
+        picked: list[str] | None,
         model: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         strengths: str | None = None,
@@ -216,7 +218,7 @@ class VideoTab:
                 followed = self._follow(request, source, chosen, clip, job, progress)
                 found = followed.tracks
                 if followed.shown:
-                    found = found.only(int(number) for number in picked)
+                    found = found.only(track.number for track in found.tracks if str(track.number) in _ticked(picked))
                     unpicked = {track.number for track in followed.tracks.tracks} - {track.number for track in found.tracks}
                     each = {number: strength for number, strength in each.items() if number not in unpicked}
                     if not found.tracks and followed.tracks.tracks:
@@ -306,6 +308,11 @@ class VideoTab:
                 "(max_video_pixels). Export it smaller."
             )
         return info
+
+
+def _ticked(picked: list[str] | None) -> set[str]:
+    """Return the numbers of the faces that are ticked; programs may send anything for one."""
+    return {str(each) for each in picked or ()}
 
 
 def _no_people() -> list[Any]:

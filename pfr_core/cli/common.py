@@ -22,10 +22,13 @@ from ..support.blame import blame
 from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
 from ..support.files import takes_nothing
-from ..support.notice import Notice
+from ..support.notice import Notice, Tally
 from .processes import Work, outcomes
 
 log = logging.getLogger(__name__)
+
+_TOLD = Tally()
+"""What is about this machine and not about the file, and so is told once."""
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
@@ -84,6 +87,8 @@ def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """
     names = tuple(f"{path}: " for path in (source, *others))
     for notice in notices:
+        if notice.kind == "better_detector" and not _TOLD.add([notice]):
+            continue
         text = notice.text.replace("(only_bad_faces)", "(--no-only-bad-faces restores them, too)")
         log.warning("%s", text if text.startswith(names) else names[0] + text)
 

@@ -113,7 +113,7 @@ class Detector:
         self.weights = weights
         self.second_look = second_look
         self.closest = closest
-        self._second_best = self._advised = self._unsure = False
+        self._second_best = self._unsure = False
         self._network: RetinaFace | YuNet | None = None
         self._again: SecondLook | None = None
 
@@ -174,10 +174,9 @@ class Detector:
         return [anew.get(face, face) for face in righted if face not in doubted]
 
     def advice(self) -> Notice | None:
-        """Return, once, how a better detector is had, if ``auto`` looked for faces with the one that ships with PFR."""
-        if self._advised or not self._second_best:
+        """Return how a better detector is had, if ``auto`` looked for faces with the one that ships with PFR."""
+        if not self._second_best:
             return None
-        self._advised = True
         size = entry(BEST).bytes / 1e6
         text = (
             f"a better detector than the one that ships with PFR is a download of {size:.1f} MB away: pfr weights download {BEST}"

@@ -68,15 +68,24 @@ def obtain(
         raise WeightsError(
             f"{weights.name}: {ASSETS / weights.file} is missing from the installation. Install PFR again, or name another model."
         )
+    check_published(weights)
+    if _offline():
+        raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])
+    log.warning("%s", weights.announcement)
+    return _download(weights, progress or (lambda done, total: None), should_stop or (lambda: False))
+
+
+def check_published(weights: Weights) -> None:
+    """Refuse weights that have no address.
+
+    Raises:
+        WeightsError: they have none, and what to do with a file of one's own.
+    """
     if not weights.urls:
         raise WeightsError(
             f"weights {weights.name}: PFR does not download {weights.file}. {weights.licence} If you have the file, put it into "
             f"{cache_folder()} or a folder that PFR_WEIGHTS_DIR names, or pass its path."
         )
-    if _offline():
-        raise _not_to_be_had(weights, [f"{url}: not tried, PFR_OFFLINE forbids the network" for url in weights.urls])
-    log.warning("%s", weights.announcement)
-    return _download(weights, progress or (lambda done, total: None), should_stop or (lambda: False))
 
 
 def _offline() -> bool:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pickle
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,8 @@ def load_pickled(path: Path, advice: str) -> object:
     Raises:
         CheckpointError: it is damaged, cannot be read, or holds more.
     """
+    if _is_tar(path):  # PyTorch before 2.6 runs the code in one, whatever it is asked
+        raise CheckpointError(f"{path}: refused: a tar file, as of the first PyTorch; loading it could run code. {advice}")
     if _is_compressed(path):  # torch.save never does that, and what it would unpack to has no limit
         raise CheckpointError(f"{path}: refused: its content is compressed, as in no file that PyTorch writes. {advice}")
     try:
@@ -119,6 +122,14 @@ def _readable(path: Path) -> Iterator[None]:
             f"{path}: too little memory to read it ({str(error) or 'none left'}). Close other programs; if that does not help, "
             "the file is damaged."
         ) from error
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        with tarfile.open(path, "r:"):  # as PyTorch asks
+            return True
+    except (tarfile.TarError, OSError):  # one that cannot be read is told of by what reads it
+        return False
 
 
 def _is_compressed(path: Path) -> bool:

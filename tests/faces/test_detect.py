@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from pfr_core import PFR, Face, FaceRestorer, PFRConfig
+from pfr_core.cli.common import tell
 from pfr_core.errors import Cancelled, InputError, WeightsError
 from pfr_core.faces.align import resemblance
 from pfr_core.faces.detect import Detector
@@ -26,10 +27,11 @@ from pfr_core.faces.geometry import unturned
 from pfr_core.faces.retinaface import RetinaFace, describe, save
 from pfr_core.faces.retinaface_network import ResNet, RetinaFaceNetwork
 from pfr_core.faces.upright import CROP, CROWD, is_upright, stand_upright
-from pfr_core.find import Found, advised, find_candidates
+from pfr_core.find import Found, advised, find_candidates, find_faces
 from pfr_core.models.download import obtain
 from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import DetectorName
+from pfr_core.support.notice import Tally
 from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]
@@ -368,15 +370,28 @@ def test_auto_takes_the_published_network_only_if_it_is_there(
         detector = Detector("auto")
         assert detector.detect(np.zeros((70, 70, 3), np.uint8)) == []
         assert detector._network is not None and detector._network.largest_face == expected
-        # What a better one takes is said once, and only if there is a better one and nothing was found.
+        # What a better one takes is said only if there is a better one and nothing was found.
         face = Face((0, 0, 9, 9), 0.9, ((1, 1), (8, 1), (4, 4), (2, 8), (7, 8)))
         how: Any = ((70, 70), RestoreOptions(), detector)
         assert not advised(Found([face], [0]), [face], *how).notices
-        for time in range(2):
-            kinds = [notice.kind for notice in advised(Found([], []), [], *how).notices]
-            assert kinds == ["no_face", *([] if folder or time else ["better_detector"])]
-            detector.release()
-            detector.detect(np.zeros((70, 70, 3), np.uint8))
+        kinds = [notice.kind for notice in advised(Found([], []), [], *how).notices]
+        assert kinds == ["no_face", *([] if folder else ["better_detector"])]
+
+
+def test_every_photograph_without_a_face_comes_with_the_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many visitors share a detector; a command, which has one reader, tells it once."""
+    monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setattr("pfr_core.models.disk._extra_folders", [])
+    monkeypatch.setattr("pfr_core.cli.common._TOLD", Tally())
+    detector = Detector("auto")
+    for number in range(2):
+        found = find_faces(detector, np.zeros((70, 70, 3), np.uint8), RestoreOptions())
+        assert [notice.kind for notice in found.notices] == ["no_face", "better_detector"]
+        tell(found.notices, Path(f"{number}.jpg"))
+    assert [record.getMessage()[:5] for record in caplog.records if "weights download" in record.getMessage()] == ["0.jpg"]
 
 
 def test_unknown_detector() -> None:

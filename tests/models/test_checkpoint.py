@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -308,6 +310,19 @@ def test_code_in_a_pickle_is_not_run(form: str, suffix: str, tmp_path: Path) -> 
     with pytest.raises(CheckpointError):
         read_state_dict(path)
     assert not proof.exists()
+
+
+def test_a_tar_file_is_refused_before_pytorch_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older ones run the code in it although they are asked for tensors only."""
+    path = tmp_path / "evil.pth"
+    with tarfile.open(path, "w") as file:
+        for name in ("storages", "tensors", "pickle"):
+            content = pickle.dumps(Trap(tmp_path / "executed"))
+            (member := tarfile.TarInfo(name)).size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("PyTorch is asked"))
+    refused(path, "a tar file")
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(

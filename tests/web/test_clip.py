@@ -64,6 +64,9 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
         tab.run_clip(VISITOR, clip, ["0"], "tiny", quiet, strengths="half")
     with pytest.raises(InputError, match="at least one face"):
         tab.run_clip(VISITOR, clip, [], "tiny", quiet)
+    for none_of_them in (None, ["x", "7", "-1"]):
+        with pytest.raises(InputError, match="at least one face"):
+            tab.run_clip(VISITOR, clip, none_of_them, "tiny", quiet)
     others: list[dict[str, Any]] = [{"max_face_size": 5}, {"min_face_size": 99}, {"select": "largest"}]
     for settings in others:
         told = tab.run_clip(VISITOR, clip, ["0", "1"], "tiny", quiet, **settings)[1]
@@ -79,6 +82,11 @@ def test_faces_are_shown_and_those_that_were_picked_are_restored(tab: VideoTab, 
     assert "2 faces" in tab.run_clip(VISITOR, clip, [], "tiny", quiet, threshold=0.7)[1]
     told = tab.run_clip(VISITOR, clip, [], "tiny", quiet, steady=0.0, restore_every=5)[1]
     assert "Restore every has no effect: with Steady 0" in told
+
+
+def test_picked_faces_are_taken_whatever_gradio_remembers(tab: VideoTab) -> None:
+    """It forgets the choices of a visitor once fifty others have come."""
+    assert tab.picked.choices == [] and tab.picked.preprocess(["0", "1"]) == ["0", "1"]
 
 
 def test_a_stopped_job_keeps_nothing_and_limits_hold(tab: VideoTab, tmp_path: Path) -> None:

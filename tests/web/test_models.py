@@ -31,7 +31,7 @@ gr = pytest.importorskip("gradio")
 
 from web.archive import pack  # noqa: E402
 from web.batch import BatchTab  # noqa: E402
-from web.cli import _check_models, _fetch_detector, build_parser, named  # noqa: E402
+from web.cli import _available, _check_models, _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
 from web.context import Context  # noqa: E402
 from web.degrade import DegradeTab  # noqa: E402
@@ -82,6 +82,24 @@ def test_the_menu_tells_size_licence_and_download(context: Context) -> None:
 def test_without_an_argument_the_page_offers_all_that_can_be_had() -> None:
     offered = build_parser().parse_args([]).models
     assert offered == [weights.name for weights in restorers() if weights.embedded or weights.urls] and offered[0] == "default"
+
+
+def test_a_model_that_was_asked_for_and_is_not_here_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that no download would bring."""
+    for module in ("cli", "engine"):
+        monkeypatch.setattr(f"web.{module}.on_disk", lambda name: None)
+    asked = [str(tiny_model), "gfpgan-1.4", "gpen-512"]
+    assert _available(asked, False, tell=False) == [str(tiny_model), "gpen-512"] and not capsys.readouterr().err
+    assert _available(asked, False, tell=True) == [str(tiny_model), "gpen-512"]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("The model gfpgan-1.4 is not offered: ") and "pfr weights download gfpgan-1.4" in told
+    assert _available(asked, True, tell=True) == asked and not capsys.readouterr().err
+    engine = Engine(named(asked), detector="builtin", device="cpu", downloads=True)
+    _check_models(engine)
+    assert [*engine.models] == ["tiny", "gfpgan-1.4"]
+    assert re.search("gpen-512 is not offered: .* does not download .* put it into", capsys.readouterr().err)
 
 
 def test_models_keep_their_names_and_files_lose_folder_and_ending() -> None:
@@ -178,6 +196,14 @@ def test_a_photo_is_the_visitor_s_as_soon_as_it_is_uploaded(context: Context) ->
     uploads = [CompareTab(context).upload, DegradeTab(context, PHOTO).upload]
     taken = [event.targets for event in gr.context.Context.root_block.fns.values()]
     assert all([(each._id, "change")] in taken for each in uploads)
+
+
+def test_a_setting_of_a_photo_that_is_kept_no_more_says_so(context: Context) -> None:
+    tab = PhotoTab(context, [])
+    skipped = tab.change(VISITOR, {})
+    assert skipped == tab.change(VISITOR) == [gr.skip()] * 2, "there was none yet"
+    with pytest.raises(InputError, match="no photo here any more"):
+        tab.change(VISITOR, {"before": "before.webp", "faces": []})
 
 
 @pytest.mark.parametrize("downloads", [False, True])

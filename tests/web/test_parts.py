@@ -24,9 +24,9 @@ from pfr_core.photo.write import write_photo
 
 ClientDisconnect = pytest.importorskip("starlette.requests").ClientDisconnect
 
-from web.archive import Entry, Unbuffered, pack, unpack  # noqa: E402
-from web.cli import _private_folder, main  # noqa: E402
-from web.door import Door, Hosts  # noqa: E402
+from web.archive import Entry, Unbuffered, opened, pack, unpack  # noqa: E402
+from web.cli import _others_reach, _private_folder, _read_auth, build_parser, main  # noqa: E402
+from web.door import Door, Hosts, Place  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.pictures import save_shown  # noqa: E402
 from web.sessions import ASKED, LATE, LEFT, NEVER_HEARD, Job, Sessions  # noqa: E402
@@ -82,6 +82,18 @@ def test_a_zip_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.png")) <= 5_000_000
     with pytest.raises(ImageError, match="3 files in it; the limit is 2"):
         entries(bomb, Limits(max_files=2))
+
+
+def test_a_zip_file_of_very_many_entries_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes half a kilobyte of memory, and 46 bytes of an upload; folders are no photos, but there may be some."""
+    archive = make_zip(tmp_path / "many.zip", {f"{number}/": b"" for number in range(1000)})
+    with opened(archive, Limits(max_files=1)) as content:
+        assert len(content.namelist()) == 1000
+    assert entries(archive, Limits(max_files=1)) == []
+    make_zip(archive, {f"{number:0>50}/": b"" for number in range(11_000)})
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("an entry is read"))
+    with pytest.raises(ImageError, match=r"many.zip: its list of files is longer than 100 photos need \(max_files\)"):
+        entries(archive)
 
 
 def test_a_damaged_zip_file_and_a_damaged_entry_are_named(tmp_path: Path) -> None:
@@ -147,21 +159,47 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     path = upload(sessions.root)
     sessions.hold("one", [str(path)])
     sessions.hold("two", [str(path)])
-    sessions.page_opened("one")
-    sessions.page_closed("two")
-    with sessions.use("two") as second:
-        result = second.new_folder() / "result.png"
-        result.write_bytes(b"x")
-        sessions.keep = -1  # everything is old now
+    with sessions.present("one"):
+        sessions.page_opened("one")
+        sessions.page_closed("two")
+        with sessions.use("two") as second:
+            result = second.new_folder() / "result.png"
+            result.write_bytes(b"x")
+            sessions.keep = -1  # everything is old now
+            sessions.sweep()
+            assert result.exists() and path.exists(), "the session was at work"
         sessions.sweep()
-        assert result.exists() and path.exists(), "the session was at work"
-    sessions.sweep()
-    assert not result.exists() and path.exists(), "the open page needs the upload"
-    sessions.page_closed("one")
-    with sessions.use("one") as first:
-        assert first.ended.is_set(), "a closed page's jobs must end"
+        assert not result.exists() and path.exists(), "the open page needs the upload"
+        sessions.page_closed("one")
+        with sessions.use("one") as first:
+            assert first.ended.is_set(), "a closed page's jobs must end"
+        sessions.sweep()
+        assert path.exists(), "another connection of the page is open"
     sessions.sweep()
     assert list(sessions.root.iterdir()) == []
+
+
+def test_a_page_is_there_as_long_as_it_says_so(sessions: Sessions) -> None:
+    """By the connection that it keeps open, not by a word that anybody can send; and by nothing that is left behind."""
+    sessions.keep = -1
+    seen = list[bool]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        sessions.page_opened("page")
+        sessions.page_opened("liar")
+        sessions.sweep()
+        seen.extend([sessions.know("page"), sessions.know("liar")])
+        sessions.page_closed("page")
+
+    served = Served(sessions)
+    served.door.app = app
+    with pytest.raises(IndexError):  # it answers nothing
+        served.ask("GET", "/gradio_api/heartbeat/page")
+    sessions.sweep()
+    assert seen == [True, False] and not sessions.know("page")
+    with sessions.present("stranger"):
+        sessions.page_closed("stranger")
+    assert not sessions.know("stranger")
 
 
 def test_a_stop_button_ends_the_job_beside_it_alone(sessions: Sessions) -> None:
@@ -307,7 +345,7 @@ class Served:
 
     def __init__(self, sessions: Sessions, status: int = 200, **limits: float) -> None:
         self.passed: list[bytes] = []
-        self.places: list[tuple[str, str]] = []
+        self.places: list[Place] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.root_path = ""
 
@@ -327,7 +365,7 @@ class Served:
         self.door = Door(app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places)
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", **headers: str
+        self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", query: bytes = b"", **headers: str
     ) -> tuple[int, dict[str, str]]:
         """Status and headers of an answer."""
         given = {
@@ -336,7 +374,7 @@ class Served:
             **{k.replace("_", "-"): v for k, v in headers.items()},
         }
         scope = {
-            "type": "http", "method": method, "path": path, "query_string": b"", "client": (client, 1),
+            "type": "http", "method": method, "path": path, "query_string": query, "client": (client, 1),
             "headers": [(name.encode(), value.encode()) for name, value in given.items()], "root_path": self.root_path,
         }  # fmt: skip
         pieces = [{"type": "http.request", "body": body, "more_body": False}]
@@ -367,9 +405,34 @@ def test_the_door_refuses_foreign_names_and_sites_and_forbids_frames(sessions: S
         == 200
     )
     assert served.ask("GET", "/gradio_api/proxy=http://evil.example")[0] == 404
+    assert [served.ask("GET", f"/monitoring{more}")[0] for more in ("", "/summary", "/key")] == [404] * 3
+    for path in ("file=https://evil.example/x", "file/https://evil.example/x", "file=//evil.example/x", "file=/etc/passwd"):
+        assert served.ask("GET", f"/gradio_api/{path}")[0] == served.ask("HEAD", f"/gradio_api/{path}")[0] == 404, path
+    assert served.ask("GET", f"/gradio_api/file={sessions.root / 'a' / 'photo.jpg'}")[0] == 200
     served.root_path = "/faces"
     for path in ("/faces/gradio_api/proxy=http://evil.example", "/gradio_api/proxy=http://evil.example"):
         assert served.ask("GET", path)[0] == 404, "whether the proxy passes on the path under which it shows the page or not"
+
+
+def test_a_proxy_may_pass_on_another_host(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
+    """As nginx does unless it is told otherwise; but only for a page under a name that the operator gave in full."""
+    served = Served(sessions)
+    served.door.hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
+
+    def asked(origin: str, **more: str) -> int:
+        return served.ask("POST", "/gradio_api/queue/join", b"{}", origin=origin, **more)[0]
+
+    ours = ["https://photos.example", "http://PHOTOS.example:8080"]
+    strange = ["https://evil.example", "https://a.tunnel.example", "https://photos.example.evil.example", "null", "http://[", ""]
+    assert [asked(each, sec_fetch_site="same-origin") for each in ours] == [200] * len(ours)
+    assert [asked(each) for each in strange] == [403] * len(strange)
+    assert asked(ours[0], sec_fetch_site="same-site") == 403, "another page on that machine"
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(ours) + len(strange), "each once"
+    assert "'https://photos.example' asks for '127.0.0.1:7860'" in told[0] and "pass on Host" in told[0]
+    for number in range(100):
+        asked(f"https://{number}.example")
+    assert len(caplog.records) < 20, "nobody fills the log so"
 
 
 def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
@@ -382,9 +445,50 @@ def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
     assert served.ask("POST", "/gradio_api/queue/join", bytes(1_100_000))[0] == 413
     body = b'{"session_hash": "one", "data": []}'
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 200 and served.passed[-1] == body
-    served.places = [("one", "10.0.0.2"), ("one", "10.0.0.2"), ("two", "10.0.0.1")]
+    served.places = [Place("one", "10.0.0.2", "a"), Place("one", "10.0.0.2", "b"), Place("two", "10.0.0.1", "c")]
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 429
     assert served.ask("POST", "/gradio_api/call/restore", b'{"data": []}')[0] == 200, "another address has but one"
+    assert served.ask("POST", "/gradio_api/call/restore", body)[0] == 429, "a program may have a session, too"
+
+
+def test_only_a_request_that_waits_or_runs_can_be_cancelled(sessions: Sessions) -> None:
+    served = Served(sessions)
+    served.places = [Place("one", "10.0.0.1", "mine"), Place("two", "10.0.0.1", "other's")]
+    with sessions.use("one") as session:
+        for request in ('"mine"', '"other\'s"', '"' + "x" * 100_000 + '"', '["mine"]', "null"):
+            served.ask("POST", "/gradio_api/cancel", f'{{"session_hash": "one", "event_id": {request}}}'.encode())
+        assert [*session.cancelled] == ["mine"]
+        for number in range(1000):
+            served.places = [Place("one", "10.0.0.1", str(number))]
+            served.ask("POST", "/gradio_api/cancel", f'{{"session_hash": "one", "event_id": "{number}"}}'.encode())
+        assert len(session.cancelled) < 1000 and Job(session, "999", 100).should_stop(), "the last ones count"
+
+
+def test_nobody_is_known_who_asked_for_nothing_or_was_refused(sessions: Sessions) -> None:
+    path = upload(sessions.root)
+    served, refused = Served(sessions), Served(sessions, 401)
+    body = f'{{"session_hash": "stranger", "data": [{{"path": "{path}"}}]}}'.encode()
+    refused.ask("POST", "/gradio_api/queue/join", body)
+    served.ask("GET", "/gradio_api/queue/data", query=b"session_hash=stranger")
+    served.ask("GET", "/gradio_api/call/restore/stranger")
+    assert not sessions.know("stranger")
+    served.ask("POST", "/gradio_api/queue/join", body)
+    assert sessions.know("stranger")
+
+
+def test_the_door_knows_who_listens(sessions: Sessions) -> None:
+    """By the session, or by a request of it: one that has a session hash of its own, or is its own session."""
+    served = Served(sessions)
+    served.places = [Place("program", "10.0.0.1", "request"), Place("alone", "10.0.0.1", "alone")]
+    for key, path, query in (
+        ("program", "call/restore/request", b""),
+        ("alone", "call/restore/alone", b""),
+        ("page", "queue/data", b"session_hash=page"),
+    ):
+        with sessions.use(key) as session:
+            assert session.heard is None
+            served.ask("GET", f"/gradio_api/{path}", query=query)
+            assert session.heard is not None, key
 
 
 def test_the_door_alone_says_when_a_request_came(sessions: Sessions) -> None:
@@ -481,6 +585,26 @@ def test_wrong_options_are_refused(
     monkeypatch.setattr("web.page.build_page", lambda *_: pytest.fail("it serves"))
     assert main(arguments) > 0
     assert words in (said := capsys.readouterr().err) and said.count("\n") == 1
+
+
+def test_a_login_file_may_be_one_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "logins.txt"
+    path.write_bytes("\ufeffanna:gehe:im\r\n\r\n# nobody\r\nbert:x\r\n".encode())
+    assert _read_auth(path) == [("anna", "gehe:im"), ("bert", "x")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reached"),
+    [
+        ("", False),
+        ("--host localhost", False),
+        ("--host 0.0.0.0", True),
+        ("--share", True),
+        ("--allow-host photos.example", True),
+    ],
+)
+def test_who_may_reach_the_page_is_known(arguments: str, reached: bool) -> None:
+    assert _others_reach(build_parser().parse_args(arguments.split())) is reached
 
 
 def test_limits_say_what_to_do(tmp_path: Path) -> None:

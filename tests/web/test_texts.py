@@ -243,6 +243,16 @@ def test_a_notice_names_nothing_that_a_visitor_has_not(language: str, tmp_path: 
     assert "pfr weights download" in caplog.text, "whoever runs the server can do something"
 
 
+@pytest.mark.parametrize("language", ["en", *OTHERS])
+def test_a_text_that_is_of_a_control_or_a_model_has_its_names(language: str) -> None:
+    nodes = json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8"))
+    helped = {node["inputs"]["fidelity"].get("tooltip") for node in nodes.values() if "fidelity" in node.get("inputs", {})}
+    assert len(helped) == 1 and (language == "en" or "default" in str(helped)), "which models have it is one fact"
+    visitor: Any = SimpleNamespace(headers={"accept-language": language})
+    name = texts.say(visitor, "option_sideways")
+    assert name == words(language)["option_sideways"] and "{sideways}" in words(language)["no_face"]
+
+
 def test_the_help_of_the_detection_size_is_that_of_this_server() -> None:
     """In every language the core's figure is in it, to be replaced."""
     for known in translations(1000).translations.values():
