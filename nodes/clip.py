@@ -188,7 +188,7 @@ class PFRRestoreVideo:
         clip, restorer = replace(clip, start=start, end=end), model.restorer(runtime.detector(detector))
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, (*widgets.ignored, *idle))
-        if widgets.none:
+        if widgets.none and widgets.options.scale == 1:
             notices.add(0, [NONE_CHOSEN])
             return {"ui": notices.ui(), "result": (video, 0)}
         runtime.fetch_around(detector)
@@ -201,9 +201,12 @@ class PFRRestoreVideo:
 
         folder = Path(folder_paths.get_temp_directory())
         folder.mkdir(parents=True, exist_ok=True)
-        source, own, target = video.get_stream_source(), *(folder / f"pfr_{uuid.uuid4().hex}.mp4" for _ in range(2))
+        own, target = (folder / f"pfr_{uuid.uuid4().hex}.mp4" for _ in range(2))
         try:
-            if getattr(video, "has_pending_frame_edits", lambda: False)():  # newer cores crop and resize where it is saved
+            edited = getattr(video, "has_pending_frame_edits", lambda: False)()  # newer cores crop and resize where it is saved
+            # What has no file yet can be saved; 0.3.64's Create Video fails to give it as a stream.
+            source = video.get_stream_source() if isinstance(video, VideoFromFile) and not edited else None
+            if source is None:
                 video.save_to(str(own))
                 source, clip = own, replace(clip, start=None, end=None)
             elif isinstance(source, BytesIO):
@@ -212,7 +215,7 @@ class PFRRestoreVideo:
             chosen = widgets.options
             how: dict[str, Any] = {"progress": progress, "should_stop": runtime.interrupted}
             found = follow(restorer.detector, footage_of(source, clip), chosen, clip, **how)
-            picked, noticed = found.chosen(chosen)
+            picked, noticed = ([], (NONE_CHOSEN,)) if widgets.none else found.chosen(chosen)
             if picked:
                 runtime.fetch_around("auto", chosen.mask)
             missing = [notice for notice in noticed if notice.kind == "missing_face"]

@@ -239,6 +239,34 @@ def test_core_s_video_keeps_its_times_its_sound_and_the_frames_without_a_face(se
     assert change[0] > 1.5 * change[-1], "the first frame has a face, the last has none"
 
 
+def test_a_video_made_of_frames_is_restored(server: Server, tmp_path: Path) -> None:
+    """From core's Create Video, which has no file yet."""
+    outputs = server.run(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "wide.png"}},
+            "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 3}},
+            "3": {"class_type": "CreateVideo", "inputs": {"images": ["2", 0], "fps": 8.0}},
+            "4": {"class_type": "PFRLoadModel", "inputs": {"model": "default", "device": "auto", "dtype": "auto"}},
+            "5": {
+                "class_type": "PFRRestoreVideo",
+                "inputs": {**defaults_of(server, "PFRRestoreVideo"), "model": ["4", 0], "video": ["3", 0]},
+            },
+            "6": {
+                "class_type": "SaveVideo",
+                "inputs": {"video": ["5", 0], "filename_prefix": "created", "format": "auto", "codec": "auto"},
+            },
+        }
+    )
+    (reference,) = saved(outputs)
+    (result := tmp_path / "result.mp4").write_bytes(server.file(reference))
+    with av.open(str(result)) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    before = pixels(server.folder / "input" / "wide.png")
+    assert [frame.shape for frame in frames] == [before.shape] * 3
+    detail = [float(np.abs(np.diff(image[100:612, 300:812].astype(float), axis=0)).mean()) for image in (before, frames[0])]
+    assert detail[1] > 1.1 * detail[0], "a blurred face was restored"
+
+
 def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server, tmp_path: Path) -> None:
     whole, workflow = graph(source="two_faces.png"), prompt_of(server, load("2_step_by_step_one_face_picked.json"))
     for prompt in (whole, workflow):  # ComfyUI's process takes what its processor is fast in
