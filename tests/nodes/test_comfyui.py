@@ -585,6 +585,24 @@ def test_a_choice_outlives_a_reload_and_can_be_undone(server: Server, page: Any)
     page.wait_for_function(widgets + " === '0'")
 
 
+def test_faces_of_a_workflow_s_run_stay_out_of_another_that_is_open_when_they_are_found(server: Server, page: Any) -> None:
+    found = "window.app.graph.nodes.find(node => node.type === 'PFRDetectFaces').properties.pfr_picker"
+    open_page(page, server)
+    free(server)
+    workflow = load("2_step_by_step_one_face_picked.json")
+    show(page, workflow)
+    before = set(server.get("/history"))
+    page.evaluate("window.app.queuePrompt(0, 1)")
+    show(page, workflow)  # in a tab of its own, with the same ids
+    while not (new := set(server.get("/history")) - before):
+        page.wait_for_timeout(200)
+    server.wait(new.pop())
+    page.wait_for_timeout(1000)
+    assert page.evaluate(found) is None
+    run_page(page, server)
+    assert page.evaluate(found) is not None
+
+
 def pixels_changed(server: Server, page: Any) -> bool:
     """Run the graph on the page: whether its result differs from the example photo."""
     (item,) = saved(run_page(page, server))
@@ -625,6 +643,8 @@ def test_options_that_few_need_are_folded_on_the_canvas(page: Any, out: Path) ->
     page.wait_for_timeout(500)
     more = page.evaluate(shown)
     page.screenshot(path=out / "unfolded.png")
+    own = page.evaluate(f"Object.keys({node}.widgets.find(widget => widget.name === 'threshold'))")
+    assert not {"advanced", "computeSize"} & {*own}, "the page copies those to a subgraph, where there is no button"
     assert {"strength", "mask"} <= {name for name, *_ in fewer} and "threshold" in {name for name, *_ in more}
     for widgets in (fewer, more):
         for (_, top, own), (name, next_top, _) in pairwise(widgets):
