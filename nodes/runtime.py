@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
 FOLDERS = {MODEL_FOLDER: "facerestore_models", DETECTOR_FOLDER: "facedetection"}
-"""What ComfyUI calls a kind of file, and the folder for it below its ``models``."""
+"""What ComfyUI and packs of others call a kind of file, and the folder for it below its ``models``."""
+OFFERED = "pfr_facerestore"
+"""What ComfyUI calls the files that we offer as models."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""
@@ -65,16 +67,34 @@ class LoadedModel:
 
 
 def register_folders() -> None:
-    """Add our model folders to ComfyUI's, without touching what extra_model_paths.yaml put there."""
+    """Look for weights in ComfyUI's model folders, those that extra_model_paths.yaml names among them."""
+    _models()
+    for path in _folders(DETECTOR_FOLDER):
+        add_search_folder(path)
+
+
+def _models() -> str:
+    """Return ComfyUI's key of the files that are offered as models.
+
+    It is our own, for other packs take the key of these folders for theirs, with the endings that they can load. The folders are
+    read whenever they are asked for, for such a pack may be imported after ours; one that was there once stays.
+    """
     import folder_paths
 
-    for key, folder in FOLDERS.items():
-        folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / folder))
-        # A new key starts empty: every file would be listed. One of another pack's may share its endings with all loaders.
-        paths, known = folder_paths.folder_names_and_paths[key]
-        folder_paths.folder_names_and_paths[key] = (paths, {*known, *MODEL_SUFFIXES})
-        for path in folder_paths.get_folder_paths(key):
-            add_search_folder(path)
+    known, _ = folder_paths.folder_names_and_paths.get(OFFERED, ([], set()))
+    paths = [*dict.fromkeys((*known, *_folders(MODEL_FOLDER)))]
+    folder_paths.folder_names_and_paths[OFFERED] = (paths, set(MODEL_SUFFIXES))
+    for path in paths:
+        add_search_folder(path)
+    return OFFERED
+
+
+def _folders(key: str) -> list[str]:
+    """Return ComfyUI's folders for a kind of file, its default one too, whether or not another pack has registered them."""
+    import folder_paths
+
+    known, _ = folder_paths.folder_names_and_paths.get(key, ([], set()))
+    return [*dict.fromkeys((*known, str(Path(folder_paths.models_dir) / FOLDERS[key])))]
 
 
 def web_directory(pack: str) -> str | None:
@@ -95,7 +115,7 @@ def model_names() -> list[str]:
     """Return the shipped model, every file in the model folder, and what can be downloaded."""
     import folder_paths
 
-    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in obtainable() if name != DEFAULT)]
+    return [DEFAULT, *folder_paths.get_filename_list(_models()), *(name for name in obtainable() if name != DEFAULT)]
 
 
 def instead_of(model: str) -> str:
@@ -114,7 +134,7 @@ def model_path(name: str) -> str:
     """
     import folder_paths
 
-    return name if name in obtainable() else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+    return name if name in obtainable() else folder_paths.get_full_path_or_raise(_models(), name)
 
 
 def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:

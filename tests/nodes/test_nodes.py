@@ -57,7 +57,7 @@ def detector_weights(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ComfyUI users have them; without the shared material the detector that ships does it."""
     import folder_paths
 
-    folder = Path(folder_paths.get_folder_paths("facedetection_models")[0])
+    folder = Path(folder_paths.models_dir) / "facedetection"
     folder.mkdir(exist_ok=True)
     if shared := os.environ.get("PFR_SHARED_DIR"):
         shutil.copy(Path(shared) / "weights" / "detection_mobilenet0.25_Final.pth", folder)
@@ -101,20 +101,36 @@ def test_only_model_files_are_offered(pack: Any) -> None:
     assert all(weights.licence in widget["tooltip"] for weights in downloadable)
 
 
-def test_the_endings_of_other_packs_stay_theirs(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another pack may have registered the folder: with the set of endings that all loaders share, or with a list."""
+@pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
+def test_other_packs_keep_their_endings_and_we_ours(
+    pack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: bool
+) -> None:
+    """ReActor and facerestore_cf put their folder and endings in place of whatever there was; so may one of another folder."""
     import folder_paths
 
-    shared, listed, runtime = {".pth", ".own"}, [".pth", ".own"], sys.modules[f"{pack.__name__}.nodes.runtime"]
-    known: Any = {"facerestore_models": (["/theirs"], shared), "facedetection_models": (["/theirs"], listed)}
+    runtime, load = sys.modules[f"{pack.__name__}.nodes.runtime"], pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
+    usual, theirs = tmp_path / "facerestore_models", tmp_path / "theirs"
+    for folder, name in ((usual, "own.onnx"), (theirs, "a.pth")):
+        folder.mkdir()
+        (folder / name).touch()
     searched: list[str] = []
+    known: Any = {"facerestore_models": ([str(tmp_path / "named")], set())}  # by extra_model_paths.yaml
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "b.pth").touch()
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
     monkeypatch.setattr(runtime, "add_search_folder", searched.append)
-    runtime.register_folders()
-    assert shared == {".pth", ".own"} and listed == [".pth", ".own"]
-    assert all({".pth", ".own", ".safetensors"} <= set(suffixes) for _, suffixes in known.values())
-    assert all(paths[0] == "/theirs" and len(paths) == 2 for paths, _ in known.values())
-    assert searched == [path for paths, _ in known.values() for path in paths]
+    for ours in (False, True) if first else (True, False):
+        if ours:
+            runtime.register_folders()
+        else:
+            known["facerestore_models"] = ([str(usual), str(theirs)], {".pth"})
+    offered, _ = load.INPUT_TYPES()["required"]["model"]
+    here = {"own.onnx", "a.pth", *([] if first else ["b.pth"])}
+    assert here <= set(offered) and not {"own.onnx", "a.pth", "b.pth"} - here & set(offered)
+    assert runtime.model_path("own.onnx") == str(usual / "own.onnx") and runtime.model_path("a.pth") == str(theirs / "a.pth")
+    assert known["facerestore_models"] == ([str(usual), str(theirs)], {".pth"}), "theirs is as they left it"
+    assert {str(usual), str(theirs), str(tmp_path / "facedetection")} <= set(searched)
 
 
 def test_a_step_of_several_frames_moves_the_bar_by_all_of_them(pack: Any) -> None:
