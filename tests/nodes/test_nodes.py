@@ -285,6 +285,8 @@ def test_the_picker_numbers_all_faces_and_knows_which_are_chosen(run: Any, photo
     faces, _, mask, count, *_ = shown["result"]
     assert count == 1 and faces.frames[1][0].center[0] > 512 and mask[1, :, :512].max() == 0
     assert run.show("DetectFaces", image=frames[:1])["ui"]["pfr_picker"] == []
+    assert run.show("DetectFaces", image=frames, select="index", indices="1")["ui"]["pfr_picker"] == [picker], "as before"
+    assert run.show("DetectFaces", image=frames[:, :, :512])["ui"]["pfr_picker"][0]["picture"] != picker["picture"]
 
 
 @pytest.mark.usefixtures("detector_weights")
