@@ -99,7 +99,7 @@ class PFRRestoreClip:
         self, model: runtime.LoadedModel, image: Tensor, detector: DetectorName, goes_on: bool, **values: Any
     ) -> dict[str, Any]:
         frames, (clip, idle) = Frames(image), _clip_options(values)
-        restorer = model.restorer(runtime.detector(detector))
+        restorer = model.restorer(detector)
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         runtime.fetch_around(detector)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
@@ -185,7 +185,7 @@ class PFRRestoreVideo:
 
         start, end = _part(video)
         clip, idle = _clip_options(values)
-        clip, restorer = replace(clip, start=start, end=end), model.restorer(runtime.detector(detector))
+        clip, restorer = replace(clip, start=start, end=end), model.restorer(detector)
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, (*widgets.ignored, *idle))
         if widgets.none and widgets.options.scale == 1:

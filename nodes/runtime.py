@@ -23,6 +23,7 @@ from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
+from ..pfr_core.models.kinds.onnx import OnnxModel
 from ..pfr_core.models.load import MODEL_SUFFIXES
 from ..pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of, obtainable, published
 from ..pfr_core.support.choices import DetectorName, DTypeName, MaskKind
@@ -51,8 +52,8 @@ class LoadedModel:
     patcher: Any
     dtype: DTypeName
 
-    def restorer(self, detector: Detector | None = None) -> FaceRestorer:
-        """Return the pipeline around the network, which ComfyUI has moved to its device."""
+    def restorer(self, detector: DetectorName = "auto") -> FaceRestorer:
+        """Return the pipeline around the network, which ComfyUI has moved to its device; faces are looked for there, too."""
         import comfy.model_management as management
 
         # Whole, as ComfyUI itself does with networks whose layers are not its own: it could not run them half moved.
@@ -60,7 +61,7 @@ class LoadedModel:
         device = self.patcher.load_device
         return FaceRestorer(
             self.patcher.model,
-            detector or "auto",
+            detector,
             device=device,
             dtype=self.dtype,
         )
@@ -157,8 +158,11 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
         fetch(name)
     net = load_face_model(model_path(name))
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
-    patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
-    return LoadedModel(name, patcher(net, load_device, offload_device), dtype)
+    if isinstance(net, OnnxModel):  # what onnxruntime holds are no tensors that ComfyUI could count, or move one by one
+        patcher = model_patcher.ModelPatcher(net, load_device, offload_device, size=net.path.stat().st_size)
+    else:  # the first in newer cores only
+        patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)(net, load_device, offload_device)
+    return LoadedModel(name, patcher, dtype)
 
 
 def own_device() -> torch.device:
@@ -171,6 +175,14 @@ def own_device() -> torch.device:
     except InputError:
         _tell_once(f"PFR does not run on {device}, so it takes the CPU.")
         return torch.device("cpu")
+
+
+def make_room(device: torch.device) -> None:
+    """Let ComfyUI move other models off a card that is full, as it does before a network of its own runs."""
+    import comfy.model_management as management
+
+    if device.type != "cpu":
+        management.free_memory(management.minimum_inference_memory(), device)
 
 
 @cache

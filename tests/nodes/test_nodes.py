@@ -393,6 +393,74 @@ def test_memory_is_comfyui_s(run: Any, photo: torch.Tensor, monkeypatch: pytest.
     assert {each.device.type for each in (preview, masks, crops, none, image, mask)} == {"meta"}
 
 
+def test_an_onnx_file_counts_with_its_size(pack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ComfyUI sees no tensor of it; of other networks it counts the tensors itself."""
+    runtime = sys.modules[f"{pack.__name__}.nodes.runtime"]
+    (tmp_path / "net.onnx").write_bytes(bytes(1000))
+    network = runtime.OnnxModel.__new__(runtime.OnnxModel)
+    torch.nn.Module.__init__(network)
+    network.path, network._opened_for, network.anchor = tmp_path / "net.onnx", torch.device("cpu"), torch.empty(0)
+    monkeypatch.setattr(runtime, "model_path", str)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "load_face_model", lambda path: network)
+        assert runtime.load(str(network.path), "auto", "fp32").patcher.size == 1000
+    small = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models" / "small.safetensors"
+    assert runtime.load(str(small), "auto", "fp32").patcher.size == 0
+
+
+def test_comfyui_is_asked_for_memory_before_faces_are_looked_for_or_cut_out(
+    run: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graphics card may be full of other models; a CPU's memory is nobody's to give."""
+    management, runtime = sys.modules["comfy.model_management"], sys.modules[f"{pack.__name__}.nodes.runtime"]
+    core, image = f"{pack.__name__}.pfr_core.faces", torch.full((1, 64, 64, 3), 0.5)
+    points = tuple((float(x), float(y)) for x, y in TEMPLATE / 8)
+    face = sys.modules[f"{core}.face"].Face((12, 12, 50, 56), 0.9, points)
+    asked: list[Any] = []
+
+    def detect(self: Any, image: Any, **how: Any) -> list[Any]:
+        asked.append("look")
+        return [face]
+
+    def mask(self: Any, crop: Any, *_: Any, **__: Any) -> Any:
+        asked.append("cut")
+        return np.ones(crop.shape[:2], np.float32)
+
+    monkeypatch.setattr(sys.modules[f"{core}.detect"].Detector, "detect", detect)
+    monkeypatch.setattr(sys.modules[f"{core}.mask"].FaceParser, "mask", mask)
+    monkeypatch.setattr(runtime, "fetch_around", lambda *_: None)
+    monkeypatch.setattr(management, "free_memory", lambda size, device: asked.append((size, device)))
+    for device, room in (("cuda", [(management.minimum_inference_memory(), torch.device("cuda"))]), ("cpu", [])):
+        monkeypatch.setattr(runtime, "own_device", lambda device=device: torch.device(device))
+        asked.clear()
+        faces, *_ = run("DetectFaces", image=image)
+        assert asked == [*room, "look"]
+        run("PasteFaces", image=image, faces=faces, crops=image)
+        assert asked == [*room, "look"], "a box needs no network"
+        run("PasteFaces", image=image, faces=faces, crops=image, mask="parse")
+        assert asked == [*room, "look", *room, "cut"]
+
+
+@pytest.mark.usefixtures("detector_weights")
+@pytest.mark.parametrize("node", ["RestoreFaces", "RestoreClip", "CompareModels"])
+def test_faces_are_looked_for_where_the_model_is(
+    run: Any, pack: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch, node: str
+) -> None:
+    """A model on the CPU leaves the graphics card alone, and so does what finds its faces."""
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.nodes.runtime"], "own_device", lambda: torch.device("meta"))
+    Detector = sys.modules[f"{pack.__name__}.pfr_core.faces.detect"].Detector
+    devices, detect = list[torch.device](), Detector.detect
+
+    def watched(self: Any, *args: Any, **how: Any) -> Any:
+        devices.append(self.device)
+        return detect(self, *args, **how)
+
+    monkeypatch.setattr(Detector, "detect", watched)
+    model, _ = run("LoadModel", model="small.safetensors", device="cpu", dtype="fp32")
+    run(node, model=model, image=photo)
+    assert set(devices) == {torch.device("cpu")}
+
+
 @pytest.mark.usefixtures("detector_weights")
 def test_faces_given_for_a_frame_that_is_not_numbers_are_left(run: Any, photo: torch.Tensor) -> None:
     """One pixel of NaN would become a face of NaN, and a frame of the batch is no reason to stop it."""
@@ -536,6 +604,9 @@ def test_faces_are_looked_for_in_a_region(run: Any, pair: torch.Tensor) -> None:
     assert count == 2 and all(frame[0].center[0] > 512 for frame in faces.frames)
     assert faces.frames[0][0].center == pytest.approx(every.frames[0][1].center, abs=6)
     assert run("DetectFaces", image=pair, region=torch.zeros_like(region))[3] == 0
+    for unpainted in (torch.zeros(1, 64, 64), torch.zeros(64, 64)):  # Load Image's, of a picture without transparency
+        shown = run.show("DetectFaces", image=pair, region=unpainted)
+        assert shown["result"][3] == 2 and "Look only here was ignored" in shown["ui"]["text"][0]
     with pytest.raises(Exception, match=r"MASK of 1 x 1024x256 px, the IMAGE 1 x 1024x512"):
         run("DetectFaces", image=pair, region=region[:, ::2])
 
