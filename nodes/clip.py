@@ -100,7 +100,7 @@ class PFRRestoreClip:
         self, model: runtime.LoadedModel, image: Tensor, detector: DetectorName, goes_on: bool, **values: Any
     ) -> dict[str, Any]:
         frames, (clip, idle) = Frames(image), _clip_options(values)
-        restorer = model.restorer(runtime.detector(detector))
+        restorer = model.restorer(detector)
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         runtime.fetch_around(detector)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
@@ -186,10 +186,10 @@ class PFRRestoreVideo:
 
         start, end = _part(video)
         clip, idle = _clip_options(values)
-        clip, restorer = replace(clip, start=start, end=end), model.restorer(runtime.detector(detector))
+        clip, restorer = replace(clip, start=start, end=end), model.restorer(detector)
         widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
         notices = runtime.Notices(1, (*widgets.ignored, *idle))
-        if widgets.none:
+        if widgets.none and widgets.options.scale == 1:
             notices.add(0, [NONE_CHOSEN])
             return {"ui": notices.ui(), "result": (video, 0)}
         runtime.fetch_around(detector)
@@ -202,9 +202,12 @@ class PFRRestoreVideo:
 
         folder = Path(folder_paths.get_temp_directory())
         folder.mkdir(parents=True, exist_ok=True)
-        source, own, target = video.get_stream_source(), *(folder / f"pfr_{uuid.uuid4().hex}.mp4" for _ in range(2))
+        own, target = (folder / f"pfr_{uuid.uuid4().hex}.mp4" for _ in range(2))
         try:
-            if getattr(video, "has_pending_frame_edits", lambda: False)():  # newer cores crop and resize where it is saved
+            edited = getattr(video, "has_pending_frame_edits", lambda: False)()  # newer cores crop and resize where it is saved
+            # What has no file yet can be saved; 0.3.64's Create Video fails to give it as a stream.
+            source = video.get_stream_source() if isinstance(video, VideoFromFile) and not edited else None
+            if source is None:
                 video.save_to(str(own))
                 source, clip = own, replace(clip, start=None, end=None)
             elif isinstance(source, BytesIO):
@@ -213,7 +216,7 @@ class PFRRestoreVideo:
             chosen = widgets.options
             how: dict[str, Any] = {"progress": progress, "should_stop": runtime.interrupted}
             found = follow(restorer.detector, footage_of(source, clip), chosen, clip, **how)
-            picked, noticed = found.chosen(chosen)
+            picked, noticed = ([], (NONE_CHOSEN,)) if widgets.none else found.chosen(chosen)
             if picked:
                 runtime.fetch_around("auto", chosen.mask)
             missing = [notice for notice in noticed if notice.kind == "missing_face"]

@@ -52,13 +52,13 @@ class PFRCompareModels:
             raise InputError("The IMAGE holds no picture; connect one with a face.")
         models = [model, *(values[name] for name in MORE if values.get(name) is not None)]
         has = {name for each in models for name in each.patcher.model.options}
-        widgets, finder = inputs.options(values, has=has), runtime.detector(detector)
+        widgets = inputs.options(values, has=has)
         runtime.fetch_around(detector)
         steps, notices, sheet = runtime.Steps(1), runtime.Notices(1, widgets.ignored), Batch(1)
         with steps.frame(0):
             found = compare(
                 np.clip(Frames(image)[0], 0, 1),  # what enlarged a picture may have overshot
-                [(each.name, lambda each=each: each.restorer(finder)) for each in models],  # type: ignore[misc]
+                [(each.name, lambda each=each: each.restorer(detector)) for each in models],  # type: ignore[misc]
                 widgets.options,
                 progress=lambda name, done, total: steps.bar.update_absolute(done, total),
                 should_stop=runtime.interrupted,

@@ -137,6 +137,8 @@ class PFRPasteFaces:
         options = widgets.options
         if faces.count:
             runtime.fetch_around("auto", options.mask)
+            if options.mask == "parse":
+                runtime.make_room(parser.device)
         images, masks, restored = Batch(len(image)), Batch(len(image)), iter(Frames(crops))
         ui = NOTHING_RESTORED
         notices = runtime.Notices(len(image), widgets.ignored)

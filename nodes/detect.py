@@ -68,6 +68,10 @@ IN_THE_TEMPLATE = np.array([128.0, 100.0, 384.0, 440.0])
 
 NONE_CHOSEN = Notice("missing_face", "No face is chosen: which faces is index, and there are no face numbers.")
 
+UNPAINTED = (64, 64)
+"""Height and width of the black mask that ComfyUI's Load Image gives of a picture that has no transparency."""
+NOTHING_PAINTED = "Look only here was ignored: nothing is painted there (in Load Image, the mask editor paints)."
+
 IN_SEGS = "Finds of the Impact Pack's detectors, taken as boxes of your own."
 
 
@@ -122,14 +126,16 @@ class PFRDetectFaces:
         widgets, frames = inputs.options(values), Frames(image)
         finder, steps = runtime.detector(detector), runtime.Steps(len(frames))
         runtime.fetch_around(detector)
-        regions, boxes_given = _masks(region, image), _boxes(given, len(frames))
+        runtime.make_room(finder.device)
+        unpainted = region is not None and tuple(region.shape[-2:]) == UNPAINTED and not region.any()
+        regions, boxes_given = None if unpainted else _masks(region, image), _boxes(given, len(frames))
         height, width = image.shape[1:3]
         if segs is not None:
             found_before = boxes_of(segs, (height, width))
             boxes_given = [[*(each or ()), *found_before] for each in boxes_given]
         chosen, previews, masks = [], Batch(len(frames)), Batch(len(frames))
         picker: list[dict[str, Any]] = []
-        notices = runtime.Notices(len(frames), widgets.ignored)
+        notices = runtime.Notices(len(frames), (*widgets.ignored, *([NOTHING_PAINTED] if unpainted else [])))
         for number, frame in enumerate(frames):
             with steps.frame(number):
                 found = find_in_frame(finder, frame, widgets, None if regions is None else regions[number], boxes_given[number])

@@ -6,8 +6,10 @@ outputs cost and no more.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +87,23 @@ def no_crops(size: int) -> Tensor:
 
 
 def preview(array: Array) -> dict[str, Any]:
-    """Save [H,W,3+] as ComfyUI's temporary picture, shrunk, and give the reference that its page can load."""
+    """Save [H,W,3+] as ComfyUI's temporary picture, shrunk, and give the reference that its page can load.
+
+    The same picture has the same name: a workflow that keeps the reference has not changed because it ran again.
+    """
     import folder_paths
 
     picture = Image.fromarray(to_uint8(array[..., :3]))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"pfr_{uuid.uuid4().hex}.jpg"
-    picture.save(folder / name, quality=95)
+    encoded = BytesIO()
+    picture.save(encoded, "JPEG", quality=95)
+    name = f"pfr_{hashlib.sha256(encoded.getvalue()).hexdigest()}.jpg"
+    if not (folder / name).exists():  # the page may be loading it
+        part = folder / f"{name}.{uuid.uuid4().hex}"
+        part.write_bytes(encoded.getvalue())
+        part.replace(folder / name)
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 

@@ -66,7 +66,7 @@ class PFRRestoreFaces:
         **values: Any,
     ) -> dict[str, Any]:
         frames, pairs = Frames(image), with_background(image, upscaled)
-        restorer = model.restorer(runtime.detector(detector))
+        restorer = model.restorer(detector)
         widgets = inputs.options(
             {**values, "detector": detector}, found=faces is not None, upscaled=upscaled is not None, has=restorer.model_options
         )

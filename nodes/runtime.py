@@ -23,6 +23,7 @@ from ..pfr_core.faces.mask import FaceParser
 from ..pfr_core.models.checkpoint import DEFAULT
 from ..pfr_core.models.disk import add_search_folder, on_disk
 from ..pfr_core.models.download import obtain
+from ..pfr_core.models.kinds.onnx import OnnxModel
 from ..pfr_core.models.load import MODEL_SUFFIXES
 from ..pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of, obtainable, published
 from ..pfr_core.support.choices import DetectorName, DTypeName, MaskKind
@@ -35,7 +36,9 @@ log = logging.getLogger(__name__)
 MODEL_FOLDER = "facerestore_models"
 DETECTOR_FOLDER = "facedetection_models"
 FOLDERS = {MODEL_FOLDER: "facerestore_models", DETECTOR_FOLDER: "facedetection"}
-"""What ComfyUI calls a kind of file, and the folder for it below its ``models``."""
+"""What ComfyUI and packs of others call a kind of file, and the folder for it below its ``models``."""
+OFFERED = "pfr_facerestore"
+"""What ComfyUI calls the files that we offer as models."""
 
 DeviceName = Literal["auto", "cpu"]
 """Where a model runs: on the device ComfyUI uses, or on the CPU."""
@@ -49,8 +52,8 @@ class LoadedModel:
     patcher: Any
     dtype: DTypeName
 
-    def restorer(self, detector: Detector | None = None) -> FaceRestorer:
-        """Return the pipeline around the network, which ComfyUI has moved to its device."""
+    def restorer(self, detector: DetectorName = "auto") -> FaceRestorer:
+        """Return the pipeline around the network, which ComfyUI has moved to its device; faces are looked for there, too."""
         import comfy.model_management as management
 
         # Whole, as ComfyUI itself does with networks whose layers are not its own: it could not run them half moved.
@@ -58,23 +61,41 @@ class LoadedModel:
         device = self.patcher.load_device
         return FaceRestorer(
             self.patcher.model,
-            detector or "auto",
+            detector,
             device=device,
             dtype=self.dtype,
         )
 
 
 def register_folders() -> None:
-    """Add our model folders to ComfyUI's, without touching what extra_model_paths.yaml put there."""
+    """Look for weights in ComfyUI's model folders, those that extra_model_paths.yaml names among them."""
+    _models()
+    for path in _folders(DETECTOR_FOLDER):
+        add_search_folder(path)
+
+
+def _models() -> str:
+    """Return ComfyUI's key of the files that are offered as models.
+
+    It is our own, for other packs take the key of these folders for theirs, with the endings that they can load. The folders are
+    read whenever they are asked for, for such a pack may be imported after ours; one that was there once stays.
+    """
     import folder_paths
 
-    for key, folder in FOLDERS.items():
-        folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / folder))
-        # A new key starts empty: every file would be listed. One of another pack's may share its endings with all loaders.
-        paths, known = folder_paths.folder_names_and_paths[key]
-        folder_paths.folder_names_and_paths[key] = (paths, {*known, *MODEL_SUFFIXES})
-        for path in folder_paths.get_folder_paths(key):
-            add_search_folder(path)
+    known, _ = folder_paths.folder_names_and_paths.get(OFFERED, ([], set()))
+    paths = [*dict.fromkeys((*known, *_folders(MODEL_FOLDER)))]
+    folder_paths.folder_names_and_paths[OFFERED] = (paths, set(MODEL_SUFFIXES))
+    for path in paths:
+        add_search_folder(path)
+    return OFFERED
+
+
+def _folders(key: str) -> list[str]:
+    """Return ComfyUI's folders for a kind of file, its default one too, whether or not another pack has registered them."""
+    import folder_paths
+
+    known, _ = folder_paths.folder_names_and_paths.get(key, ([], set()))
+    return [*dict.fromkeys((*known, str(Path(folder_paths.models_dir) / FOLDERS[key])))]
 
 
 def web_directory(pack: str) -> str | None:
@@ -95,7 +116,7 @@ def model_names() -> list[str]:
     """Return the shipped model, every file in the model folder, and what can be downloaded."""
     import folder_paths
 
-    return [DEFAULT, *folder_paths.get_filename_list(MODEL_FOLDER), *(name for name in obtainable() if name != DEFAULT)]
+    return [DEFAULT, *folder_paths.get_filename_list(_models()), *(name for name in obtainable() if name != DEFAULT)]
 
 
 def instead_of(model: str) -> str:
@@ -114,7 +135,7 @@ def model_path(name: str) -> str:
     """
     import folder_paths
 
-    return name if name in obtainable() else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+    return name if name in obtainable() else folder_paths.get_full_path_or_raise(_models(), name)
 
 
 def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
@@ -137,8 +158,11 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
         fetch(name)
     net = load_face_model(model_path(name))
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
-    patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # the first in newer cores only
-    return LoadedModel(name, patcher(net, load_device, offload_device), dtype)
+    if isinstance(net, OnnxModel):  # what onnxruntime holds are no tensors that ComfyUI could count, or move one by one
+        patcher = model_patcher.ModelPatcher(net, load_device, offload_device, size=net.path.stat().st_size)
+    else:  # the first in newer cores only
+        patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)(net, load_device, offload_device)
+    return LoadedModel(name, patcher, dtype)
 
 
 def own_device() -> torch.device:
@@ -151,6 +175,14 @@ def own_device() -> torch.device:
     except InputError:
         _tell_once(f"PFR does not run on {device}, so it takes the CPU.")
         return torch.device("cpu")
+
+
+def make_room(device: torch.device) -> None:
+    """Let ComfyUI move other models off a card that is full, as it does before a network of its own runs."""
+    import comfy.model_management as management
+
+    if device.type != "cpu":
+        management.free_memory(management.minimum_inference_memory(), device)
 
 
 @cache

@@ -30,7 +30,8 @@ class Comparison:
     """What several models make of the faces of one photograph.
 
     Attributes:
-        sheet: [H,W,3] uint8: rows are faces, columns the input and the models, under their names.
+        sheet: [H,W,3] uint8: rows are faces, columns the input and the models, under their names; where names are equal or not in
+            ASCII, which alone can be drawn, their numbers stand before them, from 1 on.
         faces: the faces, in the order of the rows.
         notices: what a person should know of it; what several models give rise to is there once.
     """
@@ -94,7 +95,7 @@ def compare(
         columns.append(_cells(restored.image, faces))
         notices = tuple(dict.fromkeys((*notices, *restored.notices)))
         restorer.release()
-    header = [_named(name) for name in (INPUT, *(name for name, _ in models))]
+    header = [_named(name) for name in (INPUT, *_headings([name for name, _ in models]))]
     rows = [np.concatenate(header, axis=1), *(np.concatenate(cells, axis=1) for cells in zip(*columns, strict=True))]
     return Comparison(np.concatenate(rows), faces or [], notices)
 
@@ -128,6 +129,15 @@ def refuse_lacking(options: RestoreOptions, has: Collection[str]) -> None:
 def _cells(image: Array, faces: Sequence[Face]) -> list[npt.NDArray[np.uint8]]:
     """Return the faces of [H,W,3+] upright, [CELL,CELL,3] each."""
     return [to_uint8(align(image, alignment_matrix(face, CELL), CELL)) for face in faces]
+
+
+def _headings(names: Sequence[str]) -> list[str]:
+    """Return what is written above the columns of models of these names."""
+    plain = [name.encode("ascii", "replace").decode() for name in names]
+    return [
+        f"{number}: {shown}" if shown != name or plain.count(shown) > 1 else name
+        for number, (name, shown) in enumerate(zip(names, plain, strict=True), 1)
+    ]
 
 
 def _named(name: str) -> npt.NDArray[np.uint8]:

@@ -43,6 +43,16 @@ def test_rows_are_faces_and_columns_models(tiny_model: Path) -> None:
     assert all((name < 100).any() for name in names) and not np.array_equal(names[1], names[2])
 
 
+@pytest.mark.parametrize("names", [("人脸.pth", "模型.pth"), ("same.pth", "same.pth")])
+def test_columns_are_told_apart_whatever_their_names(tiny_model: Path, names: tuple[str, str]) -> None:
+    def load() -> FaceRestorer:
+        return FaceRestorer(tiny_model, "builtin", device="cpu")
+
+    sheet = compare(np.array(Image.open(PHOTO).convert("RGB")), [(name, load) for name in names]).sheet
+    _, first, second = np.split(sheet[:HEADER], 3, axis=1)
+    assert not np.array_equal(first, second)
+
+
 def test_what_cannot_be_compared(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> FaceRestorer:
         return FaceRestorer(tiny_model, "builtin", device="cpu")

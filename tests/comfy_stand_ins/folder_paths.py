@@ -9,14 +9,6 @@ models_dir = ""
 folder_names_and_paths: dict[str, tuple[list[str], set[str]]] = {}
 
 
-def add_model_folder_path(key: str, path: str) -> None:
-    folder_names_and_paths.setdefault(key, ([], set()))[0].append(path)
-
-
-def get_folder_paths(key: str) -> list[str]:
-    return folder_names_and_paths[key][0]
-
-
 def get_filename_list(key: str) -> list[str]:
     paths, suffixes = folder_names_and_paths[key]
     files = [name for path in paths if os.path.isdir(path) for name in os.listdir(path)]
@@ -24,7 +16,7 @@ def get_filename_list(key: str) -> list[str]:
 
 
 def get_full_path_or_raise(key: str, name: str) -> str:
-    for path in get_folder_paths(key):
+    for path in folder_names_and_paths[key][0]:
         if os.path.isfile(os.path.join(path, name)):
             return os.path.join(path, name)
     raise FileNotFoundError(f"Model in folder '{key}' with filename '{name}' not found.")

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import sys
+import weakref
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -575,6 +576,39 @@ def test_onnx_of_another_task(export: Callable[..., Path], tmp_path: Path) -> No
         load_face_model(export(Fixed(), **any_size)).restore(torch.zeros(1, 3, 512, 512))
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:200])
     refused(tmp_path / "cut.onnx", "damaged or no ONNX file")
+
+
+def test_onnx_gives_its_memory_back_when_it_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever moves it off a graphics card, as ComfyUI does, needs that memory now, not when it runs again."""
+
+    class Session:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="x", shape=[1, 3, 64, 64], type="tensor(float)")]
+
+        get_outputs = get_inputs
+
+        def get_modelmeta(self) -> SimpleNamespace:
+            return SimpleNamespace(custom_metadata_map={})
+
+        def run(self, names: object, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return [given["x"]]
+
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "net.onnx").touch()
+    model: Any = load_face_model(tmp_path / "net.onnx")
+    first = model.session
+    assert model.to("cpu").session is first, "it stays where it is"
+    model._opened_for = torch.device("cuda")  # as after a run there
+    on_the_card = weakref.ref(first)
+    del first
+    model.to("cpu")
+    assert on_the_card() is None
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.allclose(model.restore(x), x, atol=1e-6), "and is opened again where it is"
 
 
 def test_onnx_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,8 +96,12 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     pytest.importorskip("av")
     from ..clip_files import make_clip, pictures
 
+    class VideoFromFile(SimpleNamespace):
+        def __init__(self, path: str, **more: Any) -> None:
+            super().__init__(get_stream_source=lambda: path, **more)
+
     api: Any = ModuleType("comfy_api.input_impl")
-    api.VideoFromFile = lambda path: SimpleNamespace(get_stream_source=lambda: path)
+    api.VideoFromFile = VideoFromFile
     monkeypatch.setitem(sys.modules, "comfy_api", ModuleType("comfy_api"))
     monkeypatch.setitem(sys.modules, "comfy_api.input_impl", api)
     source = make_clip(tmp_path / "a.mp4", 5)
@@ -109,14 +113,20 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     frames = pictures(Path(large["result"][0].get_stream_source()))[1]
     assert frames.shape[1:3] == (128, 192) and large["result"][1] == 0, "enlarged, though there is no such face"
     assert "there is no face 7" in str(large["ui"])
-    edited = SimpleNamespace(
-        get_stream_source=lambda: "what it was",
+    large = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), select="index", indices="", scale=2.0)
+    frames = pictures(Path(large["result"][0].get_stream_source()))[1]
+    assert frames.shape[1:3] == (128, 192) and large["result"][1] == 0 and "No face is chosen" in str(large["ui"])
+    edited = VideoFromFile(
+        "what it was",
         has_pending_frame_edits=lambda: True,
         save_to=lambda path: shutil.copy(source, path),
         get_active_trim_window=lambda: (0.25, 0.25),
     )
     video, _ = node("PFRRestoreVideo")(video=edited)["result"]
     assert len(pictures(Path(video.get_stream_source()))[0]) == 5, "cut by save_to, and not once more"
-    cut = SimpleNamespace(get_stream_source=lambda: str(source), get_active_trim_window=lambda: (0.25, 0.25))  # of 8 a second
+    cut = VideoFromFile(str(source), get_active_trim_window=lambda: (0.25, 0.25))  # of 8 a second
     video, _ = node("PFRRestoreVideo")(video=cut)["result"]
     assert len(pictures(Path(video.get_stream_source()))[0]) == 2
+    created = SimpleNamespace(save_to=lambda path: shutil.copy(source, path))  # of frames: 0.3.64 gives no stream of it
+    video, count = node("PFRRestoreVideo")(video=created)["result"]
+    assert len(pictures(Path(video.get_stream_source()))[0]) == 5 and count == 1

@@ -239,6 +239,34 @@ def test_core_s_video_keeps_its_times_its_sound_and_the_frames_without_a_face(se
     assert change[0] > 1.5 * change[-1], "the first frame has a face, the last has none"
 
 
+def test_a_video_made_of_frames_is_restored(server: Server, tmp_path: Path) -> None:
+    """From core's Create Video, which has no file yet."""
+    outputs = server.run(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "wide.png"}},
+            "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 3}},
+            "3": {"class_type": "CreateVideo", "inputs": {"images": ["2", 0], "fps": 8.0}},
+            "4": {"class_type": "PFRLoadModel", "inputs": {"model": "default", "device": "auto", "dtype": "auto"}},
+            "5": {
+                "class_type": "PFRRestoreVideo",
+                "inputs": {**defaults_of(server, "PFRRestoreVideo"), "model": ["4", 0], "video": ["3", 0]},
+            },
+            "6": {
+                "class_type": "SaveVideo",
+                "inputs": {"video": ["5", 0], "filename_prefix": "created", "format": "auto", "codec": "auto"},
+            },
+        }
+    )
+    (reference,) = saved(outputs)
+    (result := tmp_path / "result.mp4").write_bytes(server.file(reference))
+    with av.open(str(result)) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    before = pixels(server.folder / "input" / "wide.png")
+    assert [frame.shape for frame in frames] == [before.shape] * 3
+    detail = [float(np.abs(np.diff(image[100:612, 300:812].astype(float), axis=0)).mean()) for image in (before, frames[0])]
+    assert detail[1] > detail[0], "a blurred face was restored; encoding alone takes detail away"
+
+
 def test_one_node_the_steps_and_the_command_give_the_same_picture(server: Server, tmp_path: Path) -> None:
     whole, workflow = graph(source="two_faces.png"), prompt_of(server, load("2_step_by_step_one_face_picked.json"))
     for prompt in (whole, workflow):  # ComfyUI's process takes what its processor is fast in
@@ -557,6 +585,24 @@ def test_a_choice_outlives_a_reload_and_can_be_undone(server: Server, page: Any)
     page.wait_for_function(widgets + " === '0'")
 
 
+def test_faces_of_a_workflow_s_run_stay_out_of_another_that_is_open_when_they_are_found(server: Server, page: Any) -> None:
+    found = "window.app.graph.nodes.find(node => node.type === 'PFRDetectFaces').properties.pfr_picker"
+    open_page(page, server)
+    free(server)
+    workflow = load("2_step_by_step_one_face_picked.json")
+    show(page, workflow)
+    before = set(server.get("/history"))
+    page.evaluate("window.app.queuePrompt(0, 1)")
+    show(page, workflow)  # in a tab of its own, with the same ids
+    while not (new := set(server.get("/history")) - before):
+        page.wait_for_timeout(200)
+    server.wait(new.pop())
+    page.wait_for_timeout(1000)
+    assert page.evaluate(found) is None
+    run_page(page, server)
+    assert page.evaluate(found) is not None
+
+
 def pixels_changed(server: Server, page: Any) -> bool:
     """Run the graph on the page: whether its result differs from the example photo."""
     (item,) = saved(run_page(page, server))
@@ -597,6 +643,8 @@ def test_options_that_few_need_are_folded_on_the_canvas(page: Any, out: Path) ->
     page.wait_for_timeout(500)
     more = page.evaluate(shown)
     page.screenshot(path=out / "unfolded.png")
+    own = page.evaluate(f"Object.keys({node}.widgets.find(widget => widget.name === 'threshold'))")
+    assert not {"advanced", "computeSize"} & {*own}, "the page copies those to a subgraph, where there is no button"
     assert {"strength", "mask"} <= {name for name, *_ in fewer} and "threshold" in {name for name, *_ in more}
     for widgets in (fewer, more):
         for (_, top, own), (name, next_top, _) in pairwise(widgets):

@@ -57,7 +57,7 @@ def detector_weights(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ComfyUI users have them; without the shared material the detector that ships does it."""
     import folder_paths
 
-    folder = Path(folder_paths.get_folder_paths("facedetection_models")[0])
+    folder = Path(folder_paths.models_dir) / "facedetection"
     folder.mkdir(exist_ok=True)
     if shared := os.environ.get("PFR_SHARED_DIR"):
         shutil.copy(Path(shared) / "weights" / "detection_mobilenet0.25_Final.pth", folder)
@@ -101,20 +101,36 @@ def test_only_model_files_are_offered(pack: Any) -> None:
     assert all(weights.licence in widget["tooltip"] for weights in downloadable)
 
 
-def test_the_endings_of_other_packs_stay_theirs(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another pack may have registered the folder: with the set of endings that all loaders share, or with a list."""
+@pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
+def test_other_packs_keep_their_endings_and_we_ours(
+    pack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: bool
+) -> None:
+    """ReActor and facerestore_cf put their folder and endings in place of whatever there was; so may one of another folder."""
     import folder_paths
 
-    shared, listed, runtime = {".pth", ".own"}, [".pth", ".own"], sys.modules[f"{pack.__name__}.nodes.runtime"]
-    known: Any = {"facerestore_models": (["/theirs"], shared), "facedetection_models": (["/theirs"], listed)}
+    runtime, load = sys.modules[f"{pack.__name__}.nodes.runtime"], pack.NODE_CLASS_MAPPINGS["PFRLoadModel"]
+    usual, theirs = tmp_path / "facerestore_models", tmp_path / "theirs"
+    for folder, name in ((usual, "own.onnx"), (theirs, "a.pth")):
+        folder.mkdir()
+        (folder / name).touch()
     searched: list[str] = []
+    known: Any = {"facerestore_models": ([str(tmp_path / "named")], set())}  # by extra_model_paths.yaml
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "b.pth").touch()
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", known)
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
     monkeypatch.setattr(runtime, "add_search_folder", searched.append)
-    runtime.register_folders()
-    assert shared == {".pth", ".own"} and listed == [".pth", ".own"]
-    assert all({".pth", ".own", ".safetensors"} <= set(suffixes) for _, suffixes in known.values())
-    assert all(paths[0] == "/theirs" and len(paths) == 2 for paths, _ in known.values())
-    assert searched == [path for paths, _ in known.values() for path in paths]
+    for ours in (False, True) if first else (True, False):
+        if ours:
+            runtime.register_folders()
+        else:
+            known["facerestore_models"] = ([str(usual), str(theirs)], {".pth"})
+    offered, _ = load.INPUT_TYPES()["required"]["model"]
+    here = {"own.onnx", "a.pth", *([] if first else ["b.pth"])}
+    assert here <= set(offered) and not {"own.onnx", "a.pth", "b.pth"} - here & set(offered)
+    assert runtime.model_path("own.onnx") == str(usual / "own.onnx") and runtime.model_path("a.pth") == str(theirs / "a.pth")
+    assert known["facerestore_models"] == ([str(usual), str(theirs)], {".pth"}), "theirs is as they left it"
+    assert {str(usual), str(theirs), str(tmp_path / "facedetection")} <= set(searched)
 
 
 def test_a_step_of_several_frames_moves_the_bar_by_all_of_them(pack: Any) -> None:
@@ -269,6 +285,8 @@ def test_the_picker_numbers_all_faces_and_knows_which_are_chosen(run: Any, photo
     faces, _, mask, count, *_ = shown["result"]
     assert count == 1 and faces.frames[1][0].center[0] > 512 and mask[1, :, :512].max() == 0
     assert run.show("DetectFaces", image=frames[:1])["ui"]["pfr_picker"] == []
+    assert run.show("DetectFaces", image=frames, select="index", indices="1")["ui"]["pfr_picker"] == [picker], "as before"
+    assert run.show("DetectFaces", image=frames[:, :, :512])["ui"]["pfr_picker"][0]["picture"] != picker["picture"]
 
 
 @pytest.mark.usefixtures("detector_weights")
@@ -373,6 +391,74 @@ def test_memory_is_comfyui_s(run: Any, photo: torch.Tensor, monkeypatch: pytest.
     image, mask, *_ = run("RestoreFaces", model=model, image=photo)
     assert management.loaded == [model.patcher]
     assert {each.device.type for each in (preview, masks, crops, none, image, mask)} == {"meta"}
+
+
+def test_an_onnx_file_counts_with_its_size(pack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ComfyUI sees no tensor of it; of other networks it counts the tensors itself."""
+    runtime = sys.modules[f"{pack.__name__}.nodes.runtime"]
+    (tmp_path / "net.onnx").write_bytes(bytes(1000))
+    network = runtime.OnnxModel.__new__(runtime.OnnxModel)
+    torch.nn.Module.__init__(network)
+    network.path, network._opened_for, network.anchor = tmp_path / "net.onnx", torch.device("cpu"), torch.empty(0)
+    monkeypatch.setattr(runtime, "model_path", str)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "load_face_model", lambda path: network)
+        assert runtime.load(str(network.path), "auto", "fp32").patcher.size == 1000
+    small = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models" / "small.safetensors"
+    assert runtime.load(str(small), "auto", "fp32").patcher.size == 0
+
+
+def test_comfyui_is_asked_for_memory_before_faces_are_looked_for_or_cut_out(
+    run: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graphics card may be full of other models; a CPU's memory is nobody's to give."""
+    management, runtime = sys.modules["comfy.model_management"], sys.modules[f"{pack.__name__}.nodes.runtime"]
+    core, image = f"{pack.__name__}.pfr_core.faces", torch.full((1, 64, 64, 3), 0.5)
+    points = tuple((float(x), float(y)) for x, y in TEMPLATE / 8)
+    face = sys.modules[f"{core}.face"].Face((12, 12, 50, 56), 0.9, points)
+    asked: list[Any] = []
+
+    def detect(self: Any, image: Any, **how: Any) -> list[Any]:
+        asked.append("look")
+        return [face]
+
+    def mask(self: Any, crop: Any, *_: Any, **__: Any) -> Any:
+        asked.append("cut")
+        return np.ones(crop.shape[:2], np.float32)
+
+    monkeypatch.setattr(sys.modules[f"{core}.detect"].Detector, "detect", detect)
+    monkeypatch.setattr(sys.modules[f"{core}.mask"].FaceParser, "mask", mask)
+    monkeypatch.setattr(runtime, "fetch_around", lambda *_: None)
+    monkeypatch.setattr(management, "free_memory", lambda size, device: asked.append((size, device)))
+    for device, room in (("cuda", [(management.minimum_inference_memory(), torch.device("cuda"))]), ("cpu", [])):
+        monkeypatch.setattr(runtime, "own_device", lambda device=device: torch.device(device))
+        asked.clear()
+        faces, *_ = run("DetectFaces", image=image)
+        assert asked == [*room, "look"]
+        run("PasteFaces", image=image, faces=faces, crops=image)
+        assert asked == [*room, "look"], "a box needs no network"
+        run("PasteFaces", image=image, faces=faces, crops=image, mask="parse")
+        assert asked == [*room, "look", *room, "cut"]
+
+
+@pytest.mark.usefixtures("detector_weights")
+@pytest.mark.parametrize("node", ["RestoreFaces", "RestoreClip", "CompareModels"])
+def test_faces_are_looked_for_where_the_model_is(
+    run: Any, pack: Any, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch, node: str
+) -> None:
+    """A model on the CPU leaves the graphics card alone, and so does what finds its faces."""
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.nodes.runtime"], "own_device", lambda: torch.device("meta"))
+    Detector = sys.modules[f"{pack.__name__}.pfr_core.faces.detect"].Detector
+    devices, detect = list[torch.device](), Detector.detect
+
+    def watched(self: Any, *args: Any, **how: Any) -> Any:
+        devices.append(self.device)
+        return detect(self, *args, **how)
+
+    monkeypatch.setattr(Detector, "detect", watched)
+    model, _ = run("LoadModel", model="small.safetensors", device="cpu", dtype="fp32")
+    run(node, model=model, image=photo)
+    assert set(devices) == {torch.device("cpu")}
 
 
 @pytest.mark.usefixtures("detector_weights")
@@ -518,6 +604,9 @@ def test_faces_are_looked_for_in_a_region(run: Any, pair: torch.Tensor) -> None:
     assert count == 2 and all(frame[0].center[0] > 512 for frame in faces.frames)
     assert faces.frames[0][0].center == pytest.approx(every.frames[0][1].center, abs=6)
     assert run("DetectFaces", image=pair, region=torch.zeros_like(region))[3] == 0
+    for unpainted in (torch.zeros(1, 64, 64), torch.zeros(64, 64)):  # Load Image's, of a picture without transparency
+        shown = run.show("DetectFaces", image=pair, region=unpainted)
+        assert shown["result"][3] == 2 and "Look only here was ignored" in shown["ui"]["text"][0]
     with pytest.raises(Exception, match=r"MASK of 1 x 1024x256 px, the IMAGE 1 x 1024x512"):
         run("DetectFaces", image=pair, region=region[:, ::2])
 

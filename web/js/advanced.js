@@ -6,6 +6,11 @@ import { app } from "../../scripts/app.js";
 const LABELS = { en: "more | fewer options", zh: "更多 | 更少选项", ja: "オプションを増やす | 減らす", de: "mehr | weniger Optionen" };
 const GAP = 4; // px that the canvas puts between widgets, and still gives to one that is not shown
 
+// Give a widget what the copy of it on a subgraph does not get: there is no button there to show it again.
+function keep(widget, name, value) {
+    Object.defineProperty(widget, name, { value, enumerable: false, writable: true, configurable: true });
+}
+
 app.registerExtension({
     name: "PFR.Advanced",
     beforeRegisterNodeDef(nodeType, nodeData) {
@@ -17,8 +22,8 @@ app.registerExtension({
         nodeType.prototype.onNodeCreated = function () {
             onNodeCreated?.apply(this, arguments);
             for (const widget of this.widgets.filter((widget) => defaults.has(widget.name))) {
-                widget.advanced = true;
-                widget.computeSize = (width) => [width, this.showAdvanced ? window.LiteGraph.NODE_WIDGET_HEIGHT : -GAP];
+                keep(widget, "advanced", true);
+                keep(widget, "computeSize", (width) => [width, this.showAdvanced ? window.LiteGraph.NODE_WIDGET_HEIGHT : -GAP]);
             }
             const label = LABELS[app.extensionManager?.setting?.get("Comfy.Locale")] ?? LABELS.en;
             const toggle = () => {

@@ -71,8 +71,8 @@ function create(name, attributes, parent) {
     return element;
 }
 
-// What the page shows of each node's picker, by the node's id. With Vue nodes an undo makes the node anew, but the page keeps the
-// element of the one before.
+// What the page shows of each node's picker, by the ids of its graph and its own, for nodes in copies of a subgraph have the same.
+// With Vue nodes an undo makes the node anew, but the page keeps the element of the one before.
 const mounted = new Map();
 
 class FacePicker {
@@ -106,9 +106,10 @@ class FacePicker {
 
     // Put the picker where the page shows it.
     settle() {
-        const before = mounted.get(this.node.id);
+        const key = `${this.node.graph?.id}:${this.node.id}`;
+        const before = mounted.get(key);
         const home = !this.element.isConnected && before?.isConnected ? before : this.element;
-        mounted.set(this.node.id, home);
+        mounted.set(key, home);
         if (this.svg.parentElement !== home) home.replaceChildren(...this.content);
     }
 
@@ -233,6 +234,26 @@ class FacePicker {
     }
 }
 
+// The page hands what a run found to whichever workflow is open when it is found. Which one was open when the run was asked for is
+// kept here by the run's id; a run that another page, or this one before a reload, asked for is taken as before.
+const asked = new Map();
+let foreign = false; // whether what comes now is of another workflow's run
+
+function openWorkflow() {
+    return app.extensionManager?.workflow?.activeWorkflow;
+}
+
+const { queuePrompt } = api;
+api.queuePrompt = async function (...args) {
+    const workflow = openWorkflow();
+    const answer = await queuePrompt.apply(this, args);
+    if (answer?.prompt_id) asked.set(answer.prompt_id, workflow);
+    return answer;
+};
+
+const watch = ({ detail }) => (foreign = asked.has(detail.prompt_id) && asked.get(detail.prompt_id) !== openWorkflow());
+api.addEventListener("executed", watch, { capture: true }); // before the page's own, in whichever order they were added
+
 function after(prototype, name, action) {
     const before = prototype[name];
     prototype[name] = function (...args) {
@@ -254,6 +275,7 @@ app.registerExtension({
             setTimeout(() => this.pfrPicker?.settle(), SETTLED);
         });
         after(nodeType.prototype, "onExecuted", function (output) {
+            if (foreign) return;
             this.pfrPicker?.settle();
             if (output?.pfr_picker) this.pfrPicker?.update(output.pfr_picker[0]);
         });

@@ -6,6 +6,7 @@ beside the first. What more comes out is of use in training only: files of CodeF
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class OnnxModel(FaceModel):
         except ImportError as error:
             raise CheckpointError(f"{path}: ONNX files need onnxruntime: python -m pip install onnxruntime ({error})") from error
         self.path, self._runtime = path, onnxruntime
-        self._opened_for, self.session = torch.device("cpu"), self._open("CPUExecutionProvider", {})
+        self._opened_for: torch.device | None = torch.device("cpu")
+        self.session = self._open("CPUExecutionProvider", {})
         self.register_buffer("anchor", torch.empty(0), persistent=False)  # is where the network was moved to
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         pictures = [each for each in inputs if len(each.shape) == 4]
@@ -78,6 +80,13 @@ class OnnxModel(FaceModel):
         except Exception as error:  # onnxruntime's own types share no base but this one
             _check_memory(error)
             raise CheckpointError(f"{self.path}: damaged or no ONNX file ({error}). Download it again.") from error
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnnxModel:
+        """Move as any network does, and give the memory of a session elsewhere back at once: who moves one away wants it."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        if self.anchor.device != self._opened_for:
+            self._opened_for = self.session = None
+        return self
 
     def _run_on(self, device: torch.device) -> None:
         """Open the file again if the network was moved, as far as onnxruntime was built for that device."""

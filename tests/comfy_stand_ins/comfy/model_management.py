@@ -25,5 +25,13 @@ def load_models_gpu(models: list[Any], *, force_full_load: bool) -> None:
     loaded.extend(models)
 
 
+def minimum_inference_memory() -> float:
+    return 1e9
+
+
+def free_memory(memory_required: float, device: torch.device) -> None:
+    assert device.type != "cpu"
+
+
 def throw_exception_if_processing_interrupted() -> None:
     pass

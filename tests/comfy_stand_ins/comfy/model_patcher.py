@@ -6,5 +6,5 @@ import torch
 
 
 class ModelPatcher:
-    def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> None:
-        self.model, self.load_device, self.offload_device = model, load_device, offload_device
+    def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device, size: int = 0) -> None:
+        self.model, self.load_device, self.offload_device, self.size = model, load_device, offload_device, size
