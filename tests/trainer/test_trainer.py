@@ -320,6 +320,31 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
         train(reconstruction(faces, tmp_path / "run", iterations=4))
 
 
+def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_both(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(faces, other)
+    rows = [{"file": f"{i}.png", "split": "train", "licence": "CC BY-NC 4.0"} for i in range(2)]
+    (other / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def told() -> tuple[dict[str, int], list[tuple[dict[str, int], int]]]:
+        facts = read_checkpoint(out / "model.safetensors").provenance
+        return facts["data_licences"], [(each["data_licences"], each["iterations"]) for each in facts.get("earlier_data", [])]
+
+    train(reconstruction(other, out, iterations=1))
+    resume, own, later = ["restore", "--resume", "--out", str(out)], {"CC BY-NC 4.0": 2}, {"not stated": 3}
+    assert main([*resume, "--iterations", "2"]) == 0
+    assert told() == (own, []) and "The data are not those" not in caplog.text
+    assert main([*resume, "--iterations", "3", "--data", str(faces)]) == 0
+    assert told() == (later, [(own, 2)]) and "until step 2: {'faces': 2, " in caplog.text and "{'faces': 3, " in caplog.text
+    caplog.clear()
+    assert main([*resume, "--iterations", "4"]) == 0
+    assert told() == (later, [(own, 2)]) and "The data are not those" not in caplog.text
+    export_command(out, out / "model.safetensors")
+    assert told() == (later, [(own, 2)])
+
+
 def test_one_process_works_in_a_folder(faces: Path, tmp_path: Path) -> None:
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     with alone(tmp_path / "run"):
