@@ -409,7 +409,7 @@ def test_a_device_that_training_does_not_know(faces: Path, tmp_path: Path, monke
     train(reconstruction(faces, tmp_path / "run", device="auto", iterations=1))
 
 
-def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_not_at_all_once_it_is_stopped(
+def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_after_a_stop_when_it_goes_on(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Judging takes minutes, and may ask for more memory than there is."""
@@ -436,9 +436,19 @@ def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_not_at_all_once_
         train(reconstruction(faces, folder, iterations=9, validate_every=1, checkpoint_every=1), after_step=stop_at_4)
     assert judged == [1, 2, 3] and "step 2 could not be validated: CUDA out of memory" in caplog.text
     assert main(["restore", "--resume", "--out", str(folder), "--iterations", "5"]) == 0
-    assert judged == [1, 2, 3, 5] and load_state(folder)["best"] == 4  # the checkpoint is written once more, with it
-    assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "6"]) == 0
-    assert len(judged) == 4 and load_state(folder)["step"] == 6
+    assert judged == [1, 2, 3, 4, 5] and load_state(folder)["best"] == 5  # the checkpoint is written once more, with it
+    assert main(["restore", "--resume", "--out", str(folder)]) == 0
+    assert judged == [1, 2, 3, 4, 5], "no step is judged twice"
+    save_state(folder, load_state(folder) | {"validated": 4}, keep=1)  # as a kill at the very end leaves it
+    assert main(["restore", "--resume", "--out", str(folder)]) == 0
+    assert judged == [1, 2, 3, 4, 5, 5]
+    earlier = load_state(folder)
+    del earlier["validated"]  # as earlier versions left it
+    save_state(folder, earlier, keep=1)
+    assert main(["restore", "--resume", "--out", str(folder), "--iterations", "6"]) == 0
+    assert judged == [1, 2, 3, 4, 5, 5, 6]
+    assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "7"]) == 0
+    assert len(judged) == 7 and load_state(folder)["step"] == 7
 
 
 def test_a_run_that_ended_before_it_had_anything_does_not_hold_its_folder(faces: Path, tmp_path: Path) -> None:

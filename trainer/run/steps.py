@@ -57,7 +57,7 @@ class Run:
                 log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
-        self.step = self.skipped = 0
+        self.step = self.skipped = self.validated = 0
         self.best: float | None = None
         if state is not None:
             self._go_on(self.stage.modern(state))
@@ -74,7 +74,8 @@ class Run:
         self.stage.load(state["stage"])
         self.facts = with_earlier(self.facts, state["data"], state["step"])
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
-        self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have none
+        self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have neither
+        self.validated = state.get("validated", self.step)
 
     def state(self) -> dict[str, Any]:
         """Return everything that an interrupted run needs to go on.
@@ -88,6 +89,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "skipped": self.skipped,
+            "validated": self.validated,
             "faces_per_step": self.samples_per_step,
             "started_from": self.started_from,
             "data": self.facts,
