@@ -213,7 +213,7 @@ def test_fid_counts_different_faces_on_both_sides(
 ) -> None:
     monkeypatch.setattr(evaluating, "DRAWS", 3)
     one, real = pictures(tmp_path / "one", "a"), str(pictures(tmp_path / "real", "a", "b", "c"))
-    for reference in ((), ("--reference", real)):
+    for reference in (list[str](), ["--reference", real]):
         words = ["default", str(one), *QUICK, "--measures", "fid", *reference]
         assert main(["evaluate", *words]) == 1
         assert "the set has only 1 face. Add more" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_a_set_of_one_face_is_no_distribution() -> None:
     judge.by = {"kid": "", "kid_inception": ""}
     fake, real = ({name: torch.rand(count, 8) for name in ("kid", "inception")} for count in (3, 4))
     assert judge.apart(fake, real, ["a"] * 3) == {}
-    for faces in (["a", "a", "b"], []):
+    for faces in (["a", "a", "b"], list[str]()):
         scores = judge.apart(fake, real, faces)
         assert {*scores} == {*judge.by} and all(map(math.isfinite, scores.values()))
 
