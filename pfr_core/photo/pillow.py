@@ -129,7 +129,7 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
     else:
         transparent = image.has_transparency_data
         pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    orientation, info = _metadata(image)
+    info = _metadata(image)
 
     def back(result: np.ndarray) -> Image.Image:
         if gray and (result[..., :1] == result[..., 1:3]).all():
@@ -142,7 +142,16 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
             made.info.pop("icc_profile", None)
         return made
 
-    return np.ascontiguousarray(turned(pixels, orientation)), back
+    return np.ascontiguousarray(turned(pixels, orientation_of(image))), back
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return how the pixels that Pillow has loaded are to be turned (1 to 8, as in EXIF), by EXIF or else XMP, damaged or not."""
+    if image.format in _TURNED:
+        return 1
+    in_exif, _, _ = _exif(image)
+    in_xmp, _ = upright_xmp(xmp_of(image))
+    return in_exif or in_xmp or 1
 
 
 def notices_of(image: Image.Image) -> tuple[Notice, ...]:
@@ -150,18 +159,16 @@ def notices_of(image: Image.Image) -> tuple[Notice, ...]:
     return tuple(Notice("damaged_exif", f"The PIL image: {what}.") for what in _exif(image)[2])
 
 
-def _metadata(image: Image.Image) -> tuple[int, dict[str, Any]]:
-    """Return the orientation of the pixels, and what the result's ``info`` holds."""
+def _metadata(image: Image.Image) -> dict[str, Any]:
+    """Return what the result's ``info`` holds."""
     info = {name: image.info[name] for name in ("icc_profile", "dpi") if image.info.get(name)}
-    in_xmp, xmp = upright_xmp(xmp_of(image))
+    _, xmp = upright_xmp(xmp_of(image))
     if xmp:
         info["xmp"] = xmp
-    orientation, exif, _ = _exif(image)
+    _, exif, _ = _exif(image)
     if exif:
         info["exif"] = b"Exif\0\0" + exif
-    if image.format in _TURNED:
-        return 1, info
-    return orientation or in_xmp or 1, info
+    return info
 
 
 def _exif(image: Image.Image) -> tuple[int | None, bytes | None, list[str]]:

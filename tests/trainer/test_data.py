@@ -231,6 +231,22 @@ def test_sixteen_bits_of_gray_are_brought_to_eight(tmp_path: Path, name: str) ->
     assert abs(float(read_face(tmp_path / name).mean()) - 127) < 2
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_an_aligned_face_is_turned_as_its_exif_says(tmp_path: Path, ending: str) -> None:
+    half = Image.new("RGB", (64, 64))
+    half.paste("white", (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[274] = 6  # shown turned by a quarter, clockwise
+    half.save(tmp_path / f"a.{ending}", exif=exif)
+    face = read_face(tmp_path / f"a.{ending}").astype(int)
+    assert face[:, 300:].mean() > 250 and face[:, :200].mean() < 5
+
+
+def test_a_face_whose_exif_is_damaged_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff")
+    assert read_face(tmp_path / "a.jpg").mean() > 250
+
+
 @pytest.mark.slow
 def test_workers_start_whatever_threads_this_process_has(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked worker waited for ever for the threads of OpenCV that only its parent had."""

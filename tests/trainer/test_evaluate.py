@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from PIL import Image
 from pfr_core import PFR, PFRConfig, save_model
 from pfr_core.errors import InputError
 from trainer.cli import main
+from trainer.data.index import list_faces
 from trainer.judge import evaluate as evaluating
 from trainer.judge import methods
 from trainer.judge.methods import INPUT
 from trainer.judge.options import EvaluateOptions
 from trainer.judge.paper import RECIPES
-from trainer.judge.sources import bicubic4
+from trainer.judge.sources import DegradedFaces, bicubic4
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = ("--size", "64", "--no-denoiser", "--measures", "psnr", "ssim")
@@ -181,8 +183,8 @@ def test_photographs_without_truths(tmp_path: Path, capsys: pytest.CaptureFixtur
     fid = ("--measures", "fid")
     for words, says in (
         ((*command,), "needs real faces to compare with: --reference"),
-        ((*command, "--reference", one), "one has only 1 picture"),
-        ((*command, "--reference", given, "--limit", 1), "the set has only 1 picture"),
+        ((*command, "--reference", one), "one has only 1 face"),
+        ((*command, "--reference", given, "--limit", 1), "the set has only 1 face"),
     ):
         assert main(["evaluate", *map(str, words), *QUICK, *fid]) == 1
         assert says in capsys.readouterr().err
@@ -204,6 +206,27 @@ def test_photographs_without_truths(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "b.png: no face was found" in refused(
         capsys, pictures(wide / "deep", "b"), "--unpaired", "--align", "--results", f"same={wide / 'deep'}"
     )
+
+
+def test_fid_counts_different_faces_on_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluating, "DRAWS", 3)
+    one, real = pictures(tmp_path / "one", "a"), str(pictures(tmp_path / "real", "a", "b", "c"))
+    for reference in (list[str](), ["--reference", real]):
+        words = ["default", str(one), *QUICK, "--measures", "fid", *reference]
+        assert main(["evaluate", *words]) == 1
+        assert "the set has only 1 face. Add more" in capsys.readouterr().err
+    judge: Any = SimpleNamespace(by={"fid": ""}, missing={})
+    options = EvaluateOptions(reference=real, measures=("fid",))
+    for count, told in ((1000, "real has 3 different faces"), (2, "the set has 2 different faces")):
+        source = DegradedFaces(list_faces(str(one), "val") * count, draws=3)
+        sets = evaluating.compared(source, options)
+        assert sets == {"the set": count, real: 3}
+        (note,) = evaluating.notes_on([], {}, sets, judge)
+        assert told in note and "FID is biased upwards" in note
+    enough = evaluating.FID_FACES
+    assert not evaluating.notes_on([], {}, {"the set": enough, real: enough}, judge)
 
 
 def test_a_model_that_gives_no_numbers_is_named(tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,17 @@ def test_kid_by_hand() -> None:
     assert kid(twice, torch.zeros(2, 1)) > 27 + 1 - 2
     same = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     assert abs(kid(same[:200], same[200:])) < 0.2 < kid(same[:200], same[200:] + 0.5)
+
+
+def test_a_set_of_one_face_is_no_distribution() -> None:
+    """However many draws of it there are: nothing is left of KID within it."""
+    judge = Judge(None, None, CPU, measures=())
+    judge.by = {"kid": "", "kid_inception": ""}
+    fake, real = ({name: torch.rand(count, 8) for name in ("kid", "inception")} for count in (3, 4))
+    assert judge.apart(fake, real, ["a"] * 3) == {}
+    for faces in (["a", "a", "b"], list[str]()):
+        scores = judge.apart(fake, real, faces)
+        assert {*scores} == {*judge.by} and all(map(math.isfinite, scores.values()))
 
 
 def test_metrics_agree_on_what_is_worse(shared_dir: Path, judge: Judge) -> None:

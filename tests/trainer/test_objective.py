@@ -26,6 +26,7 @@ from trainer.losses import (
     luma_only,
     unit_distance,
 )
+from trainer.run.clock import Clock
 from trainer.run.config import PriorConfig, RestoreConfig, RunConfig
 from trainer.run.steps import Run
 from trainer.stages.restore import RestoreStage
@@ -374,6 +375,15 @@ def test_a_gradient_is_limited_and_its_size_told(faces: Path) -> None:
     told = run.gradients(stage.phases[0], [batch])
     norm = torch.stack([each.grad.norm() for each in stage.phases[0].parameters if each.grad is not None]).norm()
     assert told["G/gradient"] > 0.01 and norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["prior", "restore"])
+def test_each_gradient_that_is_limited_is_told_by_a_name_of_its_own(faces: Path, kind: str) -> None:
+    clipped = {"grad_clip": 0.01}
+    config = PriorConfig(data=str(faces), **{**COMMON, **clipped}) if kind == "prior" else restoration(faces, **clipped)
+    stage, _, run = started(config)
+    names = [phase.norm for phase in stage.phases if phase.norm]
+    assert len(names) == len({*names}) == 2 and {*names} <= {*run.take_step(Clock(run.device, exact=False))}
 
 
 def test_freezing_random_layers_is_advised_against(faces: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -321,6 +321,31 @@ def test_a_run_is_resumed_where_it_lies_with_its_own_options(
         train(reconstruction(faces, tmp_path / "run", iterations=4))
 
 
+def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_both(
+    faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(faces, other)
+    rows = [{"file": f"{i}.png", "split": "train", "licence": "CC BY-NC 4.0"} for i in range(2)]
+    (other / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def told() -> tuple[dict[str, int], list[tuple[dict[str, int], int]]]:
+        facts = read_checkpoint(out / "model.safetensors").provenance
+        return facts["data_licences"], [(each["data_licences"], each["iterations"]) for each in facts.get("earlier_data", [])]
+
+    train(reconstruction(other, out, iterations=1))
+    resume, own, later = ["restore", "--resume", "--out", str(out)], {"CC BY-NC 4.0": 2}, {"not stated": 3}
+    assert main([*resume, "--iterations", "2"]) == 0
+    assert told() == (own, []) and "The data are not those" not in caplog.text
+    assert main([*resume, "--iterations", "3", "--data", str(faces)]) == 0
+    assert told() == (later, [(own, 2)]) and "until step 2: {'faces': 2, " in caplog.text and "{'faces': 3, " in caplog.text
+    caplog.clear()
+    assert main([*resume, "--iterations", "4"]) == 0
+    assert told() == (later, [(own, 2)]) and "The data are not those" not in caplog.text
+    export_command(out, out / "model.safetensors")
+    assert told() == (later, [(own, 2)])
+
+
 def test_one_process_works_in_a_folder(faces: Path, tmp_path: Path) -> None:
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     with alone(tmp_path / "run"):
@@ -385,7 +410,7 @@ def test_a_device_that_training_does_not_know(faces: Path, tmp_path: Path, monke
     train(reconstruction(faces, tmp_path / "run", device="auto", iterations=1))
 
 
-def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_not_at_all_once_it_is_stopped(
+def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_after_a_stop_when_it_goes_on(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Judging takes minutes, and may ask for more memory than there is."""
@@ -412,9 +437,19 @@ def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_not_at_all_once_
         train(reconstruction(faces, folder, iterations=9, validate_every=1, checkpoint_every=1), after_step=stop_at_4)
     assert judged == [1, 2, 3] and "step 2 could not be validated: CUDA out of memory" in caplog.text
     assert main(["restore", "--resume", "--out", str(folder), "--iterations", "5"]) == 0
-    assert judged == [1, 2, 3, 5] and load_state(folder)["best"] == 4  # the checkpoint is written once more, with it
-    assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "6"]) == 0
-    assert len(judged) == 4 and load_state(folder)["step"] == 6
+    assert judged == [1, 2, 3, 4, 5] and load_state(folder)["best"] == 5  # the checkpoint is written once more, with it
+    assert main(["restore", "--resume", "--out", str(folder)]) == 0
+    assert judged == [1, 2, 3, 4, 5], "no step is judged twice"
+    save_state(folder, load_state(folder) | {"validated": 4}, keep=1)  # as a kill at the very end leaves it
+    assert main(["restore", "--resume", "--out", str(folder)]) == 0
+    assert judged == [1, 2, 3, 4, 5, 5]
+    earlier = load_state(folder)
+    del earlier["validated"]  # as earlier versions left it
+    save_state(folder, earlier, keep=1)
+    assert main(["restore", "--resume", "--out", str(folder), "--iterations", "6"]) == 0
+    assert judged == [1, 2, 3, 4, 5, 5, 6]
+    assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "7"]) == 0
+    assert len(judged) == 7 and load_state(folder)["step"] == 7
 
 
 def test_a_run_that_ended_before_it_had_anything_does_not_hold_its_folder(faces: Path, tmp_path: Path) -> None:
@@ -860,9 +895,13 @@ def test_a_network_with_a_patch_starts_as_the_smaller_one_between_shrinking_and_
         warm_start(PFR(PFRConfig(size=16, narrow=0.25, style_dim=64)), str(tmp_path / "net.safetensors"))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("patch", [1, 2, 4])
-def test_pass_through_makes_any_network_the_identity(patch: int) -> None:
+def test_pass_through_makes_any_network_the_identity(patch: int, sign: int) -> None:
     net = randomised(PFRConfig(size=64, narrow=0.25, style_dim=64, patch=patch))
+    for name, parameter in net.prior.named_parameters():
+        if name.endswith("noise.weight"):  # as a prior's training may have left them
+            parameter.data = sign * parameter.data.abs()
     pass_through(net)
     x = torch.rand(2, 3, 64, 64) * 2 - 1
     assert (net(x) - x).abs().max() < 1e-5

@@ -419,14 +419,14 @@ def test_a_proxy_may_pass_on_another_host(sessions: Sessions, caplog: pytest.Log
     served = Served(sessions)
     served.door.hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
 
-    def asked(origin: str, **more: str) -> int:
-        return served.ask("POST", "/gradio_api/queue/join", b"{}", origin=origin, **more)[0]
+    def asked(origin: str, site: str = "none") -> int:  # which says nothing, as older browsers do
+        return served.ask("POST", "/gradio_api/queue/join", b"{}", origin=origin, sec_fetch_site=site)[0]
 
     ours = ["https://photos.example", "http://PHOTOS.example:8080"]
     strange = ["https://evil.example", "https://a.tunnel.example", "https://photos.example.evil.example", "null", "http://[", ""]
-    assert [asked(each, sec_fetch_site="same-origin") for each in ours] == [200] * len(ours)
+    assert [asked(each, "same-origin") for each in ours] == [200] * len(ours)
     assert [asked(each) for each in strange] == [403] * len(strange)
-    assert asked(ours[0], sec_fetch_site="same-site") == 403, "another page on that machine"
+    assert asked(ours[0], "same-site") == 403, "another page on that machine"
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == len(ours) + len(strange), "each once"
     assert "'https://photos.example' asks for '127.0.0.1:7860'" in told[0] and "pass on Host" in told[0]

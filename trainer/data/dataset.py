@@ -24,6 +24,8 @@ from pfr_core.degradation import degrade
 from pfr_core.errors import InputError
 from pfr_core.faces.face import MIRRORED
 from pfr_core.faces.geometry import rescale
+from pfr_core.photo.decode import turned
+from pfr_core.photo.pillow import orientation_of
 
 from .. import program
 from ..run.randomness import sample_seed
@@ -89,7 +91,7 @@ class FaceBatch(TypedDict):
 
 
 def read_face(stored: Stored | Path) -> RGB8:
-    """Return an aligned face as [512,512,3] RGB uint8.
+    """Return an aligned face as [512,512,3] RGB uint8, turned as its EXIF data say, as all that PFR reads.
 
     Raises:
         InputError: the image cannot be read, or is not square; the message names it.
@@ -102,6 +104,7 @@ def read_face(stored: Stored | Path) -> RGB8:
                 rgb = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             else:
                 rgb = np.asarray(image.convert("RGB"))
+            rgb = np.ascontiguousarray(turned(rgb, orientation_of(image)))
     except UNREADABLE as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one's is about an object in memory
         raise InputError(f"{stored}: cannot be read as an image{reason}. Remove it from the training set.") from error

@@ -30,7 +30,7 @@ from .tables import differences_table, harm, networks, subgroups_table, table, t
 log = logging.getLogger(__name__)
 
 FID_FACES = 2048
-"""Pictures below which FID's covariance has not full rank, so that it is far too high."""
+"""Faces below which FID's covariance has not full rank, so that it is far too high."""
 
 
 def evaluate_command(names: Sequence[str], options: EvaluateOptions) -> str:
@@ -97,13 +97,14 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
     """Restore and measure the set with every method.
 
     Raises:
-        InputError: two methods of one name, FID of a single picture or against nothing, or as the set, the results or the
+        InputError: two methods of one name, FID of a single face or against nothing, or as the set, the results or the
             cache say.
         CheckpointError: a model cannot be used.
         NotFiniteError: one gives numbers that are not finite.
     """
     paired = not isinstance(source, Photographs)
-    refuse_lonely(source, options, paired)
+    sets = compared(source, options)
+    refuse_lonely(sets, options, paired)
     device = resolve_device(options.device)
     methods = [ways.given(), *([ways.denoiser()] if options.denoiser else [])]
     methods += ways.models(models, options.fidelities, options.ablate, device)
@@ -134,7 +135,7 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
     labelled: set[Measure] = set()
     for training in (training for method in methods for training in method.trainings):
         labelled |= optimised_for(training, options.perceptual, options.identity)
-    notes = notes_on(methods, records, source, judge)
+    notes = notes_on(methods, records, sets, judge)
     return Evaluation(source.caption, methods, records, scores, judge.by, labelled, protocol, notes)
 
 
@@ -146,8 +147,20 @@ def write_pairs(source: Source, folder: Path) -> None:
             write_photo(folder / "truths" / f"{case.name}.png", case.truth)
 
 
-def refuse_lonely(source: Source, options: EvaluateOptions, paired: bool) -> None:
-    """See to it that FID has two sets of at least two pictures.
+def compared(source: Source, options: EvaluateOptions) -> dict[str, int]:
+    """Return how many different faces there are in what FID compares, by name; draws of one face are one, as its truth is.
+
+    Raises:
+        InputError: the folder of ``--reference`` is missing or empty.
+    """
+    sets = {"the set": source.count}
+    if options.reference:
+        sets[options.reference] = Photographs(Path(options.reference)).count
+    return sets
+
+
+def refuse_lonely(sets: Mapping[str, int], options: EvaluateOptions, paired: bool) -> None:
+    """See to it that FID has two sets of at least two faces, see :func:`compared`.
 
     Raises:
         InputError: it has not.
@@ -156,21 +169,20 @@ def refuse_lonely(source: Source, options: EvaluateOptions, paired: bool) -> Non
         return
     if not paired and not options.reference:
         raise InputError("FID of photographs without truths needs real faces to compare with: --reference FOLDER.")
-    sets = {"the set": len(source.names)}
-    if options.reference:
-        sets[options.reference] = len(Photographs(Path(options.reference)).names)
     for name, count in sets.items():
         if count < 2:
             raise InputError(
-                f"FID compares distributions: {name} has only {count} picture. Add more, or leave fid out of --measures."
+                f"FID compares distributions: {name} has only {count} face. Add more, or leave fid out of --measures."
             )
 
 
-def notes_on(methods: Sequence[Method], records: Mapping[str, list[Record]], source: Source, judge: Judge) -> list[str]:
+def notes_on(methods: Sequence[Method], records: Mapping[str, list[Record]], sets: Mapping[str, int], judge: Judge) -> list[str]:
     """Return what a reader of the figures should know, and tell it in the log."""
     notes = []
-    if "fid" in judge.by and len(source.names) < FID_FACES:
-        notes.append(f"FID of {len(source.names)} pictures is biased upwards (it needs {FID_FACES} and more); compare by KID.")
+    few = min(sets, key=lambda name: sets[name])
+    if "fid" in judge.by and sets[few] < FID_FACES:
+        told = f"FID is biased upwards: {few} has {sets[few]} different faces, and it needs {FID_FACES} and more"
+        notes.append(f"{told}; compare by KID.")
     for method in methods if "lmd" in judge.by else ():
         lost = sum("lmd" not in record.scores and "psnr" in record.scores and not record.probe for record in records[method.name])
         if lost:

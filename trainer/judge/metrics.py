@@ -185,9 +185,9 @@ class Judge:
         return found
 
     def apart(self, fake: Features, real: Features, faces: Sequence[str] = ()) -> Scores:
-        """Return how far two sets are apart, ``faces`` as for :func:`kid`; a set of a single image has no such measure."""
+        """Return how far two sets are apart, ``faces`` as for :func:`kid`; one picture or face is no such set."""
         few = min([len(each) for features in (fake, real) for each in features.values()], default=0) < 2
-        if few or not fake or not real:
+        if few or not fake or not real or len({*faces}) == 1:
             return {}
         scores: Scores = {}
         if "kid" in self.by:

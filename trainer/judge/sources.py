@@ -73,6 +73,7 @@ class Source(Protocol):
     Attributes:
         caption: what the set is, with counts.
         names: of all cases but the probes, in order.
+        count: how many different faces that are.
     """
 
     @property
@@ -80,6 +81,9 @@ class Source(Protocol):
 
     @property
     def names(self) -> list[str]: ...
+
+    @property
+    def count(self) -> int: ...
 
     def cases(self, probes: bool) -> Iterator[Case]:
         """Yield the cases; the draws of a face come one after the other, then its probes, if asked for."""
@@ -113,6 +117,10 @@ class DegradedFaces:
     @property
     def names(self) -> list[str]:
         return [f"{face}-{k}" for face in self._stems() for k in range(self.draws)]
+
+    @property
+    def count(self) -> int:
+        return len(self.faces)
 
     def cases(self, probes: bool) -> Iterator[Case]:
         for i, (name, face) in enumerate(zip(self._stems(), self.faces, strict=True)):
@@ -169,6 +177,10 @@ class PreparedPairs:
     def names(self) -> list[str]:
         return list(by_stem(self.degraded))[: self.limit or None]
 
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
     def cases(self, probes: bool) -> Iterator[Case]:
         given, truths, detector = by_stem(self.degraded), by_stem(self.truths), Detector("builtin")
         for i, name in enumerate(self.names):
@@ -222,6 +234,10 @@ class Photographs:
             drawn = sorted(names, key=lambda name: hashlib.sha256(f"{self.sample} {name}".encode()).digest())
             return sorted(drawn[: self.limit])
         return names[: self.limit or None]
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
 
     def cases(self, probes: bool) -> Iterator[Case]:
         files, detector = by_stem(self.folder), Detector("builtin")

@@ -196,6 +196,7 @@ def pass_through(net: PFR) -> None:
     block.bias[noise] = 0.0
     last.conv.modulation.weight[noise] = 0.0
     last.conv.modulation.bias[noise] = 1.0
+    block.noise.weight.abs_()  # it is applied before the second activation; noise of N(0,1) has no sign to lose
     gain = GAIN * GAIN * block.noise.weight * (1.0 + SLOPE**2)  # of the two activations and the noise branch
     for colour in range(3):
         for i, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):

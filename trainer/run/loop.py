@@ -94,6 +94,8 @@ def _loop(
 ) -> bool:
     """Step until the end (return True) or until asked to stop (False); checkpoints on the way and at the end."""
     config = run.config
+    if is_due(config, run.step) and run.step != run.validated:  # a signal or a kill came after its checkpoint
+        _validate(run, folder, watch, validation, saved=True)
     with tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None) as bar:
         while run.step < config.iterations:
             clock, started = Clock(run.device, exact=False), time.perf_counter()
@@ -124,14 +126,19 @@ def _loop(
                 batch = first_batch(run.data.to_look_at(), SAMPLES_IN_GRID)
                 watch.pictures(run.step, run.stage.look({name: value.to(run.device) for name, value in batch.items()}))
             if is_due(config, run.step):
-                if validation is not None and watch is not None and _validate(run, folder, watch, validation) and due:
-                    save_state(folder, run.state(), config.keep)  # which holds the best score
-                run.fabric.barrier()
+                _validate(run, folder, watch, validation, saved=due)
     return True
 
 
-def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> bool:
-    """Judge the average, and keep it if it is the best so far, which is returned; what cannot be judged does not end a run."""
+def _validate(run: Run, folder: Path, watch: Watch | None, validation: Validation | None, *, saved: bool) -> None:
+    """Let the first process judge the average while the others wait; a checkpoint that was ``saved`` is written once more."""
+    if validation is not None and watch is not None and _judged(run, folder, watch, validation) and saved:
+        save_state(folder, run.state(), run.config.keep)  # which holds the best score, and that this step has been judged
+    run.fabric.barrier()
+
+
+def _judged(run: Run, folder: Path, watch: Watch, validation: Validation) -> bool:
+    """Return whether the average could be judged, and keep it if it is the best so far; what cannot be does not end a run."""
     try:
         scores = validation(run.stage)
     except (PFRError, OSError, RuntimeError, MemoryError) as error:
@@ -140,9 +147,9 @@ def _validate(run: Run, folder: Path, watch: Watch, validation: Validation) -> b
         log.error("step %d could not be validated: %s", run.step, error)
         return False
     watch.write(run.step, {f"validation/{name}": value for name, value in scores.items()})
+    run.validated = run.step
     score = validation.rank(scores)
-    if run.best is not None and score <= run.best:
-        return False
-    run.best = score
-    run.export(folder / BEST, best_by=validation.config.best_by, scores=scores)
+    if run.best is None or score > run.best:
+        run.best = score
+        run.export(folder / BEST, best_by=validation.config.best_by, scores=scores)
     return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,11 @@ from typing import Any
 from pfr_core import __version__
 
 from .config import NOT_STATED, RunConfig, stage_of
+
+log = logging.getLogger(__name__)
+
+EARLIER = "earlier_data"
+"""Where a file states what its run was trained on before it went on with other data: facts, and until which step."""
 
 
 def licence_of(config: RunConfig, started_from: str) -> str:
@@ -22,6 +29,25 @@ def licence_of(config: RunConfig, started_from: str) -> str:
     if config.licence != NOT_STATED or not started_from:
         return config.licence
     return str(json.loads(started_from).get("licence", NOT_STATED))
+
+
+def with_earlier(facts: dict[str, Any], before: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return what is to be said of all data of a run that goes on; that they are others than before is warned of.
+
+    Args:
+        facts: of the data that it goes on with.
+        before: what its checkpoint says of the data; nothing if that is unknown.
+        step: how far the checkpoint is.
+    """
+    last, earlier = {name: value for name, value in before.items() if name != EARLIER}, [*before.get(EARLIER, ())]
+    if last and last != facts:
+        log.warning(
+            "The data are not those that the run had until step %d: %s then, %s now. It draws other samples from here on, and "
+            "exported files state both. If that is not wanted, stop it and say with --data where its own are.",
+            step, last, facts,
+        )  # fmt: skip
+        earlier.append({**last, "iterations": step})
+    return {**facts, EARLIER: earlier} if earlier else facts
 
 
 def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .clock import Clock
 from .config import RunConfig, without_start
 from .engine import average_gradients, means, start
 from .optim import rate_factor, set_rates
-from .provenance import licence_of, provenance
+from .provenance import licence_of, provenance, with_earlier
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Run:
         self.fabric = start(config)
         self.device = self.fabric.device
         self.data: TrainingSet = open_data(config, self.device)  # first: what is wrong with it shows before any download
+        self.facts = self.data.facts
         torch.manual_seed(config.seed)
         with self.fabric.rank_zero_first(local=True):  # which fetches the networks that are needed, once for all on a machine
             # A checkpoint replaces what the run started from, whose files need not be there any more.
@@ -56,7 +57,7 @@ class Run:
                 log.info("what the run starts from is under this licence, which holds for its weights, too: %s", licence)
         self.stage.to(self.device, self.fabric.autocast)
         self.samples_per_step = config.samples * config.accumulate * self.fabric.world_size
-        self.step = self.skipped = 0
+        self.step = self.skipped = self.validated = 0
         self.best: float | None = None
         if state is not None:
             self._go_on(self.stage.modern(state))
@@ -71,8 +72,10 @@ class Run:
         if self.config.iterations < state["step"]:
             raise InputError(f"--iterations {self.config.iterations}: the run has taken {state['step']} steps already. Say more.")
         self.stage.load(state["stage"])
+        self.facts = with_earlier(self.facts, state["data"], state["step"])
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
-        self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have none
+        self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have neither
+        self.validated = state.get("validated", self.step)
 
     def state(self) -> dict[str, Any]:
         """Return everything that an interrupted run needs to go on.
@@ -86,9 +89,10 @@ class Run:
             "step": self.step,
             "best": self.best,
             "skipped": self.skipped,
+            "validated": self.validated,
             "faces_per_step": self.samples_per_step,
             "started_from": self.started_from,
-            "data": self.data.facts,
+            "data": self.facts,
             "stage": self.stage.state(),
         }
 
@@ -100,7 +104,7 @@ class Run:
 
     def export(self, path: Path, **extra: Any) -> list[Path]:
         """Write the average with its provenance; return the files."""
-        told = provenance(self.config, self.data.facts, self.step, self.started_from)
+        told = provenance(self.config, self.facts, self.step, self.started_from)
         return self.stage.export(path, told | extra, licence_of(self.config, self.started_from), torch.float16)
 
     def take_step(self, clock: Clock) -> dict[str, float]:

@@ -59,10 +59,10 @@ class PriorStage(FaceStage):
             "g": adam({"generator": g}, rates, config, lazy),
             "d": adam({"discriminator": d}, rates, config, lazy),
         }
-        norm = "G/gradient" if config.grad_clip else ""
+        norm, path_norm = ("G/gradient", "G/path_gradient") if config.grad_clip else ("", "")
         self.phases = [Phase("Gmain", "g", g, norm=norm)]
         if config.path_weight:
-            self.phases.append(Phase("Greg", "g", g, config.path_every, norm))
+            self.phases.append(Phase("Greg", "g", g, config.path_every, path_norm))
         self.phases.append(Phase("Dmain", "d", d))
         if config.r1_weight:
             self.phases.append(Phase("Dreg", "d", d, config.r1_every))

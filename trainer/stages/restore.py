@@ -83,12 +83,12 @@ class RestoreStage(FaceStage):
         lazy_g = dict.fromkeys(("prior", "noise"), config.path_every if config.path_weight else 0)
         g = trainable([parameter for group in groups.values() for parameter in group])
         self.optimisers = {"g": adam(groups, rates, config, lazy_g)}
-        norm = "G/gradient" if config.grad_clip else ""
+        norm, path_norm = ("G/gradient", "G/path_gradient") if config.grad_clip else ("", "")
         self.phases = [Phase("Gmain", "g", g, norm=norm)]
         if config.path_weight:
             # What lies before w has no part in it.
             behind_w = trainable([p for name, p in self.g.prior.named_parameters() if not name.startswith("mapping.")])
-            self.phases.append(Phase("Greg", "g", behind_w, config.path_every, norm))
+            self.phases.append(Phase("Greg", "g", behind_w, config.path_every, path_norm))
         self._add_discriminators(start)
         if start is not None:
             self.started_from = origin(start)
