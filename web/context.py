@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class Context:
     def for_operator(notice: Notice) -> None:
         """Log a notice of what whoever runs the server can do."""
         if notice.kind == "better_detector":
-            log.warning("%s", notice.text)
+            _log_once(notice.text)
 
     def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:
         """Return the components of several options by name, without what this server cannot do.
@@ -205,3 +205,8 @@ class Context:
         if path is None:
             raise InputError("photo is missing; upload one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)
+
+
+@cache
+def _log_once(text: str) -> None:
+    log.warning("%s", text)

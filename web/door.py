@@ -94,16 +94,20 @@ class Hosts:
         known = name in self._names or any(name.endswith(each[1:]) for each in self._names if each.startswith("*."))
         return known or (self._open and _is_address(name))
 
-    def own(self, origin: str) -> bool:
-        """Tell whether an Origin header names one of ``others`` in full: of ``*.name`` strangers have some, too.
+    def own(self, origin: str, host: str) -> bool:
+        """Tell whether an Origin header names one of ``others`` in full, and only the proxy has put another name for the Host.
+
+        Of ``*.name`` strangers have some, too; where the Host is right, the Origin must be the very same.
 
         Example:
             >>> hosts = Hosts("127.0.0.1", ["photos.example", "*.tunnel.example"])
-            >>> hosts.own("https://photos.example"), hosts.own("https://a.tunnel.example"), hosts.own("https://evil.example")
-            (True, False, False)
+            >>> [hosts.own(f"https://{name}", "127.0.0.1:7860") for name in ("photos.example", "a.tunnel.example")]
+            [True, False]
+            >>> hosts.own("https://photos.example:8443", "photos.example")
+            False
         """
         try:
-            return urlsplit(origin).hostname in self._others
+            return urlsplit(origin).hostname in self._others and urlsplit(f"//{host}").hostname not in self._others
         except ValueError:
             return False
 
@@ -195,12 +199,15 @@ class Door:
         host = request.headers.get("host", "")
         if not self.hosts.know(host):
             return _refused(request, 421, "This server does not go by that name; whoever runs it can allow it with --allow-host.")
-        origin = request.headers.get("origin")
+        origin, foreign = (
+            request.headers.get("origin"),
+            request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"),
+        )
         if origin is not None and origin.lower().partition("://")[2] != host.lower():
             self._tell_operator(origin, host)  # a proxy may pass on another Host than it was asked for
-            if not self.hosts.own(origin):
+            if foreign or not self.hosts.own(origin, host):
                 return _refused(request, 403, "Requests from other web sites are refused.")
-        if request.method == "POST" and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        if request.method == "POST" and foreign:
             return _refused(request, 403, "Requests from other web sites are refused.")
         ours = not path.startswith(FILE) or Path(path.removeprefix(FILE)).is_relative_to(self.sessions.root)
         if path.startswith(CLOSED) or not ours:

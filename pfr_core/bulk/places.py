@@ -35,9 +35,8 @@ TRIES_HERE = 4
 
 ONE_PUT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
 """Stores in which an object is there when all of it has come; elsewhere a file is written beside and renamed."""
-RENAMED_OVER = frozenset({"sftp", "ssh"})
-"""Stores of the others in which a file takes the place of one that is there. SMB refuses that, WebHDFS does nothing and says so
-to nobody."""
+SILENT = frozenset({"webhdfs", "webHDFS"})
+"""Stores of the others that rename over no file and tell nobody; those of SMB refuse."""
 
 _PERMANENT = (PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ImportError, ValueError)
 _BUSY = frozenset({408, 425, 429})
@@ -124,18 +123,35 @@ def write(place: str, data: bytes) -> None:
         store.makedirs(path.rpartition("/")[0], exist_ok=True)
         try:
             store.pipe_file(temporary, data)
-            if not RENAMED_OVER & protocols and _facts(store, path) is not None:
+            if SILENT & protocols:
+                _rename_by_looking(store, temporary, path)
+                return
+            try:
+                store.mv(temporary, path)
+            except OSError:
+                if _facts(store, path) is None:
+                    raise
                 store.rm_file(path)
-            store.mv(temporary, path)
-            kept = _facts(store, path)
-            if kept is None or kept.get("size") not in (None, len(data)):  # not every store knows sizes
-                raise OSError(f"what was written as {temporary} is not there by its name")
+                store.mv(temporary, path)
         except BaseException:
             with suppress(Exception):  # what is told is why it is of no use
                 store.rm_file(temporary)
             raise
 
     _patiently(place, "written", replace)
+
+
+def _rename_by_looking(store: AbstractFileSystem, temporary: str, path: str) -> None:
+    """Rename in a store that does not tell whether it did.
+
+    Raises:
+        OSError: it did not.
+    """
+    if _facts(store, path) is not None:
+        store.rm_file(path)
+    store.mv(temporary, path)
+    if _facts(store, path) is None:
+        raise OSError(f"what was written as {temporary} is not there by its name")
 
 
 def remove(place: str) -> None:

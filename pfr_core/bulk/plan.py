@@ -115,7 +115,8 @@ def refuse_nested(given: str, output: str) -> None:
 def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[str]) -> None:
     """Refuse to write where something else stands than what an earlier run made of the same photograph.
 
-    What has no row may be the result of a run that was killed before it wrote one; not if there was no run.
+    What has no row may be the result of a run that was killed before it wrote one; not if there was no run. A result that this
+    run makes anew elsewhere may go: with ``a.png`` beside it, what is made of ``a.jpg`` gets a longer name.
 
     Args:
         todo: what is to be done.
@@ -125,6 +126,8 @@ def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[st
     Raises:
         InputError: something does.
     """
+    todo = list(todo)
+    elsewhere = {storable(task.input): storable(task.output) for task in todo if not task.error}
     for task in todo:
         target = storable(task.output)
         if task.error or target not in there:
@@ -132,7 +135,7 @@ def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[st
         of = earlier.results.get(target, storable(task.input) if earlier.begun else "")
         if not of:
             raise InputError(f"{task.output}: there already, and not by pfr bulk; --overwrite replaces such files.")
-        if of != storable(task.input):
+        if of != storable(task.input) and elsewhere.get(of, target) == target:
             remedy = "choose another output, or --overwrite replaces such files"
             raise InputError(f"{task.output}: there already, and the result of {of}, not of {task.input}; {remedy}.")
 

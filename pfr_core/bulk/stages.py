@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .. import __version__
-from ..errors import InputError, WeightsError
+from ..errors import InputError, PFRError, WeightsError
 from ..faces.detect import on_this_machine
 from ..find import refuse_missing
 from ..models.checkpoint import model_file
@@ -35,7 +35,7 @@ from ..photo.write import encode_photo, writable_format, write_file
 from ..restorer import FaceRestorer
 from ..resume import deciding
 from ..session import RestoredArray, restore_together
-from ..support.blame import blame
+from ..support.blame import LOST_DEVICE, blame
 from ..support.device import keep_memory
 from ..support.files import overwritten, same_file, unwritable
 from ..support.notice import beside_no_face
@@ -251,6 +251,7 @@ class Restorer:
         row = replace(job.row, faces=len(restored.faces), changed=restored.changed, notices=notices)
         if copied:
             return Job(job.task, row, data=job.data, copy=True)
+        check_transparency(job.photo, Path(job.task.output), changed=True)
         mark = self.restorer.provenance if self.recipe.provenance and restored.changed else None
         return Job(job.task, row, photo=replace(job.photo, pixels=restored.image, decoded=None), mark=mark)
 
@@ -288,6 +289,9 @@ def _guarded(job: Job, work: Callable[[], Job]) -> Job:
         done = work()
     except Exception as error:
         whose = blame(error)
+        if isinstance(error, LOST_DEVICE):  # whose text goes on with hints for programmers
+            why = str(error).partition("\n")[0]
+            raise PFRError(f"{job.task.input}: the GPU is lost ({why}); run the same command again to go on.") from error
         if whose == "all":
             raise
         if whose == "defect":

@@ -23,7 +23,7 @@ from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
 from ..support.files import takes_nothing
 from ..support.notice import Notice, Tally
-from .processes import Work, outcomes
+from .processes import ONCE, Work, outcomes
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,11 @@ def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """
     names = tuple(f"{path}: " for path in (source, *others))
     for notice in notices:
-        if notice.kind == "better_detector" and not _TOLD.add([notice]):
+        once = notice.kind == "better_detector"
+        if once and not _TOLD.add([notice]):
             continue
         text = notice.text.replace("(only_bad_faces)", "(--no-only-bad-faces restores them, too)")
-        log.warning("%s", text if text.startswith(names) else names[0] + text)
+        log.warning("%s", text if text.startswith(names) else names[0] + text, extra={ONCE: notice.kind if once else None})
 
 
 def _describe(source: Path, error: Exception) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import ImageError
 from ..faces.annotate import annotate
 from ..faces.detect import Detector
 from ..find import find_faces, refuse_missing
@@ -20,6 +23,8 @@ from ..support.device import resolve_device
 from ..support.text import plural
 from .common import fetch_around, for_each, tell
 from .inputs import checked_json, list_inputs, plan_outputs
+
+log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,14 +62,24 @@ def run(arguments: argparse.Namespace) -> int:
         listed.append({"file": str(source), "width": width, "height": height, "faces": rows})
         return "" if arguments.json is None else f"{source}: {plural(len(rows), 'face')}"
 
-    status = 1
     try:
         status = for_each(inputs, work, "looked at", stream=sys.stderr)
-    finally:  # interrupted, too, or where the GPU is lost: hours may lie in what was found
-        if listed or not status:  # an empty list would say that there was nothing wrong
-            text = json.dumps(listed, indent=2) + "\n"
-            if arguments.json is None:
-                print(text, end="")
-            else:
-                write_file(arguments.json, text.encode())
+    except BaseException:  # interrupted, or the GPU is lost: hours may lie in what was found
+        if listed:
+            part = arguments.json and arguments.json.with_suffix(f".part{arguments.json.suffix}")
+            with suppress(ImageError):  # what ended it is what is told
+                _write(listed, part)
+                log.warning("%s: what was found until then, %s.", part or "above", plural(len(listed), "photo"))
+        raise
+    if listed or not status:  # an empty list would say that there was nothing wrong
+        _write(listed, arguments.json)
     return status
+
+
+def _write(listed: list[dict[str, Any]], target: Path | None) -> None:
+    """Write the list to a file, or to standard output."""
+    text = json.dumps(listed, indent=2) + "\n"
+    if target is None:
+        print(text, end="")
+    else:
+        write_file(target, text.encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ImageError
 from ..options import RestoreOptions, Setup
 from ..photo.arrays import Array, resize, to_uint8
 from ..photo.photo import Photo, Provenance
@@ -52,10 +53,15 @@ class RestorePhotos:
         if target != arguments.output:  # a format that was not asked for
             check_transparency(photo, target)
         background = None if arguments.background is None else _background(arguments.background, photo)
-        file = self.restorer.restore_file(
-            photo, target, quality=arguments.quality, provenance=arguments.provenance, background=background,
-            aligned=arguments.aligned,
-        )  # fmt: skip
+        try:
+            file = self.restorer.restore_file(
+                photo, target, quality=arguments.quality, provenance=arguments.provenance, background=background,
+                aligned=arguments.aligned,
+            )  # fmt: skip
+        except ImageError:
+            if target != arguments.output:  # the remedy is another one there
+                check_transparency(photo, target, changed=True)
+            raise
         tell(file.notices, source, target)
         if source in self.pictures:
             mark = self.restorer.provenance if arguments.provenance and file.changed else None

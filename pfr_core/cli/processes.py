@@ -34,6 +34,8 @@ Work = Callable[[Path, Path], str | None]
 MOST, WORTH = 4, 25
 """Processes that are started unasked, and files for each that make up for its start: each takes a second or two to start and
 about a gigabyte."""
+ONCE = "once"
+"""Attribute of a log record: what it is of which a command tells once, however many photographs there are."""
 DEATHS = 3
 """So many processes that end abruptly before any has done anything are not what a photograph does (ours)."""
 
@@ -61,7 +63,7 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
 
     With several ``jobs`` they are worked on ahead, twice as many as there are processes; when the iterator is closed, those that
     have begun are finished and the others are not begun. What the processes log is logged by this one. Where one of them ends
-    abruptly, what they had in hand is done again, each in a process of its own, and the rest by as many as before.
+    abruptly, what they had in hand is done again, each in a process of its own, and the rest by half as many.
 
     Args:
         plan: pairs of source and target.
@@ -77,7 +79,7 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
         return
     context = get_context("spawn")  # torch and its threads do not survive a fork
     root, records = logging.getLogger(), context.Queue()
-    listener = QueueListener(records, *root.handlers)
+    listener = _Listener(records, *root.handlers)
     threads = max(1, torch.get_num_threads() // jobs)
 
     def started(count: int) -> ProcessPoolExecutor:
@@ -95,7 +97,8 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
                 done += 1
                 yield waiting.popleft()[1].result
                 continue
-            log.warning("A process ended abruptly, most likely for lack of memory; a smaller --jobs needs less.")
+            jobs = max(1, jobs // 2)
+            log.warning("A process ended abruptly, most likely for lack of memory; --jobs is %d from here on.", jobs)
             pool.shutdown()
             while waiting:
                 pair, future = waiting.popleft()
@@ -114,6 +117,22 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
     finally:
         pool.shutdown(cancel_futures=True)
         listener.stop()
+
+
+class _Listener(QueueListener):
+    """Hands on what the processes log; what is told once in each of them, once."""
+
+    def __init__(self, records: Queue[logging.LogRecord], *handlers: logging.Handler) -> None:
+        super().__init__(records, *handlers)
+        self._told = set[str]()
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Hand a record on, or not."""
+        once = getattr(record, ONCE, None)
+        if once is None or once not in self._told:
+            super().handle(record)
+        if once is not None:
+            self._told.add(once)
 
 
 def _submitted(pool: ProcessPoolExecutor, pair: tuple[Path, Path]) -> Future[str | None]:

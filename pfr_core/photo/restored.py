@@ -77,15 +77,18 @@ def of_copy(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     return tuple(notice for notice in notices if notice.kind not in READ_AS_LESS)
 
 
-def check_transparency(photo: Photo, target: Path) -> None:
-    """Look whether a result in a folder can hold the photo's transparency, before there is one.
+def check_transparency(photo: Photo, target: Path, *, changed: bool = False) -> None:
+    """Look whether a result in a folder can hold the photo's transparency, as soon as that is known.
 
-    Not if it may be a copy, which holds whatever it does; a face that is restored is refused in writing then.
+    Args:
+        photo: the photo.
+        target: the result's name.
+        changed: whether there is a result that differs; before, one that may become a copy holds whatever the photo does.
 
     Raises:
         ImageError: its format cannot.
     """
-    if keeps_format(target, photo):
+    if not changed and keeps_format(target, photo):
         return
     if FORMAT_OF_SUFFIX.get(target.suffix.lower()) not in ALPHA and is_transparent(photo.pixels):
         raise ImageError(f"{photo.path}: a {target.suffix} file cannot hold its transparency; --format png can.")

@@ -12,7 +12,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -105,7 +105,7 @@ def replacing(
         raise
 
 
-@cache  # once in a process: an archive's folder has tens of thousands of files
+@lru_cache(maxsize=1024)  # once in a process: an archive's folder has tens of thousands of files
 def _sweep(folder: Path) -> None:
     """Remove temporary files that killed runs left in a folder."""
     with suppress(OSError):

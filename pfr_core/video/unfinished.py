@@ -98,14 +98,18 @@ class Unfinished:
                 Track(int(number), int(first), data[f"rows_{place}"], data[f"picture_{place}"])
                 for place, (number, first) in enumerate(data["tracks"].tolist())
             ]
-            return Tracks(tracks, int(data["frames"]), data["cuts"].tolist(), tuple(data["size"].tolist()))
+            told = json.loads(str(data["noticed"])) if "noticed" in data else []  # earlier versions kept none
+            notices = tuple(Notice(**each) for each in told)
+            return Tracks(tracks, int(data["frames"]), data["cuts"].tolist(), tuple(data["size"].tolist()), notices)
 
     def keep_tracks(self, found: Tracks) -> None:
         """Write the tracks down."""
         arrays: dict[str, Any] = {f"rows_{place}": track.rows for place, track in enumerate(found.tracks)}
         arrays |= {f"picture_{place}": track.picture for place, track in enumerate(found.tracks)}
         heads = np.array([(track.number, track.first) for track in found.tracks], int).reshape(-1, 2)
-        self._save("tracks.npz", tracks=heads, frames=found.frames, cuts=np.array(found.cuts, int), size=found.size, **arrays)
+        told = json.dumps([notice.to_dict() for notice in found.notices])
+        cuts = np.array(found.cuts, int)
+        self._save("tracks.npz", tracks=heads, frames=found.frames, cuts=cuts, size=found.size, noticed=told, **arrays)
 
     def new_piece(self) -> Path:
         """Return the file for the piece that is encoded next."""

@@ -39,6 +39,7 @@ from pfr_core.photo.photo import images_below, writable_name
 from pfr_core.photo.read import read_bytes
 from pfr_core.photo.write import write_photo
 from pfr_core.resume import UNNAMED
+from pfr_core.support.blame import LOST_DEVICE
 from pfr_core.support.schema import specs
 
 
@@ -173,6 +174,15 @@ def test_what_ends_a_command_ends_an_archive_s_job(error: Exception, ends: bool)
         assert for_each([(Path("a"), Path("b"))], fail, "done") == 1
     with ending():
         assert _guarded(Job.of(Task("a", "b")), fail).failed
+
+
+@pytest.mark.skipif(not LOST_DEVICE, reason="older PyTorch has no name for it")
+def test_a_lost_gpu_ends_an_archive_s_job_with_its_own_words() -> None:
+    def fail() -> Any:
+        raise LOST_DEVICE[0]("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+
+    with pytest.raises(PFRError, match=r"^a: the GPU is lost \(CUDA error: unspecified launch failure\); run"):
+        _guarded(Job.of(Task("a", "b")), fail)
 
 
 def test_a_photograph_that_the_model_gives_no_numbers_for_becomes_a_row(
@@ -387,6 +397,7 @@ def test_no_result_takes_the_place_of_another_photographs(tmp_path: Path) -> Non
     for task in (one, new):
         with pytest.raises(InputError, match="the result of /1932"):
             refuse_replaced([task], earlier, there)
+    refuse_replaced([one, replace(other, output="another name")], earlier, there)  # which is made anew there
 
 
 def test_the_command_loses_no_result_to_a_second_archive(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -683,11 +694,12 @@ class OfSMB(OSError):
 class NoReplacing(MemoryFileSystem):  # type: ignore[misc]
     """A store that renames over no file: it refuses, as SMB does, or says nothing, as WebHDFS does."""
 
-    protocol, cachable = "smb", False
+    cachable = False
 
     def __init__(self, refuses: bool) -> None:
         super().__init__()
         self.store, self.pseudo_dirs = dict[str, Any](), [""]
+        self.protocol = "smb" if refuses else "webhdfs"
         self.refuses, self.renames, self.broken = refuses, True, False
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:

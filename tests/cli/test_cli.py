@@ -210,7 +210,7 @@ def test_a_format_for_the_results_in_a_folder(
     rgba.unlink()
     out = tmp_path / "out"
     assert restore(tmp_path / "in", "-o", out) == 1
-    assert f"{out / 'c.jpg'}: JPEG cannot hold transparency; write .png" in capsys.readouterr().err
+    assert "c.jpg: a .jpg file cannot hold its transparency; --format png can." in capsys.readouterr().err
     assert files(out) == ["a.jpg"]
     assert restore(tmp_path / "in", "-o", tmp_path / "same", "--strength", 0) == 0, "a copy holds it"
     assert (tmp_path / "same" / "c.jpg").read_bytes() == (tmp_path / "in" / "c.jpg").read_bytes()
@@ -766,12 +766,16 @@ def test_what_detect_found_is_written_when_it_is_interrupted(tmp_path: Path, mon
 
     monkeypatch.setattr("pfr_core.cli.detect.read_photo", reading)
     listing = tmp_path / "faces.json"
+    listing.write_text("[]")
     assert pfr("detect", tmp_path / "in", "--json", listing, "--detector", "builtin", "--device", "cpu") == 130
-    assert [entry["file"] for entry in json.loads(listing.read_text())] == [str(tmp_path / "in" / f"{name}.png") for name in "ab"]
+    part = tmp_path / "faces.part.json"
+    assert [entry["file"] for entry in json.loads(part.read_text())] == [str(tmp_path / "in" / f"{name}.png") for name in "ab"]
+    assert listing.read_text() == "[]", "a complete list of an earlier run stays"
+    part.unlink()
     listing.unlink()
     looked[:] = [tmp_path] * 2
     assert pfr("detect", tmp_path / "in", "--json", listing, "--detector", "builtin", "--device", "cpu") == 130
-    assert not listing.exists(), "nothing was looked at"
+    assert not listing.exists() and not part.exists(), "nothing was looked at"
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 RECORD = """
-import errno, logging, os, signal
+import errno, logging, os, signal, time
 import torch
 from pfr_core.errors import ImageError
 
@@ -37,6 +37,9 @@ def record(source, target):
         raise ImageError(f"{target}: cannot be written") from OSError(errno.ENOSPC, "No space left on device")
     if source.name.startswith("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if source.name.startswith("advised"):
+        logging.warning("take another detector", extra={"once": "better_detector"})
+        time.sleep(0.5)  # so that each process has some
     logging.warning("%s was looked at", source)
     target.write_text(f"{os.getpid()} {torch.get_num_threads()}")
     return f"{target} written"
@@ -116,6 +119,14 @@ def test_a_photograph_that_kills_its_process_is_named_and_the_others_are_done(tm
                 failed.append(str(error).split(":")[0])
     assert failed == ["deadly", "bad"]
     assert told == [f"{tmp_path / name}.txt written" for name in names if name not in failed]
+
+
+@pytest.mark.slow
+def test_what_each_process_tells_once_is_told_once(tmp_path: Path, record: Work, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(outcomes(plan(tmp_path, *(f"advised{number}" for number in range(6))), record, 2)) as results:
+        for result in results:
+            result()
+    assert [each.getMessage() for each in caplog.records].count("take another detector") == 1
 
 
 @pytest.mark.slow

@@ -460,6 +460,15 @@ def test_work_of_before_an_option_came_is_gone_on_with_by_its_default(tmp_path: 
             unfinished.take_up({**now, "restore_every": 4})
 
 
+def test_what_the_search_noticed_is_said_after_an_interruption_too(tmp_path: Path) -> None:
+    unfinished, job = Unfinished(tmp_path / "a.mp4"), {"steady": 0.75}
+    found = Tracks([], 4, [2], (64, 48), (Notice("no_face", "no face found", numbers={"picture_px": 64}),))
+    with unfinished.held():
+        unfinished.begin(job)
+        unfinished.keep_tracks(found)
+        assert unfinished.take_up(job) == found
+
+
 @pytest.mark.parametrize("left", [b"", b"\0" * 40, b"\xff", b'{"steady": 0.'])
 def test_a_job_that_the_power_failed_in_is_begun_again(left: bytes, tmp_path: Path) -> None:
     unfinished, job = Unfinished(tmp_path / "a.mp4"), {"steady": 0.75}
