@@ -35,7 +35,7 @@ from trainer.run.config import NOT_STATED, PriorConfig, RestoreConfig, load_conf
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
-from trainer.run.loop import train
+from trainer.run.loop import MAKING_UP, train
 from trainer.run.presets import TRAINING_PRESETS
 from trainer.run.provenance import licence_of
 from trainer.run.run_state import alone, checkpoints, load_state, save_state
@@ -450,6 +450,36 @@ def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_after_a_stop_whe
     assert judged == [1, 2, 3, 4, 5, 5, 6]
     assert main(["restore", "--resume", "--out", str(folder), "--validate-every", "0", "--iterations", "7"]) == 0
     assert len(judged) == 7 and load_state(folder)["step"] == 7
+
+
+def test_a_validation_that_ends_the_process_is_made_up_once(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, judged = tmp_path / "run", list[int]()
+
+    class Deadly:
+        config = SimpleNamespace(best_by="psnr")
+
+        def __call__(self, stage: Any) -> dict[str, float]:
+            judged.append(load_state(folder)["step"])
+            if judged[-1] == 1:
+                raise RuntimeError("device-side assert triggered")
+            return {"psnr": 1.0}
+
+        def rank(self, scores: dict[str, float]) -> float:
+            return scores["psnr"]
+
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: Deadly())
+    config = reconstruction(faces, folder, iterations=2, validate_every=1, checkpoint_every=1)
+    for resume in (False, True):
+        with pytest.raises(RuntimeError, match="device-side"):
+            train(config, resume=resume)
+    train(config, resume=True)
+    assert judged == [1, 1, 2] and "step 1 was not validated" in caplog.text and load_state(folder)["validated"] == 2
+    files = {*folder.iterdir()}
+    save_state(folder, load_state(folder) | {"validated": 1}, keep=1)
+    train(config, resume=True)
+    assert judged == [1, 1, 2, 2] and files - {*folder.iterdir()} == {folder / MAKING_UP}, "one that succeeds leaves no mark"
 
 
 def test_a_run_that_ended_before_it_had_anything_does_not_hold_its_folder(faces: Path, tmp_path: Path) -> None:
