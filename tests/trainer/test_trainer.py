@@ -346,6 +346,25 @@ def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_bo
     assert told() == (later, [(own, 2)])
 
 
+def test_data_that_took_no_step_are_not_stated(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a finished run, which exports again, nor by a validation that is made up, after which the step is saved again."""
+    other, out = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(faces, other)
+    rows = [{"file": f"{i}.png", "split": "train", "licence": "CC BY-NC 4.0"} for i in range(2)]
+    (other / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    validation = Mock(side_effect=[{"psnr": 1.0}, {"psnr": 2.0}], rank=lambda scores: scores["psnr"])
+    validation.config.best_by = "psnr"
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: validation)
+    train(reconstruction(faces, out, iterations=1, validate_every=1))
+    save_state(out, load_state(out) | {"validated": 0}, keep=1)  # as a kill leaves it
+    before, files = load_state(out)["data"], [out / name for name in ("model.safetensors", "best.safetensors")]
+    assert main(["restore", "--resume", "--out", str(out), "--data", str(other)]) == 0
+    assert load_state(out)["validated"] == 1 and load_state(out)["data"] == before and "earlier_data" not in before
+    for path in files:
+        told = read_checkpoint(path).provenance
+        assert told["data_licences"] == before["data_licences"] and "earlier_data" not in told
+
+
 def test_one_process_works_in_a_folder(faces: Path, tmp_path: Path) -> None:
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     with alone(tmp_path / "run"):
