@@ -29,15 +29,16 @@ from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import build_parser, main, stage_config
+from trainer.data.detector.dataset import PictureDataset
 from trainer.run import engine
 from trainer.run.clock import Clock
-from trainer.run.config import NOT_STATED, PriorConfig, RestoreConfig, load_config
+from trainer.run.config import NOT_STATED, DetectorConfig, PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import MAKING_UP, train
 from trainer.run.presets import TRAINING_PRESETS
-from trainer.run.provenance import licence_of
+from trainer.run.provenance import licence_of, with_earlier
 from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
@@ -344,6 +345,20 @@ def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_bo
     assert told() == (later, [(own, 2)]) and "The data are not those" not in caplog.text
     export_command(out, out / "model.safetensors")
     assert told() == (later, [(own, 2)])
+
+
+def test_what_a_teacher_saw_does_not_tell_other_data(caplog: pytest.LogCaptureFixture) -> None:
+    """It depends on the device, which may change."""
+
+    def later(saw: int, listed: int) -> dict[str, Any]:
+        before = {"aligned_faces": 9, "listed": {"aligned_faces": 10}}
+        facts = {"aligned_faces": saw, "listed": {"aligned_faces": listed}}
+        return with_earlier(facts, before, 3, compared=PictureDataset.compared, options=DetectorConfig.DATA)
+
+    assert "earlier_data" not in later(8, 10) and not caplog.text
+    assert later(9, 11)["earlier_data"][0]["iterations"] == 3 and "(--faces, --wild, --photos, --negatives)" in caplog.text
+    old = {"aligned_faces": 9}  # as earlier versions left it
+    assert with_earlier({"listed": {}}, old, 3, compared=("listed",), options=()) == {"listed": {}}
 
 
 def test_data_that_took_no_step_are_not_stated(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

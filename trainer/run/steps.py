@@ -72,7 +72,9 @@ class Run:
         if self.config.iterations < state["step"]:
             raise InputError(f"--iterations {self.config.iterations}: the run has taken {state['step']} steps already. Say more.")
         self.stage.load(state["stage"])
-        self._next_facts = with_earlier(self.facts, state["data"], state["step"])
+        self._next_facts = with_earlier(
+            self.facts, state["data"], state["step"], compared=self.data.compared, options=self.config.DATA
+        )
         self.facts = state["data"] or self.facts  # until a step is taken with the new ones
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
         self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have neither
