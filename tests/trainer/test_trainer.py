@@ -609,10 +609,10 @@ def test_a_discriminator_for_a_run_without_one_is_refused(
     restore(faces, tmp_path / "run", discriminator="d.safetensors").save(saved)
     without = stage_config(build_parser().parse_args([*other, "--global-weight", "0"]))
     assert isinstance(without, RestoreConfig) and without.discriminator == ""
-    # A run that an earlier version began goes on; a new one like it does not begin.
+    # What an earlier version saved without effect is left out, of a run that goes on and of a new one like it; nobody typed it.
     saved.write_text(saved.read_text().replace('"global_weight": 0.5', '"global_weight": 0.0'))
-    assert load_config(saved) == without
-    assert main(other) == 1 and refusal in capsys.readouterr().err
+    assert load_config(saved) == without == stage_config(build_parser().parse_args(other))
+    assert main([*other, "--discriminator", "d.safetensors"]) == 1 and refusal in capsys.readouterr().err
 
 
 def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:
