@@ -173,7 +173,7 @@ def stage_config(options: argparse.Namespace) -> RunConfig:
     kind, source = STAGES[options.command], vars(options)
     defaults = stage_defaults(options.command, source.get("preset", PRESET), source.get("config"))
     # What a saved run began from may have no place in this one.
-    moot = {"init_fidelity": "init_from" in source, "discriminator": source.get("global_weight") == 0}
+    moot = {"init_fidelity": "init_from" in source, "discriminator": {**defaults, **source}.get("global_weight") == 0}
     kept = {name: value for name, value in defaults.items() if not moot.get(name)}
     return kind(**{**kept, **chosen(options, kind)})
 

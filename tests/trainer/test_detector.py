@@ -231,6 +231,8 @@ def test_photographs_for_testing_are_not_trained_on(shared_dir: Path, data: Path
     teacher = RetinaFace.load("mobile0.25", weights, torch.device("cpu"))
     found = load_material(str(data / "faces"), str(data / "wild"), (), (), teacher)
     assert len(found.photos) == 1 and found.facts["photographs"] == 1
+    listed = found.facts["listed"]
+    assert isinstance(listed, dict) and (listed["aligned_faces"], listed["photographs"], listed["negatives"]) == (2, 1, 0)
     assert found.photos[0].levels[0].shape == np.array(Image.open(data / "wild" / "dlib__faces__2008_001009.jpg")).shape
     for aligned in found.faces:
         left_eye, right_eye, nose, left_mouth, right_mouth = aligned.points[0]

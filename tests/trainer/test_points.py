@@ -163,6 +163,7 @@ def test_an_interrupted_run_resumes_as_if_it_had_not_stopped(
 
 def test_a_crop_is_a_function_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "load_faces", lambda *_: [known(), known()])
+    monkeypatch.setattr(dataset, "listed", lambda *_: {})
     one, two = (CropDataset(PointsConfig(seed=seed), teacher=None) for seed in (0, 0))  # type: ignore[arg-type]
     other = CropDataset(PointsConfig(seed=1), teacher=None)  # type: ignore[arg-type]
     assert all(torch.equal(one[5][name], two[5][name]) for name in one[5])

@@ -29,15 +29,16 @@ from pfr_core.models.checkpoint import read_checkpoint, read_part
 from pfr_core.network.layers import blur, upsample2
 from trainer import losses
 from trainer.cli import build_parser, main, stage_config
+from trainer.data.detector.dataset import PictureDataset
 from trainer.run import engine
 from trainer.run.clock import Clock
-from trainer.run.config import NOT_STATED, PriorConfig, RestoreConfig, load_config
+from trainer.run.config import NOT_STATED, DetectorConfig, PriorConfig, RestoreConfig, load_config
 from trainer.run.engine import start, uses_bf16
 from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
-from trainer.run.loop import train
+from trainer.run.loop import MAKING_UP, train
 from trainer.run.presets import TRAINING_PRESETS
-from trainer.run.provenance import licence_of
+from trainer.run.provenance import licence_of, with_earlier
 from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
@@ -276,13 +277,14 @@ def test_killed_between_the_last_checkpoint_and_its_export(faces: Path, tmp_path
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     model = train(config)
     model.unlink()
-    (tmp_path / "run" / ".pfr-0123456789abcdef.tmp").touch()
+    for left in (".pfr-0123456789abcdef.tmp", ".0123456789abcdef.tmp", "checkpoints/.fedcba9876543210.tmp"):
+        (tmp_path / "run" / left).touch()
     with (tmp_path / "run" / "log.jsonl").open("a") as file:
         file.write('{"step": ')
     assert main(["restore", "--out", str(tmp_path / "run"), "--resume"]) == 0
     assert load_model(model).config.size == 16 and len(log_of(tmp_path / "run")) == 1
     train(dataclasses.replace(config, iterations=2), resume=True)
-    assert not list((tmp_path / "run").glob("*.tmp"))
+    assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
 def test_stopped_before_its_first_checkpoint_a_run_begins_again(faces: Path, tmp_path: Path) -> None:
@@ -344,6 +346,39 @@ def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_bo
     assert told() == (later, [(own, 2)]) and "The data are not those" not in caplog.text
     export_command(out, out / "model.safetensors")
     assert told() == (later, [(own, 2)])
+
+
+def test_what_a_teacher_saw_does_not_tell_other_data(caplog: pytest.LogCaptureFixture) -> None:
+    """It depends on the device, which may change."""
+
+    def later(saw: int, listed: int) -> dict[str, Any]:
+        before = {"aligned_faces": 9, "listed": {"aligned_faces": 10}}
+        facts = {"aligned_faces": saw, "listed": {"aligned_faces": listed}}
+        return with_earlier(facts, before, 3, compared=PictureDataset.compared, options=DetectorConfig.DATA)
+
+    assert "earlier_data" not in later(8, 10) and not caplog.text
+    assert later(9, 11)["earlier_data"][0]["iterations"] == 3 and "(--faces, --wild, --photos, --negatives)" in caplog.text
+    old = {"aligned_faces": 9}  # as earlier versions left it
+    assert with_earlier({"listed": {}}, old, 3, compared=("listed",), options=()) == {"listed": {}}
+
+
+def test_data_that_took_no_step_are_not_stated(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a finished run, which exports again, nor by a validation that is made up, after which the step is saved again."""
+    other, out = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(faces, other)
+    rows = [{"file": f"{i}.png", "split": "train", "licence": "CC BY-NC 4.0"} for i in range(2)]
+    (other / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    validation = Mock(side_effect=[{"psnr": 1.0}, {"psnr": 2.0}], rank=lambda scores: scores["psnr"])
+    validation.config.best_by = "psnr"
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: validation)
+    train(reconstruction(faces, out, iterations=1, validate_every=1))
+    save_state(out, load_state(out) | {"validated": 0}, keep=1)  # as a kill leaves it
+    before, files = load_state(out)["data"], [out / name for name in ("model.safetensors", "best.safetensors")]
+    assert main(["restore", "--resume", "--out", str(out), "--data", str(other)]) == 0
+    assert load_state(out)["validated"] == 1 and load_state(out)["data"] == before and "earlier_data" not in before
+    for path in files:
+        told = read_checkpoint(path).provenance
+        assert told["data_licences"] == before["data_licences"] and "earlier_data" not in told
 
 
 def test_one_process_works_in_a_folder(faces: Path, tmp_path: Path) -> None:
@@ -452,6 +487,36 @@ def test_what_a_run_is_judged_by_comes_after_its_checkpoint_and_after_a_stop_whe
     assert len(judged) == 7 and load_state(folder)["step"] == 7
 
 
+def test_a_validation_that_ends_the_process_is_made_up_once(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, judged = tmp_path / "run", list[int]()
+
+    class Deadly:
+        config = SimpleNamespace(best_by="psnr")
+
+        def __call__(self, stage: Any) -> dict[str, float]:
+            judged.append(load_state(folder)["step"])
+            if judged[-1] == 1:
+                raise RuntimeError("device-side assert triggered")
+            return {"psnr": 1.0}
+
+        def rank(self, scores: dict[str, float]) -> float:
+            return scores["psnr"]
+
+    monkeypatch.setattr("trainer.run.loop.open_validation", lambda *_: Deadly())
+    config = reconstruction(faces, folder, iterations=2, validate_every=1, checkpoint_every=1)
+    for resume in (False, True):
+        with pytest.raises(RuntimeError, match="device-side"):
+            train(config, resume=resume)
+    train(config, resume=True)
+    assert judged == [1, 1, 2] and "step 1 was not validated" in caplog.text and load_state(folder)["validated"] == 2
+    files = {*folder.iterdir()}
+    save_state(folder, load_state(folder) | {"validated": 1}, keep=1)
+    train(config, resume=True)
+    assert judged == [1, 1, 2, 2] and files - {*folder.iterdir()} == {folder / MAKING_UP}, "one that succeeds leaves no mark"
+
+
 def test_a_run_that_ended_before_it_had_anything_does_not_hold_its_folder(faces: Path, tmp_path: Path) -> None:
     config = reconstruction(faces, tmp_path / "run", iterations=1)
     (tmp_path / "run").mkdir()
@@ -545,10 +610,10 @@ def test_a_discriminator_for_a_run_without_one_is_refused(
     restore(faces, tmp_path / "run", discriminator="d.safetensors").save(saved)
     without = stage_config(build_parser().parse_args([*other, "--global-weight", "0"]))
     assert isinstance(without, RestoreConfig) and without.discriminator == ""
-    # A run that an earlier version began goes on; a new one like it does not begin.
+    # What an earlier version saved without effect is left out, of a run that goes on and of a new one like it; nobody typed it.
     saved.write_text(saved.read_text().replace('"global_weight": 0.5', '"global_weight": 0.0'))
-    assert load_config(saved) == without
-    assert main(other) == 1 and refusal in capsys.readouterr().err
+    assert load_config(saved) == without == stage_config(build_parser().parse_args(other))
+    assert main([*other, "--discriminator", "d.safetensors"]) == 1 and refusal in capsys.readouterr().err
 
 
 def test_another_start_is_taken_at_its_own_fidelity(tmp_path: Path) -> None:

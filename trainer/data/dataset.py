@@ -151,6 +151,7 @@ class FaceDataset(TrainingSet):
     """
 
     unit = "faces"
+    compared = ("faces", "real_faces", "data_licences")
 
     def __init__(
         self,

@@ -27,10 +27,12 @@ class TrainingSet(Dataset[Mapping[str, Tensor]], ABC):
     Attributes:
         unit: what samples are, in the plural.
         facts: what is to be said of it in an exported file.
+        compared: names of the facts by which one set is told from another: not what a teacher saw, which depends on the device.
     """
 
     unit: str
     facts: dict[str, Any]
+    compared: tuple[str, ...] = ("listed",)
 
     @abstractmethod
     def __getitem__(self, counter: int) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pfr_core.errors import Cancelled, InputError, PFRError
+from pfr_core.support.files import write_text
 from pfr_core.support.memory import is_out_of_memory
 
 from .. import is_first
@@ -26,6 +27,8 @@ from .watch import Watch, stop_on_signal
 log = logging.getLogger(__name__)
 
 CONFIG, BEST = "config.json", "best.safetensors"
+MAKING_UP = ".validating"
+"""Names in a run's folder the step whose validation is being made up."""
 SAMPLES_IN_GRID = 8
 
 
@@ -95,7 +98,7 @@ def _loop(
     """Step until the end (return True) or until asked to stop (False); checkpoints on the way and at the end."""
     config = run.config
     if is_due(config, run.step) and run.step != run.validated:  # a signal or a kill came after its checkpoint
-        _validate(run, folder, watch, validation, saved=True)
+        _make_up(run, folder, watch, validation)
     with tqdm(initial=run.step, total=config.iterations, unit="it", dynamic_ncols=True, disable=watch is None) as bar:
         while run.step < config.iterations:
             clock, started = Clock(run.device, exact=False), time.perf_counter()
@@ -128,6 +131,20 @@ def _loop(
             if is_due(config, run.step):
                 _validate(run, folder, watch, validation, saved=due)
     return True
+
+
+def _make_up(run: Run, folder: Path, watch: Watch | None, validation: Validation | None) -> None:
+    """Validate the step of the checkpoint, but only once: a process that dies of it must not do so whenever it goes on."""
+    mark, step = folder / MAKING_UP, str(run.step)
+    if validation is not None:  # in the first process, for which the others wait whether or not it judges
+        if mark.is_file() and mark.read_text(encoding="utf-8") == step:
+            log.error("step %d was not validated: the process ended in it. The run goes on without.", run.step)
+            validation = None
+        else:
+            write_text(mark, step)
+    _validate(run, folder, watch, validation, saved=True)
+    if validation is not None:
+        mark.unlink(missing_ok=True)
 
 
 def _validate(run: Run, folder: Path, watch: Watch | None, validation: Validation | None, *, saved: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pfr_core import __version__
+from pfr_core.support.arguments import flag
 
 from .config import NOT_STATED, RunConfig, stage_of
 
@@ -31,20 +32,24 @@ def licence_of(config: RunConfig, started_from: str) -> str:
     return str(json.loads(started_from).get("licence", NOT_STATED))
 
 
-def with_earlier(facts: dict[str, Any], before: Mapping[str, Any], step: int) -> dict[str, Any]:
+def with_earlier(
+    facts: dict[str, Any], before: Mapping[str, Any], step: int, *, compared: Collection[str], options: Collection[str]
+) -> dict[str, Any]:
     """Return what is to be said of all data of a run that goes on; that they are others than before is warned of.
 
     Args:
         facts: of the data that it goes on with.
         before: what its checkpoint says of the data; nothing if that is unknown.
         step: how far the checkpoint is.
+        compared: names of the facts that tell other data; one that the checkpoint does not have tells nothing.
+        options: which name the data.
     """
     last, earlier = {name: value for name, value in before.items() if name != EARLIER}, [*before.get(EARLIER, ())]
-    if last and last != facts:
+    if any(name in last and last[name] != facts.get(name) for name in compared):
         log.warning(
             "The data are not those that the run had until step %d: %s then, %s now. It draws other samples from here on, and "
-            "exported files state both. If that is not wanted, stop it and say with --data where its own are.",
-            step, last, facts,
+            "exported files state both. If that is not wanted, stop it and say where its own are (%s).",
+            step, last, facts, ", ".join(map(flag, options)),
         )  # fmt: skip
         earlier.append({**last, "iterations": step})
     return {**facts, EARLIER: earlier} if earlier else facts

@@ -15,6 +15,8 @@ from pfr_core.models.tensors import load_pickled
 from pfr_core.support.files import TEMPORARY, lock, replacing
 
 FOLDER, LOCK = "checkpoints", ".lock"
+HALF_WRITTEN = (TEMPORARY, f".{'[0-9a-f]' * 16}.tmp")
+"""Patterns of what a killed process left in a run's folder: this version's, and that of earlier ones."""
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def save_state(folder: Path, state: dict[str, Any], keep: int) -> Path:
         CheckpointError: it cannot be written; earlier checkpoints are intact.
     """
     path = folder / FOLDER / f"step-{state['step']:09d}.pt"
-    for left in (*path.parent.glob(TEMPORARY), *folder.glob(TEMPORARY)):  # of a run that was killed while it wrote
+    for left in [file for each in (folder, path.parent) for pattern in HALF_WRITTEN for file in each.glob(pattern)]:
         left.unlink()
     try:
         # PyTorch raises RuntimeError where there is no space.

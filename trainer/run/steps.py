@@ -43,7 +43,7 @@ class Run:
         self.fabric = start(config)
         self.device = self.fabric.device
         self.data: TrainingSet = open_data(config, self.device)  # first: what is wrong with it shows before any download
-        self.facts = self.data.facts
+        self.facts = self._next_facts = self.data.facts
         torch.manual_seed(config.seed)
         with self.fabric.rank_zero_first(local=True):  # which fetches the networks that are needed, once for all on a machine
             # A checkpoint replaces what the run started from, whose files need not be there any more.
@@ -72,7 +72,10 @@ class Run:
         if self.config.iterations < state["step"]:
             raise InputError(f"--iterations {self.config.iterations}: the run has taken {state['step']} steps already. Say more.")
         self.stage.load(state["stage"])
-        self.facts = with_earlier(self.facts, state["data"], state["step"])
+        self._next_facts = with_earlier(
+            self.facts, state["data"], state["step"], compared=self.data.compared, options=self.config.DATA
+        )
+        self.facts = state["data"] or self.facts  # until a step is taken with the new ones
         self.step, self.best, self.started_from = state["step"], state["best"], state["started_from"]
         self.skipped = state.get("skipped", 0)  # checkpoints of earlier versions have neither
         self.validated = state.get("validated", self.step)
@@ -143,6 +146,7 @@ class Run:
         with clock.measure("average"):
             self.stage.average(self.step)
         self.step += 1
+        self.facts = self._next_facts
         steered = {f"steered/{name}": value for name, value in self.stage.steered().items()}
         return {**told, **{f"lr/{name}": rate for name, rate in rates.items()}, **steered}
 

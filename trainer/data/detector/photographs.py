@@ -111,6 +111,12 @@ def load_material(faces: str, wild: str, photos: tuple[str, ...], negatives: tup
         "photographs": len(labelled),
         "faces_in_photographs": sum(len(picture.boxes) for picture in labelled),
         "face_free_pictures": len(empty),
+        "listed": {
+            "aligned_faces": len(listed),
+            "licences": dict(Counter(face.licence for face in listed)),
+            "photographs": len(paths),
+            "negatives": len(others),
+        },
     }
     log.info("%s", facts)
     if not found:

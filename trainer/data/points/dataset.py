@@ -22,7 +22,7 @@ from ...run.randomness import sample_seed
 from ..dataset import RGB8
 from ..detector.spoil import spoil
 from ..loader import TrainingSet
-from .material import KnownFace, Points, load_faces
+from .material import KnownFace, Points, listed, load_faces
 
 SMALLEST_EYES = 8.0
 """Distance of the eyes, px, of the smallest faces."""
@@ -73,7 +73,7 @@ class CropDataset(TrainingSet):
         cv2.setNumThreads(1)  # crops are small: threads cost more than they bring
         self.config = config
         self.faces = load_faces(config.faces, config.wild, config.labels, config.most_faces, teacher)
-        self.facts = {"faces": len(self.faces)}
+        self.facts = {"faces": len(self.faces), "listed": listed(config.faces, config.wild, config.most_faces)}
 
     def __str__(self) -> str:
         return f"{len(self.faces)} faces"

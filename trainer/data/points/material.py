@@ -7,6 +7,7 @@ sizes, in other turns and mirrored is a steadier aim (ours). The index's own poi
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from ..detector.photographs import (
     read_picture,
     training_photographs,
 )
+from ..index import FaceFile
 
 Points = npt.NDArray[np.float32]
 
@@ -68,6 +70,29 @@ class KnownFace:
     points: Points
 
 
+def real_faces(folder: str, most: int) -> list[FaceFile]:
+    """Return the real ones of the aligned faces, the first ``most`` of the index.
+
+    Raises:
+        InputError: a folder is missing or holds nothing that can be used.
+    """
+    return [face for face in aligned_faces(folder) if face.real][:most]
+
+
+def listed(faces: str, wild: str, most: int) -> dict[str, object]:
+    """Return how many files :func:`load_faces` looks at, and the licences of the aligned faces.
+
+    Raises:
+        InputError: a folder is missing or holds nothing that can be used.
+    """
+    found = real_faces(faces, most)
+    return {
+        "aligned_faces": len(found),
+        "licences": dict(Counter(face.licence for face in found)),
+        "photographs": len(training_photographs(wild)),
+    }
+
+
 def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFace) -> list[KnownFace]:
     """Read and label the real ones of the aligned faces, and the faces of ``wild``, of which what is for testing is left out.
 
@@ -83,7 +108,7 @@ def load_faces(faces: str, wild: str, labels: str, most: int, teacher: RetinaFac
     """
     known = _labels(Path(labels)) if labels and Path(labels).is_file() else None
     found, agreed = list[KnownFace](), dict[str, Points]()
-    for face in tqdm([face for face in aligned_faces(faces) if face.real][:most], desc="faces"):
+    for face in tqdm(real_faces(faces, most), desc="faces"):
         image = read_picture(face.stored, FACE_SIDE)
         about = index_points(face, image.shape[1])
         name = face.name.removeprefix("train/")
