@@ -127,7 +127,7 @@ def _readable(path: Path) -> Iterator[None]:
 def _is_tar(path: Path) -> bool:
     try:
         with tarfile.open(path, "r:") as file:  # as PyTorch asks
-            return file.firstmember is not None  # one of zeros, as a power cut leaves, passes for one without members
+            return file.next() is not None  # one of zeros, as a power cut leaves, passes for one without members
     except (tarfile.TarError, OSError):  # one that cannot be read is told of by what reads it
         return False
 

@@ -323,6 +323,11 @@ def test_a_tar_file_is_refused_before_pytorch_sees_it(tmp_path: Path, monkeypatc
     monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("PyTorch is asked"))
     refused(path, "a tar file")
     assert not (tmp_path / "executed").exists()
+    monkeypatch.undo()
+    path.write_bytes(bytes(5000))  # what a power cut leaves
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert "tar" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
