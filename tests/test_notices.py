@@ -158,7 +158,7 @@ def test_the_page_and_its_batch(context: Context, print_photo: Path, sentence: s
     with context.visit(VISITOR) as session:
         session.wanted = print_photo
     told = PhotoTab(context, []).open(VISITOR, "tiny")[1]
-    assert sentence in told and say(VISITOR, "no_face") in told and NONE not in told
+    assert sentence in told and say(VISITOR, "no_face", sideways=say(VISITOR, "option_sideways")) in told and NONE not in told
     report = BatchTab(context).run_batch(VISITOR, [str(print_photo)], "tiny", lambda *done, **more: None, scale=2)[-1]
     assert "print.jpg" in report and html.escape(sentence.rstrip(".")) in report
     assert NONE in report and report.count("no face found") == 1
