@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Context:
     limits: Limits
     menus: dict[Any, Callable[[gr.Request], list[tuple[str, str]]]] = field(default_factory=dict)
     """Components with choices, and what gives the choices in the words of a visitor."""
+    logged: Tally = field(default_factory=Tally)
+    """What was said to whoever runs the server."""
 
     @contextmanager
     def visit(self, request: gr.Request) -> Iterator[Session]:
@@ -160,11 +162,10 @@ class Context:
             return say(request, f"noticed_{notice.kind}", **notice.numbers)
         return translated(request.headers, self.without_folders(notice.text).removesuffix("."))
 
-    @staticmethod
-    def for_operator(notice: Notice) -> None:
-        """Log a notice of what whoever runs the server can do."""
-        if notice.kind == "better_detector":
-            _log_once(notice.text)
+    def for_operator(self, notice: Notice) -> None:
+        """Log a notice of what whoever runs the server can do, once."""
+        if notice.kind == "better_detector" and self.logged.add([notice]):
+            log.warning("%s", notice.text)
 
     def controls(self, *names: str, by_number: bool = False) -> dict[str, Any]:
         """Return the components of several options by name, without what this server cannot do.
@@ -205,8 +206,3 @@ class Context:
         if path is None:
             raise InputError("photo is missing; upload one.")
         return read_photo(path, max_pixels=self.limits.max_pixels)
-
-
-@cache
-def _log_once(text: str) -> None:
-    log.warning("%s", text)
