@@ -7,7 +7,6 @@ outputs cost and no more.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from ..pfr_core.errors import InputError
 from ..pfr_core.faces.face import Face
 from ..pfr_core.photo.arrays import Array, FloatImage, to_uint8
+from ..pfr_core.photo.write import write_file
 
 PREVIEW_SIDE = 1024
 """Longest side in px of a picture shown on a node."""
@@ -95,15 +95,12 @@ def preview(array: Array) -> dict[str, Any]:
 
     picture = Image.fromarray(to_uint8(array[..., :3]))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
     encoded = BytesIO()
     picture.save(encoded, "JPEG", quality=95)
     name = f"pfr_{hashlib.sha256(encoded.getvalue()).hexdigest()}.jpg"
-    if not (folder / name).exists():  # the page may be loading it
-        part = folder / f"{name}.{uuid.uuid4().hex}"
-        part.write_bytes(encoded.getvalue())
-        part.replace(folder / name)
+    target = Path(folder_paths.get_temp_directory()) / name
+    if not target.exists():  # the page may be loading it
+        write_file(target, encoded.getvalue())
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 

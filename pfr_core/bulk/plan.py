@@ -112,7 +112,7 @@ def refuse_nested(given: str, output: str) -> None:
         raise InputError(f"{output} is inside {given}: results would be taken for photographs; choose another output.")
 
 
-def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[str]) -> None:
+def refuse_replaced(todo: Sequence[Task], earlier: Earlier, there: Collection[str]) -> None:
     """Refuse to write where something else stands than what an earlier run made of the same photograph.
 
     What has no row may be the result of a run that was killed before it wrote one; not if there was no run. A result that this
@@ -126,7 +126,6 @@ def refuse_replaced(todo: Iterable[Task], earlier: Earlier, there: Collection[st
     Raises:
         InputError: something does.
     """
-    todo = list(todo)
     elsewhere = {storable(task.input): storable(task.output) for task in todo if not task.error}
     for task in todo:
         target = storable(task.output)

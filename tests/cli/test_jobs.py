@@ -61,6 +61,18 @@ def plan(folder: Path, *names: str) -> list[tuple[Path, Path]]:
     return [(Path(name), folder / f"{name}.txt") for name in names]
 
 
+def told_and_failed(folder: Path, names: list[str], work: Work) -> tuple[list[str | None], list[str]]:
+    """Let two processes do the work; return what it told, and the errors of those that failed."""
+    told, failed = list[str | None](), list[str]()
+    with closing(outcomes(plan(folder, *names), work, 2)) as results:
+        for result in results:
+            try:
+                told.append(result())
+            except ImageError as error:
+                failed.append(str(error))
+    return told, failed
+
+
 @pytest.mark.parametrize(
     ("asked", "files", "device", "jobs"),
     [(None, 1, CPU, 1), (None, 400, torch.device("cuda"), 1), (3, 10, torch.device("cuda"), 3), (5, 2, CPU, 2), (5, 0, CPU, 1)],
@@ -91,13 +103,7 @@ def test_processes_share_threads_report_in_order_and_fail_one_by_one(
 ) -> None:
     names = ["a", "b", "bad", "c", "d", "e"]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    told, failed = list[str | None](), list[str]()
-    with closing(outcomes(plan(tmp_path, *names), record, 2)) as results:
-        for result in results:
-            try:
-                told.append(result())
-            except ImageError as error:
-                failed.append(str(error))
+    told, failed = told_and_failed(tmp_path, names, record)
     assert told == [f"{tmp_path / name}.txt written" for name in names if name != "bad"]
     assert failed == ["bad: bad"]
     said = [path.read_text().split() for path in tmp_path.glob("*.txt")]
@@ -110,13 +116,8 @@ def test_processes_share_threads_report_in_order_and_fail_one_by_one(
 def test_a_photograph_that_kills_its_process_is_named_and_the_others_are_done(tmp_path: Path, record: Work) -> None:
     """Those in hand beside it, and those that come later."""
     names = ["a", "deadly", "b", "bad", "c", "d", "e", "f"]
-    told, failed = list[str | None](), list[str]()
-    with closing(outcomes(plan(tmp_path, *names), record, 2)) as results:
-        for result in results:
-            try:
-                told.append(result())
-            except ImageError as error:
-                failed.append(str(error).split(":")[0])
+    told, errors = told_and_failed(tmp_path, names, record)
+    failed = [error.split(":")[0] for error in errors]
     assert failed == ["deadly", "bad"]
     assert told == [f"{tmp_path / name}.txt written" for name in names if name not in failed]
 
