@@ -38,7 +38,7 @@ from trainer.run.export import export_command
 from trainer.run.initialise import OPEN, pass_through, warm_start
 from trainer.run.loop import MAKING_UP, train
 from trainer.run.presets import TRAINING_PRESETS
-from trainer.run.provenance import licence_of, with_earlier
+from trainer.run.provenance import licence_of, provenance, with_earlier
 from trainer.run.run_state import alone, checkpoints, load_state, save_state
 from trainer.run.steps import Run
 from trainer.run.watch import Watch
@@ -341,6 +341,7 @@ def test_a_run_that_goes_on_with_other_data_says_so_and_keeps_the_licences_of_bo
     assert told() == (own, []) and "The data are not those" not in caplog.text
     assert main([*resume, "--iterations", "3", "--data", str(faces)]) == 0
     assert told() == (later, [(own, 2)]) and "until step 2: {'faces': 2, " in caplog.text and "{'faces': 3, " in caplog.text
+    assert "say where its own are (--data)." in caplog.text  # not the anchor's, which is not compared
     caplog.clear()
     assert main([*resume, "--iterations", "4"]) == 0
     assert told() == (later, [(own, 2)]) and "The data are not those" not in caplog.text
@@ -732,6 +733,12 @@ def test_the_licence_of_the_start_holds_for_what_is_trained_on_from_it(
     (state,) = export_command(tmp_path / "run", tmp_path / "state.safetensors", training=True)
     assert read_part(state, "training").licence == "research only"
     assert read_checkpoint(export_command(tmp_path / "run", tmp_path / "out.safetensors", licence="mine")[0]).licence == "mine"
+
+
+def test_of_a_place_an_exported_file_states_the_name() -> None:
+    places: dict[str, Any] = {"data": "/home/me/faces", "out": "/home/me/runs/mine", "init_from": "/home/me/prior.safetensors"}
+    stated = provenance(RestoreConfig(**places, anchor="/home/me/anchor.safetensors", anchor_weight=1.0), {}, 3, "")
+    assert stated["config"]["anchor"] == "anchor.safetensors" and "/home" not in json.dumps(stated)
 
 
 def test_a_licence_is_what_the_run_states_else_that_of_its_start() -> None:

@@ -35,7 +35,8 @@ class RunConfig(ABC):
 
     Attributes:
         HELP: what the stage does, as the command's help says it.
-        DATA: options that name what a run reads throughout.
+        DATA: options that name the samples of a run.
+        READ: options that name what else a run reads throughout.
         MOVABLE: options that a resumed run may take anew: with as many samples a step they change none of its numbers (but for
             what looks at the samples of a forward pass together: groups of the mini-batch standard deviation, batch
             normalisation, the detector's loss), only what is exported at its end, or only what is looked at on the way.
@@ -49,6 +50,7 @@ class RunConfig(ABC):
 
     HELP: ClassVar[str]
     DATA: ClassVar[tuple[str, ...]]
+    READ: ClassVar[tuple[str, ...]] = ()
     MOVABLE: ClassVar[tuple[str, ...]]
     RATES: ClassVar[tuple[str, ...]] = ("learning_rate",)
     STARTS: ClassVar[tuple[str, ...]] = ("init_from",)
@@ -188,8 +190,8 @@ class RestoreConfig(FaceConfig):
     """
 
     HELP: ClassVar[str] = "train the restoration network (presets: the paper's objective, or reconstruction only)"
-    DATA: ClassVar[tuple[str, ...]] = ("data", "anchor")
-    MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, "anchor")
+    READ: ClassVar[tuple[str, ...]] = ("anchor",)
+    MOVABLE: ClassVar[tuple[str, ...]] = (*FaceConfig.MOVABLE, *READ)
     STARTS: ClassVar[tuple[str, ...]] = (*FaceConfig.STARTS, "init_fidelity")
     RATES: ClassVar[tuple[str, ...]] = (
         "lr_codec", "lr_prior", "lr_noise", "lr_fine", "lr_local", "lr_global", "lr_texture",

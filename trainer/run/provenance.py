@@ -65,7 +65,7 @@ def provenance(config: RunConfig, facts: dict[str, Any], step: int, started_from
         started_from: provenance of the file that it started from, as JSON, or empty.
     """
     values = asdict(config)
-    for name in (*config.DATA, *config.STARTS, "out"):
+    for name in (*config.DATA, *config.READ, *config.STARTS, "out"):
         match values[name]:
             case str(path):
                 values[name] = Path(path).name
