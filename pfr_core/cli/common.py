@@ -22,13 +22,31 @@ from ..support.blame import blame
 from ..support.choices import DetectorName, MaskKind
 from ..support.device import resolve_device, resolve_dtype
 from ..support.files import takes_nothing
-from ..support.notice import Notice, Tally
-from .processes import ONCE, Work, outcomes
+from ..support.notice import Notice
+from .processes import Work, outcomes
 
 log = logging.getLogger(__name__)
 
-_TOLD = Tally()
-"""What is about this machine and not about the file, and so is told once."""
+
+class _Once(logging.Filter):
+    """Lets through once what is about this machine and not about the file, whichever process tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = set[str]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to tell it: a record's ``once`` is the kind of what is told once, or None."""
+        kind: str | None = getattr(record, "once", None)
+        if kind is None:
+            return True
+        new = kind not in self.told
+        self.told.add(kind)
+        return new
+
+
+_once = _Once()
+log.addFilter(_once)
 
 
 def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: int = 1, stream: TextIO | None = None) -> int:
@@ -87,11 +105,9 @@ def tell(notices: Iterable[Notice], source: Path, *others: Path) -> None:
     """
     names = tuple(f"{path}: " for path in (source, *others))
     for notice in notices:
-        once = notice.kind == "better_detector"
-        if once and not _TOLD.add([notice]):
-            continue
+        once = notice.kind if notice.kind == "better_detector" else None
         text = notice.text.replace("(only_bad_faces)", "(--no-only-bad-faces restores them, too)")
-        log.warning("%s", text if text.startswith(names) else names[0] + text, extra={ONCE: notice.kind if once else None})
+        log.warning("%s", text if text.startswith(names) else names[0] + text, extra={"once": once})
 
 
 def _describe(source: Path, error: Exception) -> str:

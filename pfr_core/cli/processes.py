@@ -34,8 +34,6 @@ Work = Callable[[Path, Path], str | None]
 MOST, WORTH = 4, 25
 """Processes that are started unasked, and files for each that make up for its start: each takes a second or two to start and
 about a gigabyte."""
-ONCE = "once"
-"""Attribute of a log record: what it is of which a command tells once, however many photographs there are."""
 DEATHS = 3
 """So many processes that end abruptly before any has done anything are not what a photograph does (ours)."""
 
@@ -78,12 +76,12 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
         yield from (partial(work, *pair) for pair in plan)
         return
     context = get_context("spawn")  # torch and its threads do not survive a fork
-    root, records = logging.getLogger(), context.Queue()
-    listener = _Listener(records, *root.handlers)
+    level, records = logging.getLogger().level, context.Queue()
+    listener = _Listener(records)
     threads = max(1, torch.get_num_threads() // jobs)
 
     def started(count: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(work, threads, root.level, records))
+        return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(work, threads, level, records))
 
     pool, rest, waiting = started(jobs), iter(plan), deque[tuple[tuple[Path, Path], Future[str | None]]]()
     listener.start()
@@ -120,19 +118,11 @@ def outcomes(plan: Iterable[tuple[Path, Path]], work: Work, jobs: int) -> Genera
 
 
 class _Listener(QueueListener):
-    """Hands on what the processes log; what is told once in each of them, once."""
-
-    def __init__(self, records: Queue[logging.LogRecord], *handlers: logging.Handler) -> None:
-        super().__init__(records, *handlers)
-        self._told = set[str]()
+    """Hands what the processes log to the loggers of these names here, and so to their filters and handlers."""
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Hand a record on, or not."""
-        once = getattr(record, ONCE, None)
-        if once is None or once not in self._told:
-            super().handle(record)
-        if once is not None:
-            self._told.add(once)
+        """Hand a record on."""
+        logging.getLogger(record.name).handle(record)
 
 
 def _submitted(pool: ProcessPoolExecutor, pair: tuple[Path, Path]) -> Future[str | None]:

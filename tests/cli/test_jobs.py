@@ -28,7 +28,9 @@ CPU = torch.device("cpu")
 RECORD = """
 import errno, logging, os, signal, time
 import torch
+from pfr_core.cli.common import tell
 from pfr_core.errors import ImageError
+from pfr_core.support.notice import Notice
 
 def record(source, target):
     if source.name == "bad":
@@ -38,7 +40,7 @@ def record(source, target):
     if source.name.startswith("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)
     if source.name.startswith("advised"):
-        logging.warning("take another detector", extra={"once": "better_detector"})
+        tell([Notice("better_detector", "take another detector")], source)
         time.sleep(0.5)  # so that each process has some
     logging.warning("%s was looked at", source)
     target.write_text(f"{os.getpid()} {torch.get_num_threads()}")
@@ -123,7 +125,10 @@ def test_a_photograph_that_kills_its_process_is_named_and_the_others_are_done(tm
 
 
 @pytest.mark.slow
-def test_what_each_process_tells_once_is_told_once(tmp_path: Path, record: Work, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_each_process_tells_once_is_told_once(
+    tmp_path: Path, record: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfr_core.cli.common._once.told", set())
     with closing(outcomes(plan(tmp_path, *(f"advised{number}" for number in range(6))), record, 2)) as results:
         for result in results:
             result()

@@ -31,7 +31,6 @@ from pfr_core.find import Found, advised, find_candidates, find_faces
 from pfr_core.models.download import obtain
 from pfr_core.options import RestoreOptions
 from pfr_core.support.choices import DetectorName
-from pfr_core.support.notice import Tally
 from trainer.judge.detector import JudgedPhoto, judge, load_photos
 
 Array = npt.NDArray[Any]
@@ -385,7 +384,7 @@ def test_every_photograph_without_a_face_comes_with_the_advice(
     monkeypatch.setenv("PFR_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("PFR_WEIGHTS_DIR", raising=False)
     monkeypatch.setattr("pfr_core.models.disk._extra_folders", [])
-    monkeypatch.setattr("pfr_core.cli.common._TOLD", Tally())
+    monkeypatch.setattr("pfr_core.cli.common._once.told", set())
     detector = Detector("auto")
     for number in range(2):
         found = find_faces(detector, np.zeros((70, 70, 3), np.uint8), RestoreOptions())
