@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_sources(run, stage)
         add_options(run, config)
         run.add_argument("--resume", action="store_true", help="continue the run in --out, with its own configuration")
-        run.add_argument("--dry-run", action="store_true", help="take two steps, tell memory and time; writes nothing")
+        run.add_argument("--dry-run", action="store_true", help="take two steps, tell memory and time; writes no run")
     pack = commands.add_parser(
         "pack", help="a training set as tar shards", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import pickle
 import re
@@ -422,6 +423,23 @@ def test_prepare_makes_what_has_gone_again_and_takes_long_names(shared_dir: Path
     assert (tmp_path / "set" / "index.jsonl").read_text() == index
 
 
+def test_prepare_looks_again_at_what_could_not_be_read(
+    shared_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy that was still running, or that was made anew as the message asks for."""
+    (tmp_path / "aligned").mkdir()
+    face, listed = tmp_path / "aligned" / "a.webp", list_faces(shared_dir / "data" / "faces", "val")[0]
+    whole = Path(listed.stored.place).read_bytes()
+    face.write_bytes(whole[:400])
+    options = PrepareOptions(aligned=True, workers=1, val_share=0.0)
+    for _ in range(2):
+        with pytest.raises(InputError, match="1 x image unreadable"):
+            prepare(tmp_path / "aligned", tmp_path / "set", options)
+    assert caplog.text.count("a.webp") == 2
+    face.write_bytes(whole)
+    assert "1 faces kept" in prepare(tmp_path / "aligned", tmp_path / "set", options)
+
+
 def test_prepare_names_what_is_wrong(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no such folder"):
@@ -449,6 +467,14 @@ def test_shards_of_others_are_read_and_packing_skips_what_cannot_be(faces: Path,
             tar.add(faces / "note.txt", f"./{path.stem}.txt")
     (faces / "note.txt").unlink()
     assert [read_face(face.stored).shape for face in list_faces(tmp_path / "tars", "train")] == [(512, 512, 3)] * 3
+    (faces / "about.json").write_text(json.dumps({"kind": "real", "offset": 7, "length": 3.5, "file": "x", "shard": "y"}))
+    with tarfile.open(tmp_path / "tars" / "a.tar", "w") as tar:  # in which what others say of an image comes after it
+        for path in sorted(faces.glob("*.png")):
+            tar.add(path, path.name)
+            tar.add(faces / "about.json", f"{path.stem}.json")
+    (faces / "about.json").unlink()
+    found = list_faces(tmp_path / "tars", "train")
+    assert [read_face(face.stored).shape for face in found] == [(512, 512, 3)] * 3 and all(face.real for face in found)
     (faces / "0.png").write_bytes(b"no picture")
     Image.new("RGB", (64, 48)).save(faces / "1.png")
     options: dict[str, Any] = {"shard_size": 1.0, "size": 64, "quality": 90}
@@ -500,8 +526,18 @@ def test_damaged_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "x.tar").write_bytes(b"no tar")
     with pytest.raises(InputError, match=r"x\.tar: no readable shard"):
         list_faces(tmp_path, "train")
-    (tmp_path / "index.jsonl").write_text("{")
-    with pytest.raises(InputError, match="index is damaged"):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        entry = tarfile.TarInfo("0.json")
+        entry.size = 2
+        tar.addfile(entry, io.BytesIO(b"[]"))
+    with pytest.raises(InputError, match=r"x\.tar: no readable shard .*0\.json is no object"):
+        list_faces(tmp_path, "train")
+    for data in (b"{", b'{"file": "\xe4.png"}'):
+        (tmp_path / "index.jsonl").write_bytes(data)
+        with pytest.raises(InputError, match="index is damaged"):
+            list_faces(tmp_path, "train")
+    (tmp_path / "index.jsonl").write_text('{"file": "0.png", "native_px": 1e999}')
+    with pytest.raises(InputError, match=r"a row that cannot be read, 0\.png"):
         list_faces(tmp_path, "train")
     with pytest.raises(InputError, match="cannot be fetched"):
         list_faces("http://127.0.0.1:9/faces", "train")

@@ -191,6 +191,15 @@ def test_a_picture_is_a_function_of_its_number(monkeypatch: pytest.MonkeyPatch) 
         assert all(torch.equal(single[name], whole[name][number]) for name in whole)
 
 
+def test_no_photograph_for_training_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of ``--wild`` is for testing, of a small folder perhaps all."""
+    nothing = replace(material(), photos=[], real_faces=[])
+    monkeypatch.setattr("trainer.data.detector.dataset.load_material", lambda *_: nothing)
+    with pytest.raises(InputError, match=r"wild: all its photographs are kept for testing.*--composite-share 1"):
+        PictureDataset(DetectorConfig(wild="wild", composite_share=0.7), teacher=None)  # type: ignore[arg-type]
+    assert len(PictureDataset(DetectorConfig(composite_share=1.0), teacher=None)[0]) == 6  # type: ignore[arg-type]
+
+
 # --- runs --------------------------------------------------------------------------------------------------------------------
 
 
@@ -405,7 +414,7 @@ def test_a_face_that_is_found_the_wrong_way_up_is_told_from_one_that_is_not(turn
 @pytest.mark.usefixtures("weights")
 def test_the_command_judges_a_detector(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    files = {name: tmp_path / name for name in ("curve.png", "crops.png")}
+    files = {name: tmp_path / "new" / name for name in ("curve.png", "crops.png")}
     command = ["evaluate-detector", str(data / "wild"), "--detectors", "retinaface_mobile0.25", "yunet"]
     outputs = ["--curve", str(files["curve.png"]), "--crops", str(files["crops.png"]), "--extras", str(tmp_path / "extras")]
     assert main([*command, *outputs]) == 0

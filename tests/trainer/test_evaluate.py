@@ -25,7 +25,7 @@ from trainer.judge import methods
 from trainer.judge.methods import INPUT
 from trainer.judge.options import EvaluateOptions
 from trainer.judge.paper import RECIPES
-from trainer.judge.sources import DegradedFaces, bicubic4
+from trainer.judge.sources import DegradedFaces, PreparedPairs, bicubic4
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = ("--size", "64", "--no-denoiser", "--measures", "psnr", "ssim")
@@ -110,7 +110,12 @@ def test_a_stopped_evaluation_goes_on(tiny_model: Path, faces: Path, calls: list
 
 
 def test_a_folder_holds_one_evaluation(
-    tiny_model: Path, faces: Path, calls: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path,
+    faces: Path,
+    calls: list[int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     main(["evaluate", str(tiny_model), str(faces), *QUICK, "--out", str(out)])
@@ -123,6 +128,9 @@ def test_a_folder_holds_one_evaluation(
     assert re.search(
         r"model.0-0.json: is of another evaluation: version is '\w{64}' there", refused(capsys, tiny_model, faces, "--out", out)
     )
+    with monkeypatch.context() as older:
+        older.setattr("pfr_core.__version__", "0.0.1")
+        assert "is of another evaluation: PFR is" in refused(capsys, tiny_model, faces, "--out", out)
     assert len(calls) == asked
     (out / "cache" / INPUT / "0-0.json").write_text("{")
     assert "is damaged" in refused(capsys, tiny_model, faces, "--out", out)
@@ -268,6 +276,11 @@ IDLE: list[dict[str, Any]] = [
     {"lpips": "vgg16"},
     {"download": True},
     {"reference": "faces", "measures": ("psnr",)},
+    {"perceptual": "vgg19", "measures": ("psnr",)},
+    {"identity": "arcface", "measures": ("psnr",)},
+    {"min_native": 100, "table": 3},
+    {"seed": 5, "table": 6},
+    {"out": "folder", "table": 6},
 ]
 
 
@@ -361,4 +374,15 @@ def test_degraded_faces_are_written_for_other_programs(
     before = capsys.readouterr().out.splitlines()
     main(["evaluate", str(tiny_model), "--pairs", str(tmp_path / "degraded"), str(tmp_path / "truths"), *QUICK])
     after = capsys.readouterr().out.splitlines()
-    assert after[0].startswith("| 3 pairs, 64 px |") and before[1:4] == after[1:4]
+    assert after[0].startswith("| 3 pairs of 3 faces, 64 px |") and before[1:4] == after[1:4]
+
+
+def test_draws_of_one_face_are_one_face_for_other_programs_too(faces: Path, tmp_path: Path) -> None:
+    """Intervals and KID would take them for independent faces."""
+    here = DegradedFaces(list_faces(faces, "val", min_native=64)[:2], draws=3, size=64)
+    evaluating.write_pairs(here, tmp_path)
+    there = PreparedPairs(tmp_path / "degraded", tmp_path / "truths", size=64)
+    assert there.names == here.names and there.count == here.count == 2
+    for probes in (False, True):
+        draws, pairs = ([case.face for case in each.cases(probes)] for each in (here, there))
+        assert [draws.index(face) for face in draws] == [pairs.index(face) for face in pairs]

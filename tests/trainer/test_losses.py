@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pfr_core import PFR, PFRConfig
+from pfr_core.errors import InputError
 from pfr_core.faces.align import TEMPLATE, template
 from pfr_core.models.identity import ARCFACE_TEMPLATE, arcface_crop
 from trainer import losses
@@ -258,6 +259,8 @@ def test_rates_of_the_groups_under_lazy_regularisation() -> None:
 def test_rates_fall_piecewise_or_by_a_cosine() -> None:
     piecewise = RestoreConfig(iterations=100, decay_at=(0.5, 0.9), decay=0.1)
     assert [rate_factor(piecewise, step) for step in (0, 49, 50, 89, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    with pytest.raises(InputError, match=r"decay_at is 60; it must be .* from 0 to 1"):
+        RestoreConfig(iterations=100, decay_at=(60,))
     cosine = RestoreConfig(iterations=100, schedule="cosine", warmup=10, final_rate=0.1)
     rates = [rate_factor(cosine, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == pytest.approx(1.0)

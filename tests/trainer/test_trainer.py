@@ -433,6 +433,20 @@ def test_a_face_that_cannot_be_judged_does_not_end_a_run(
     assert "step 1 could not be validated: NIQE: the image is flat" in caplog.text
 
 
+def test_pictures_whose_faces_have_gone_do_not_end_a_run(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No checkpoint is due where they are drawn."""
+
+    def gone(*_: object) -> None:
+        raise InputError("http://faces: cannot be fetched")
+
+    monkeypatch.setattr("trainer.run.loop.first_batch", gone)
+    train(reconstruction(faces, tmp_path / "run", iterations=2, image_every=1))
+    assert load_state(tmp_path / "run")["step"] == 2
+    assert "no pictures of step 1: http://faces: cannot be fetched" in caplog.text
+
+
 def test_networks_larger_than_faces_are_refused(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="A network of 1024 px: faces are read at 512 px"):
         train(reconstruction(faces, tmp_path / "run", network="pfr-1024", size=0))

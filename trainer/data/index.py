@@ -110,10 +110,10 @@ def list_faces(
     if is_url(source):
         root = source.rstrip("/")
         try:
-            text = fetch(f"{root}/{INDEX}").decode()
+            data = fetch(f"{root}/{INDEX}")
         except (OSError, ValueError) as error:
             raise InputError(f"{root}/{INDEX}: cannot be fetched ({error}). Check the address, or copy the set here.") from error
-        rows = _json_lines(text, root)
+        rows = _json_lines(data, root)
     else:
         folder = Path(source)
         if folder.is_file():
@@ -122,7 +122,7 @@ def list_faces(
             raise InputError(f"{folder}: no such folder. Name the folder with the aligned faces.")
         root = str(folder)
         if (folder / INDEX).is_file():
-            rows = _json_lines((folder / INDEX).read_text(), folder)
+            rows = _json_lines((folder / INDEX).read_bytes(), folder)
         elif (folder / CSV_INDEX).is_file():
             rows = _csv_rows(folder / CSV_INDEX)
         elif tars := sorted(folder.glob("*.tar")):
@@ -137,7 +137,7 @@ def list_faces(
     for row in rows:
         try:
             face = _face(row, root)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             name = row.get("file") or row
             raise InputError(f"{source}: its index has a row that cannot be read, {name}: {error}. Mend or remove it.") from error
         whole = (masked and face.photo is not None) or face.out_of_photo <= max_out_of_photo
@@ -198,9 +198,9 @@ def _check_plain(source: str, paths: Sequence[Path], min_native: int, lower: str
         )  # fmt: skip
 
 
-def _json_lines(text: str, where: object) -> list[dict[str, Any]]:
+def _json_lines(data: bytes, where: object) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in data.decode().splitlines() if line.strip()]
         for row in rows:
             if not isinstance(row, dict):
                 raise ValueError(f"{row!r} is no object")

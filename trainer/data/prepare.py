@@ -1,10 +1,10 @@
 """``prepare``: photographs in, training set out: aligned faces of 512 px and an index with all that training needs to know.
 
 Detection and alignment are the pipeline's own. Every photograph that is done stands in a journal, so an interrupted run goes
-on where it stopped; one of whose faces a file is gone is done again. The index is ``index.jsonl``, a line for each face:
-``file``, ``split``, ``size``, ``kind``, ``source``, ``native_px`` (source pixels across the crop), ``out_of_photo`` (share of the
-crop beyond the photograph's edge), ``photo`` (the photograph's corners in the crop, where they cut it), ``points``, ``boxes`` and
-``licence``.
+on where it stopped; one that could not be read, or of whose faces a file is gone, is done again. The index is ``index.jsonl``, a
+line for each face: ``file``, ``split``, ``size``, ``kind``, ``source``, ``native_px`` (source pixels across the crop),
+``out_of_photo`` (share of the crop beyond the photograph's edge), ``photo`` (the photograph's corners in the crop, where they cut
+it), ``points``, ``boxes`` and ``licence``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -97,8 +98,8 @@ def _images(photos: Path, out: Path) -> list[Path]:
 
 
 def _is_done(entry: dict[str, Any] | None, out: Path) -> bool:
-    """Return whether the journal has a photograph and all its faces are still there."""
-    return entry is not None and all((out / face["file"]).is_file() for face in entry["faces"])
+    """Return whether the journal has a photograph and all its faces are there; what could not be read is tried again."""
+    return entry is not None and not entry["error"] and all((out / face["file"]).is_file() for face in entry["faces"])
 
 
 def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
@@ -150,6 +151,7 @@ _worker: _Worker | None = None
 
 def _start_worker(photos: Path, out: Path, options: PrepareOptions) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends these
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _worker = _Worker(photos, out, options)

@@ -90,22 +90,26 @@ def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
         InputError: not a tar file.
     """
     samples: dict[str, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 # WebDataset's key ends at the first dot of the file's own name, and what lies beside the image may be anything.
                 folder, _, name = member.name.rpartition("/")
                 key, _, ending = name.partition(".")
-                sample = samples.setdefault(f"{folder}/{key}", {})
+                key = f"{folder}/{key}"
                 if ending == "json":
                     file = tar.extractfile(member)
                     assert file is not None
-                    sample |= json.load(file)
+                    described = json.load(file)
+                    if not isinstance(described, dict):
+                        raise ValueError(f"{member.name} is no object")
+                    samples[key] = described
                 elif member.isfile() and f".{ending.lower()}" in IMAGE_SUFFIXES:
-                    sample |= {"file": member.name, "shard": path.name, "offset": member.offset_data, "length": member.size}
+                    images[key] = {"file": member.name, "shard": path.name, "offset": member.offset_data, "length": member.size}
     except (tarfile.TarError, OSError, ValueError) as error:
         raise InputError(f"{path}: no readable shard ({error}).") from error
-    yield from (sample for sample in samples.values() if "shard" in sample)
+    yield from ({**samples.get(key, {}), **image} for key, image in images.items())
 
 
 def write_shards(samples: Iterable[tuple[dict[str, Any], bytes]], out: Path, megabytes: float) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``--dry-run`` and ``benchmark``: what a run would need, measured on its own steps. Nothing is written."""
+"""``--dry-run`` and ``benchmark``: what a run would need, measured on its own steps. No run is written."""
 
 from __future__ import annotations
 

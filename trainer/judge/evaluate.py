@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pfr_core
 from pfr_core.errors import InputError
 from pfr_core.photo.write import writable_format, write_photo
 from pfr_core.support.device import resolve_device
@@ -115,7 +116,7 @@ def evaluate(source: Source, models: Sequence[str], options: EvaluateOptions) ->
         raise InputError(f"Two methods have one name: {', '.join(method.name for method in methods)}. Rename one.")
     wanted = options.wanted
     judge = Judge(options.perceptual, options.identity, device, measures=wanted, trunk=options.lpips, download=options.download)
-    protocol = {"seed": options.seed, "size": options.size, "measures": judge.by}
+    protocol = {"PFR": pfr_core.__version__, "seed": options.seed, "size": options.size, "measures": judge.by}
     others = None
     if options.reference:  # before the work: a wrong folder is to be known at once
         reference = Photographs(Path(options.reference), size=options.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, cast, get_args
 
 from pfr_core.errors import InputError
@@ -72,8 +72,6 @@ class EvaluateOptions:
             raise InputError(
                 f"--table {self.table} writes no --grid and no --write-pairs. Leave them out, or evaluate without --table."
             )
-        if self.table == 6 and (self.out or self.results or self.pairs or self.unpaired):
-            raise InputError("--table 6 measures time alone: leave out --out, --results, --pairs and --unpaired.")
         if self.align and not self.unpaired:
             raise InputError("--align has an effect only with --unpaired. Faces with truths are aligned already.")
         self._refuse_idle()
@@ -89,14 +87,20 @@ class EvaluateOptions:
         def unused(*by: Measure) -> str:
             return "" if {*by} & {*measures} else f"without one of {', '.join(by)} in --measures"
 
+        pictures = f"with --table {self.table}, whose pictures are photographs" if self.table in (3, 4) else ""
         idle = {
-            "min_native": "with --pairs and --unpaired" if self.pairs or self.unpaired else "",
+            "min_native": "with --pairs and --unpaired" if self.pairs or self.unpaired else pictures,
             "seed": "with --unpaired, where nothing is degraded" if self.unpaired else "",
             "grid_rows": "" if self.grid or self.out else "without --grid or --out",
             "lpips": unused("lpips"),
             "download": unused("lpips", "dists", "fid", "kid_inception"),
             "reference": unused("kid", "fid", "kid_inception"),
+            "perceptual": unused("perceptual"),
+            "identity": unused("identity"),
         }
+        if self.table == 6:
+            others = {item.name for item in fields(self)} - {"table", "device"}
+            idle = dict.fromkeys(sorted(others), "with --table 6, which measures time alone")
         for name, where in idle.items():
             if where and getattr(self, name) != getattr(EvaluateOptions, name):
                 raise InputError(f"{flag(name)} has no effect {where}. Leave it out.")

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from pfr_core.faces.align import align, alignment_matrix, template
 from pfr_core.faces.detect import Detector
 from pfr_core.faces.geometry import rescale
 from pfr_core.photo.arrays import to_uint8
+from pfr_core.support.text import plural
 
 from ..data.dataset import RGB8, read_face, resize_square
 from ..data.index import FaceFile
@@ -154,7 +156,8 @@ class DegradedFaces:
 class PreparedPairs:
     """Pictures of ``degraded`` and those of the same names in ``truths``, shrunk or enlarged to ``size``.
 
-    The landmarks of a truth are the built-in detector's; where it sees no face, those of the FFHQ frame. ``seed`` is the probes'.
+    The landmarks of a truth are the built-in detector's; where it sees no face, those of the FFHQ frame. Pairs of one truth are
+    degradations of one face. ``seed`` is the probes'.
 
     Raises:
         InputError: a folder is empty, or a name is in one of them only.
@@ -171,7 +174,7 @@ class PreparedPairs:
 
     @property
     def caption(self) -> str:
-        return f"{len(self.names)} pairs, {self.size} px"
+        return f"{plural(len(self.names), 'pair')} of {plural(self.count, 'face')}, {self.size} px"
 
     @property
     def names(self) -> list[str]:
@@ -179,11 +182,18 @@ class PreparedPairs:
 
     @property
     def count(self) -> int:
-        return len(self.names)
+        return len({*self._faces.values()})
+
+    @cached_property
+    def _faces(self) -> dict[str, str]:
+        """The face of each pair: the name of the first with its truth."""
+        truths, first = by_stem(self.truths), dict[bytes, str]()
+        return {name: first.setdefault(hashlib.sha256(truths[name].read_bytes()).digest(), name) for name in self.names}
 
     def cases(self, probes: bool) -> Iterator[Case]:
         given, truths, detector = by_stem(self.degraded), by_stem(self.truths), Detector("builtin")
         for i, name in enumerate(self.names):
+            face_name = self._faces[name]
             pictures = read_square(given[name]), read_square(truths[name])
             match_sizes(given[name], pictures[0], truths[name], pictures[1])
             degraded, truth = (resize_square(picture, self.size) for picture in pictures)
@@ -191,8 +201,8 @@ class PreparedPairs:
             if face is None:
                 log.warning("%s: no face is seen in it; it is taken to stand in the FFHQ frame.", truths[name])
             points = template(self.size) if face is None else np.array(face.points)
-            yield Case(name, name, degraded, truth, points)
-            if probes:
+            yield Case(name, face_name, degraded, truth, points)
+            if probes and face_name == name:
                 yield from probes_of(name, truth, points, (self.seed, i))
 
 

@@ -63,7 +63,7 @@ class RunConfig(ABC):
     ema: float = option(0.999, "decay a step of the weights' moving average, which is what gets exported (ours)", 0, 0.999999)
     warmup: int = option(0, "steps of linear warm-up", 0, 10**9)
     schedule: Schedule = option("piecewise", "how learning rates fall")
-    decay_at: tuple[float, ...] = option((0.5, 0.75, 0.9), "piecewise: shares of the run after which the rates fall (ours)")
+    decay_at: tuple[float, ...] = option((0.5, 0.75, 0.9), "piecewise: shares of the run after which the rates fall (ours)", 0, 1)
     decay: float = option(0.5, "piecewise: factor of each fall (ours)", 0.001, 1)
     final_rate: float = option(0.02, "cosine: share of the rates left at the end", 0, 1)
     grad_clip: float = option(0.0, "largest norm of the generator's gradient (0: no limit)", 0, 1e9)
@@ -314,6 +314,8 @@ class DetectorConfig(RunConfig):
     score_shift: float = option(
         0.0,
         "added to the logit of a face in the exported file, so that its scores suit the usual threshold; may be set at the end",
+        -100,
+        100,
     )
     device: str = option("cpu", "auto, cpu, cuda, cuda:1, mps, ...")
     workers: int = option(0, "data worker processes, each with the pictures in its memory", 0, 1024)

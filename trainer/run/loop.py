@@ -126,11 +126,20 @@ def _loop(
                 run.fabric.barrier()  # torchrun kills the others 30 s after the first has left
                 return run.step == config.iterations
             if watch is not None and config.image_every and (run.step % config.image_every == 0 or run.step == 1):
-                batch = first_batch(run.data.to_look_at(), SAMPLES_IN_GRID)
-                watch.pictures(run.step, run.stage.look({name: value.to(run.device) for name, value in batch.items()}))
+                _show(run, watch)
             if is_due(config, run.step):
                 _validate(run, folder, watch, validation, saved=due)
     return True
+
+
+def _show(run: Run, watch: Watch) -> None:
+    """Draw the grid of samples; if its faces are not to be had, the run goes on without."""
+    try:
+        batch = first_batch(run.data.to_look_at(), SAMPLES_IN_GRID)
+    except InputError as error:
+        log.error("no pictures of step %d: %s", run.step, error)
+        return
+    watch.pictures(run.step, run.stage.look({name: value.to(run.device) for name, value in batch.items()}))
 
 
 def _make_up(run: Run, folder: Path, watch: Watch | None, validation: Validation | None) -> None:

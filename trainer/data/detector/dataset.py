@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pfr_core.errors import InputError
 from pfr_core.faces.retinaface import RetinaFace
 
 from ...run.config import DetectorConfig
@@ -59,6 +60,11 @@ class PictureDataset(TrainingSet):
         cv2.setNumThreads(1)  # pictures are small: threads cost more than they bring
         self.config = config
         self.material = load_material(config.faces, config.wild, config.photos, config.negatives, teacher)
+        if config.composite_share < 1 and not (self.material.photos or self.material.real_faces):
+            raise InputError(
+                f"{config.wild}: all its photographs are kept for testing, as half of many are, and no aligned face is a "
+                "photograph's. Add photographs with --photos, or pass --composite-share 1 to do without."
+            )
         self.facts = dict(self.material.facts)
 
     def __str__(self) -> str:
