@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ..errors import InputError, PFRError
+from ..support.files import is_of_disk
 from .parser import build_parser
 
 __all__ = ["build_parser", "main"]
@@ -28,14 +29,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module, work = arguments.work.split(".")
         status: int = getattr(import_module(f".{module}", __package__), work)(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except PFRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except BrokenPipeError:  # whoever reads our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        _discard_the_rest()
         return 141  # what a program gives that SIGPIPE ends
+    except OSError as error:  # files' own errors are PFR's and name them
+        if error.filename is not None or not is_of_disk(error):
+            raise
+        _discard_the_rest()
+        print(f"error: standard output cannot be written ({error.strerror}); make room, or send it elsewhere.", file=sys.stderr)
+        return 1
     except Exception as error:
         from ..support.memory import is_out_of_memory
 
@@ -46,3 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished files are complete, the others were not written", file=sys.stderr)
         return 130
+
+
+def _discard_the_rest() -> None:
+    """Let what standard output still holds go nowhere, or Python complains when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -70,11 +70,13 @@ def for_each(plan: Sequence[tuple[Path, Path]], work: Work, verb: str, *, jobs: 
         for (source, _), result in zip(bar, results, strict=True):
             bar.set_postfix_str(source.name)
             try:
-                if line := result():
-                    tqdm.write(line, file=stream)
+                line = result()
             except Exception as error:
                 failed += 1
                 tqdm.write(f"error: {_describe(source, error)}", file=sys.stderr)
+                continue
+            if line and (stream or sys.stdout):  # there is none where it was closed
+                tqdm.write(line, file=stream)
     if len(plan) > 1:
         summary = f"{len(plan) - failed} of {len(plan)} {verb}" + (f", {failed} failed" if failed else "")
         print(summary, file=sys.stderr)  # what a command prints on stdout may be JSON

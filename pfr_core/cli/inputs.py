@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ImageError, InputError
 from ..photo.photo import FORMAT_OF_SUFFIX, IMAGE_SUFFIXES, files_below, writable_name
 from ..support.files import checked, identity, namesakes, overwritten
-from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip
+from ..video import CLIP_SUFFIXES, RESULT_SUFFIXES, is_clip, is_sequence, numbers_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
             if not below:
                 raise ImageError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
             found |= {file: file.relative_to(path) for file in below if file not in found}
-        elif os.path.exists(path) or not glob.has_magic(argument):
+        elif os.path.exists(path) or not glob.has_magic(argument) or (is_sequence(path) and numbers_of(path)):
             found.setdefault(path, Path(path.name))
         else:
             skipped = _inside(Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), results)

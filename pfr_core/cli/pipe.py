@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +25,7 @@ def standard_input(inputs: Sequence[str]) -> Iterator[list[str]]:
 
     Raises:
         InputError: there is no standard input.
-        ImageError: nothing came.
+        ImageError: nothing came, or there is no room to keep it.
     """
     if STANDARD not in inputs:
         yield [*inputs]
@@ -35,9 +35,14 @@ def standard_input(inputs: Sequence[str]) -> Iterator[list[str]]:
     data = sys.stdin.buffer.read()
     if not data:
         raise ImageError("-: nothing came from standard input.")
-    with TemporaryDirectory(prefix="pfr-") as folder:
-        path = Path(folder, f"stdin{ending_of(data)}")
-        path.write_bytes(data)
+    with ExitStack() as kept:
+        try:
+            path = Path(kept.enter_context(TemporaryDirectory(prefix="pfr-")), f"stdin{ending_of(data)}")
+            path.write_bytes(data)
+        except OSError as error:
+            raise ImageError(
+                f"-: cannot be kept in the folder for temporary files ({error.strerror}); make room, or name another in TMPDIR."
+            ) from error
         yield [str(path) if name == STANDARD else name for name in inputs]
 
 

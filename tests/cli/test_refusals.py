@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +143,27 @@ def test_full_disk(tmp_path: Path, model: Path) -> None:
     assert process.returncode == 1
     assert "Traceback" not in error and f"{target}: cannot be written" in error and "free some space" in error
     assert files(tmp_path) == ["a.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_a_standard_stream(tmp_path: Path, model: Path) -> None:
+    """Where output goes, and where what comes in is kept."""
+    source = photo(tmp_path / "a.png")
+    restored = f"{sys.executable} -m pfr_core restore --aligned --device cpu --model {model}"
+    for command, words in (
+        (f"{restored} {source} -o - > /dev/full", "standard output cannot be written (No space left"),
+        (f"{sys.executable} -m pfr_core weights list > /dev/full", "standard output cannot be written (No space left"),
+        (f"ulimit -f 0; {restored} - -o {tmp_path}/b.png < {source}", "-: cannot be kept in the folder for temporary files"),
+    ):
+        ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1 and ended.stderr.splitlines()[-1].startswith(f"error: {words}")
+        assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+    closed = subprocess.run(
+        ["bash", "-c", f"{restored} {source} -o {tmp_path}/c.png >&-"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert closed.returncode == 0 and not closed.stderr
+    assert files(tmp_path) == ["a.png", "c.png"]
 
 
 @pytest.mark.parametrize(("number", "errors"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.EACCES, 3), (errno.EFBIG, 3)])

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pfr_core.cli.inputs import plan_outputs
+from pfr_core.cli.inputs import list_inputs, plan_outputs
+from pfr_core.errors import ImageError
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 
@@ -202,6 +203,15 @@ def test_a_photograph_may_be_named_as_numbered_pictures_are(tmp_path: Path, rest
         photo(tmp_path / name)
     assert restore(tmp_path / "in", "-o", tmp_path / "out") == 0
     assert files(tmp_path / "out") == ["IMG%04d.png", "a.png"]
+
+
+def test_numbered_pictures_below_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
+    """``scans [1931]`` is the name of a folder; as a pattern it matches nothing."""
+    photo(tmp_path / "scans [1931]" / "f0001.png")
+    named = tmp_path / "scans [1931]" / "f%04d.png"
+    assert list_inputs([str(named)]) == [(named, Path(named.name))]
+    with pytest.raises(ImageError, match="no file matches"):
+        list_inputs([str(tmp_path / "scans [1932]" / "f%04d.png")])
 
 
 def test_globs(tmp_path: Path, restore: Callable[..., int]) -> None:
