@@ -91,7 +91,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
     left = int(limits.max_unpacked_mb * 1e6)
     try:
         with opened(archive, limits) as content:
-            members = [member for member in content.infolist() if not _is_clutter(member)]
+            members = meant_in(content)
             if len(members) > limits.max_files:
                 raise ImageError(f"{archive}: {len(members)} files in it; the limit is {limits.max_files} (max_files).")
             for number, member in enumerate(members):
@@ -123,6 +123,11 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Iterator[Entry]:
                     yield Entry(str(name), target)
     except UNREADABLE as error:
         raise ImageError(f"{archive}: not a zip file, or damaged ({error}). Pack it again.") from error
+
+
+def meant_in(content: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return what somebody put into a zip file: no folders, nor what programs leave beside photos."""
+    return [member for member in content.infolist() if not _is_clutter(member)]
 
 
 class Unbuffered(io.FileIO):

@@ -22,7 +22,7 @@ from pfr_core.support.blame import blame
 from pfr_core.support.files import is_of_disk, unwritable
 
 from . import pictures
-from .archive import UNREADABLE, Entry, Unbuffered, is_zip, opened, pack, unpack
+from .archive import UNREADABLE, Entry, Unbuffered, is_zip, meant_in, opened, pack, unpack
 from .context import GPU_QUEUE, PRIVATE, Context
 from .controls import BLEND, SEARCH, quality_control
 from .jobs import connect_job
@@ -247,10 +247,10 @@ class BatchTab:
         for upload in map(Path, uploads):
             try:
                 with opened(upload, self.context.limits) as content:
-                    count += len(content.namelist())
+                    count += len(meant_in(content))
             except (*UNREADABLE, ImageError, OSError):
                 count += 1
-        return count
+        return min(count, self.context.limits.max_files)
 
 
 def _table(request: gr.Request, rows: Sequence[tuple[str, Row]]) -> str:

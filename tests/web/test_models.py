@@ -417,6 +417,23 @@ def test_a_batch_goes_on_whatever_an_error_is_about(context: Context, monkeypatc
         assert report.count(word) == 1, word
 
 
+def test_a_batch_tells_how_many_photos_there_are(context: Context, tmp_path: Path) -> None:
+    """Folders of a zip file, and what programs leave in it, are none; nor are those beyond the limit."""
+    names = ["album/", "album/a.txt", "b.txt", "__MACOSX/._b.txt", ".DS_Store", "c.txt"]
+    with zipfile.ZipFile(tmp_path / "album.zip", "w") as content:
+        for name in names:
+            content.writestr(name, b"")
+    for most, totals in ((100, [3, 3, 3]), (2, [2])):  # of a zip file with more nothing is taken
+        seen: list[int] = []
+
+        def progress(done: Any, seen: list[int] = seen, **more: Any) -> None:
+            seen.append(done[1])
+
+        tab = BatchTab(replace(context, limits=Limits(max_files=most)))
+        tab.run_batch(VISITOR, [str(tmp_path / "album.zip")], "tiny", progress)
+        assert seen == totals
+
+
 def test_a_full_disk_leaves_what_is_done_of_a_batch(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full, uploads = OSError(errno.ENOSPC, "No space left on device"), [str(tmp_path / f"{number}.jpg") for number in range(4)]
     for upload in uploads:
