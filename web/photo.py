@@ -198,13 +198,13 @@ class PhotoTab:
         again = gr.on(changed, self.look, None, state, trigger_mode="always_last", **quick)
         opened = [
             armed.success(open_it, [self.model.menu], [*shown, *pairs], inputs_kwargs=self.search, trigger_mode=mode, **long)
-            for armed, open_it, mode in ((dropped, self.open, "multiple"), (again, self.open_again, "always_last"))
+            for armed, open_it, mode in ((dropped, self.open_dropped, "multiple"), (again, self.open_again, "always_last"))
         ]
         # A restoration that waits yet takes the photo that is open when its turn comes: a second one would save it twice.
         restoring(opened[0].success, self.restore_dropped, self.at_once, quality=self.quality, mode="once")
         restoring(opened[1].success, self.restore)
-        for each in opened:
-            each.failure(self.give_up, None, state, **quick)
+        for each, failed in zip(opened, (self.give_up_dropped, self.give_up), strict=True):
+            each.failure(failed, None, state, **quick)
         asked = [self.model.menu.change, *(each.release for each in self.model.controls.values())]
         restoring(gr.on(asked, self.arm, None, buttons, **quick).success, self.restore)
         settings: dict[str, Any] = {
@@ -236,6 +236,7 @@ class PhotoTab:
             self.context.sessions.page_opened(request.session_hash)  # once more, if its state was gone
             self.context.sessions.hold(request.session_hash, [path])
             session.wanted = Path(path)
+            session.openings += 1
         return self.look(request)
 
     def look(self, request: gr.Request) -> list[Any]:
@@ -284,6 +285,14 @@ class PhotoTab:
             waiting, *buttons = self.disarm(request)
             return [waiting if isinstance(waiting, str) else told, *buttons]
 
+    def give_up_dropped(self, request: gr.Request) -> list[Any]:
+        """Show what can be done after a photo was not opened: it is wanted no more, unless another opening takes it."""
+        with self.context.visit(request) as session:
+            session.expect_fewer()
+            if not session.openings and session.photo is not None:  # where nothing is open, another search still opens it
+                session.wanted = session.photo.path
+        return self.give_up(request)
+
     def ask_to_stop(self, request: gr.Request) -> Any:
         """End the job of this page."""
         with self.context.visit(request) as session:
@@ -322,6 +331,13 @@ class PhotoTab:
             self._keep(state)
             state.told = self._told(request, state) + self.context.told(request, state.found)
             return [self._stage(session, photo), state.told, gr.Accordion(visible=False), None]
+
+    def open_dropped(self, request: gr.Request, model: str, **search: Any) -> list[Any]:
+        """Open the photo that was dropped last."""
+        shown = self.open(request, model, **search)
+        with self.context.visit(request) as session:
+            session.expect_fewer()
+        return shown
 
     def open_again(self, request: gr.Request, model: str, **search: Any) -> list[Any]:
         """Find the photo's faces anew, if they are looked for otherwise than before: a slider tells also of a mere visit."""

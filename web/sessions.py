@@ -55,6 +55,7 @@ class Session:
         ended: asks all jobs of this visitor to end, for the page was closed.
         cancelled: the last requests whose client asked for their end.
         wanted: the upload that the photo tab is to open.
+        openings: how many uploads were dropped there that neither were opened since nor failed.
         photo: what the photo tab works on.
         clip: the faces of the clip that the clip tab works on.
         uploads: files that must stay.
@@ -68,6 +69,7 @@ class Session:
     ended: threading.Event = field(default_factory=threading.Event)
     cancelled: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_CANCELLED))
     wanted: Path | None = None
+    openings: int = 0
     photo: OpenPhoto | None = None
     clip: Followed | None = None
     uploads: set[Path] = field(default_factory=set)
@@ -118,6 +120,10 @@ class Session:
         if self.heard is None:
             return now - since > NEVER_HEARD
         return now - self.heard > LEFT if self.heard > since else now - since > LATE
+
+    def expect_fewer(self) -> None:
+        """Expect one opening less; a session that was made anew meanwhile expects none."""
+        self.openings = max(0, self.openings - 1)
 
     def new_folder(self, what: str = "") -> Path:
         """Return a fresh folder for the files of one result.

@@ -517,6 +517,34 @@ def test_a_stopped_restoration_can_be_begun_again(context: Context) -> None:
         assert "2 of 2 faces restored" in tab.restore(VISITOR, "tiny", quiet)[1]
 
 
+def test_a_photo_whose_opening_was_refused_is_wanted_no_more(context: Context) -> None:
+    """A full queue refuses before the opening begins: the photo before is what the page is about; or the one that waits yet."""
+    tab = PhotoTab(context, [])
+    uploads = [context.sessions.root / "uploads" / f"{number}.jpg" for number in range(3)]
+    uploads[0].parent.mkdir(parents=True)
+
+    def drop(upload: Path) -> None:
+        shutil.copy(PHOTO, upload)
+        tab.take(VISITOR, SimpleNamespace(_data={"path": str(upload)}))
+
+    with context.sessions.use("visitor") as session:
+        drop(uploads[0])
+        tab.open_dropped(VISITOR, "tiny")
+        tab.restore(VISITOR, "tiny", quiet)
+        drop(uploads[1])
+        told, _, download, stop = tab.give_up_dropped(VISITOR)
+        assert "2 of 2 faces restored" in told and download.visible and not stop.visible
+        drop(uploads[1])
+        drop(uploads[2])
+        told, _, download, stop = tab.give_up_dropped(VISITOR)
+        assert told == say(VISITOR, "looking") and stop.visible
+        tab.open_dropped(VISITOR, "tiny")
+        assert opened(session).path == uploads[2]
+        drop(uploads[1])
+        tab.give_up_dropped(VISITOR)
+        assert session.wanted == uploads[2]
+
+
 def test_another_model_that_is_stopped_leaves_the_result_before(context: Context) -> None:
     tab = PhotoTab(context, [])
     context.engine.models["other"] = context.engine.models["tiny"]
@@ -625,7 +653,7 @@ def test_no_change_is_lost_while_another_is_on_its_way(context: Context) -> None
     PhotoTab(context, [])
     modes = {(event.name, event.trigger_mode) for event in gr.context.Context.root_block.fns.values()}
     assert {mode for name, mode in modes if name in ("look", "open_again", "change")} == {"always_last"}
-    assert {mode for name, mode in modes if name in ("take", "open", "toggle")} == {"multiple"}
+    assert {mode for name, mode in modes if name in ("take", "open_dropped", "toggle")} == {"multiple"}
     assert ("restore", "always_last") in modes
 
 
