@@ -131,7 +131,8 @@ class VideoTab:
             info = self._accept(Path(path))
             sound = say(request, "with_sound" if info.audio else "without_sound")
             size = {"width": info.width, "height": info.height}
-            facts = say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=info.frames, sound=sound, **size)
+            frames = say(request, "clip_frames", count=info.frames)
+            facts = say(request, "clip_facts", seconds=f"{info.seconds:.1f}", frames=frames, sound=sound, **size)
             if Path(path).suffix.lower() not in SHOWN:
                 facts += " " + say(request, "clip_unseen")
             return [facts, *hidden]
@@ -150,7 +151,7 @@ class VideoTab:
                 result = work.restore(chosen, should_stop=job.should_stop)
             both = [fitted(each, pictures.SHOWN // 2) for each in (frame, result.image)]
             shown = pictures.save_shown(job.session.new_folder("frame") / "frame", np.concatenate(both, axis=1))
-            told = say(request, "clip_told", frames=1, count=len(result.faces)) + self.context.told(request, result.notices)
+            told = _told(request, 1, len(result.faces)) + self.context.told(request, result.notices)
             return [gr.Image(value=shown, visible=True), told]
 
     def find_people(
@@ -181,7 +182,7 @@ class VideoTab:
             picked = gr.CheckboxGroup(
                 choices=choices, value=[value for _, value in choices if value in at_first], visible=bool(choices)
             )
-            told = say(request, "clip_told", frames=found.frames, count=len(found.tracks))
+            told = _told(request, found.frames, len(found.tracks))
             told += self.context.told(request, (*followed.notices, *found.notices))
             return [gr.Gallery(value=shown, visible=bool(shown)), picked, gr.Textbox(visible=bool(shown)), told]
 
@@ -236,7 +237,7 @@ class VideoTab:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            told = say(request, "clip_told", frames=result.frames, count=len(result.tracks))
+            told = _told(request, result.frames, len(result.tracks))
             for name in idle:
                 said = say(request, "clip_idle", option=say(request, f"option_{name}"), steady=say(request, "option_steady"))
                 told += f"\n\n*{say(request, 'note')}: {said}*"
@@ -308,6 +309,10 @@ class VideoTab:
                 "(max_video_pixels). Export it smaller."
             )
         return info
+
+
+def _told(request: gr.Request, frames: int, faces: int) -> str:
+    return say(request, "clip_told", frames=say(request, "clip_frames", count=frames), count=faces)
 
 
 def _ticked(picked: list[str] | None) -> set[str]:
