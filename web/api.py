@@ -9,6 +9,7 @@ import gradio as gr
 
 from pfr_core.find import refuse_missing
 from pfr_core.options import RestoreOptions
+from pfr_core.photo.write import check_quality
 from pfr_core.support.notice import Notice
 from pfr_core.support.schema import Spec, specs
 
@@ -72,6 +73,7 @@ class Api:
         """Restore a photo as `pfr restore` does: the file in its own format, and the faces that were restored."""
         with self.context.job(request) as job:
             chosen = self.context.options({"max_face_size": max_face_size, "count": count, **options})
+            check_quality(quality)
             source = self.context.read(photo)
             self.context.limits.check_scale(source, chosen.scale)
             self.context.fetch(request, model, job, mask=chosen.mask)

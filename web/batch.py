@@ -18,6 +18,7 @@ import gradio as gr
 from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.options import RestoreOptions
 from pfr_core.photo.arrays import fitted
+from pfr_core.photo.write import check_quality
 from pfr_core.support.blame import blame
 from pfr_core.support.files import is_of_disk, unwritable
 
@@ -101,12 +102,13 @@ class BatchTab:
         """Restore every photo; what is wrong with one does not stop the others.
 
         Raises:
-            InputError: there are no photos.
+            InputError: there are no photos, or a value is refused.
         """
         with self.context.job(request, STOP) as job:
             if not uploads:
                 raise InputError("Choose some photos or a zip file first.")
             chosen = self.context.options(options)
+            check_quality(quality)  # here: when a photo is written, the network has run for it
             self.context.fetch(request, model, job, progress, chosen.mask)
             return self._run(request, job, uploads, model, chosen, quality, progress)
 
