@@ -19,7 +19,7 @@ from pfr_core.support.choices import Blur
 from pfr_core.support.text import markdown
 
 from . import pictures
-from .components import photo_input
+from .components import as_given, photo_input
 from .context import GPU_QUEUE, PRIVATE, Context
 from .texts import choices, say, text
 
@@ -50,7 +50,7 @@ class DegradeTab:
                     "scale": gr.Slider(*_of(paper.scale), value=4.0, step=0.1, **_named("shrunk")),
                     "noise": gr.Slider(*_of(paper.noise), value=10.0, step=0.5, **_named("noise")),
                     "quality": gr.Slider(*_of(paper.quality), value=30, step=1, **_named("quality")),
-                    "seed": gr.Number(0, precision=0, minimum=0, **_named("seed")),
+                    "seed": as_given(gr.Number(0, precision=0, **_named("seed"))),
                 }
                 context.menus[settings["blur"]] = partial(choices, name="blur", values=kinds)
                 model = gr.Dropdown(list(context.engine.models), label=text("model"), filterable=False)
@@ -81,13 +81,13 @@ class DegradeTab:
         """Degrade the largest face of the photo and restore it.
 
         Raises:
-            InputError: no photo, no face in it, or no seed.
+            InputError: no photo, no face in it, or what is no seed.
         """
         with self.context.job(request) as job:
             if path is None:
                 raise InputError("Choose a photo with a sharp face first.")
-            if seed is None:  # an emptied field
-                raise InputError("Seed is empty; enter a whole number.")
+            if not isinstance(seed, int) or seed < 0:  # None is an emptied field
+                raise InputError("Seed must be a whole number that is not negative.")
             photo = self.context.read(path)
             largest = self.context.options({"select": "largest", "only_bad_faces": False})
             found = self.context.engine.find(photo.pixels, largest, job.should_stop)
