@@ -123,11 +123,15 @@ function picture(state) {
         state.after && make("span", { class: "chip right", "aria-hidden": "true" }, words.after),
         make("div", { class: "faces", role: "group", "aria-label": words.faces }, ...state.faces.map(face)));
     if (state.after) {
+        let dragged = false;
         shown.addEventListener("pointerdown", (event) => {
-            if (!event.isPrimary || (event.target.closest(".face") && event.pointerType !== "mouse")) return; // two fingers zoom
+            if (!event.isPrimary) return; // two fingers zoom
             const start = event.clientX;
+            const still = event.pointerType === "mouse" ? 3 : 10; // a finger trembles
+            dragged = false;
             const move = (moved) => {
-                if (Math.abs(moved.clientX - start) > 3) drag(moved);
+                dragged ||= Math.abs(moved.clientX - start) > still;
+                if (dragged) drag(moved);
             };
             const over = new AbortController();
             const { signal } = over;
@@ -135,6 +139,9 @@ function picture(state) {
             for (const name of ["pointerup", "pointercancel"]) document.addEventListener(name, () => over.abort(), { signal });
             event.preventDefault();
         });
+        shown.addEventListener("click", (event) => { // of the border's way over a face; one by keys has no detail
+            if (dragged && event.detail) event.stopPropagation();
+        }, true);
     }
     return shown;
 }
