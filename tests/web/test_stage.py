@@ -59,6 +59,13 @@ def is_included(stage: Any) -> bool:
     return bool(stage.get_attribute(FACE, "aria-pressed") == "true")
 
 
+def test_an_example_takes_the_place_of_a_photo_that_is_still_being_sent(stage: Any) -> None:
+    stage.set_input_files("#stage .chooser", PHOTO)
+    stage.locator("#stage .busy").wait_for()
+    stage.click(".example")
+    assert stage.evaluate("said") == [["upload", {"path": "x.jpg"}]] and not stage.locator("#stage .busy").count()
+
+
 @pytest.mark.parametrize("pointer", ["mouse", "finger"])
 def test_the_border_moves_over_a_face_that_only_a_click_leaves_out(stage: Any, pointer: str) -> None:
     stage.evaluate("show", RESTORED)

@@ -68,6 +68,7 @@ function empty() {
         };
         return make("button", { type: "button", class: "example", onclick: () => {
             chosen += 1;
+            root.classList.remove("busy"); // a photo that is still being sent is wanted no more
             trigger("upload", { path: file });
         } },
             make("img", { src: address(result), alt: "", onerror: plain }), make("span", {}, words[label]));
