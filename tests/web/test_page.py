@@ -454,6 +454,8 @@ def test_everybody_can_use_the_page(server: Server, page: Any, theme: str) -> No
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
     found["phone"] = violations(page)
+    for place in ("#told", "#batch-told", "#clip-told", "#compare-told", "#figures"):
+        assert page.get_attribute(place, "role") == "status", f"what {place} says is not heard"
     assert {tab: each for tab, each in found.items() if each} == {}
 
 

@@ -6,7 +6,8 @@
         });
     const mend = () => {
         // What a job has come to is said where nobody looks who hears the page.
-        document.querySelectorAll("#told, #clip-told, #compare-told").forEach((each) => each.setAttribute("role", "status"));
+        const told = "#told, #batch-told, #clip-told, #compare-told, #figures";
+        document.querySelectorAll(told).forEach((each) => each.setAttribute("role", "status"));
         name("button:not([aria-label])", "button");
         // A name that is not what is seen, and one on an element that cannot have any.
         document.querySelectorAll("button.upload-container[aria-label], div.empty[aria-label]:not([role])").forEach((each) => {
