@@ -47,7 +47,6 @@ const chooser = make("input", {
 });
 const content = make("div", { class: "content" });
 root.append(chooser, content);
-element.pfrChoose = () => chooser.click();
 
 for (const name of ["dragover", "dragleave", "drop"]) {
     root.addEventListener(name, (event) => {
