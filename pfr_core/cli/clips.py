@@ -27,15 +27,18 @@ from ..support.notice import with_notices
 from ..support.progress import TimedProgress
 from ..support.text import plural
 from ..video import check_av, is_clip, is_sequence, pictures_of
-from ..video.measure import flicker
-from ..video.plot import plot
-from ..video.restore import checked, follow, footage_of, restore_clip
 from ..video.sheet import sheet
 from ..video.tracked import strengths_of
 from ..video.unfinished import Unfinished
 from .common import fetch_around, tell
 from .inputs import Pairs
 from .pipe import is_standard
+
+check_av()  # without PyAV the next line would be the end, by a traceback
+
+from ..video.measure import flicker  # noqa: E402
+from ..video.plot import plot  # noqa: E402
+from ..video.restore import checked, follow, footage_of, restore_clip  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,6 @@ def show_faces(arguments: argparse.Namespace) -> int:
         ImageError: the clip cannot be read, or the picture not be written.
         WeightsError: the detector is not to be had.
     """
-    check_av()
     clip, output = arguments.clip, arguments.output
     if not is_clip(clip) and clip.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"{clip}: a photograph, and this follows faces through clips; `pfr detect` lists a photograph's.")
@@ -126,7 +128,6 @@ def show_flicker(arguments: argparse.Namespace) -> int:
         ImageError: a clip cannot be read, or the drawing not be written.
         WeightsError: the detector is not to be had.
     """
-    check_av()
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".svg":
         raise InputError(f"{arguments.plot}: the plot is an SVG drawing; give it the ending .svg.")
     setup, network = Setup(**chosen(arguments, Setup)), identity_here()

@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import struct
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +46,7 @@ from pfr_core.video.write import Piece  # noqa: E402
 
 from ..clip_files import RATE, SOUND_RATE, make_clip, pictures, sound  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 FACE = Face((40, 24, 56, 40), 0.9, tuple((float(x), float(y)) for x, y in (TEMPLATE - 256) / 16 + (48, 32)))  # type: ignore[arg-type]
 """In the middle of what :func:`make_clip` makes."""
 
@@ -1003,6 +1006,23 @@ def test_a_missing_or_old_pyav_is_told(installed: str | None, words: str, monkey
     monkeypatch.setattr("pfr_core.video.version", version)
     with pytest.raises(InputError, match=words):
         check_av()
+
+
+def test_commands_for_clips_tell_that_pyav_is_missing() -> None:
+    """In a process of its own, for here the modules that need it are imported already."""
+    without = """
+import sys, importlib.metadata as known
+there = known.version
+def version(name):
+    if name == "av":
+        raise known.PackageNotFoundError(name)
+    return there(name)
+sys.modules["av"], known.version = None, version
+from pfr_core.cli import main
+print(main(["faces", "a.mp4", "-o", "a.png"]), main(["flicker", "a.mp4", "b.mp4"]))
+"""
+    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "2 2\n" and done.stderr.count("error: clips need PyAV, which is missing") == 2, done.stderr
 
 
 def test_a_damaged_numbered_picture_and_a_part_behind_the_end_are_refused(tmp_path: Path) -> None:
