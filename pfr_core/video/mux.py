@@ -137,7 +137,9 @@ def assemble(
         offset = clip.offset(source)
         result.set_chapters(_chapters(source.chapters(), offset, clip))
         for packets, _ in heapq.merge(
-            _video(pieces, pictures, clip.ends), _others(clip, source, kept, offset), key=lambda each: each[1]
+            _video(pieces, pictures, clip.ends),
+            _others(clip, source, kept, offset, hides=kind.format != "matroska"),
+            key=lambda each: each[1],
         ):
             check_stop(should_stop)
             result.mux(packets)
@@ -165,7 +167,7 @@ class _Track:
         """Return what is written for a packet."""
         shift = round(offset / packet.time_base)
         packet.dts -= shift
-        packet.pts = packet.dts if packet.pts is None else packet.pts - shift
+        packet.pts -= shift
         self._space(packet)
         packet.stream = self.stream
         return [packet]
@@ -316,8 +318,10 @@ def _packets(piece: Path) -> Iterator[Any]:
                 yield packet
 
 
-def _others(clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fraction) -> Iterator[tuple[list[Any], float]]:
-    """Yield what is written of the other tracks, with its times."""
+def _others(
+    clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fraction, *, hides: bool
+) -> Iterator[tuple[list[Any], float]]:
+    """Yield what is written of the other tracks, with its times; ``hides``: the result has an edit list, as the source may."""
     if not kept:
         return
     if clip.start:
@@ -339,13 +343,19 @@ def _others(clip: Clip, source: Any, kept: Mapping[int, _Track], offset: Fractio
                 yield track.take(packet, offset), float("inf")
             continue
         time = float(packet.pts * packet.time_base - offset)
-        if clip.start and time < 0:
+        if (clip.start and time < 0) or not (hides or isinstance(track, _Sound) or _heard(packet, offset)):
             continue
         if clip.end is not None and time >= clip.end - clip.start:
             open_tracks.discard(packet.stream.index)
             continue
         time = float(packet.dts * packet.time_base - offset)
         yield track.take(packet, offset), time
+
+
+def _heard(packet: Any, offset: Fraction) -> bool:
+    """Judge whether no edit list cuts a packet away; the last before the beginning stays, for sound is decoded with it."""
+    lead = 2 * (packet.duration or 0) if packet.stream.type == "audio" else 0
+    return not packet.is_discard or (packet.pts + lead) * packet.time_base > offset
 
 
 def _said(metadata: Mapping[str, str], provenance: Provenance | None) -> dict[str, str]:

@@ -355,7 +355,7 @@ class Clip:
                 for packet in source.demux(video):
                     if shown is None:
                         shown = _one(packet)
-                    if packet.pts is None or packet.size == 0:
+                    if packet.pts is None or packet.size == 0 or packet.is_discard:  # stored, and hidden by an edit list
                         continue
                     frames += 1
                     start = float(packet.pts * packet.time_base)

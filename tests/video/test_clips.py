@@ -832,22 +832,38 @@ def test_the_end_that_an_mkv_lacks_is_told_by_its_own_length(tmp_path: Path) -> 
     assert kinds_beside_no_face(restore(source, tmp_path / "c.mp4")) == ["lost_frames"], "less than SHORT is lost"
 
 
-def test_pictures_before_the_start_of_an_edit_list_are_not_lost(tmp_path: Path) -> None:
-    """As where a clip was trimmed without being encoded anew: they are stored, for those that are shown need them."""
-    whole, trimmed = make_clip(tmp_path / "a.mp4", sound=None), tmp_path / "b.mp4"
-    with av.open(str(whole)) as file, av.open(str(trimmed), "w", container_options={"avoid_negative_ts": "disabled"}) as out:
-        stream = out.add_stream_from_template(file.streams.video[0])
-        for packet in file.demux(video=0):
+def trimmed(path: Path, whole: Path) -> Path:
+    """Return the clip without its first half second, cut without being encoded anew.
+
+    What is cut away is stored, for what is shown needs some of it, and an edit list hides it.
+    """
+    with av.open(str(whole)) as file, av.open(str(path), "w", container_options={"avoid_negative_ts": "disabled"}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in file.streams}
+        for packet in file.demux():
             if packet.dts is not None:
                 shift = round(0.5 / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, streams[packet.stream.index]
                 out.mux(packet)
-    clip = restore(trimmed, tmp_path / "c.mp4")
-    with av.open(str(trimmed)) as file:
+    return path
+
+
+def test_pictures_before_the_start_of_an_edit_list_are_not_lost(tmp_path: Path) -> None:
+    source = trimmed(tmp_path / "b.mp4", make_clip(tmp_path / "a.mp4", sound=None))
+    clip = restore(source, tmp_path / "c.mp4")
+    with av.open(str(source)) as file:
         assert clip.frames == 12 < file.streams.video[0].frames == 16
     assert not kinds_beside_no_face(clip)
     with av.open(str(clip.path)) as file:
         assert float(file.streams.video[0].duration * file.streams.video[0].time_base) == pytest.approx(1.5, abs=0.01)
+
+
+def test_what_an_edit_list_hides_is_neither_heard_nor_counted(tmp_path: Path) -> None:
+    source = trimmed(tmp_path / "b.mp4", make_clip(tmp_path / "a.mp4"))
+    clip, packet = restore(source, tmp_path / "c.mkv"), 1024 / SOUND_RATE
+    assert pictures(clip.path)[0][0] < 2 * packet + 0.002, "but for what its first sound is decoded with, all begins at once"
+    old, new = Clip(source).probe(), Clip(clip.path).probe()
+    assert old.frames == new.frames == clip.frames == 12
+    assert old.seconds == pytest.approx(1.5, abs=0.01)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with and without pictures that are stored in another order
