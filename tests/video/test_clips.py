@@ -26,6 +26,7 @@ from PIL import Image
 
 from pfr_core import Face, RestoreOptions
 from pfr_core.cli import main
+from pfr_core.cli.inputs import list_inputs, plan_outputs
 from pfr_core.cli.restore import _is_there
 from pfr_core.errors import Cancelled, ImageError, InputError
 from pfr_core.faces.align import TEMPLATE
@@ -412,6 +413,16 @@ def test_a_percent_sign_does_not_make_a_photograph_numbered_pictures(tmp_path: P
         assert is_clip(tmp_path / name), name
     (tmp_path / "%d.png").touch()
     assert not is_clip(tmp_path / "%d.png"), "there is a photograph of that name"
+
+
+def test_clips_that_are_read_and_not_written_become_mp4_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = make_clip(tmp_path / "in" / "a.wmv", 4, sound="libmp3lame", codec="wmv2")
+    for name in ("b.asf", "c.VOB", "d.flv"):
+        (tmp_path / "in" / name).touch()
+    plan = plan_outputs(list_inputs([str(tmp_path / "in")], [], clips=True), tmp_path / "out")
+    assert [target.name for _, target in plan] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
+    assert restore(source, plan[0][1], FACE).frames == 4
 
 
 def test_numbered_pictures_that_are_there_are_no_other_clips_to_replace(tmp_path: Path, tiny_model: Path) -> None:
