@@ -71,12 +71,11 @@ def restore_one_clip(
                 provenance=arguments.provenance, resume=arguments.resume, progress=report,
             )  # fmt: skip
     except (KeyboardInterrupt, Exception) as error:  # out of memory, say: hours of work may lie there
-        unfinished = Unfinished(target)
         if isinstance(error, InputError):  # other options than those of the work that lies there, say
             raise
-        kept = unfinished.pieces() or (isinstance(error, KeyboardInterrupt) and unfinished.followed())
-        if kept and not is_standard(arguments.output):
-            log.warning("%s: what is done is kept; the same command with --resume goes on from there.", target)
+        if Unfinished(target).followed() and not is_standard(arguments.output):
+            more = ", and makes finished ones again, for --overwrite says so" if arguments.overwrite else ""
+            log.warning("%s: what is done is kept; the same command with --resume goes on from there%s.", target, more)
         raise
     for notice, more in clip.notices:
         where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"

@@ -77,8 +77,7 @@ def restore_clip(
     """Restore the faces of a clip, frame by frame in constant memory; sound, times and all else stay as they are.
 
     The pictures are encoded in pieces beside the target. A run that ends before the last, other than by ``should_stop``, leaves
-    the finished ones, one that is interrupted (Ctrl-C) at least the followed faces, and ``resume`` goes on after them: the result
-    is that of an undisturbed run.
+    the followed faces and the finished pieces, and ``resume`` goes on after them: the result is that of an undisturbed run.
 
     Args:
         restorer: the models.
@@ -150,8 +149,7 @@ def _tidied(unfinished: Unfinished, target: Path) -> Iterator[None]:
             unfinished.remove()
             what = f"{target}: cannot be written, for FFmpeg refuses the clip's times, sizes or tracks ({error.strerror})"
             raise ImageError(f"{what}; export the clip again, with a usual frame rate.") from error
-        kept = unfinished.followed() if isinstance(error, KeyboardInterrupt) else unfinished.pieces()
-        if isinstance(error, Cancelled) or not kept:
+        if isinstance(error, (Cancelled, InputError)) or not unfinished.followed():
             unfinished.remove()
         if isinstance(error, (av.FFmpegError, OSError)) and not isinstance(error, ImageError):
             reason = error if isinstance(error, OSError) else OSError(error.errno, error.strerror)

@@ -150,10 +150,12 @@ class Piece:
             self._file.close()
 
     def abandon(self) -> None:
-        """Let go of a file that cannot be finished: as long as it is open its room on the disk stays taken."""
+        """Let go of a file that cannot be finished, and of its room on the disk, which is taken as long as it is open."""
         if self._file is not None:
             with suppress(av.FFmpegError):  # why it cannot be finished is told already
                 self._file.close()
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def _open(self, shot: Shot, frame: Any) -> None:
         codec, form = CODECS[self.codec], self.form
