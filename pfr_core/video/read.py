@@ -233,7 +233,7 @@ class Clip:
             video, first = video_of(source), self.offset(source)
             if self.start and (place := self._place_before(first)) is not None:
                 source.seek(place, backward=True)
-            count, stuck = 0, 0
+            count, stuck, later = 0, 0, False
             last, size, rate = None, None, video.average_rate or Fraction(self.fps).limit_denominator(1000)
             for raw in self._decoded(source, video):
                 if size is not None and (raw.width, raw.height) != size:
@@ -249,6 +249,7 @@ class Clip:
                 else:
                     pts = 0 if last is None else last + step
                 if self.end is not None and pts * base >= _exact(self.end) - _exact(self.start):
+                    later = True
                     break
                 if pts < 0:
                     if self.start:
@@ -277,7 +278,7 @@ class Clip:
                     self.notices.append(Notice("squeezed", text))
                 yield shot
             if last is None:
-                raise ImageError(self._nothing(source))
+                raise ImageError(self._nothing(source, later=later))
             if count > 1 and 2 * stuck >= count:
                 raise ImageError(
                     f"{self.path}: its clock is broken ({stuck} of {count} pictures come no later than the one before); "
@@ -422,7 +423,10 @@ class Clip:
             some = True
             yield packet
 
-    def _nothing(self, source: Any) -> str:
+    def _nothing(self, source: Any, *, later: bool = False) -> str:
+        """Return why nothing can be read; ``later``: there is a picture, behind the end."""
+        if later:
+            return f"{self.path}: no picture begins from {self.start:g} s to {self.end:g} s; end later."
         if self.start:
             return f"{self.path}: there is nothing after {self.start:g} s; begin earlier."
         codec = video_of(source).codec_context.name

@@ -1061,6 +1061,8 @@ def test_a_damaged_numbered_picture_and_a_part_behind_the_end_are_refused(tmp_pa
         restore(tmp_path / "frame_%04d.png", tmp_path / "b.mp4", FACE, fps=25.0)
     with pytest.raises(ImageError, match="nothing after 50 s"):
         restore(tmp_path / "a.mp4", tmp_path / "b.mp4", FACE, start="50")
+    with pytest.raises(ImageError, match=r"no picture begins from 0\.15 s to 0\.2 s; end later"):
+        restore(tmp_path / "a.mp4", tmp_path / "b.mp4", FACE, start="0.15", end="0.2")
     assert not (tmp_path / "b.mp4").exists()
 
 
