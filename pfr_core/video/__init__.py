@@ -9,8 +9,10 @@ from ..errors import InputError
 from ..photo.photo import IMAGE_SUFFIXES
 from ..support.choices import CLIP_FORMATS
 
-CLIP_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".3gp", ".ogv"}
-CLIP_SUFFIXES |= {".flv", ".wmv", ".asf"}
+CLIP_SUFFIXES = {
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".flv",
+    ".wmv", ".asf",
+}  # fmt: skip
 """Endings of files that are taken for clips: of the formats that ``INPUT_OPTIONS`` in ``read.py`` lets in."""
 
 RESULT_SUFFIXES = tuple(f".{ending}" for ending in CLIP_FORMATS)
