@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,7 +175,7 @@ def _serve(
     from starlette.middleware import Middleware
 
     from .context import Context
-    from .door import Door, Hosts, places_of
+    from .door import Door, Hosts, line_of, places_of
     from .engine import Engine
     from .gallery import examples, make_results
     from .page import CSS, HEAD, THEME, build_page
@@ -194,9 +195,10 @@ def _serve(
     shown = examples(folder / "own")
     page = build_page(Context(engine, sessions, limits), shown)
     sessions.keep_forever([*folder.rglob("*"), *(each.result for each in shown)])  # Gradio's copies of the examples among them
-    page.queue(max_size=limits.max_waiting, api_open=False)
+    page.queue(api_open=False)  # how many may wait is the door's to say: Gradio would count all lines as one
     hosts = Hosts(arguments.host, [*arguments.allow_host, *(["*.gradio.live"] if arguments.share else [])])
-    door = Middleware(Door, sessions=sessions, limits=limits, hosts=hosts, places=lambda: places_of(page))
+    places, line = partial(places_of, page), partial(line_of, page)
+    door = Middleware(Door, sessions=sessions, limits=limits, hosts=hosts, places=places, line=line)
     try:
         _, address, _ = page.launch(
             server_name=arguments.host, server_port=arguments.port, share=arguments.share, auth=auth, inbrowser=arguments.open,

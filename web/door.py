@@ -113,11 +113,12 @@ class Hosts:
 
 
 class Place(NamedTuple):
-    """A request that waits or runs: of which session and address, and its id."""
+    """A request that waits or runs: of which session and address, its id, and the line in which it waits; empty if it runs."""
 
     session: str
     address: str
     request: str
+    line: str = ""
 
 
 @dataclass
@@ -144,6 +145,7 @@ class Door:
         limits: what they may ask for.
         hosts: names of this server.
         places: gives every request that waits or runs.
+        line: gives the line in which a request is to wait, by its path and content; None if no event is known by them.
     """
 
     def __init__(
@@ -154,9 +156,10 @@ class Door:
         limits: Limits,
         hosts: Hosts,
         places: Callable[[], Iterable[Place]],
+        line: Callable[[str, dict[str, Any]], str | None],
     ) -> None:
         self.app = app
-        self.sessions, self.limits, self.hosts, self.places = sessions, limits, hosts, places
+        self.sessions, self.limits, self.hosts, self.places, self.line = sessions, limits, hosts, places, line
         self._wrong: dict[str, _Wrong] = {}
         self._uploading = 0
         self._misfits = set[tuple[str, str]]()
@@ -308,18 +311,27 @@ class Door:
         elif path == "queue/join" or path.startswith("call/"):
             given = content.get("session_hash")
             session = given if isinstance(given, str) and given else None
-            address = _address(request)
-            mine = [1 for place in self.places() if place.session == session or (session is None and place.address == address)]
-            if len(mine) >= self.limits.max_waiting_each:
-                text = (
-                    f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
-                    "(max_waiting_each). Wait for one of them."
-                )
+            text = self._crowded(session, _address(request), self.line(path, content))
+            if text is not None:
                 await _refused(request, 429, text)(request.scope, receive, send)
                 return
             await self.app(request.scope, _replay(body, receive), self._holding(session, [*_paths(content)], send))
             return
         await self.app(request.scope, _replay(body, receive), send)
+
+    def _crowded(self, session: str | None, address: str, line: str | None) -> str | None:
+        """Return why there is no place for a request, if so: who needs no network is not refused for those who wait for one."""
+        places = [*self.places()]
+        mine = [1 for place in places if place.session == session or (session is None and place.address == address)]
+        if len(mine) >= self.limits.max_waiting_each:
+            return (
+                f"{len(mine)} of your requests wait or run already; the limit is {self.limits.max_waiting_each} "
+                "(max_waiting_each). Wait for one of them."
+            )
+        waiting = [1 for place in places if place.line and line in (place.line, None)]
+        if len(waiting) >= self.limits.max_waiting:
+            return f"{len(waiting)} requests wait already; the limit is {self.limits.max_waiting} (max_waiting). Try again later."
+        return None
 
     def _holding(self, session: str | None, paths: list[str], send: Send) -> Send:
         """Return a ``send`` that holds uploads once a request that names them was taken, as long as it waits."""
@@ -373,10 +385,19 @@ class Door:
 def places_of(page: Any) -> Iterator[Place]:
     """Yield every request of a Gradio page that waits or runs."""
     queue = page._queue
-    waiting = [event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue]
-    running = [event for job in queue.active_jobs if job for event in job]
-    for event in (*waiting, *running):
-        yield Place(event.session_hash, _address(event.request), event._id)
+    waiting = [(event, line) for line, each in queue.event_queue_per_concurrency_id.items() for event in each.queue]
+    running = [(event, "") for job in queue.active_jobs if job for event in job]
+    for event, line in (*waiting, *running):
+        yield Place(event.session_hash, _address(event.request), event._id, line)
+
+
+def line_of(page: Any, path: str, content: dict[str, Any]) -> str | None:
+    """Return the line of a Gradio page in which a request is to wait; None if it names no event as Gradio's own clients do."""
+    index, name = content.get("fn_index"), path.rsplit("/", 1)[1]
+    for number, event in page.fns.items():
+        if index == number if path == "queue/join" else event.api_name == name:
+            return str(event.concurrency_id)
+    return None
 
 
 def _inner_path(scope: Message) -> str:

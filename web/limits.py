@@ -42,7 +42,7 @@ class Limits:
     max_video_frames: int = option(6000, "frames of a clip", 1, 10_000_000)
     max_video_pixels: int = option(8_900_000, "largest frame of a clip, width x height", 10_000, 100_000_000)
     max_job_seconds: float = option(900.0, "seconds that one job may work", 1, 1_000_000)
-    max_waiting: int = option(20, "requests that wait at once; more are refused", 1, 10_000)
+    max_waiting: int = option(20, "requests that wait for the networks at once; more are refused", 1, 10_000)
     max_waiting_each: int = option(8, "requests of one visitor that wait or run at once", 1, 10_000)
     max_memory_mb: float = option(500.0, "open photos of all pages in memory, in MB; the oldest are put on disk", 1, 1_000_000)
     keep_minutes: float = option(10.0, "minutes until the files of a closed page, or of an API client, are deleted", 0.01, 10_000)

@@ -29,12 +29,14 @@ from pfr_core.options import RestoreOptions
 
 gr = pytest.importorskip("gradio")
 
+from web.api import Api  # noqa: E402
 from web.archive import pack  # noqa: E402
 from web.batch import BatchTab  # noqa: E402
 from web.cli import _available, _check_models, _fetch_detector, build_parser, named  # noqa: E402
 from web.compare import CompareTab  # noqa: E402
-from web.context import Context  # noqa: E402
+from web.context import GPU_QUEUE, Context  # noqa: E402
 from web.degrade import DegradeTab  # noqa: E402
+from web.door import line_of  # noqa: E402
 from web.engine import Engine  # noqa: E402
 from web.limits import Limits  # noqa: E402
 from web.models import ModelMenu, licence, summary  # noqa: E402
@@ -659,6 +661,20 @@ def test_no_change_is_lost_while_another_is_on_its_way(context: Context) -> None
     assert {mode for name, mode in modes if name in ("look", "open_again", "change")} == {"always_last"}
     assert {mode for name, mode in modes if name in ("take", "open_dropped", "toggle")} == {"multiple"}
     assert ("restore", "always_last") in modes
+
+
+def test_a_request_s_line_is_that_of_its_event(context: Context) -> None:
+    """Of the networks' events one; what names none as Gradio's clients do has none."""
+    Api(context)
+    PhotoTab(context, [])
+    page = gr.context.Context.root_block
+    numbers = {event.name: number for number, event in page.fns.items()}
+    assert line_of(page, "queue/join", {"fn_index": numbers["open_dropped"]}) == GPU_QUEUE["concurrency_id"]
+    assert line_of(page, "call/restore", {}) == line_of(page, "call/v2/detect", {}) == GPU_QUEUE["concurrency_id"]
+    quick = {line_of(page, "queue/join", {"fn_index": numbers[name]}) for name in ("save", "change", "toggle")}
+    assert len(quick) == 3 and not quick & {GPU_QUEUE["concurrency_id"], None}
+    strange: list[Any] = [None, "0", -1, 10**9, [0]]
+    assert {line_of(page, "queue/join", {"fn_index": each}) for each in strange} == {line_of(page, "call/nothing", {})} == {None}
 
 
 def test_who_waits_for_the_networks_keeps_nobody_else_waiting(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,6 +348,7 @@ class Served:
         self.places: list[Place] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.root_path = ""
+        self.line: str | None = "networks"
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             body, more = b"", scope["method"] == "POST"
@@ -362,7 +363,9 @@ class Served:
             await send({"type": "http.response.body", "body": b""})
 
         known = Limits(**limits)  # type: ignore[arg-type]
-        self.door = Door(app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places)
+        self.door = Door(
+            app, sessions=sessions, limits=known, hosts=Hosts("127.0.0.1"), places=lambda: self.places, line=lambda *_: self.line
+        )
 
     def ask(
         self, method: str, path: str, body: bytes = b"", client: str = "10.0.0.1", query: bytes = b"", **headers: str
@@ -449,6 +452,19 @@ def test_the_door_counts_uploads_and_requests(sessions: Sessions) -> None:
     assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 429
     assert served.ask("POST", "/gradio_api/call/restore", b'{"data": []}')[0] == 200, "another address has but one"
     assert served.ask("POST", "/gradio_api/call/restore", body)[0] == 429, "a program may have a session, too"
+
+
+def test_a_line_is_full_for_those_who_would_wait_in_it(sessions: Sessions) -> None:
+    """A download needs no network, and waits for nobody's; what names no event there is finds the lines all one."""
+    served = Served(sessions, max_waiting=2)
+    lines = "networks", "networks", "", "other"
+    served.places = [Place(str(number), "", str(number), line) for number, line in enumerate(lines)]
+    body = b'{"session_hash": "one", "data": []}'
+    for served.line, status in (("networks", 429), ("other", 200), ("empty", 200), (None, 429)):
+        assert served.ask("POST", "/gradio_api/queue/join", body)[0] == status, served.line
+    served.places.pop(0)
+    served.line = "networks"
+    assert served.ask("POST", "/gradio_api/queue/join", body)[0] == 200, "what runs waits no more"
 
 
 def test_only_a_request_that_waits_or_runs_can_be_cancelled(sessions: Sessions) -> None:

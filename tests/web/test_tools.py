@@ -61,7 +61,8 @@ def test_a_tool_works_no_longer_than_its_caller_waits(tmp_path: Path) -> None:
         "type": "http", "method": "POST", "path": "/gradio_api/mcp/", "query_string": b"", "client": ("10.0.0.1", 1),
         "headers": [(b"host", HOST.encode())],
     }  # fmt: skip
-    asyncio.run(Door(app, sessions=sessions, limits=Limits(), hosts=Hosts("127.0.0.1"), places=lambda: [])(scope, receive, send))
+    queue: dict[str, Any] = {"places": lambda: [], "line": lambda *_: None}
+    asyncio.run(Door(app, sessions=sessions, limits=Limits(), hosts=Hosts("127.0.0.1"), **queue)(scope, receive, send))
     assert seen == [False, True]
 
 
