@@ -212,6 +212,7 @@ class PhotoTab:
             "inputs_kwargs": self.blend, "show_progress": "hidden", "concurrency_limit": None, **PRIVATE,
         }  # fmt: skip
         toggled = self.stage.select(self.toggle, None, shown, trigger_mode="multiple", **settings)
+        toggled.failure(None, js="() => document.querySelector('#stage .stage').dispatchEvent(new Event('refused'))", **PRIVATE)
         missing = self.arm_if(lambda session, photo: not photo.complete)
         restoring(toggled.success(missing, None, state, trigger_mode="multiple", **quick).success, self.restore)
         moved = [each.change for each in self.blend.values()]
@@ -406,9 +407,14 @@ class PhotoTab:
         options = self.context.options(blend)
         with self._at_rest(request, options) as job:
             state = self._photo_of(job.session)
+            before = state.included
             if event._data.get("photo", state.before) == state.before:  # not the next one, that was opened meanwhile
-                state.included ^= {int(event._data["index"])} & set(range(len(state.faces)))
-            return self._compose(request, job, options)
+                state.included = before ^ ({int(event._data["index"])} & set(range(len(state.faces))))
+            try:
+                return self._compose(request, job, options)
+            except BaseException:
+                state.included = before  # as the page shows it again
+                raise
 
     def change(self, request: gr.Request, stage: object = None, **blend: Any) -> list[Any]:
         """Show the photo with a changed setting that needs no network.

@@ -497,6 +497,18 @@ def test_of_too_many_faces_the_largest_are_restored_and_no_more(context: Context
             tab.restore(VISITOR, "tiny", quiet)
 
 
+def test_a_click_that_fails_leaves_the_face_as_it_was(context: Context) -> None:
+    """The page shows it so again."""
+    tab = PhotoTab(replace(context, limits=Limits(max_pixels=1_000_000)), [])
+    with context.sessions.use("visitor") as session:
+        session.wanted = PHOTO
+        tab.open(VISITOR, "tiny")
+        tab.restore(VISITOR, "tiny", quiet)
+        with pytest.raises(InputError, match="smaller scale"):
+            tab.toggle(VISITOR, SimpleNamespace(_data={"index": 0}), scale=4.0)
+        assert opened(session).included == {0, 1}
+
+
 def test_of_several_photos_at_once_the_first_is_opened_and_it_is_said(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("web.photo.gr.Info", said.append)

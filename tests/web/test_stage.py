@@ -102,3 +102,11 @@ def by_finger(page: Any, way: Sequence[tuple[float, float]]) -> None:
     for point in way[1:]:
         touch("touchMove", point)
     touch("touchEnd")
+
+
+def test_a_click_that_came_to_nothing_is_taken_back(stage: Any) -> None:
+    stage.evaluate("show", RESTORED)
+    stage.click(FACE)
+    assert not is_included(stage), "shown at once"
+    stage.evaluate("document.querySelector('#stage .stage').dispatchEvent(new Event('refused'))")
+    assert is_included(stage)

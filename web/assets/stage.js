@@ -160,6 +160,13 @@ function full(state) {
     if (focused !== undefined) content.querySelector(`[data-face="${focused}"]`)?.focus();
 }
 
+function markAll({ faces }) {
+    faces.forEach(({ included }, number) => {
+        const button = content.querySelector(`[data-face="${number}"]`);
+        if (button) mark(button, included);
+    });
+}
+
 // Only what changed: the picture must not flicker while a setting moves.
 function update(state) {
     const after = content.querySelector("img.after");
@@ -171,10 +178,7 @@ function update(state) {
         };
         next.src = address(state.after);
     }
-    state.faces.forEach(({ included }, number) => {
-        const button = content.querySelector(`[data-face="${number}"]`);
-        if (button) mark(button, included);
-    });
+    markAll(state);
 }
 
 function show() {
@@ -193,4 +197,5 @@ function show() {
 
 document.documentElement.lang = language;
 watch("value", show);
+root.addEventListener("refused", () => markAll(props.value)); // of a click that came to nothing
 show();
