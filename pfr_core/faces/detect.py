@@ -168,10 +168,11 @@ class Detector:
             threshold=threshold,
             sure=self._network.sure,
             size=size,
+            doubted=doubted,
         )
         turned = [face for face in righted if face not in known]
         anew = dict(zip(turned, self._look_again(image, turned, should_stop)[0], strict=True))
-        return [anew.get(face, face) for face in righted if face not in doubted]
+        return [anew.get(face, face) for face in righted]
 
     def advice(self) -> Notice | None:
         """Return how a better detector is had, if ``auto`` looked for faces with the one that ships with PFR."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,15 @@ WEAK = 0.3
 
 
 def stand_upright(
-    see: See, image: Pixels, faces: Sequence[Face], clear: Sequence[bool], *, threshold: float, sure: float, size: int
+    see: See,
+    image: Pixels,
+    faces: Sequence[Face],
+    clear: Sequence[bool],
+    *,
+    threshold: float,
+    sure: float,
+    size: int,
+    doubted: Collection[Face] = (),
 ) -> list[Face]:
     """Return the faces as they are seen the right way up, and those that only the turned photograph shows; best score first.
 
@@ -57,6 +65,7 @@ def stand_upright(
         sure: a face that is seen upright with this score surely is; in a turned photograph one must have it for its faces to be
             taken.
         size: longer side in px at which the faces were looked for.
+        doubted: which of them are none unless they lie; they do not come back as they are.
     """
     stand = [seen and is_upright(face.points) for face, seen in zip(faces, clear, strict=True)]
     stands, lying = any(stand), any(seen and not upright for seen, upright in zip(clear, stand, strict=True))
@@ -73,6 +82,8 @@ def stand_upright(
             anew.append(turned)
         lying |= turned is not None
         stands |= best is not None and not turns and best.score >= sure
+    # What is no face must not hide one: it may be a part of one that lies.
+    righted = [face for face in righted if face not in doubted]
     # One face that lies may have been found twice.
     righted += distinct(sorted(anew, key=lambda face: face.score, reverse=True))
     if not stands:

@@ -316,6 +316,22 @@ def test_a_face_that_lies_and_was_found_twice_is_one_face() -> None:
     assert len(righted) == 1 and is_upright(righted[0].unturned(1, 160, 120).points)
 
 
+def test_what_a_closer_look_takes_for_no_face_hides_none_that_lies() -> None:
+    """Such as a small find inside the face, which the network sees in the photograph as it stands only."""
+    image = np.ascontiguousarray(np.rot90(marked(120, 160), 1))
+
+    class Fooled(Upright):
+        def detect_faces(self, rgb: Array, conf_threshold: float, nms_threshold: float) -> Detections:
+            found = super().detect_faces(rgb, conf_threshold, nms_threshold)
+            within = detections([60, 75, 66, 83], 0.85, (POINTS - POINTS.mean(axis=0)) / 15 + (63, 79))
+            return found + within if rgb.shape == image.shape else found
+
+    detector = detector_with(Fooled(0.0))
+    detector._unsure = True
+    expected = find_candidates(detector_with(Upright(0.0)), image, RestoreOptions())
+    assert find_candidates(detector, image, RestoreOptions()) == expected and len(expected) == 1
+
+
 def test_a_face_that_is_clearly_seen_is_not_looked_at_again() -> None:
     """Nor is the photograph: another face in it, in doubt, is looked at in four turns."""
     network, image = Upright(0.9), marked(120, 160)
