@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import tarfile
 import warnings
 import zipfile
@@ -53,6 +54,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     if suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: a model file ends in {', '.join(SUFFIXES)}.")
     if suffix == ".safetensors":
+        if re.search(r"[\ud800-\udfff]", str(path)):  # stand for what is no text, which safetensors does not take
+            raise CheckpointError(f"{path}: its name, or that of its folder, is no UTF-8. Rename it.")
         try:
             with _readable(path), safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

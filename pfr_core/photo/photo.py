@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .pages import TiffPage
 
 PathT = TypeVar("PathT", bound=PurePath)
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -126,7 +129,7 @@ class Provenance:
     """Which model synthesised detail in a photo; written to the file as XMP.
 
     Attributes:
-        model: its name.
+        model: its name; what XML cannot hold, as a file's name may, is written with backslashes.
         sha256: hex digest of its file.
 
     Example:
@@ -136,6 +139,10 @@ class Provenance:
 
     model: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        model = _NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), self.model)
+        object.__setattr__(self, "model", model)
 
 
 def writable_name(name: PathT, named: Set[PathT], suffix: str | None = None) -> PathT:

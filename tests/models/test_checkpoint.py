@@ -232,6 +232,11 @@ def test_a_file_that_is_no_model(tmp_path: Path, suffix: str, content: bytes) ->
     refused(path, "damaged")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_file_whose_name_is_no_text_is_not_called_damaged(saved: Path) -> None:
+    refused(saved.rename(saved.with_name(os.fsdecode(b"m\xe8.safetensors"))), "no UTF-8. Rename it")
+
+
 def test_a_truncated_pth(net: PFR, tmp_path: Path) -> None:
     path = tmp_path / "cut.pth"
     torch.save(net.state_dict(), path)

@@ -505,6 +505,8 @@ def test_provenance_in_xmp() -> None:
     assert b'about="uuid:1"' in once.split(b"AISystemUsed")[0].rsplit(b"Description", 1)[1]
     other = with_provenance(once, Provenance("other <&>", "cd" * 32))
     assert b"PFR default" not in other and b"PFR other &lt;&amp;&gt;" in other
+    odd = with_provenance(None, Provenance("m\udce8\x01.pth", "cd" * 32))
+    assert rb"PFR m\udce8\x01.pth" in odd and with_provenance(odd, PROVENANCE).count(b"PFR ") == 2, "of a name that is no text"
     generated = XMP.replace(b"digitalCapture", b"trainedAlgorithmicMedia")
     kept = with_provenance(generated, PROVENANCE)
     assert b"digitalsourcetype/trainedAlgorithmicMedia" in kept and MARKER not in kept
