@@ -118,9 +118,12 @@ def from_pil(image: Image.Image) -> tuple[np.ndarray, Callable[[np.ndarray], Ima
     holds 16 bits in gray only) and in ``info`` the metadata, with the orientation 1.
 
     Raises:
-        InputError: a mode whose colours depend on more than the image.
+        InputError: a mode whose colours depend on more than the image, or a file that is damaged or cut short.
     """
-    image.load()
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"The PIL image cannot be read ({error}). Get a complete copy of its file.") from error
     deep, gray = image.mode in _DEEP, image.mode in _GRAY | _DEEP
     if not gray and image.mode not in _COLOUR:
         raise InputError(f"A PIL image of mode {image.mode!r}; pass its file, or convert it to 'RGB' or 'RGBA' first.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,12 @@ def nan(value: float, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
     return array
 
 
+def half_of_a_jpeg() -> Image.Image:
+    whole = BytesIO()
+    Image.effect_noise((64, 64), 99).save(whole, "JPEG")
+    return Image.open(BytesIO(whole.getvalue()[: len(whole.getvalue()) // 2]))
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
@@ -181,6 +188,7 @@ def nan(value: float, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
         (torch.zeros(0, 3, 0, 4), r"\[0, 3, 0, 4\]"),
         (Image.new("CMYK", (4, 4)), "'CMYK'; pass its file"),
         (Image.new("F", (4, 4)), "'F'"),
+        (half_of_a_jpeg(), "cannot be read .*complete copy"),
         (Image.new("RGB", (0, 4)), r"\[4, 0, 3\]"),
         ([[1, 2, 3]], "list"),
         (None, "NoneType"),
