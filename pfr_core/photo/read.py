@@ -153,7 +153,7 @@ def check_head(path: Path, head: bytes) -> None:
     if not head:
         raise ImageError(f"{path}: the file is empty; fetch or export it again.")
     container = container_of(head)
-    if not head.startswith(tuple(_MAGIC)) and container is None:
+    if not ending_of(head):
         raise ImageError(
             f"{path}: not a picture of a known format (JPEG, PNG, TIFF, WebP, BMP, GIF, AVIF, HEIC); convert it to one of these "
             "first."
@@ -167,7 +167,8 @@ def ending_of(data: bytes) -> str:
     container = container_of(data[:HEAD])
     if container is not None:
         return {"AVIF": ".avif", "HEIF": ".heic"}[container]
-    return next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")
+    ending = next((ending for start, ending in _MAGIC.items() if data.startswith(start)), "")
+    return "" if ending == ".webp" and data[8:12] != b"WEBP" else ending  # AVI and WAV begin alike
 
 
 def _refuse_unsuitable(path: Path, data: bytes, image: Image.Image, max_pixels: int) -> None:

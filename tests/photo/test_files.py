@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import IFDRational
 from pfr_core.errors import ImageError, InputError
 from pfr_core.photo.codecs import need_codec
 from pfr_core.photo.photo import FORMAT_OF_SUFFIX, LOSSY, Photo, Provenance, files_below
-from pfr_core.photo.read import read_photo
+from pfr_core.photo.read import ending_of, read_photo
 from pfr_core.photo.write import copy_file, write_photo
 from pfr_core.photo.xmp import with_provenance
 from pfr_core.support.files import ignores_case, replacing
@@ -1032,8 +1032,10 @@ def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.M
         write_photo(tmp_path / "b.heic", smooth())
 
 
-def test_a_clip_is_no_heic(tmp_path: Path) -> None:
-    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0")
+@pytest.mark.parametrize("head", [b"\0\0\0\x18ftypisom", b"RIFF\0\x10\0\0AVI ", b"RIFF\0\x10\0\0WAVE"])
+def test_a_clip_is_no_picture(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.heic").write_bytes(head + b"\0" * 99)
+    assert not ending_of(head)
     with pytest.raises(ImageError, match="not a picture of a known format"):
         read_photo(tmp_path / "a.heic")
 
