@@ -45,7 +45,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     """Return the tensors of a safetensors file or of a pickled state dict, by name, and the metadata of the former.
 
     Raises:
-        CheckpointError: missing, damaged, not a state dict, or a pickle that holds code.
+        CheckpointError: missing, damaged, not a state dict of ordinary tensors, or a pickle that holds code.
     """
     path = Path(path)
     if not os.path.isfile(path):
@@ -69,7 +69,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise CheckpointError(f"{path}: holds no state dict of tensors. Pass the generator's weights file.")
+    if odd := next((name for name, value in content.items() if not _is_plain(value)), ""):
+        raise CheckpointError(f"{path}: {odd} is sparse, nested, quantised or without numbers. Save it as an ordinary tensor.")
     return content, {}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
 
 
 def load_pickled(path: Path, advice: str) -> object:
@@ -161,14 +167,11 @@ def assigned(make: Callable[[], NetT], state: Mapping[str, Tensor]) -> NetT:
 def _misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Return in what the tensors of ``state`` are not those ``wanted``: how many, and the first."""
     both = [name for name in wanted if name in state]
-    plain = [name for name in both if state[name].layout == torch.strided and not state[name].is_quantized]
     kinds = {
         "missing": [name for name in wanted if name not in state],
         "unknown": [name for name in state if name not in wanted],
         "of another shape": [name for name in both if wanted[name].shape != state[name].shape],
-        "not of plain numbers": [
-            name for name in both if name not in plain or wanted[name].is_floating_point() != state[name].is_floating_point()
-        ],
+        "not of plain numbers": [name for name in both if wanted[name].is_floating_point() != state[name].is_floating_point()],
     }
     return [f"{len(names)} {what}, first {names[0]}" for what, names in kinds.items() if names]
 

@@ -343,6 +343,22 @@ def test_a_pickle_without_a_state_dict(content: object, tmp_path: Path) -> None:
     refused(tmp_path / "a.pth", "no state dict")
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about what few use
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.ones(2).to_sparse(),
+        torch.ones(2, device="meta"),
+        torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "nested", "quantised"],
+)
+def test_tensors_that_are_no_ordinary_ones_are_named(value: Tensor, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1), "odd": value}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "odd is sparse, nested")
+
+
 @pytest.mark.parametrize("name", ["gfpgan.pth", "codeformer.safetensors"])
 def test_another_network(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
