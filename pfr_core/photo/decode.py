@@ -176,9 +176,14 @@ def _cmyk_to_rgb(path: Path, image: Image.Image, notices: list[Notice]) -> Image
     return image.convert("RGB")
 
 
+def lies(orientation: int | None) -> bool:
+    """Return whether a picture of an EXIF orientation is stored on its side: across is down where it is shown."""
+    return orientation in (5, 6, 7, 8)
+
+
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels as EXIF orientation 1-8 wants them shown; any other number means 1."""
-    if orientation in (5, 6, 7, 8):
+    if lies(orientation):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

@@ -16,10 +16,19 @@ from PIL import Image, JpegImagePlugin
 
 from ..errors import InputError
 from ..support.notice import Notice
-from .decode import turned
+from .decode import lies, turned
 from .depth import to_8_bits
 from .metadata import XMP_JPEG_HEADER, XMP_PNG_KEYWORD
-from .tiff import BYTE_ORDERS, Tag, cut_directories, exif_of_tiff, upright, with_right_header, without_thumbnail
+from .tiff import (
+    BYTE_ORDERS,
+    Tag,
+    cut_directories,
+    exif_of_tiff,
+    upright,
+    with_resolutions_exchanged,
+    with_right_header,
+    without_thumbnail,
+)
 from .xmp import upright_xmp
 
 _GRAY = frozenset({"1", "L", "LA"})
@@ -108,6 +117,8 @@ def upright_exif(blocks: list[bytes]) -> tuple[int | None, bytes | None, list[st
     said = [f"the {' and '.join(cut)} part of its EXIF data is cut short; what can be read is kept"] if cut else []
     said += [f"it holds EXIF data {len(blocks)} times; the first that can be read is kept"] if len(blocks) > 1 else []
     orientation = next((stated for stated, _ in read if stated is not None), None)
+    if lies(orientation):
+        block = with_resolutions_exchanged(block)
     return orientation, exif_of_tiff(block) if cut else block, said
 
 
@@ -165,6 +176,8 @@ def notices_of(image: Image.Image) -> tuple[Notice, ...]:
 def _metadata(image: Image.Image) -> dict[str, Any]:
     """Return what the result's ``info`` holds."""
     info = {name: image.info[name] for name in ("icc_profile", "dpi") if image.info.get(name)}
+    if "dpi" in info and lies(orientation_of(image)):
+        info["dpi"] = info["dpi"][::-1]
     _, xmp = upright_xmp(xmp_of(image))
     if xmp:
         info["xmp"] = xmp

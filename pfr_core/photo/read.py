@@ -21,7 +21,7 @@ from ..support.files import checked
 from ..support.memory import is_out_of_memory
 from ..support.notice import Notice
 from .codecs import bits_of, container_of, need_codec, wide_colours
-from .decode import decode_pixels, is_lossless_webp, jpeg_coding, resolution, strict_pillow, tiff_tag, turned
+from .decode import decode_pixels, is_lossless_webp, jpeg_coding, lies, resolution, strict_pillow, tiff_tag, turned
 from .jpeg import check_whole, mend_jpeg
 from .mend import describe_damage, mend
 from .metadata import TIFF_EXTRAS, jpeg_extras, oversized, png_extras, without_previews
@@ -239,7 +239,9 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
     if kind == "HEIF":
         in_exif = in_xmp = 1  # the library has turned it, by what the format itself states: the others are not to be asked
     pixels, gray = decode_pixels(path, data, image, kind, notices)
-    pixels = np.ascontiguousarray(turned(pixels, in_file or in_exif or in_xmp or 1))
+    orientation = in_file or in_exif or in_xmp or 1
+    pixels = np.ascontiguousarray(turned(pixels, orientation))
+    dpi = resolution(image)
     return Photo(
         pixels=pixels,
         decoded=pixels,
@@ -249,10 +251,10 @@ def _photo(path: Path, data: bytes, image: Image.Image) -> Photo:
         icc=None if image.mode == "CMYK" else image.info.get("icc_profile") or None,
         exif=exif,
         xmp=xmp or None,
-        dpi=resolution(image),
+        dpi=dpi[::-1] if dpi and lies(orientation) else dpi,
         jpeg=jpeg_coding(image) if kind == "JPEG" else None,
         lossless=kind not in LOSSY or (kind == "WEBP" and is_lossless_webp(data)),
-        extras=_extras(data, image, kind),
+        extras=_extras(data, image, kind, orientation),
         notices=tuple(notices),
     )
 
@@ -281,9 +283,12 @@ def _damaged_exif(path: Path, said: list[str]) -> list[Notice]:
     return [Notice("damaged_exif", f"{path}: {what}.") for what in said]
 
 
-def _extras(data: bytes, image: Image.Image, kind: str) -> tuple[tuple[str, bytes], ...]:
+def _extras(data: bytes, image: Image.Image, kind: str, orientation: int) -> tuple[tuple[str, bytes], ...]:
     if kind == "PNG":
-        return png_extras(data)
+        extras = png_extras(data)
+        if lies(orientation):  # the resolutions across and down are exchanged
+            return tuple((name, part[4:8] + part[:4] + part[8:] if name == "pHYs" else part) for name, part in extras)
+        return extras
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return jpeg_extras(image.applist)
     if kind == "TIFF":

@@ -397,6 +397,19 @@ def upright_tiff(data: bytes) -> tuple[int, bytes]:
     return stated or 1, data
 
 
+def with_resolutions_exchanged(exif: bytes) -> bytes:
+    """Return the block with its resolutions across and down exchanged, as for a picture that is turned by a quarter."""
+    reader = TiffReader(exif)
+    fields = reader.directory(reader.first())[0]
+    across, down = fields.get(Tag.X_RESOLUTION), fields.get(Tag.Y_RESOLUTION)
+    if across is None or down is None or len(across.data) != len(down.data):
+        return exif
+    for field, other in ((across, down), (down, across)):
+        assert field.position is not None
+        exif = exif[: field.position] + other.data + exif[field.position + len(other.data) :]
+    return exif
+
+
 def without_thumbnail(exif: bytes) -> bytes:
     """Return the block with its second directory unlinked: the preview there shows the photo before restoration."""
     reader = TiffReader(exif)

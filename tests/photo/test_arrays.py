@@ -98,11 +98,13 @@ def test_a_pil_image_is_turned_as_its_file_is_and_keeps_its_metadata(tmp_path: P
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = np.zeros((16, 32, 3), np.uint8)
     picture[:8, :8], picture[8:, :8] = 255, (255, 0, 0)
-    Image.fromarray(picture).save(tmp_path / f"a{suffix}", exif=exif, icc_profile=profile, dpi=(300, 300))
+    Image.fromarray(picture).save(tmp_path / f"a{suffix}", exif=exif, icc_profile=profile, dpi=(204, 98))
     with Image.open(tmp_path / f"a{suffix}") as image:
         (frame,), repack = unpack(image)
     np.testing.assert_array_equal(frame, read_photo(tmp_path / f"a{suffix}").pixels)
     result = repack([frame])
+    if suffix in (".jpg", ".png"):
+        assert result.info["dpi"] == pytest.approx((98, 204) if orientation >= 5 else (204, 98), abs=0.1)
     assert result.info["icc_profile"] == profile and result.getexif()[ExifTags.Base.Artist] == "A. Photographer"
     assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
     result.save(tmp_path / "b.png", exif=result.getexif(), icc_profile=result.info["icc_profile"])

@@ -340,13 +340,23 @@ def test_orientation_is_applied_once(tmp_path: Path, suffix: str, orientation: i
     path, out = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     per_format: dict[str, dict[str, Any]] = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}
     options = per_format.get(suffix, {})
-    stored.save(path, exif=exif_block(orientation, stored.size), **options)
+    exif = Image.Exif()
+    exif.load(exif_block(orientation, stored.size))
+    exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = dpi = 204, 98
+    stored.save(path, exif=exif, dpi=dpi, **options)
     photo = read_photo(path)
     assert np.abs(photo.pixels.astype(int) - upright).max() <= (4 if suffix == ".jpg" else 0)
     write_photo(out, photo.pixels, photo)
     check_exif(out, (40, 24))
     again = read_photo(out)
     assert np.abs(again.pixels.astype(int) - upright).max() <= (6 if suffix == ".jpg" else 0)
+    shown = dpi[::-1] if orientation >= 5 else dpi
+    for each in (photo, again):
+        assert each.dpi is None if suffix == ".webp" else each.dpi == pytest.approx(shown, abs=0.1)
+    with Image.open(out) as image:
+        stated = image.getexif()
+    resolution = [float(stated[tag]) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
+    assert resolution == pytest.approx(shown, abs=0.1)
 
 
 @pytest.mark.parametrize("orientation", [None, 1, 6, 8])
