@@ -17,6 +17,7 @@ from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
 
 CROP_LEFT_OUT = "a crop holds NaN or infinite values, and its face stays as it is. Look at the node that made it."
+NO_BACKGROUND = "the upscaled picture holds NaN or infinite values, and no face is pasted into it. Look at the node that made it."
 UPSCALED = ("IMAGE", {"tooltip": "The same picture enlarged by another node: the faces are pasted into it."})
 
 
@@ -146,7 +147,7 @@ class PFRPasteFaces:
             found = faces.frames[number]
             with steps.frame(number):
                 own = [next(restored)[..., :3] for _ in found]
-                if found and not notices.finite(number, frame):
+                if found and not (notices.finite(number, frame) and takes_faces(notices, number, background)):
                     found = []
                 layers = []
                 for face, crop in zip(found, own, strict=False):
@@ -175,6 +176,11 @@ def with_background(image: Tensor, upscaled: Tensor | None) -> Iterator[tuple[Fl
     if len(upscaled) != len(image):
         raise InputError(f"{len(upscaled)} upscaled pictures for {len(image)} images; give one for each.")
     return zip(frames, Frames(upscaled), strict=True)
+
+
+def takes_faces(notices: runtime.Notices, number: int, background: FloatImage | None) -> bool:
+    """Return whether the enlarged picture of frame ``number``, if there is one, can take faces; if not, it is noticed."""
+    return background is None or notices.finite(number, background, NO_BACKGROUND)
 
 
 def _check_square(crops: Tensor) -> None:

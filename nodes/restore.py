@@ -11,7 +11,7 @@ from torch import Tensor
 from ..pfr_core.support.choices import DetectorName
 from ..pfr_core.work import Work, restore_all
 from . import inputs, runtime
-from .crops import UPSCALED, with_background
+from .crops import UPSCALED, takes_faces, with_background
 from .detect import Faces, find_in_frame
 from .images import NOTHING_RESTORED, Batch, Frames, before_after, no_crops
 from .model import CATEGORY
@@ -78,22 +78,23 @@ class PFRRestoreFaces:
         scale = options.scale if upscaled is None else upscaled.shape[2] / image.shape[2]
         steps, notices = runtime.Steps(len(frames), rounds=2), runtime.Notices(len(frames), widgets.ignored)
         chosen = []
-        for number, frame in enumerate(frames):
+        for number, (frame, background) in enumerate(pairs):
             with steps.frame(number):
                 if faces is not None:
                     own = faces.frames[number]
-                    chosen.append(own if not own or notices.finite(number, frame) else [])
-                    continue
-                found = find_in_frame(restorer.detector, frame, widgets, side=restorer.crop_size, scale=scale)
-                notices.add(number, found.notices)
-                chosen.append(found.faces)
+                    own = own if not own or notices.finite(number, frame) else []
+                else:
+                    found = find_in_frame(restorer.detector, frame, widgets, side=restorer.crop_size, scale=scale)
+                    notices.add(number, found.notices)
+                    own = found.faces
+                chosen.append(own if not own or takes_faces(notices, number, background) else [])
         if any(chosen):
             runtime.fetch_around("auto", options.mask)
         # All faces are known before the first is restored, so that the memory for the crops is taken once.
         images, masks = Batch(len(frames)), Batch(len(frames))
         before, after = (Batch(sum(map(len, chosen))) for _ in range(2))
         ui = NOTHING_RESTORED
-        for number, ((frame, background), own) in enumerate(zip(pairs, chosen, strict=True)):
+        for number, ((frame, background), own) in enumerate(zip(with_background(image, upscaled), chosen, strict=True)):
             with steps.frame(number):
                 (done,) = restore_all(
                     [Work(restorer, partial(np.asarray, frame))], options, faces=own, backgrounds=[background], seconds={},

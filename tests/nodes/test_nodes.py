@@ -552,6 +552,12 @@ def test_a_scale_beside_an_upscaled_picture_is_said(run: Any, photo: torch.Tenso
     (crops,) = run("CropFaces", image=photo, faces=faces, size=64)
     shown = run.show("PasteFaces", image=photo, faces=faces, crops=crops, upscaled=large, scale=3.0)
     assert shown["result"][0].shape == large.shape and "Enlarge was ignored" in shown["ui"]["text"][0]
+    large[0, 500, 500] = torch.nan  # would become a patch of NaN in the face
+    for node, inputs in (("RestoreFaces", {"model": model}), ("PasteFaces", {"faces": faces, "crops": crops})):
+        shown = run.show(node, image=photo, upscaled=large, **inputs)
+        image, mask, *_ = shown["result"]
+        assert torch.equal(image.nan_to_num(9), large.nan_to_num(9)) and not mask.any()
+        assert sum("upscaled picture holds NaN" in text for text in shown["ui"]["text"]) == 1
 
 
 @pytest.mark.usefixtures("detector_weights")
