@@ -16,6 +16,7 @@ from ..pfr_core.faces.annotate import annotate
 from ..pfr_core.faces.detect import Detector
 from ..pfr_core.faces.face import Face
 from ..pfr_core.faces.sharpness import JUDGED_SIDE
+from ..pfr_core.faces.upright import distinct
 from ..pfr_core.find import Found, advised, choose_in, find_candidates
 from ..pfr_core.photo.arrays import Array, FloatImage, to_float, to_uint8
 from ..pfr_core.support.choices import DetectorName
@@ -185,7 +186,8 @@ def find_in_frame(
         return Found([], [], (Notice("not_finite", runtime.NOT_FINITE),))
     if given is not None:
         boxes = given if region is None else [box for box in given if _middle_in(region, box)]
-        candidates = [_face_in(finder, frame, box, widgets) for box in boxes]
+        faces = [_face_in(finder, frame, box, widgets) for box in boxes]
+        candidates = distinct(sorted(faces, key=lambda face: face.score, reverse=True))  # several boxes may be of one face
     elif region is not None:
         candidates = _within(finder, frame, region, widgets)
     else:
@@ -225,7 +227,8 @@ def _face_in(finder: Detector, frame: FloatImage, box: Box, widgets: inputs.Chos
     left, top, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
     around = (left - width / 2, top - height / 2, left + width * 1.5, top + height * 1.5)
     x0, y0, x1, y1 = (int(np.clip(value, 0, side)) for value, side in zip(around, frame.shape[1::-1] * 2, strict=True))
-    if left >= frame.shape[1] or top >= frame.shape[0] or min(left + width, top + height) <= 0 or min(width, height) < 1:
+    beyond = left >= frame.shape[1] or top >= frame.shape[0] or min(left + width, top + height) <= 0
+    if beyond or min(width, height) < 1 or x0 == x1 or y0 == y1:
         raise InputError(f"The given box {dict(box)} lies outside the picture of {frame.shape[1]}x{frame.shape[0]} px.")
     options = replace(widgets.options, threshold=min(widgets.options.threshold, GIVEN_THRESHOLD))
     found = find_candidates(finder, np.ascontiguousarray(frame[y0:y1, x0:x1]), options, runtime.interrupted)

@@ -639,8 +639,10 @@ def test_a_face_that_the_detector_misses_can_be_given(run: Any, pair: torch.Tens
         faces, *_ = run("DetectFaces", image=pair, given=[box, other], region=white)
         assert len(faces.frames[0]) == count
         assert all(white[0, round(face.center[1]), round(face.center[0])] == 1 for face in faces.frames[0])
-    with pytest.raises(Exception, match="outside the picture"):
-        run("DetectFaces", image=pair, given={**box, "x": 5000})
+    assert run("DetectFaces", image=pair, given=[box, {**box, "x": left + 2}, other])[3] == 2, "two of them are of one face"
+    for beyond in ({**box, "x": 5000}, {"x": -0.9, "y": 5, "width": 1, "height": 30}):
+        with pytest.raises(Exception, match="outside the picture"):
+            run("DetectFaces", image=pair, given=beyond)
     with pytest.raises(Exception, match="Boxes for 2 frames, and 1 images"):
         run("DetectFaces", image=pair, given=[[box], [box]])
 
