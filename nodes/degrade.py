@@ -43,16 +43,18 @@ class PFRDegrade:
             },
         }
 
-    def degrade(self, image: Tensor, seed: int, level: float = 1.0, jpeg_quality: int = 0) -> tuple[Tensor]:
+    def degrade(self, image: Tensor, seed: int, level: float = 1.0, jpeg_quality: int = 0) -> dict[str, Any]:
         degradation = _degradation(level, jpeg_quality)
         frames, steps, results = Frames(image), runtime.Steps(len(image)), Batch(len(image))
+        notices = runtime.Notices(len(frames), ())
         for number, frame in enumerate(frames):
             with steps.frame(number):
-                degraded, _ = degradation(to_uint8(frame[..., :3]), (seed, number))
-                frame = frame.copy()
-                frame[..., :3] = to_float(degraded)
+                if notices.finite(number, frame):
+                    degraded, _ = degradation(to_uint8(frame[..., :3]), (seed, number))
+                    frame = frame.copy()
+                    frame[..., :3] = to_float(degraded)
                 results.append(frame)
-        return (results.result(image),)
+        return {"ui": notices.ui(), "result": (results.result(image),)}
 
 
 def _degradation(level: float, quality: int) -> Degradation:

@@ -659,6 +659,9 @@ def test_degrade_has_a_level_and_a_quality(run: Any, photo: torch.Tensor) -> Non
 
 def test_degrade_repeats_with_its_seed_and_keeps_the_size(run: Any, photo: torch.Tensor) -> None:
     (first,), (again,), (other,) = (run("Degrade", image=photo, seed=seed) for seed in (1, 1, 2))
+    shown = run.show("Degrade", image=torch.cat([photo, photo * torch.nan]), seed=1)
+    assert torch.equal(shown["result"][0][0], first[0]) and shown["result"][0][1].isnan().all()
+    assert "Frame 1 of 2" in shown["ui"]["text"][0] and "NaN" in shown["ui"]["text"][0]
     assert first.shape == photo.shape and torch.equal(first, again) and not torch.equal(first, other)
 
 
