@@ -101,7 +101,7 @@ class PFRRestoreClip:
     ) -> dict[str, Any]:
         frames, (clip, idle) = Frames(image), _clip_options(values)
         restorer = model.restorer(detector)
-        widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
+        widgets = inputs.options(values, clip=True, has=restorer.model_options)
         runtime.fetch_around(detector)
         how = (model.name, detector, clip, widgets, image.shape[1:3])
         past = self._past if goes_on and self._past is not None and self._past[0] == how else None
@@ -187,7 +187,7 @@ class PFRRestoreVideo:
         start, end = _part(video)
         clip, idle = _clip_options(values)
         clip, restorer = replace(clip, start=start, end=end), model.restorer(detector)
-        widgets = inputs.options({**values, "only_bad_faces": False}, has=restorer.model_options)
+        widgets = inputs.options(values, clip=True, has=restorer.model_options)
         notices = runtime.Notices(1, (*widgets.ignored, *idle))
         if widgets.none and widgets.options.scale == 1:
             notices.add(0, [NONE_CHOSEN])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..pfr_core.errors import InputError
-from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions, Setup
+from ..pfr_core.options import CHOOSE, FIND, NETWORK, PASTE, RestoreOptions, Setup, without_effect
 from ..pfr_core.support.schema import Spec, names, specs
 
 LATER = ("only_bad_faces", "fidelity")
@@ -92,13 +92,16 @@ FOR_FINDING = {"detector": DETECTOR, **widgets(names(RestoreOptions, FIND, CHOOS
 """Without effect where faces are connected."""
 
 
-def options(values: Mapping[str, Any], *, found: bool = False, upscaled: bool = False, has: Collection[str] = ()) -> Chosen:
+def options(
+    values: Mapping[str, Any], *, found: bool = False, upscaled: bool = False, clip: bool = False, has: Collection[str] = ()
+) -> Chosen:
     """Return what the widgets' values say; other names are passed over.
 
     Args:
         values: by name.
         found: faces are connected, so nothing is looked for and chosen.
         upscaled: an enlarged picture is connected, so ``scale`` has no effect.
+        clip: faces are followed through a clip; sharp ones are restored too, for they may be sharp in one frame only.
         has: the options of :data:`OF_MODELS` that the model has.
 
     Raises:
@@ -125,6 +128,13 @@ def options(values: Mapping[str, Any], *, found: bool = False, upscaled: bool = 
     if chosen.get("scale", 1) != 1 and upscaled:
         ignored.append("Enlarge was ignored: an upscaled image is connected.")
         del chosen["scale"]
+    if clip:
+        moved = [name for name, value in chosen.items() if value != specs(RestoreOptions)[name].default]
+        idle = without_effect(moved, clip=True)
+        if idle:
+            numbered = "the face numbers are those of all faces that were followed"
+            ignored.append(f"Ignored, for {numbered}: {', '.join(map(_title, idle))}.")
+        chosen = {**{name: value for name, value in chosen.items() if name not in idle}, "only_bad_faces": False}
     for name in OF_MODELS:
         spec = specs(RestoreOptions)[name]
         if name not in has and chosen.pop(name, spec.default) != spec.default:

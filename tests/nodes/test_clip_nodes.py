@@ -84,6 +84,10 @@ def test_a_widget_without_effect_is_ignored_and_faces_are_numbered_from_left_to_
     assert "Restore every was ignored: with steady 0 each frame is restored anew." in shown["ui"]["text"]
     mask = shown["result"][1][0]
     assert mask[:, :48].any() and not mask[:, 48:].any(), "the left one, though the detector is surer of the other"
+    sizes = {"min_face_size": 500, "max_face_size": 9}
+    shown = node("PFRRestoreClip")(image=film(2), select="index", indices="0", **sizes)
+    (text,) = (text for text in shown["ui"]["text"] if "smallest face" in text)
+    assert text.startswith("Ignored") and "largest face" in text and shown["result"][3] == 1
 
 
 def test_a_face_of_an_earlier_batch_is_none_of_this_one(node: Any) -> None:
@@ -109,10 +113,12 @@ def test_a_video_comes_out_as_a_file_with_its_times(node: Any, tmp_path: Path, m
     (times, before), (new_times, after) = pictures(source), pictures(Path(video.get_stream_source()))
     change = np.abs(after - before).mean(axis=(0, 1))
     assert times == new_times and count == 1 and change[44:52].mean() > 2 * change[:16].mean()
-    large: Any = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), select="index", indices="7", scale=2.0)
+    values = {"select": "index", "indices": "7", "scale": 2.0, "min_face_size": 500}
+    large: Any = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), **values)
     frames = pictures(Path(large["result"][0].get_stream_source()))[1]
     assert frames.shape[1:3] == (128, 192) and large["result"][1] == 0, "enlarged, though there is no such face"
     assert "there is no face 7" in str(large["ui"])
+    assert "Ignored, for the face numbers" in str(large["ui"]) and "smallest face" in str(large["ui"])
     large = node("PFRRestoreVideo")(video=api.VideoFromFile(str(source)), select="index", indices="", scale=2.0)
     frames = pictures(Path(large["result"][0].get_stream_source()))[1]
     assert frames.shape[1:3] == (128, 192) and large["result"][1] == 0 and "No face is chosen" in str(large["ui"])
