@@ -29,6 +29,7 @@ NoticeKind = Literal[
     "squeezed",  # of a clip, whose pixels are no squares
     "lost_frames",  # of a damaged clip, left out
     "lost_tracks",  # of sound, subtitles or data, that the result's container cannot hold
+    "other_pictures",  # numbered like those of a result, left there by an earlier one
 ]
 
 

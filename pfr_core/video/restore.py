@@ -25,6 +25,7 @@ from ..resume import deciding
 from ..support.files import overwritten, replacing, same_file, unwritable
 from ..support.notice import Notice, Tally
 from ..support.progress import TimedProgress
+from ..support.text import plural
 from . import RESULT_SUFFIXES, SEQUENCE, is_sequence, pictures_of
 from .mux import assemble
 from .read import TRANSPARENT, Clip, is_transparent, seconds, video_of
@@ -293,8 +294,14 @@ def _finish(
             text = f"{target}: the colour profile of the source's pictures is not in all of these; assign it to them."
             notices.append(Notice("not_kept", text))
     target.parent.mkdir(parents=True, exist_ok=True)
-    for picture in sorted(folder.iterdir()):
+    made = sorted(folder.iterdir())
+    for picture in made:
         picture.replace(target.parent / picture.name)
+    names = {picture.name for picture in made}
+    if others := [picture.name for picture in pictures_of(target) if picture.name not in names]:
+        count = plural(len(others), "picture")
+        text = f"{target}: {count} beside those of this run, {others[0]} the first; remove them if they are an earlier one's."
+        notices.append(Notice("other_pictures", text, numbers={"pictures": len(others)}))
     return notices
 
 

@@ -395,6 +395,9 @@ def test_numbered_pictures_become_a_clip_and_a_clip_numbered_pictures(tmp_path: 
     assert sorted(os.listdir(tmp_path / "out")) == [f"shot00{number}.png" for number in range(1, 6)]
     back = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "b.mkv", fps=10.0)
     assert back.frames == clip.frames == 5 and np.allclose(np.diff(pictures(back.path)[0]), 0.1, atol=0.001)
+    shorter = restore(source, tmp_path / "out" / "shot%03d.png", FACE, end="0.3")
+    (told,) = [notice for notice, _ in shorter.notices if notice.kind == "other_pictures"]
+    assert told.numbers == {"pictures": 2} and "2 pictures beside those of this run, shot004.png the first" in told.text
     with pytest.raises(ImageError, match="no such picture"):
         restore(tmp_path / "out" / "other%03d.png", tmp_path / "c.mkv")
     again = restore(tmp_path / "out" / "shot%03d.png", tmp_path / "again" / "shot%03d.png")

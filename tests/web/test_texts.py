@@ -43,7 +43,7 @@ PAGE = sorted((ROOT / "web").glob("*.py"))
 NOT_SAID = re.compile(
     "there is no such|not a file;|clips are written as|picture 7 is missing|is no time|end must come later"
     "|colour profile of the source's pictures|PIL image|left as sharp already"
-    "|times larger than the model's|than the one that ships with PFR|what is transparent becomes opaque"
+    "|times larger than the model's|than the one that ships with PFR|what is transparent becomes opaque|beside those of this run"
 )
 """What no visitor is told so: the page takes no paths, times, numbered pictures and pictures in memory, and has words of its own
 for some notices."""
