@@ -123,7 +123,8 @@ def restore_clip(
         if lost := sorted(set(strengths or ()) - {track.number for track in found.tracks}):
             tally.add([missing_face(lost, len(found.tracks), "its strength has no effect")])
         work = TrackRestorer(restorer, chosen, options, clip, strengths, found.scenes)
-        same = footage.whole and options.scale == 1 and clip.codec == "auto" and suffix == footage.path.suffix.lower()
+        kind = clip.codec, clip.crf, suffix
+        same = footage.whole and options.scale == 1 and kind == ("auto", None, footage.path.suffix.lower())
         idle = all((strengths or {}).get(track.number, options.strength) == 0 for track in chosen)
         if same and idle and not is_sequence(footage.path):
             with replacing(target, ImageError) as part:

@@ -679,6 +679,8 @@ def test_without_strength_the_clip_stays_as_it_is(tmp_path: Path) -> None:
     restore_clip(Inverting(FACE), source, tmp_path / "b.mp4", options=RestoreOptions(strength=0.0), **given)  # type: ignore[arg-type]
     restore_clip(Inverting(FACE), source, tmp_path / "c.mp4", strengths={0: 0.0}, **given)  # type: ignore[arg-type]
     assert source.read_bytes() == (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
+    restore(source, tmp_path / "d.mp4", crf=40)
+    assert (tmp_path / "d.mp4").stat().st_size < source.stat().st_size, "a quality was asked for"
 
 
 def test_numbers_of_which_the_clip_has_no_face_are_refused(tmp_path: Path) -> None:
