@@ -1004,9 +1004,14 @@ def test_the_faces_of_a_clip_are_shown_with_the_numbers_that_restore_takes(
     assert "write the number of a face" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("output", ["b.mp4", "-"])
+@pytest.mark.parametrize(("output", "more"), [("b.mp4", []), ("b.mp4", ["--overwrite"]), ("-", [])])
 def test_an_interrupted_command_says_how_to_go_on(
-    output: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    output: str,
+    more: list[str],
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     source, target = make_clip(tmp_path / "a.mp4", 4, sound=None), "-" if output == "-" else str(tmp_path / output)
 
@@ -1017,8 +1022,9 @@ def test_an_interrupted_command_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pfr_core.cli.clips.restore_clip", interrupted)
-    assert main(["restore", str(source), "-o", target, "--model", str(tiny_model), "--device", "cpu"]) == 130
+    assert main(["restore", str(source), "-o", target, "--model", str(tiny_model), "--device", "cpu", *more]) == 130
     assert ("--resume goes on from there" in caplog.text) == (output != "-"), "on the way to a pipe nothing is kept"
+    assert ("makes finished ones again" in caplog.text) == bool(more)
 
 
 def test_a_clip_without_faces_has_none_to_show_or_to_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
