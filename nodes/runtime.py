@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..pfr_core import FaceRestorer, load_face_model
+from ..pfr_core import FaceRestorer
 from ..pfr_core.errors import InputError, PFRError, WeightsError
 from ..pfr_core.faces.detect import BEST, Detector
 from ..pfr_core.faces.mask import FaceParser
-from ..pfr_core.models.checkpoint import DEFAULT
-from ..pfr_core.models.disk import add_search_folder, on_disk
+from ..pfr_core.models.checkpoint import DEFAULT, model_file
+from ..pfr_core.models.disk import add_search_folder, on_disk, sha256_of
 from ..pfr_core.models.download import obtain
 from ..pfr_core.models.kinds.onnx import OnnxModel
-from ..pfr_core.models.load import MODEL_SUFFIXES
+from ..pfr_core.models.load import MODEL_SUFFIXES, read_face_model
 from ..pfr_core.models.registry import REGISTRY, around, check_package, dtypes_of, obtainable, published
+from ..pfr_core.photo.photo import Provenance
 from ..pfr_core.support.choices import DetectorName, DTypeName, MaskKind
 from ..pfr_core.support.device import resolve_device, resolve_dtype
 from ..pfr_core.support.memory import is_out_of_memory
@@ -51,6 +52,7 @@ class LoadedModel:
     name: str
     patcher: Any
     dtype: DTypeName
+    provenance: Provenance
 
     def restorer(self, detector: DetectorName = "auto") -> FaceRestorer:
         """Return the pipeline around the network, which ComfyUI has moved to its device; faces are looked for there, too."""
@@ -64,6 +66,7 @@ class LoadedModel:
             detector,
             device=device,
             dtype=self.dtype,
+            provenance=self.provenance,
         )
 
 
@@ -156,13 +159,14 @@ def load(name: str, device: DeviceName, dtype: DTypeName) -> LoadedModel:
     check_package(name)
     if name in obtainable():
         fetch(name)
-    net = load_face_model(model_path(name))
+    path = model_file(model_path(name))
+    net = read_face_model(path)
     net.to(resolve_dtype(dtype, load_device, net.dtypes))
     if isinstance(net, OnnxModel):  # what onnxruntime holds are no tensors that ComfyUI could count, or move one by one
         patcher = model_patcher.ModelPatcher(net, load_device, offload_device, size=net.path.stat().st_size)
     else:  # the first in newer cores only
         patcher = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)(net, load_device, offload_device)
-    return LoadedModel(name, patcher, dtype)
+    return LoadedModel(name, patcher, dtype, Provenance(PurePath(name).name, sha256_of(path)))
 
 
 def own_device() -> torch.device:

@@ -70,6 +70,7 @@ class FaceRestorer:
         batch_size: faces restored at once, by default what suits the device; halved by itself when memory runs out.
         options: defaults for every call.
         parser: makes the ``parse`` masks; one of its own if left out.
+        provenance: of a network, the name and SHA-256 that files record; without it "custom" and the hash of its tensors.
 
     Raises:
         InputError: an unknown name, a batch size out of range, a device that is not there or a precision that the network does
@@ -93,6 +94,7 @@ class FaceRestorer:
         batch_size: int | None = None,
         options: RestoreOptions | None = None,
         parser: FaceParser | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         specs(Setup)["batch_size"].check(batch_size)
         if not isinstance(model, (str, os.PathLike, FaceModel)):
@@ -105,7 +107,7 @@ class FaceRestorer:
         self.parser = parser or FaceParser(self.device)
         self._model, self._dtype = model, dtype
         self._net: FaceModel | None = None
-        self._read: Provenance | None = None
+        self._read = provenance
         # What is asked for after the network's memory was given back.
         self._size, self.model_options, self.licence = self.net.size, self.net.options, self.net.licence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import sys
@@ -402,10 +403,19 @@ def test_an_onnx_file_counts_with_its_size(pack: Any, monkeypatch: pytest.Monkey
     network.path, network._opened_for, network.anchor = tmp_path / "net.onnx", torch.device("cpu"), torch.empty(0)
     monkeypatch.setattr(runtime, "model_path", str)
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "load_face_model", lambda path: network)
+        patch.setattr(runtime, "read_face_model", lambda path: network)
         assert runtime.load(str(network.path), "auto", "fp32").patcher.size == 1000
     small = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models" / "small.safetensors"
     assert runtime.load(str(small), "auto", "fp32").patcher.size == 0
+
+
+def test_what_a_model_made_is_recorded_with_its_file_s_name_and_hash(run: Any) -> None:
+    """Whatever ComfyUI makes of the network in between, such as another precision."""
+    small = Path(sys.modules["folder_paths"].models_dir) / "facerestore_models" / "small.safetensors"
+    for dtype in ("fp32", "bf16"):
+        model, _ = run("LoadModel", model=small.name, dtype=dtype)
+        mark = model.restorer().provenance
+        assert (mark.model, mark.sha256) == (small.name, hashlib.sha256(small.read_bytes()).hexdigest())
 
 
 def test_comfyui_is_asked_for_memory_before_faces_are_looked_for_or_cut_out(
