@@ -74,8 +74,8 @@ def restore_one_clip(
         if isinstance(error, InputError):  # other options than those of the work that lies there, say
             raise
         if Unfinished(target).followed() and not is_standard(arguments.output):
-            more = ", and makes finished ones again, for --overwrite says so" if arguments.overwrite else ""
-            log.warning("%s: what is done is kept; the same command with --resume goes on from there%s.", target, more)
+            again = ", and makes finished ones again, for --overwrite says so" if arguments.overwrite else ""
+            log.warning("%s: what is done is kept; the same command with --resume goes on from there%s.", target, again)
         raise
     for notice, more in clip.notices:
         where = "" if notice.frame is None else f" (first in frame {notice.frame}, {1 + more} times)"
