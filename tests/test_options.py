@@ -108,7 +108,7 @@ def test_every_restore_option_is_in_one_of_the_groups() -> None:
 
 def test_a_setup_is_what_a_restorer_is_made_with() -> None:
     parameters = inspect.signature(FaceRestorer).parameters
-    assert set(parameters) == {*specs(Setup), "options", "parser"}
+    assert set(parameters) == {*specs(Setup), "options", "parser", "provenance"}
     assert all(parameters[name].default == spec.default for name, spec in specs(Setup).items())
 
 
