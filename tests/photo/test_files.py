@@ -712,7 +712,8 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
         ("empty.png", b"", "empty"),
         ("text.jpg", b"hello, this is no picture", "not a picture"),
         ("head.png", b"\x89PNG\r\n\x1a\n", "damaged"),
-        ("sound.webp", b"RIFF\x24\0\0\0WAVEfmt ", "damaged"),
+        ("sound.webp", b"RIFF\x24\0\0\0WAVEfmt ", "not a picture"),
+        ("cut.webp", b"RIFF\x24\0\0\0WEBPVP8 ", "damaged"),
     ]:
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name, words)
