@@ -141,7 +141,7 @@ def test_results_made_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[st
     pairs = ("--pairs", given, truths, "--results")
     main(["evaluate", *map(str, pairs), f"theirs={truths}", f"same={given}", *QUICK])
     table = capsys.readouterr().out
-    assert "2 pairs, 64 px" in table and re.search(r"\| theirs \| 60.00 \| 1.0000 \|", table)
+    assert "2 pairs of 2 faces, 64 px" in table and re.search(r"\| theirs \| 60.00 \| 1.0000 \|", table)
     rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in table.splitlines() if line.startswith("|")}
     assert rows["same"] == rows[INPUT]
 
