@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -21,10 +20,10 @@ from multiprocessing import Queue, get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import cv2
 import torch
 
 from ..errors import ImageError, InputError, PFRError
+from ..support.worker import begin_worker
 
 log = logging.getLogger(__name__)
 
@@ -156,10 +155,8 @@ def _begin(work: Work, threads: int, level: int, records: Queue[logging.LogRecor
     global _work
     _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what has begun is finished
+    begin_worker(threads)  # what has begun is finished
     logging.basicConfig(level=level, handlers=[QueueHandler(records)], force=True)
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
 
 
 def _end_with_parent() -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from pfr_core.support.worker import begin_worker
 
 from ..run.config import RunConfig
 from ..run.randomness import counters_of
@@ -90,9 +90,7 @@ def first_batch(dataset: TrainingSet, count: int) -> dict[str, Tensor]:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C, `timeout` and torchrun signal the whole process group; the run itself decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # `timeout` and torchrun signal the whole process group, too; the run itself decides when to stop.
+    begin_worker()
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,7 +23,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from pfr_core.errors import ImageError, InputError, PFRError
@@ -36,6 +34,7 @@ from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 from pfr_core.support.files import write_text
+from pfr_core.support.worker import begin_worker
 
 from .components import component_boxes
 from .dataset import RGB8, resize_square
@@ -151,9 +150,7 @@ _worker: _Worker | None = None
 
 def _start_worker(photos: Path, out: Path, options: PrepareOptions) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends these
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    begin_worker()
     _worker = _Worker(photos, out, options)
 
 

@@ -89,7 +89,7 @@ def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: not a tar file.
     """
-    samples: dict[str, dict[str, Any]] = {}
+    described: dict[str, dict[str, Any]] = {}
     images: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path) as tar:
@@ -101,15 +101,14 @@ def scan_tar(path: Path) -> Iterator[dict[str, Any]]:
                 if ending == "json":
                     file = tar.extractfile(member)
                     assert file is not None
-                    described = json.load(file)
-                    if not isinstance(described, dict):
+                    described[key] = json.load(file)
+                    if not isinstance(described[key], dict):
                         raise ValueError(f"{member.name} is no object")
-                    samples[key] = described
                 elif member.isfile() and f".{ending.lower()}" in IMAGE_SUFFIXES:
                     images[key] = {"file": member.name, "shard": path.name, "offset": member.offset_data, "length": member.size}
     except (tarfile.TarError, OSError, ValueError) as error:
         raise InputError(f"{path}: no readable shard ({error}).") from error
-    yield from ({**samples.get(key, {}), **image} for key, image in images.items())
+    yield from ({**described.get(key, {}), **image} for key, image in images.items())
 
 
 def write_shards(samples: Iterable[tuple[dict[str, Any], bytes]], out: Path, megabytes: float) -> Iterator[dict[str, Any]]:

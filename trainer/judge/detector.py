@@ -129,12 +129,12 @@ def evaluate_detector_command(
         )
     if curve and curve.suffix.lower() not in CURVES:
         raise InputError(f"{curve}: the curve is drawn as {', '.join(CURVES)}; give it one of these endings.")
-    if curve:
-        curve.parent.mkdir(parents=True, exist_ok=True)
     if curve and find_spec("matplotlib") is None:
         raise InputError('matplotlib is not installed. Install it with: python -m pip install ".[train]"')
     if crops:
         writable_format(crops)
+    if curve:
+        curve.parent.mkdir(parents=True, exist_ok=True)
     if masked and faces is None:
         raise InputError("--masked needs aligned faces: say with --faces where they are.")
     opened = {name: open_detector(name, second_look or True) for name in detectors}
