@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ImageError, InputError, PFRError
-from ..support.worker import begin_worker
+from ..support.worker import begin_worker, starting_workers
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,8 @@ class _Listener(QueueListener):
 def _submitted(pool: ProcessPoolExecutor, pair: tuple[Path, Path]) -> Future[str | None]:
     """Give a pair to a pool; to one that is broken already, too."""
     try:
-        return pool.submit(_do, *pair)
+        with starting_workers():
+            return pool.submit(_do, *pair)
     except BrokenProcessPool as error:
         future = Future[str | None]()
         future.set_exception(error)

@@ -180,6 +180,33 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, record: Wo
         raise
 
 
+STARTED = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from pfr_core.support.worker import starting_workers
+
+def held():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    try:
+        with starting_workers():
+            future = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+            os.kill(os.getpid(), signal.SIGINT)
+            print("meanwhile")
+    except KeyboardInterrupt:
+        print("afterwards")
+    print(signal.SIGINT in future.result(), held())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks")
+def test_a_process_that_still_imports_does_not_hear_of_ctrl_c() -> None:
+    """Else it would end with a traceback, and its end be told as that of a process without memory."""
+    done = subprocess.run([sys.executable, "-c", STARTED], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["meanwhile", "afterwards", "True", "False"], "")
+
+
 @pytest.mark.slow
 def test_a_full_disk_of_a_process_ends_the_run(tmp_path: Path, record: Work) -> None:
     """What the error was raised from does not come out of a process."""

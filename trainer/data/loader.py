@@ -6,6 +6,7 @@ import os
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pfr_core.support.worker import begin_worker
+from pfr_core.support.worker import begin_worker, starting_workers
 
 from ..run.config import RunConfig
 from ..run.randomness import counters_of
@@ -80,7 +81,8 @@ def batches(dataset: TrainingSet, config: RunConfig, step: int, rank: int, world
         pin_memory=torch.cuda.is_available() and config.device != "cpu",
         prefetch_factor=4 if config.workers else None,
     )
-    return iter(loader)
+    with starting_workers() if config.workers else nullcontext():
+        return iter(loader)
 
 
 def first_batch(dataset: TrainingSet, count: int) -> dict[str, Tensor]:

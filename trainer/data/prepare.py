@@ -34,7 +34,7 @@ from pfr_core.photo.photo import IMAGE_SUFFIXES, images_below
 from pfr_core.photo.read import read_photo
 from pfr_core.photo.write import write_photo
 from pfr_core.support.files import write_text
-from pfr_core.support.worker import begin_worker
+from pfr_core.support.worker import begin_worker, starting_workers
 
 from .components import component_boxes
 from .dataset import RGB8, resize_square
@@ -134,7 +134,9 @@ def _entries(photos: Path, out: Path, todo: list[Path], options: PrepareOptions)
     context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
     with ProcessPoolExecutor(options.workers, context, initializer=_start_worker, initargs=(photos, out, options)) as pool:
         try:
-            for future in as_completed([pool.submit(_run_worker, path) for path in todo]):
+            with starting_workers():
+                begun = [pool.submit(_run_worker, path) for path in todo]
+            for future in as_completed(begun):
                 yield future.result()
         except BrokenProcessPool as error:
             raise PFRError(
