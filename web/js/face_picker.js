@@ -253,6 +253,9 @@ api.queuePrompt = async function (...args) {
 
 const watch = ({ detail }) => (foreign = asked.has(detail.prompt_id) && asked.get(detail.prompt_id) !== openWorkflow());
 api.addEventListener("executed", watch, { capture: true }); // before the page's own, in whichever order they were added
+for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api.addEventListener(end, ({ detail }) => asked.delete(detail.prompt_id)); // nothing else comes of that run
+}
 
 function after(prototype, name, action) {
     const before = prototype[name];
