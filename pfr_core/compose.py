@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import InputError, ShouldStop, check_stop
 from .faces.align import align, alignment_matrix
-from .faces.color import is_gray, match_color, to_gray
+from .faces.color import Tone, match_color
 from .faces.face import Face
 from .faces.geometry import Matrix, rescaling, scale_of, scaled, warp
 from .faces.mask import FaceParser, make_mask
@@ -80,9 +80,9 @@ class Canvas:
         return (0 if self.base is self._colours else self.base.nbytes) + sum(crop.nbytes for crop in [*self._crops.values()])
 
     @cached_property
-    def gray(self) -> bool:
-        """Whether what the result looks like has no colours."""
-        return is_gray(self._colours)
+    def tone(self) -> Tone | None:
+        """The one tone of what the result looks like, if it has but one."""
+        return Tone.of(self._colours)
 
     def matrix(self, layer: Layer) -> Matrix:
         """Return what takes the pixels of the canvas to those of the layer's crop, [2,3]."""
@@ -133,22 +133,22 @@ class Layer:
         self.restored, self.restored_how = restored, how
         self._finished, self._parsed = Last(), Last()
 
-    def finished(self, gray: bool, options: RestoreOptions) -> FloatImage:
-        """Return the restored crop in the colours that it is pasted in."""
+    def finished(self, tone: Tone | None, options: RestoreOptions) -> FloatImage:
+        """Return the restored crop in the colours that it is pasted in, those of ``tone`` if there is one."""
         restored = self.crop if self.restored is None else self.restored
 
         def finish() -> FloatImage:
             matched = match_color(restored, self.crop, options.color_match)
-            return to_gray(matched) if gray else matched
+            return matched if tone is None else tone.give(matched)
 
-        return self._finished.get((self.restored is None, gray, options.color_match), finish)
+        return self._finished.get((self.restored is None, tone, options.color_match), finish)
 
     def parsed(
-        self, gray: bool, options: RestoreOptions, parser: FaceParser, should_stop: ShouldStop | None = None
+        self, tone: Tone | None, options: RestoreOptions, parser: FaceParser, should_stop: ShouldStop | None = None
     ) -> FloatImage:
         """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
-        key = (self.restored is None, gray, options.color_match, options.feather)
-        return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(gray, options), options.feather, should_stop)))
+        key = (self.restored is None, tone, options.color_match, options.feather)
+        return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(tone, options), options.feather, should_stop)))
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def paste_faces(
     if options.strength == 0 or not layers:
         return Pasted(result, mask, changed=False)
     changed, notices = False, list[Notice]()
-    gray = options.keep_gray and canvas.gray
+    tone = canvas.tone if options.keep_gray else None
     shape = None if options.mask == "parse" else make_mask(options.mask, len(layers[0].crop), options.feather)
     for number, layer in enumerate(layers):
         check_stop(should_stop)
@@ -218,8 +218,8 @@ def paste_faces(
         times = 1 / scale_of(matrix)
         if times > MAGNIFIED:
             notices.append(_magnified(layer, number, times))
-        crop_mask = layer.parsed(gray, options, parser, should_stop) if shape is None else shape
-        change = np.float32(options.strength) * (layer.finished(gray, options) - canvas.crop(layer))
+        crop_mask = layer.parsed(tone, options, parser, should_stop) if shape is None else shape
+        change = np.float32(options.strength) * (layer.finished(tone, options) - canvas.crop(layer))
         changed |= paste_face(result, mask, change, crop_mask, matrix, canvas.base)
     return Pasted(result, mask, changed, tuple(notices))
 
@@ -231,7 +231,7 @@ def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pas
     if options.strength == 0:
         return Pasted(result, np.zeros((height, width), np.float32), changed=False)
     size = len(layer.crop)
-    finished = layer.finished(options.keep_gray and canvas.gray, options)
+    finished = layer.finished(canvas.tone if options.keep_gray else None, options)
     change = warp(finished - canvas.crop(layer), rescaling(width / size, width / size), width, height)
     result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
     return Pasted(result, np.ones((height, width), np.float32), changed=True)

@@ -108,7 +108,7 @@ class RestoreOptions:
     color_match: ColorMatch = option(
         "wavelet", "match the face's colours to the photo's; wavelet keeps the broad ones", group=PASTE, label="Colour match"
     )
-    keep_gray: bool = option(True, "a gray photo stays gray", group=PASTE)
+    keep_gray: bool = option(True, "a gray photo stays gray, a sepia or tinted one keeps its tone", group=PASTE)
     scale: float = option(
         1.0,
         "enlarge the photo by this factor (Lanczos for everything but the faces)",

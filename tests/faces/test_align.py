@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pfr_core import Face
 from pfr_core.errors import InputError, WeightsError
 from pfr_core.faces.align import TEMPLATE, align, alignment_matrix, resemblance, template
-from pfr_core.faces.color import is_gray, match_color, to_gray
+from pfr_core.faces.color import Tone, is_gray, match_color
 from pfr_core.faces.geometry import Matrix, invert, region, rescale, rescaling, scale_of, scaled, similarity, warp
 from pfr_core.faces.mask import FaceParser, make_mask
 from pfr_core.models import identity
@@ -324,7 +324,46 @@ def test_gray() -> None:
     nearly = gray.copy()
     nearly[3, 4, 2] ^= 1
     assert not is_gray(nearly)
-    result = to_gray(to_float(photo))
-    assert is_gray(result)
-    assert result[0, 0, 0] == pytest.approx(photo[0, 0] / 255 @ (0.299, 0.587, 0.114), abs=1e-6)
-    assert np.abs(to_gray(to_float(gray)) - to_float(gray)).max() < 1e-6
+
+
+def sepia(gray: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Print [H,W,3] of equal channels in brown, whose shade depends on the brightness."""
+    return np.clip(gray + 0.12 * np.sin(np.pi * gray) * np.array([1, 0, -1], np.float32), 0, 1)
+
+
+def test_a_gray_photograph_has_a_gray_tone() -> None:
+    photo = smooth_photo(200, 200)
+    gray = np.repeat(photo[..., :1], 3, axis=2)
+    for image in (gray, (gray * 255).astype(np.uint8), (gray * 65535).astype(np.uint16)):
+        tone = Tone.of(image)
+        assert tone is not None
+        result = tone.give(photo)
+        assert is_gray(result)
+        assert np.abs(result[..., 0] - photo @ (0.299, 0.587, 0.114)).max() < 1e-6
+
+
+def test_a_tinted_photograph_has_the_tone_of_its_print() -> None:
+    """With a scanner's noise and JPEG's colour blocks; what is restored has that colour, whatever its own was."""
+    rng, photo = np.random.default_rng(0), smooth_photo(300, 300)
+    gray = np.repeat(photo[..., :1], 3, axis=2)
+    noisy = np.clip(sepia(gray) * 255 + rng.normal(0, 2, gray.shape), 0, 255).astype(np.uint8)
+    scan = cv2.imdecode(cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+    assert scan is not None
+    tone = Tone.of(scan)
+    assert tone is not None
+    coloured = gray * np.array([1, 0.9, 1.1], np.float32) * 0.9
+    luma = coloured @ np.array([0.299, 0.587, 0.114], np.float32)
+    given = tone.give(coloured)
+    assert np.abs(given @ (0.299, 0.587, 0.114) - luma).max() < 2e-3
+    expected = sepia(np.linspace(0, 1, 1001, dtype=np.float32)[:, None].repeat(3, axis=1))
+    lumas = expected @ (0.299, 0.587, 0.114)
+    for c in range(3):
+        assert np.abs(given[..., c] - np.interp(luma, lumas, expected[:, c])).max() < 0.02
+
+
+def test_lips_coloured_by_hand_make_a_photograph_of_more_than_one_tone() -> None:
+    gray = np.repeat(smooth_photo(600, 600)[..., :1], 3, axis=2)
+    assert Tone.of(gray) is not None
+    gray[400:430, 280:340] *= np.array([1, 0.5, 0.5], np.float32)
+    assert Tone.of(gray) is None
+    assert Tone.of(smooth_photo(60, 60)) is None
