@@ -388,10 +388,14 @@ def _is_younger(file: Path, limit: float) -> bool:
 
 
 def _delete_old(place: Path, held: set[Path], limit: float) -> None:
-    """Delete the file, or the files of a folder of uploads, that nobody holds and that are older than ``limit``."""
+    """Delete the file, or the files of a folder of uploads and the folder, that nobody holds and that are older than ``limit``.
+
+    A young folder stays if it is empty, too: the file that it was made for is on its way.
+    """
+    old = place.lstat().st_ctime < limit
     for file in list(place.iterdir()) if place.is_dir() else [place]:
         if file not in held and file.lstat().st_ctime < limit:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
-    if place.is_dir():
+    if old and place.is_dir():
         with suppress(OSError):  # not empty
             place.rmdir()

@@ -309,7 +309,8 @@ def _cannot_write(weights: Weights, path: Path, error: OSError) -> WeightsError:
 def _not_to_be_had(weights: Weights, failures: list[str]) -> WeightsError:
     lines = [f"weights {weights.name}: {weights.file} ({weights.bytes / 1e6:.1f} MB) is not to be had:"]
     for folder in search_folders():
-        lines.append(f"  {folder}: {'no good copy' if os.path.isdir(folder) else 'no such folder'}")
+        there = "a damaged copy" if os.path.exists(os.path.join(folder, weights.file)) else "not in it"
+        lines.append(f"  {folder}: {there if os.path.isdir(folder) else 'no such folder'}")
     lines += [f"  {failure}" for failure in failures]
     lines.append(
         f"Download {weights.urls[0]} by hand and put it into {cache_folder()} as {weights.file} "

@@ -61,7 +61,7 @@ class Weights:
     @property
     def announcement(self) -> str:
         """What is told before the file is downloaded."""
-        return f"{self.name}: {self.file}, {self.bytes / 1e6:.0f} MB, by {self.source}. Licence: {self.licence}."
+        return f"{self.name}: {self.file}, {self.bytes / 1e6:.1f} MB, by {self.source}. Licence: {self.licence}."
 
     @property
     def package_remedy(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -171,7 +172,8 @@ def is_meant(name: PurePath) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield the files in ``folder`` and everything below it, in no order; none if there is no such folder.
 
-    Hidden files and folders and what systems put beside pictures are left out; links to folders are not followed.
+    Hidden files and folders and what systems put beside pictures are left out; links to folders are not followed, and a link that
+    leads nowhere is a file: whoever reads it can say so.
 
     Raises:
         ImageError: a folder cannot be looked through.
@@ -184,7 +186,7 @@ def walk(folder: Path) -> Iterator[Path]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):  # where it leads may be closed
+                elif _is_file(entry):
                     yield Path(entry.path)
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -193,6 +195,18 @@ def walk(folder: Path) -> Iterator[Path]:
         raise ImageError(f"{folder}: cannot be looked through ({why}); change its permissions or move it elsewhere.") from error
     for below in folders:
         yield from walk(below)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is a file, a link to one, or a link that leads nowhere: to a disk that is not there, say."""
+    if entry.is_file(follow_symlinks=False):
+        return True
+    try:
+        return stat.S_ISREG(os.stat(entry.path).st_mode)
+    except FileNotFoundError:
+        return entry.is_symlink()
+    except OSError:  # nobody can tell
+        return False
 
 
 def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:

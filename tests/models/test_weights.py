@@ -505,9 +505,12 @@ def test_offline(
         download.obtain("test")
     message = str(caught.value)
     assert "PFR_OFFLINE" in message and all(url in message for url in urls)
-    assert f"{tmp_path / 'mistyped'}: no such folder" in message
+    assert f"{tmp_path / 'mistyped'}: no such folder" in message and f"{cache}: no such folder" in message
     assert f"Download {urls[0]} by hand and put it into {cache} as {FILE}" in message
     assert not server.requests and not cache.exists()
+    put(cache, b"not the body")
+    with pytest.raises(WeightsError, match="a damaged copy"):
+        download.obtain("test")
     path = put(cache)
     assert download.obtain("test") == path
 

@@ -1057,8 +1057,12 @@ def test_a_folder_is_sorted_into_photos_others_and_what_nobody_means(tmp_path: P
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "link.jpg").symlink_to("n" * 300)  # of which nobody can tell where it leads
+    (tmp_path / "folder.jpg").symlink_to("sub")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     photos, others = files_below(tmp_path, skip=[tmp_path / "out"])
-    assert [path.name for path in photos] == ["a.JPG", "b.heic", "c.gif"]
+    assert [path.name for path in photos] == ["a.JPG", "b.heic", "gone.jpg", "c.gif"], (
+        "whoever reads a link that leads nowhere says so"
+    )
     assert [path.name for path in others] == ["notes.txt"]
 
 

@@ -179,6 +179,17 @@ def test_files_go_when_nobody_holds_them_any_more(sessions: Sessions) -> None:
     assert list(sessions.root.iterdir()) == []
 
 
+def test_a_folder_whose_upload_is_on_its_way_stays(sessions: Sessions) -> None:
+    """Gradio makes the folder, and moves the file there later."""
+    folder = sessions.root / ("f" * 64)
+    folder.mkdir()
+    sessions.sweep()
+    assert folder.exists()
+    sessions.keep = -1
+    sessions.sweep()
+    assert not folder.exists()
+
+
 def test_a_page_is_there_as_long_as_it_says_so(sessions: Sessions) -> None:
     """By the connection that it keeps open, not by a word that anybody can send; and by nothing that is left behind."""
     sessions.keep = -1
