@@ -153,7 +153,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pasted:
-    """A restored photograph: ``image`` as the canvas, ``mask`` [H,W] float32, whether anything was ``changed``."""
+    """A restored photograph: ``image`` as the canvas, ``mask`` [H,W] float32, whether any pixel was ``changed``."""
 
     image: Array
     mask: FloatImage
@@ -234,7 +234,7 @@ def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pas
     finished = layer.finished(canvas.tone if options.keep_gray else None, options)
     change = warp(finished - canvas.crop(layer), rescaling(width / size, width / size), width, height)
     result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
-    return Pasted(result, np.ones((height, width), np.float32), changed=True)
+    return Pasted(result, np.ones((height, width), np.float32), changed=not np.array_equal(result, canvas.base))
 
 
 def check_background(image: Array, background: Array, scale: float) -> None:

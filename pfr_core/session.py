@@ -49,7 +49,7 @@ class Restored(Generic[ImageT_co, MaskT_co, FacesT_co]):
         faces: the faces that were chosen, in order; with a strength of 0 none of them is restored. For a batch: a list for each
             image.
         mask: weight of the restored faces, [H,W] float32 in [0,1]; for a tensor a tensor, [B,H,W] for a batch.
-        changed: whether any face was put back; otherwise the image is the one that went in, enlarged if it was asked for.
+        changed: whether any pixel became another; otherwise the image is the one that went in, enlarged if it was asked for.
         notices: what a person should know of it, in the order in which it was noticed.
         crops_before: the aligned crops [N,S,S,3] float32 in [0,1], over the whole batch.
         crops_after: the same crops as the network restored them, before strength and colour match.
@@ -77,7 +77,7 @@ class RestoredFile:
     Attributes:
         path: where it is.
         restored: the result whose image was written.
-        changed: whether any face was put back.
+        changed: whether any pixel became another.
         copied: whether it is its source's file, byte for byte: nothing changed, and size and format stayed.
         notices: those of the result that hold for the file, and what was noticed in writing.
     """

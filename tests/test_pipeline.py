@@ -363,6 +363,18 @@ def test_gray_stays_gray_if_asked(kind: str, scale: float) -> None:
     assert np.abs(coloured[..., :1] - coloured[..., 1:3]).max() > 0.1
 
 
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_face_whose_pixels_stay_as_they_are_is_no_change(tmp_path: Path, aligned: bool) -> None:
+    """What the network took for a good face is no synthesised detail: the file is copied, and not marked as such."""
+    image = as_kind("uint8", photo(SIZE, SIZE) if aligned else photo())
+    faces = None if aligned else [face_for(60, 45, 60), face_for(80, 50, 50, 20)]
+    assert not identity().restore(image, aligned=aligned, faces=faces).changed
+    assert brighter().restore(image, aligned=aligned, faces=faces).changed
+    Image.fromarray(image).save(tmp_path / "a.png")
+    file = identity().restore_file(tmp_path / "a.png", tmp_path / "b.png", aligned=aligned, faces=faces)
+    assert file.copied and not file.changed and (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+
+
 def test_a_colour_photo_is_not_turned_gray() -> None:
     image, faces = as_kind("uint8", photo()), [face_for(60, 45, 60)]
     kept, free = (wild().restore(image, faces=faces, keep_gray=keep).image for keep in (True, False))

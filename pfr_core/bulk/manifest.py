@@ -41,7 +41,7 @@ class Row:
         output: where its result is.
         status: ``failed`` rows are done again by the next run.
         faces: how many were restored.
-        changed: whether any was put back.
+        changed: whether any pixel became another.
         seconds: what the stages took together.
         error: why there is no result.
         notices: what a person should know of the result.

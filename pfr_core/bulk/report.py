@@ -31,7 +31,7 @@ class Report:
     Attributes:
         place: where the manifest is.
         counts: photographs by status.
-        unchanged: of those that were done, without a face to be restored.
+        unchanged: of those that were done, in which no pixel became another.
         faces: that were restored.
         seconds: of work, on however many machines.
         slowest: photographs and their seconds.
@@ -55,7 +55,7 @@ class Report:
         """The report as lines of text."""
         total = self.counts.total()
         return [
-            f"{self.place}: {total} photographs, {self.counts['done']} done ({self.unchanged} without a face to restore), "
+            f"{self.place}: {total} photographs, {self.counts['done']} done ({self.unchanged} of them unchanged), "
             f"{self.counts['failed']} failed",
             f"{self.faces} faces; {self.seconds:.0f} s of work, {self.seconds / max(1, total):.2f} s a photograph",
             *(f"{count} x {kind}" for kind, count in self.errors),

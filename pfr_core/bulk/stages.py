@@ -155,7 +155,7 @@ class Job:
         row: what is known of it so far.
         data: the photo's file, as long as the result may be a copy of it.
         photo: what was read; with the result's pixels once it is restored.
-        mark: the model, if any face was restored.
+        mark: the model, if any pixel became another.
         copy: whether the result is a copy of the photo's file.
     """
 

@@ -71,7 +71,9 @@ class RestorePhotos:
         if arguments.aligned:
             what = "restored as a whole"
         elif not count:
-            what = "no face restored, copied as it is" if file.copied else "no face restored"
+            what = "no face restored"
+        if file.copied:
+            what += ", copied as it is" if not count else ", which changed nothing: copied as it is"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         return f"{target}: {what}" + (f" ({times})" if arguments.verbose else "")
 

@@ -21,7 +21,7 @@ def paste_face(
     matrix: Matrix,
     original: npt.NDArray[np.generic],
 ) -> bool:
-    """Blend one face into ``image`` in place, raise ``mask`` to its weight there, and say whether any weight is above 0.
+    """Blend one face into ``image`` in place, raise ``mask`` to its weight there, and say whether any pixel became another.
 
     What is pasted is the resized DIFFERENCE between restored and original crop: an unchanged crop changes nothing, and a
     face larger than its crop keeps the detail that the crop could not hold. Where faces overlap, the later one lies on
@@ -45,17 +45,20 @@ def paste_face(
     weight = warp(crop_mask, back, *size, border=cv2.BORDER_CONSTANT, interpolation=cv2.INTER_LINEAR)
     np.minimum(weight, 1, out=weight)  # a low-pass filter may round up
     placed = warp(change, back, *size)
-    rows = max(1, STRIP // size[0])
+    rows, changed = max(1, STRIP // size[0]), False
     for first in range(0, size[1], rows):
         strip = slice(first, first + rows)
         area = np.s_[top + first : min(top + first + rows, bottom), left:right, :3]
-        _blend(image[area], original[area], placed[strip], weight[strip])
+        changed |= _blend(image[area], original[area], placed[strip], weight[strip])
     np.maximum(mask[top:bottom, left:right], weight, out=mask[top:bottom, left:right])
-    return bool(weight.any())
+    return changed
 
 
-def _blend(image: npt.NDArray[np.generic], original: npt.NDArray[np.generic], change: FloatImage, weight: FloatImage) -> None:
-    """Set ``image`` [H,W,3] to ``image + weight * (original + change - image)`` in place, the weight [H,W] being in [0,1]."""
+def _blend(image: npt.NDArray[np.generic], original: npt.NDArray[np.generic], change: FloatImage, weight: FloatImage) -> bool:
+    """Set ``image`` [H,W,3] to ``image + weight * (original + change - image)`` in place, the weight [H,W] being in [0,1].
+
+    Return whether that is anything else than it was.
+    """
     weights = cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB)  # NumPy is slow to broadcast over three channels
     now = to_float(image)
     blended = to_float(original)
@@ -63,7 +66,10 @@ def _blend(image: npt.NDArray[np.generic], original: npt.NDArray[np.generic], ch
     blended -= now
     blended *= weights
     blended += now
-    if np.issubdtype(image.dtype, np.integer):
-        image[...] = from_float(blended, image.dtype)  # weight 0 gives the same whole number again
-    else:
-        np.copyto(image, from_float(blended, image.dtype), where=weights > 0)
+    result = from_float(blended, image.dtype)
+    if not np.issubdtype(image.dtype, np.integer):  # of those weight 0 gives the same number again
+        result = np.where(weights > 0, result, image)
+    if np.array_equal(result, image):
+        return False
+    image[...] = result
+    return True

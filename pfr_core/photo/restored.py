@@ -30,7 +30,7 @@ def write_restored(
         target: the file; its ending decides the format.
         photo: what was read, for its metadata and encoding.
         image: the result, [H,W,3 or 4] of the photo's depth.
-        changed: whether any face was restored. Only then is ``provenance`` recorded.
+        changed: whether any pixel became another. Only then is ``provenance`` recorded.
         notices: what was noticed in reading and restoring it.
         provenance: the model that synthesised detail.
         quality: as for :func:`write_photo`.

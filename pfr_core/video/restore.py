@@ -50,7 +50,7 @@ class RestoredClip:
         path: where it is.
         frames: number of frames.
         tracks: the faces that were restored.
-        changed: whether any face was put back.
+        changed: whether any pixel became another.
         notices: what a person should know: the first of each kind, with the number of its frame.
     """
 

@@ -43,8 +43,9 @@ def negatives(photo: np.ndarray, faces: list[Face]) -> list[Layer]:
     return layers
 
 
-def paste(photo: np.ndarray, layers: list[Layer]) -> Pasted:
-    return paste_faces(Canvas(photo), layers, options=RestoreOptions(), parser=FaceParser())
+def paste(photo: np.ndarray | Canvas, layers: list[Layer]) -> Pasted:
+    canvas = photo if isinstance(photo, Canvas) else Canvas(photo)
+    return paste_faces(canvas, layers, options=RestoreOptions(), parser=FaceParser())
 
 
 @pytest.fixture
@@ -80,7 +81,10 @@ def test_filters_see_the_face_and_not_the_photo(areas: list[int], side: int) -> 
     seen = []
     for height, width in CANVASES:
         photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        pasted = paste(photo, negatives(photo, [face(side)]))
+        canvas = Canvas(photo)
+        assert canvas.tone is None  # for which the whole of it is looked at, once
+        areas.clear()
+        pasted = paste(canvas, negatives(photo, [face(side)]))
         assert (pasted.image != photo).any(axis=2).sum() > 0.3 * side**2, "nothing was pasted"
         assert pasted.mask.shape == (height, width) and pasted.changed
         seen.append(areas.copy())
@@ -119,4 +123,4 @@ def test_the_photo_is_copied_once_for_all_faces() -> None:
         layers = negatives(photo, faces)
         peaks.append(allocated(lambda layers=layers: paste(photo, layers)))  # type: ignore[misc]
     assert peaks[1] < 1.02 * peaks[0], "something of the photograph's size is made for each face"
-    assert peaks[0] < 4.5 * photo.nbytes  # two copies, the mask (floats), and the test for gray
+    assert peaks[0] < 4.5 * photo.nbytes  # two copies, the mask (floats), and the look at its tone
