@@ -370,9 +370,10 @@ def test_a_face_whose_pixels_stay_as_they_are_is_no_change(tmp_path: Path, align
     faces = None if aligned else [face_for(60, 45, 60), face_for(80, 50, 50, 20)]
     assert not identity().restore(image, aligned=aligned, faces=faces).changed
     assert brighter().restore(image, aligned=aligned, faces=faces).changed
-    Image.fromarray(image).save(tmp_path / "a.png")
-    file = identity().restore_file(tmp_path / "a.png", tmp_path / "b.png", aligned=aligned, faces=faces)
-    assert file.copied and not file.changed and (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    if aligned:
+        Image.fromarray(image).save(tmp_path / "a.png")
+        file = identity().restore_file(tmp_path / "a.png", tmp_path / "b.png", aligned=True)
+        assert file.copied and not file.changed and (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
 
 
 def test_a_colour_photo_is_not_turned_gray() -> None:
