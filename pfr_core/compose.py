@@ -84,6 +84,11 @@ class Canvas:
         """The one tone of what the result looks like, if it has but one."""
         return Tone.of(self._colours)
 
+    def tone_of(self, layer: Layer, options: RestoreOptions) -> Tone | None:
+        """Return the tone that the face of ``layer`` keeps, if any."""
+        tone = self.tone if options.keep_gray else None
+        return tone if tone is not None and tone.holds(self.crop(layer)) else None
+
     def matrix(self, layer: Layer) -> Matrix:
         """Return what takes the pixels of the canvas to those of the layer's crop, [2,3]."""
         return scaled(layer.matrix, *self.factors)
@@ -133,6 +138,11 @@ class Layer:
         self.restored, self.restored_how = restored, how
         self._finished, self._parsed = Last(), Last()
 
+    def change(self, canvas: Canvas, tone: Tone | None, options: RestoreOptions) -> FloatImage:
+        """Return the finished crop less what it is pasted into; that counts in the tone, too: a scanner's noise is no change."""
+        before = canvas.crop(self)
+        return self.finished(tone, options) - (before if tone is None else tone.give(before))
+
     def finished(self, tone: Tone | None, options: RestoreOptions) -> FloatImage:
         """Return the restored crop in the colours that it is pasted in, those of ``tone`` if there is one."""
         restored = self.crop if self.restored is None else self.restored
@@ -147,7 +157,7 @@ class Layer:
         self, tone: Tone | None, options: RestoreOptions, parser: FaceParser, should_stop: ShouldStop | None = None
     ) -> FloatImage:
         """Return the parser's mask, [S,S] in [0,1]; its network runs once for each look of the crop."""
-        key = (self.restored is None, tone, options.color_match, options.feather)
+        key = (self.restored is None, tone is not None, options.color_match, options.feather)
         return self._parsed.get(key, lambda: self.settle(parser.mask(self.finished(tone, options), options.feather, should_stop)))
 
 
@@ -210,7 +220,6 @@ def paste_faces(
     if options.strength == 0 or not layers:
         return Pasted(result, mask, changed=False)
     changed, notices = False, list[Notice]()
-    tone = canvas.tone if options.keep_gray else None
     shape = None if options.mask == "parse" else make_mask(options.mask, len(layers[0].crop), options.feather)
     for number, layer in enumerate(layers):
         check_stop(should_stop)
@@ -218,8 +227,9 @@ def paste_faces(
         times = 1 / scale_of(matrix)
         if times > MAGNIFIED:
             notices.append(_magnified(layer, number, times))
+        tone = canvas.tone_of(layer, options)
         crop_mask = layer.parsed(tone, options, parser, should_stop) if shape is None else shape
-        change = np.float32(options.strength) * (layer.finished(tone, options) - canvas.crop(layer))
+        change = np.float32(options.strength) * layer.change(canvas, tone, options)
         changed |= paste_face(result, mask, change, crop_mask, matrix, canvas.base)
     return Pasted(result, mask, changed, tuple(notices))
 
@@ -231,8 +241,8 @@ def paste_whole(canvas: Canvas, layer: Layer, *, options: RestoreOptions) -> Pas
     if options.strength == 0:
         return Pasted(result, np.zeros((height, width), np.float32), changed=False)
     size = len(layer.crop)
-    finished = layer.finished(canvas.tone if options.keep_gray else None, options)
-    change = warp(finished - canvas.crop(layer), rescaling(width / size, width / size), width, height)
+    change = layer.change(canvas, canvas.tone_of(layer, options), options)
+    change = warp(change, rescaling(width / size, width / size), width, height)
     result[..., :3] = from_float(to_float(result[..., :3]) + np.float32(options.strength) * change, result.dtype)
     return Pasted(result, np.ones((height, width), np.float32), changed=not np.array_equal(result, canvas.base))
 

@@ -363,6 +363,21 @@ def test_gray_stays_gray_if_asked(kind: str, scale: float) -> None:
     assert np.abs(coloured[..., :1] - coloured[..., 1:3]).max() > 0.1
 
 
+def test_a_scanner_s_noise_in_a_gray_photo_is_no_change() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.005, (90, 120, 3)).astype(np.float32)
+    image = as_kind("uint8", np.clip(np.repeat(photo()[..., :1], 3, axis=2) + noise, 0, 1))
+    faces = [face_for(60, 45, 60)]
+    assert Canvas(image).tone is not None and not identity().restore(image, faces=faces, color_match="none").changed
+    free, kept = (wild().restore(image, faces=faces, color_match="none", keep_gray=keep).image for keep in (False, True))
+    assert np.ptp(values(kept), axis=2).max() < 0.15 < 0.3 < np.ptp(values(free), axis=2).max()
+
+
+def test_half_floats_have_a_tone_too() -> None:
+    image = np.repeat(photo(300, 400)[..., :1], 3, axis=2).astype(np.float16)
+    kept = wild().restore(image, faces=[face_for(200, 150, 60)]).image
+    assert kept.dtype == np.float16 and np.array_equal(kept[..., 0], kept[..., 1]) and not np.array_equal(kept, image)
+
+
 @pytest.mark.parametrize("aligned", [False, True])
 def test_a_face_whose_pixels_stay_as_they_are_is_no_change(tmp_path: Path, aligned: bool) -> None:
     """What the network took for a good face is no synthesised detail: the file is copied, and not marked as such."""

@@ -491,11 +491,13 @@ class PhotoTab:
         result = state.work.compose(shown, faces=faces, background=small, should_stop=job.should_stop)
         after = pictures.save_shown(session.new_folder("after") / "after", result.image, photo)
         self._keep(state)
-        told = self._told(request, state, options, changed=result.changed)
+        # Where what is shown is smaller than the photo, a change may be too small to show.
+        changed = result.changed or (small.shape != photo.pixels.shape and bool(result.mask.any()))
+        told = self._told(request, state, options, changed=changed)
         noticed = tuple(dict.fromkeys((*state.found, *state.noticed)))
         # As the file of the whole photo would be: what is shown is smaller.
         stays = options.scale == 1 and keeps_format(photo.path.with_suffix(own_suffix(photo)), photo)
-        state.told = told + self.context.told(request, of_copy(noticed) if stays and not result.changed else noticed)
+        state.told = told + self.context.told(request, of_copy(noticed) if stays and not changed else noticed)
         return [{**self._stage(session, photo), "after": after}, state.told]
 
     def _stage(self, session: Session, photo: Photo) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def list_inputs(arguments: Sequence[str], results: Sequence[Path | None] = (), *
             )
         path = checked(argument)
         if os.path.isdir(path):  # Path.is_dir raises OSError behind a folder without access
-            below, others = files_below(path, skip=_inside(path, results))
+            below, others = files_below(path, skip=_inside(path, results), dangling=True)
             if clips:
                 below = sorted([*below, *(other for other in others if is_clip(other))])
                 others = [other for other in others if not is_clip(other)]

@@ -73,7 +73,7 @@ class RestorePhotos:
         elif not count:
             what = "no face restored"
         if file.copied:
-            what += ", copied as it is" if not count else ", which changed nothing: copied as it is"
+            what += ", which changed nothing: copied as it is" if count or arguments.aligned else ", copied as it is"
         times = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in file.restored.seconds.items())
         return f"{target}: {what}" + (f" ({times})" if arguments.verbose else "")
 

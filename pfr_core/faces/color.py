@@ -18,6 +18,8 @@ BROAD = 128
 """Side in px at which the broad colours are taken (ours)."""
 SEEN_AT = 256
 """Side in px at which a photograph's tone is taken: noise is averaged, and a mouth is still some dozens of pixels (ours)."""
+FACE_AT = 64
+"""Side in px at which a face's is (ours)."""
 STEPS = 32
 """Brightnesses of which each has a tone of its own (ours)."""
 FEW = 16 * STEPS
@@ -76,7 +78,9 @@ class Tone:
         Scanners' noise and JPEG's colour blocks do not count, and red lips on a gray photograph do: all but a thousandth of the
         picture, :data:`SEEN_AT` px large, must lie within :data:`ONE_TONE`. Of a picture of a few pixels only gray can be told.
         """
-        small = to_float(fitted(np.ascontiguousarray(image[..., :3]), SEEN_AT))
+        if image.dtype == np.float16:  # of which OpenCV knows nothing
+            image = to_float(image)
+        small = to_float(fitted(np.ascontiguousarray(image), SEEN_AT)[..., :3])
         luma = _luma(small)
         offsets = small - luma[..., None]
         step = np.clip((luma * STEPS).astype(int), 0, STEPS - 1).ravel()
@@ -86,13 +90,24 @@ class Tone:
         lumas = np.concatenate([[0], (there + 0.5) / STEPS, [1]])
         means = np.pad(sums[there] / counts[there, None], ((1, 1), (0, 0)))  # black and white have no colour
         tone = cls(lumas.astype(np.float32), means.astype(np.float32))
-        apart = np.abs(offsets - tone._at(luma)).max(axis=2)
-        return tone if np.quantile(apart, 0.999) <= (ONE_TONE if luma.size >= FEW else 0) else None
+        return tone if np.quantile(tone._apart(small), 0.999) <= (ONE_TONE if luma.size >= FEW else 0) else None
+
+    def holds(self, crop: FloatImage) -> bool:
+        """Return whether a face [S,S,3] has this tone, too: it may be all that has colours in a photograph of snow.
+
+        A small one's noise is not averaged; so twice as much is let pass.
+        """
+        return bool(np.quantile(self._apart(fitted(crop, FACE_AT)), 0.99) <= 2 * ONE_TONE)
 
     def give(self, image: FloatImage) -> FloatImage:
         """Return [S,S,3] float32 in [0,1] in this tone: its brightness is kept."""
         luma = _luma(image)
         return np.clip(luma[..., None] + self._at(luma), 0, 1).astype(np.float32)
+
+    def _apart(self, image: FloatImage) -> FloatImage:
+        """Return how far the colours of [H,W,3] lie from this tone's, [H,W]."""
+        luma = _luma(image)
+        return np.abs(image - luma[..., None] - self._at(luma)).max(axis=2)
 
     def _at(self, luma: FloatImage) -> FloatImage:
         """Return the offsets of each brightness, [...,3]."""

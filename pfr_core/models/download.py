@@ -309,7 +309,7 @@ def _cannot_write(weights: Weights, path: Path, error: OSError) -> WeightsError:
 def _not_to_be_had(weights: Weights, failures: list[str]) -> WeightsError:
     lines = [f"weights {weights.name}: {weights.file} ({weights.bytes / 1e6:.1f} MB) is not to be had:"]
     for folder in search_folders():
-        there = "a damaged copy" if os.path.exists(os.path.join(folder, weights.file)) else "not in it"
+        there = "no usable copy" if os.path.exists(os.path.join(folder, weights.file)) else "not in it"
         lines.append(f"  {folder}: {there if os.path.isdir(folder) else 'no such folder'}")
     lines += [f"  {failure}" for failure in failures]
     lines.append(

@@ -169,11 +169,14 @@ def is_meant(name: PurePath) -> bool:
     return not any(part.startswith(".") or part.lower() in _NO_PICTURES for part in name.parts)
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, *, dangling: bool = False) -> Iterator[Path]:
     """Yield the files in ``folder`` and everything below it, in no order; none if there is no such folder.
 
-    Hidden files and folders and what systems put beside pictures are left out; links to folders are not followed, and a link that
-    leads nowhere is a file: whoever reads it can say so.
+    Hidden files and folders and what systems put beside pictures are left out; links to folders are not followed.
+
+    Args:
+        folder: where to look.
+        dangling: a link to a file that does not exist counts, too: whoever reads it can say so.
 
     Raises:
         ImageError: a folder cannot be looked through.
@@ -186,7 +189,7 @@ def walk(folder: Path) -> Iterator[Path]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif _is_file(entry):
+                elif entry.is_file(follow_symlinks=False) or _leads_to_file(entry, dangling):
                     yield Path(entry.path)
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -194,17 +197,14 @@ def walk(folder: Path) -> Iterator[Path]:
         why = error.strerror or error
         raise ImageError(f"{folder}: cannot be looked through ({why}); change its permissions or move it elsewhere.") from error
     for below in folders:
-        yield from walk(below)
+        yield from walk(below, dangling=dangling)
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Return whether it is a file, a link to one, or a link that leads nowhere: to a disk that is not there, say."""
-    if entry.is_file(follow_symlinks=False):
-        return True
+def _leads_to_file(entry: os.DirEntry[str], dangling: bool) -> bool:
     try:
         return stat.S_ISREG(os.stat(entry.path).st_mode)
     except FileNotFoundError:
-        return entry.is_symlink()
+        return dangling and entry.is_symlink()
     except OSError:  # nobody can tell
         return False
 
@@ -214,7 +214,7 @@ def images_below(folder: Path, skip: Sequence[Path] = ()) -> list[Path]:
     return files_below(folder, skip)[0]
 
 
-def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], list[Path]]:
+def files_below(folder: Path, skip: Sequence[Path] = (), *, dangling: bool = False) -> tuple[list[Path], list[Path]]:
     """List the photos in ``folder`` and everything below it, by their endings, and the files that are none; both sorted.
 
     Hidden files and folders and what systems put beside pictures are in neither list, see :func:`walk`.
@@ -222,6 +222,7 @@ def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], li
     Args:
         folder: where to look.
         skip: folders (or files) in it that are left out, say the one results are written to.
+        dangling: see :func:`walk`.
 
     Raises:
         ImageError: a folder cannot be looked through.
@@ -233,7 +234,7 @@ def files_below(folder: Path, skip: Sequence[Path] = ()) -> tuple[list[Path], li
     skipped = [path.resolve() for path in skip]
     photos: list[Path] = []
     others: list[Path] = []
-    for path in sorted(walk(folder)):
+    for path in sorted(walk(folder, dangling=dangling)):
         if not any(path.resolve().is_relative_to(other) for other in skipped):
             (photos if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     return photos, others

@@ -367,3 +367,14 @@ def test_lips_coloured_by_hand_make_a_photograph_of_more_than_one_tone() -> None
     gray[400:430, 280:340] *= np.array([1, 0.5, 0.5], np.float32)
     assert Tone.of(gray) is None
     assert Tone.of(smooth_photo(60, 60)) is None
+
+
+def test_a_face_may_be_all_that_has_colours() -> None:
+    """In a photograph of snow; a small face's noise is not colours."""
+    rng, gray = np.random.default_rng(0), np.repeat(smooth_photo(600, 600)[..., :1], 3, axis=2)
+    snow = gray.copy()
+    snow[300:312, 300:312] = (0.8, 0.6, 0.45)
+    tone = Tone.of(snow)
+    assert tone is not None, "it is less than a thousandth of the picture"
+    assert not tone.holds(cv2.resize(snow[296:316, 296:316], (128, 128)))
+    assert tone.holds(gray[:128, :128] + rng.normal(0, 0.015, (128, 128, 3)).astype(np.float32))
